@@ -1,0 +1,495 @@
+"""Every variable the product reads, once: its name, type, default, meaning and what would be right.
+
+`load` promises: either a `Config` in which every value is usable, or a `ConfigError` that lists *all*
+mistakes, each with the variable's name, the value found and the remedy.  No variable holds a secret
+(credentials are named by path), so values may be shown.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+import socket
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+from policy import timing
+
+NETWORK_MAGICS: Final = {"mainnet": 764824073, "preprod": 1, "preview": 2}
+_DNS_LABEL: Final = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?")
+_DNS_SUBDOMAIN: Final = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
+
+
+@dataclass(frozen=True)
+class Mistake:
+    """One wrong variable: what was found and what would be right."""
+
+    name: str
+    value: str
+    remedy: str
+
+    def __str__(self) -> str:
+        return f"{self.name}={self.value!r}: {self.remedy}"
+
+
+class ConfigError(ValueError):
+    """At least one variable is wrong; `mistakes` lists every one."""
+
+    def __init__(self, mistakes: tuple[Mistake, ...]) -> None:
+        super().__init__("\n".join(str(m) for m in mistakes))
+        self.mistakes = mistakes
+
+
+class _WrongValueError(ValueError):
+    """The remedy for one value, without its name."""
+
+
+def _text(value: str) -> str:
+    if any(not c.isprintable() for c in value):
+        raise _WrongValueError("must not contain control characters")
+    return value
+
+
+def _dns_label(value: str) -> str:
+    if len(value) > 63 or not _DNS_LABEL.fullmatch(value):
+        raise _WrongValueError(
+            "must be a DNS label: lower case letters, digits and '-', at most 63 characters"
+        )
+    return value
+
+
+def _dns_subdomain(value: str) -> str:
+    if len(value) > 253 or not _DNS_SUBDOMAIN.fullmatch(value):
+        raise _WrongValueError(
+            "must be a Kubernetes name: lower case letters, digits, '-' and '.', at most 253"
+        )
+    return value
+
+
+def _optional(parse: Callable[[str], str]) -> Callable[[str], str]:
+    return lambda value: parse(value) if value else ""
+
+
+def _integer(low: int, high: int) -> Callable[[str], int]:
+    def parse(value: str) -> int:
+        if not re.fullmatch(r"[0-9]{1,12}", value) or not low <= int(value) <= high:
+            raise _WrongValueError(f"must be a whole number from {low} to {high}")
+        return int(value)
+
+    return parse
+
+
+def _seconds(low: float, high: float) -> Callable[[str], float]:
+    def parse(value: str) -> float:
+        if not re.fullmatch(r"[0-9]{1,6}(\.[0-9]{1,6})?", value) or not low <= float(value) <= high:
+            raise _WrongValueError(f"must be a number of seconds from {low:g} to {high:g}")
+        return float(value)
+
+    return parse
+
+
+def _boolean(value: str) -> bool:
+    match value.strip().lower():
+        case "true" | "1" | "yes" | "on":
+            return True
+        case "false" | "0" | "no" | "off":
+            return False
+    raise _WrongValueError("must be true or false")
+
+
+def _path(value: str) -> Path:
+    _text(value)
+    path = Path(value)
+    if not path.is_absolute():
+        raise _WrongValueError("must be an absolute path")
+    if path.name in ("", ".", "..") or ".." in path.parts:
+        raise _WrongValueError("must name a file or folder, without '..'")
+    return path
+
+
+def _optional_path(value: str) -> Path | None:
+    return _path(value) if value else None
+
+
+def _choice(*allowed: str) -> Callable[[str], str]:
+    def parse(value: str) -> str:
+        for candidate in allowed:
+            if value.lower() == candidate.lower():
+                return candidate
+        raise _WrongValueError(f"must be one of {', '.join(allowed)}")
+
+    return parse
+
+
+def _http_url(value: str) -> str:
+    _text(value)
+    try:
+        parts = urlsplit(value)
+        port = parts.port
+    except ValueError as error:
+        raise _WrongValueError(f"must be an http:// or https:// address ({error})") from None
+    if parts.scheme not in ("http", "https") or not parts.hostname or (port is not None and port < 1):
+        raise _WrongValueError("must be an http:// or https:// address with a host")
+    if parts.username or parts.password:
+        raise _WrongValueError("must not carry a user name or password")
+    return value
+
+
+def _bech32_pool(value: str) -> str:
+    if not re.fullmatch(r"pool1[02-9ac-hj-np-z]{10,100}", value):
+        raise _WrongValueError("must be a bech32 pool id, beginning with pool1")
+    return value
+
+
+def _hex_pool(value: str) -> str:
+    if not re.fullmatch(r"[0-9a-fA-F]{56}", value):
+        raise _WrongValueError("must be the pool id as 56 hexadecimal digits")
+    return value.lower()
+
+
+def _var(
+    name: str, default: str, parse: Callable[[str], Any], help_text: str, *, group: str = "Core configuration"
+) -> Any:
+    """A field of `Config`: everything that is to be known about one variable."""
+    return field(
+        metadata={"name": name, "default": default, "parse": parse, "help": help_text, "group": group}
+    )
+
+
+_CREDENTIALS = "Credential paths"
+_TENANT = "Multi-tenant configuration"
+_CLUSTER = "Cluster management"
+_NODE = "Node"
+_CRD = "CardanoLeader object"
+_PROCESS = "Process"
+
+
+@dataclass(frozen=True)
+class Config:
+    """The checked configuration.  Durations in seconds, as the operator wrote them."""
+
+    namespace: str = _var("NAMESPACE", "default", _dns_label, "Kubernetes namespace")
+    pod_name: str = _var(
+        "POD_NAME", "", _optional(_dns_subdomain), "Pod identifier (auto-injected); empty: the host name"
+    )
+    node_socket: Path = _var("NODE_SOCKET", "/ipc/node.socket", _path, "Cardano node socket path")
+    lease_name_given: str = _var(
+        "LEASE_NAME",
+        "cardano-node-leader",
+        _dns_subdomain,
+        "Coordination lease name; with POOL_ID set and this unset: cardano-leader-<network>-<pool id, 10>",
+    )
+    lease_duration: int = _var("LEASE_DURATION", "15", _integer(6, 3600), "Lease duration (seconds)")
+    sleep_interval: float = _var(
+        "SLEEP_INTERVAL", "5", _seconds(0.5, 1200), "Main loop interval: pause between renewals (seconds)"
+    )
+    metrics_port: int = _var(
+        "METRICS_PORT", "8000", _integer(0, 65535), "Prometheus metrics port; 0: any free one"
+    )
+
+    source_kes_key: Path = _var(
+        "SOURCE_KES_KEY", "/secrets/kes.skey", _path, "Source KES key path", group=_CREDENTIALS
+    )
+    target_kes_key: Path = _var(
+        "TARGET_KES_KEY", "/ipc/kes.skey", _path, "Target KES key path", group=_CREDENTIALS
+    )
+    source_vrf_key: Path = _var(
+        "SOURCE_VRF_KEY", "/secrets/vrf.skey", _path, "Source VRF key path", group=_CREDENTIALS
+    )
+    target_vrf_key: Path = _var(
+        "TARGET_VRF_KEY", "/ipc/vrf.skey", _path, "Target VRF key path", group=_CREDENTIALS
+    )
+    source_op_cert: Path = _var(
+        "SOURCE_OP_CERT", "/secrets/node.cert", _path, "Source operational cert", group=_CREDENTIALS
+    )
+    target_op_cert: Path = _var(
+        "TARGET_OP_CERT", "/ipc/node.cert", _path, "Target operational cert", group=_CREDENTIALS
+    )
+    credential_mode: str = _var(
+        "CREDENTIAL_MODE",
+        "ephemeral",
+        _choice("ephemeral", "file"),
+        "ephemeral: the kernel takes the files away when the actuator dies; file: plain files, a fallback "
+        "for nodes outside the shared process namespace, which cannot promise that",
+        group=_CREDENTIALS,
+    )
+
+    cardano_network: str = _var(
+        "CARDANO_NETWORK",
+        "mainnet",
+        _choice("mainnet", "preprod", "preview", "custom"),
+        "Network name",
+        group=_TENANT,
+    )
+    network_magic: int = _var(
+        "NETWORK_MAGIC", "764824073", _integer(0, 2**32 - 1), "Network magic number", group=_TENANT
+    )
+    pool_id: str = _var("POOL_ID", "", _optional(_bech32_pool), "Pool ID (bech32)", group=_TENANT)
+    pool_id_hex: str = _var("POOL_ID_HEX", "", _optional(_hex_pool), "Pool ID (hex)", group=_TENANT)
+    pool_name: str = _var("POOL_NAME", "", _text, "Human-readable pool name", group=_TENANT)
+    pool_ticker: str = _var("POOL_TICKER", "", _text, "Pool ticker symbol", group=_TENANT)
+    application_type: str = _var(
+        "APPLICATION_TYPE", "block-producer", _text, "Application type", group=_TENANT
+    )
+
+    enable_cluster_management: bool = _var(
+        "ENABLE_CLUSTER_MANAGEMENT", "false", _boolean, "Enable cluster-wide coordination", group=_CLUSTER
+    )
+    cluster_region: str = _var(
+        "CLUSTER_REGION", "unknown", _text, "Geographic region identifier", group=_CLUSTER
+    )
+    cluster_environment: str = _var(
+        "CLUSTER_ENVIRONMENT", "production", _text, "Environment classification", group=_CLUSTER
+    )
+    cluster_priority: int = _var(
+        "CLUSTER_PRIORITY", "100", _integer(1, 999), "Base priority (1=highest, 999=lowest)", group=_CLUSTER
+    )
+    cluster_identifier: str = _var(
+        "CLUSTER_IDENTIFIER",
+        "",
+        _text,
+        "Name of this cluster in metrics; empty: CLUSTER_REGION",
+        group=_CLUSTER,
+    )
+    health_check_endpoint: str = _var(
+        "HEALTH_CHECK_ENDPOINT", "", _optional(_http_url), "HTTP endpoint for health checks", group=_CLUSTER
+    )
+    health_check_interval: float = _var(
+        "HEALTH_CHECK_INTERVAL", "30", _seconds(1, 3600), "Health check interval (seconds)", group=_CLUSTER
+    )
+
+    node_metrics_url: str = _var(
+        "NODE_METRICS_URL",
+        "http://127.0.0.1:12798/metrics",
+        _http_url,
+        "The node's own Prometheus metrics: the proof that it forges or has stopped",
+        group=_NODE,
+    )
+    cardano_node_process_name: str = _var(
+        "CARDANO_NODE_PROCESS_NAME",
+        "cardano-node",
+        _text,
+        "The node's process name: a hint until its socket exists",
+        group=_NODE,
+    )
+    socket_wait_timeout: float = _var(
+        "SOCKET_WAIT_TIMEOUT",
+        "600",
+        _seconds(0, 86400),
+        "Seconds a starting node may take to open its socket before that is reported as a fault",
+        group=_NODE,
+    )
+    disable_socket_check: bool = _var(
+        "DISABLE_SOCKET_CHECK",
+        "false",
+        _boolean,
+        "Judge the node by process name and metrics alone (development)",
+        group=_NODE,
+    )
+    max_tip_lag: float = _var(
+        "MAX_TIP_LAG",
+        "180",
+        _seconds(10, 86400),
+        "Seconds the node's tip may lie behind the wall clock before the node counts as unfit",
+        group=_NODE,
+    )
+
+    crd_group: str = _var("CRD_GROUP", "cardano.io", _dns_subdomain, "API group of the CRDs", group=_CRD)
+    crd_version: str = _var("CRD_VERSION", "v1", _dns_label, "API version of the CRDs", group=_CRD)
+    crd_plural: str = _var("CRD_PLURAL", "cardanoleaders", _dns_label, "Plural of CardanoLeader", group=_CRD)
+    crd_name_given: str = _var(
+        "CRD_NAME",
+        "cardano-leader",
+        _dns_subdomain,
+        "Name of the CardanoLeader object; with POOL_ID set and this unset: as the lease",
+        group=_CRD,
+    )
+
+    run_dir: Path = _var(
+        "RUN_DIR",
+        "/run/forge-manager",
+        _path,
+        "Sockets, instance id and (while armed) the keys: memory-backed, kept over container restarts",
+        group=_PROCESS,
+    )
+    kubeconfig: Path | None = _var(
+        "KUBECONFIG", "", _optional_path, "Kubeconfig file; empty: the pod's service account", group=_PROCESS
+    )
+    log_level: str = _var(
+        "LOG_LEVEL",
+        "INFO",
+        _choice("DEBUG", "INFO", "WARNING", "ERROR"),
+        "Least severity that is logged",
+        group=_PROCESS,
+    )
+    log_format: str = _var(
+        "LOG_FORMAT",
+        "json",
+        _choice("json", "console"),
+        "One JSON object a line, or for people",
+        group=_PROCESS,
+    )
+
+    explicit: frozenset[str] = field(default=frozenset(), repr=False)
+    """Names of the variables that were set by the operator."""
+
+    @property
+    def pool_label(self) -> str:
+        """The pool as metrics and object names show it: the first ten characters of its id."""
+        return (self.pool_id or self.pool_id_hex)[:10]
+
+    @property
+    def tenant_name(self) -> str:
+        return f"cardano-leader-{self.cardano_network}-{self.pool_label}"
+
+    @property
+    def lease_name(self) -> str:
+        tenant = self.pool_label and "LEASE_NAME" not in self.explicit
+        return self.tenant_name if tenant else self.lease_name_given
+
+    @property
+    def crd_name(self) -> str:
+        tenant = self.pool_label and "CRD_NAME" not in self.explicit
+        return self.tenant_name if tenant else self.crd_name_given
+
+    @property
+    def cluster(self) -> str:
+        return self.cluster_identifier or self.cluster_region
+
+    @property
+    def lease_duration_ns(self) -> int:
+        return self.lease_duration * timing.SECOND
+
+    @property
+    def sleep_interval_ns(self) -> int:
+        return int(self.sleep_interval * timing.SECOND)
+
+    def worker_dir(self, worker: str) -> Path:
+        return self.run_dir / worker
+
+    def state_socket(self, worker: str) -> Path:
+        return self.worker_dir(worker) / "state.sock"
+
+    @property
+    def command_socket(self) -> Path:
+        """Where the elector takes `stand-down`, the only command there is."""
+        return self.worker_dir("elector") / "command.sock"
+
+    @property
+    def instance_file(self) -> Path:
+        return self.run_dir / "instance"
+
+
+@dataclass(frozen=True)
+class Variable:
+    """A row of the documentation: what the operator can set."""
+
+    name: str
+    default: str
+    help: str
+    group: str
+
+
+def variables() -> tuple[Variable, ...]:
+    """Every variable in the order of the table."""
+    return tuple(
+        Variable(f.metadata["name"], f.metadata["default"], f.metadata["help"], f.metadata["group"])
+        for f in dataclasses.fields(Config)
+        if "name" in f.metadata
+    )
+
+
+def load(env: Mapping[str, str], *, hostname: Callable[[], str] = socket.gethostname) -> Config:
+    """Read and check the whole configuration.  Raises ConfigError with every mistake found."""
+    values: dict[str, Any] = {}
+    mistakes: list[Mistake] = []
+    explicit: set[str] = set()
+    for item in dataclasses.fields(Config):
+        if "name" not in item.metadata:
+            continue
+        name, default = item.metadata["name"], item.metadata["default"]
+        raw = env.get(name, "")
+        if raw:
+            explicit.add(name)
+        else:
+            raw = default
+        try:
+            values[item.name] = item.metadata["parse"](raw)
+        except _WrongValueError as error:
+            mistakes.append(Mistake(name, raw, str(error)))
+    if "POD_NAME" not in explicit:
+        values["pod_name"] = hostname()
+    if not mistakes:
+        if "NETWORK_MAGIC" not in explicit:
+            values["network_magic"] = NETWORK_MAGICS.get(values["cardano_network"], values["network_magic"])
+        config = Config(**values, explicit=frozenset(explicit))
+        mistakes += _contradictions(config)
+    if mistakes:
+        raise ConfigError(tuple(mistakes))
+    return config
+
+
+def _contradictions(config: Config) -> list[Mistake]:
+    """Values that are right each for itself, but not together."""
+    found: list[Mistake] = []
+    if not timing.renewal_fits(config.lease_duration_ns, config.sleep_interval_ns):
+        usable = timing.soft_deadline(timing.grant_deadline(0, config.lease_duration_ns)) / timing.SECOND
+        found.append(
+            Mistake(
+                "SLEEP_INTERVAL",
+                f"{config.sleep_interval:g}",
+                f"must be at most {max(usable / 2, 0):g} with LEASE_DURATION={config.lease_duration}, "
+                "so that one missed renewal does not stop forging",
+            )
+        )
+    magic = NETWORK_MAGICS.get(config.cardano_network, config.network_magic)
+    if config.network_magic != magic:
+        found.append(
+            Mistake(
+                "NETWORK_MAGIC",
+                str(config.network_magic),
+                f"CARDANO_NETWORK={config.cardano_network} has the magic number {magic}",
+            )
+        )
+    if config.enable_cluster_management:
+        found.append(
+            Mistake(
+                "ENABLE_CLUSTER_MANAGEMENT",
+                "true",
+                "this version coordinates the pods of one cluster only; set it to false",
+            )
+        )
+    names = (
+        "source_kes_key",
+        "source_vrf_key",
+        "source_op_cert",
+        "target_kes_key",
+        "target_vrf_key",
+        "target_op_cert",
+    )
+    seen: dict[Path, str] = {}
+    for name in names:
+        path: Path = getattr(config, name)
+        variable = name.upper()
+        if path in seen:
+            found.append(
+                Mistake(variable, str(path), f"is the same path as {seen[path]}; each needs its own")
+            )
+        seen.setdefault(path, variable)
+        if path == config.node_socket:
+            found.append(Mistake(variable, str(path), "is the path of NODE_SOCKET"))
+        if variable.startswith("TARGET") and config.run_dir in path.parents:
+            found.append(Mistake(variable, str(path), "must not lie inside RUN_DIR"))
+    longest = len(str(config.command_socket)) + 16
+    if longest > 107:
+        found.append(
+            Mistake(
+                "RUN_DIR",
+                str(config.run_dir),
+                "is too long: a Unix socket's path has at most 107 bytes (unix(7))",
+            )
+        )
+    return found

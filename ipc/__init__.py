@@ -1,0 +1,1 @@
+"""State subscriptions between the workers: frames, messages, publish/subscribe, peer credentials."""

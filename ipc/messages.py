@@ -1,0 +1,382 @@
+"""Every word that crosses a socket between workers, once, typed.
+
+All instants are CLOCK_BOOTTIME nanoseconds of this host.  A state is what a worker knows *now*; it carries
+`valid_until`, past which it means nothing.  No message but `StandDown` asks anybody to do anything, and none
+carries key material.  `decode` promises: a value of exactly the declared types, or `ProtocolError`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+import functools
+import types
+import typing
+from dataclasses import dataclass
+from typing import Any, Final, TypeVar, Union
+
+import msgpack
+
+PROTOCOL: Final = 1
+"""Raised when a message changes its shape: an old tool never talks to a new worker by accident."""
+
+MAX_FRAME: Final = 64 * 1024
+"""Bytes of one frame's payload.  The largest honest state is a few KiB."""
+
+_MAX_ITEMS: Final = 256
+_MAX_TEXT: Final = 4096
+
+
+class ProtocolError(ValueError):
+    """A frame that is not exactly one message of the declared type.  Never shows what it carried."""
+
+
+class Worker(enum.StrEnum):
+    PROBER = "prober"
+    ELECTOR = "elector"
+    ARBITER = "arbiter"
+    ACTUATOR = "actuator"
+    GATEWAY = "gateway"
+
+
+class Role(enum.StrEnum):
+    """The elector's part in the election."""
+
+    OBSERVER = "observer"
+    """Watches, does not contend (node unfit, actuator not ready, standing down)."""
+    STANDBY = "standby"
+    """Contends: takes the lease as soon as it is free."""
+    LEADER = "leader"
+    HANDOVER = "handover"
+    """Still holds the lease, has withdrawn the grant, waits for the fence before it releases."""
+
+
+class Fence(enum.StrEnum):
+    """What the actuator knows of its node's forging."""
+
+    FENCED = "fenced"
+    """Proven (see `Proof`) not to forge."""
+    ARMING = "arming"
+    """Keys exposed and node told; not yet confirmed by the node."""
+    ARMED = "armed"
+    FENCING = "fencing"
+    """Keys gone and node told (or state unknown after a start); not yet confirmed."""
+
+
+class Proof(enum.StrEnum):
+    """Why a node is believed not to forge, strongest first."""
+
+    NODE_GONE = "node-gone"
+    METRICS = "metrics"
+    """forging_enabled went to 0 in a sample asked for after the node took the signal."""
+    FLAT = "flat"
+    """The count of leadership checks stood still for three slots."""
+    NOT_STARTED = "not-started"
+    """The node was started as non-producing (or is still replaying) and was never armed by us."""
+    SETTLED = "settled"
+    """The node took the signal and offers no metrics: believed after a pause (assumption A3)."""
+    NONE = "none"
+
+
+class Startup(enum.StrEnum):
+    """Whether the node may be started: answered by /startup-status."""
+
+    PREPARING = "preparing"
+    OFFERED = "offered"
+    """The bootstrap files are there: the node may start."""
+    READ = "read"
+    """The node has read them (or needs none); they are gone again."""
+    UP = "up"
+    FAILED = "failed"
+
+
+class StartFlag(enum.StrEnum):
+    """How the node was started, read from its arguments and configuration."""
+
+    NON_PRODUCING = "non-producing"
+    PRODUCING = "producing"
+    """Without the flag: it forges from bootstrap files as soon as it is up.  Reported loudly."""
+    NO_CREDENTIALS = "no-credentials"
+    UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """A right to forge until `deadline` (hard: the kernel enforces it)."""
+
+    holder: str
+    fencing_token: int
+    deadline: int
+    renewed_at: int
+    """When the request that earned it was sent."""
+    exclusive: bool
+    """Whether nobody else can hold one of the same issuer at the same time."""
+
+
+@dataclass(frozen=True, slots=True)
+class NodeSample:
+    """One look at the node's own metrics."""
+
+    node_pid: int
+    """Process behind the socket when asked; 0: unknown."""
+    asked_at: int
+    answered_at: int
+    answered: bool
+    forging_enabled: int | None
+    about_to_lead: int | None
+    slot: int | None
+    epoch: int | None
+    remaining_kes_periods: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class ProberState:
+    fit: bool
+    since: int
+    """Since when `fit` has had this value."""
+    reasons: tuple[str, ...]
+    """Why not fit; empty when fit."""
+    sample: NodeSample | None
+    """The latest look, answered or not."""
+    sampled_total: int
+    tip_lag_s: float | None
+    aliases: tuple[str, ...]
+    """`meaning=metric name` pairs found in the node's metrics."""
+
+
+@dataclass(frozen=True, slots=True)
+class ElectorState:
+    role: Role
+    since: int
+    reason: str
+    identity: str
+    lease: str
+    holder: str
+    """Who holds the lease as last observed; empty: nobody."""
+    fencing_token: int
+    grant: Grant | None
+    changes_total: int
+    """Times this pod became or ceased to be leader."""
+    requests_total: dict[str, int]
+    """API requests by verb."""
+    failures_total: int
+    api_ok: bool
+    standing_down_until: int
+    """0: not standing down."""
+
+
+@dataclass(frozen=True, slots=True)
+class ArbiterState:
+    grant: Grant | None
+    reason: str
+    cluster_management: bool
+
+
+@dataclass(frozen=True, slots=True)
+class NodeView:
+    """The node as the actuator sees it."""
+
+    pid: int
+    start_ticks: int
+    up: bool
+    """It owns NODE_SOCKET (or the socket check is disabled)."""
+    takes_hup: bool
+    flag: StartFlag
+    problem: str
+    """Why it could not be armed (uid, gid, ...); empty: it can."""
+
+
+@dataclass(frozen=True, slots=True)
+class ActuatorState:
+    fence: Fence
+    since: int
+    proof: Proof
+    reason: str
+    ready: bool
+    """Could arm at once if both grants came."""
+    refusals: tuple[str, ...]
+    """Why not ready; empty when ready."""
+    warnings: tuple[str, ...]
+    node: NodeView | None
+    node_gone_at: int
+    """When the last node process was seen to end; 0: never."""
+    startup: Startup
+    startup_reason: str
+    mode: str
+    """ephemeral or file."""
+    deadline: int
+    """Hard end of the right we are armed under; 0: not armed."""
+    sighups_total: dict[str, int]
+    operations_total: dict[str, int]
+    """`operation/file` -> count."""
+    kills_total: dict[str, int]
+    unfenced_at_exit: bool
+
+
+@dataclass(frozen=True, slots=True)
+class GatewayState:
+    port: int
+    requests_total: dict[str, int]
+
+
+Body = ProberState | ElectorState | ArbiterState | ActuatorState | GatewayState
+
+BODIES: Final[dict[Worker, type[Body]]] = {
+    Worker.PROBER: ProberState,
+    Worker.ELECTOR: ElectorState,
+    Worker.ARBITER: ArbiterState,
+    Worker.ACTUATOR: ActuatorState,
+    Worker.GATEWAY: GatewayState,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """One frame of a state subscription."""
+
+    worker: Worker
+    instance: str
+    """Random at each start of the worker's process."""
+    pid: int
+    sequence: int
+    started_at: int
+    sent_at: int
+    valid_until: int
+    body: Body
+
+
+@dataclass(frozen=True, slots=True)
+class StandDown:
+    """The only command: leave the election for `seconds` (0: come back now)."""
+
+    seconds: float
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class StandDownReply:
+    accepted: bool
+    message: str
+
+
+T = TypeVar("T")
+
+
+def encode(message: Any) -> bytes:
+    """The payload of one frame.  Raises ProtocolError when it would exceed MAX_FRAME."""
+    raw: bytes = msgpack.packb([PROTOCOL, type(message).__name__, _plain(message)])
+    if len(raw) > MAX_FRAME:
+        raise ProtocolError(f"a {type(message).__name__} of {len(raw)} bytes exceeds {MAX_FRAME}")
+    return raw
+
+
+def decode(payload: bytes, expected: type[T]) -> T:
+    """The message of type `expected` in a payload.  Raises ProtocolError for anything else."""
+    if len(payload) > MAX_FRAME:
+        raise ProtocolError("frame too large")
+    try:
+        raw = msgpack.unpackb(
+            payload,
+            use_list=False,
+            strict_map_key=True,
+            max_array_len=_MAX_ITEMS,
+            max_map_len=_MAX_ITEMS,
+            max_str_len=_MAX_TEXT,
+            max_bin_len=0,
+            max_ext_len=0,
+        )
+    except (ValueError, TypeError, RecursionError, msgpack.UnpackException) as error:
+        raise ProtocolError(f"not a msgpack frame ({type(error).__name__})") from None
+    if not isinstance(raw, tuple) or len(raw) != 3:
+        raise ProtocolError("a frame is [protocol, kind, body]")
+    if type(raw[0]) is not int or raw[0] != PROTOCOL:
+        raise ProtocolError(f"protocol {PROTOCOL} expected")
+    if raw[1] != expected.__name__:
+        raise ProtocolError(f"{expected.__name__} expected")
+    return typing.cast("T", _build(expected, raw[2], expected.__name__))
+
+
+def decode_state(payload: bytes, worker: Worker) -> State:
+    """A state of that very worker.  Raises ProtocolError."""
+    state = decode(payload, State)
+    if state.worker is not worker or not isinstance(state.body, BODIES[worker]):
+        raise ProtocolError(f"a state of the {worker} expected")
+    return state
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, enum.Enum):
+        return value.value
+    if dataclasses.is_dataclass(value):
+        body = {f.name: _plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
+        return {"": type(value).__name__, **body} if isinstance(value, Body) else body
+    if isinstance(value, tuple):
+        return [_plain(item) for item in value]
+    return value
+
+
+@functools.cache
+def _fields(kind: type) -> dict[str, Any]:
+    hints = typing.get_type_hints(kind)
+    return {f.name: hints[f.name] for f in dataclasses.fields(kind)}
+
+
+def _build(kind: Any, raw: Any, where: str) -> Any:  # one case per kind of type
+    if kind is bool or kind is int or kind is str:
+        if type(raw) is not kind:
+            raise ProtocolError(f"{where}: {kind.__name__} expected")
+        return raw
+    if kind is float:
+        if type(raw) not in (int, float):
+            raise ProtocolError(f"{where}: float expected")
+        return float(raw)
+    if isinstance(kind, type) and issubclass(kind, enum.Enum):
+        try:
+            return kind(raw)
+        except ValueError:
+            raise ProtocolError(f"{where}: not a {kind.__name__}") from None
+    if isinstance(kind, type) and dataclasses.is_dataclass(kind):
+        return _build_dataclass(kind, raw, where)
+    origin = typing.get_origin(kind)
+    if origin in (Union, types.UnionType):
+        return _build_union(typing.get_args(kind), raw, where)
+    if origin is tuple:
+        if not isinstance(raw, tuple):
+            raise ProtocolError(f"{where}: list expected")
+        item = typing.get_args(kind)[0]
+        return tuple(_build(item, value, f"{where}[]") for value in raw)
+    if origin is dict:
+        if not isinstance(raw, dict):
+            raise ProtocolError(f"{where}: map expected")
+        of_key, of_value = typing.get_args(kind)
+        return {
+            _build(of_key, k, f"{where} key"): _build(of_value, v, f"{where}{{}}") for k, v in raw.items()
+        }
+    raise AssertionError(f"{where}: no rule for {kind}")
+
+
+def _build_dataclass(kind: type, raw: Any, where: str) -> Any:
+    if not isinstance(raw, dict):
+        raise ProtocolError(f"{where}: map expected")
+    wanted = _fields(kind)
+    if kind in BODIES.values():
+        if raw.get("") != kind.__name__:
+            raise ProtocolError(f"{where}: {kind.__name__} expected")
+        raw = {k: v for k, v in raw.items() if k != ""}
+    if raw.keys() != wanted.keys():
+        raise ProtocolError(f"{where}: unknown or missing fields")
+    return kind(**{name: _build(hint, raw[name], f"{where}.{name}") for name, hint in wanted.items()})
+
+
+def _build_union(choices: tuple[Any, ...], raw: Any, where: str) -> Any:
+    if types.NoneType in choices:
+        if raw is None:
+            return None
+        choices = tuple(c for c in choices if c is not types.NoneType)
+    if len(choices) == 1:
+        return _build(choices[0], raw, where)
+    name = raw.get("") if isinstance(raw, dict) else None
+    for choice in choices:
+        if choice.__name__ == name:
+            return _build(choice, raw, where)
+    raise ProtocolError(f"{where}: none of the known kinds")

@@ -1,0 +1,268 @@
+"""State subscriptions: a worker serves its latest state, whoever needs it subscribes.
+
+`StatePublisher` promises: a subscriber gets the current state at once and then each change (a slow one may miss
+intermediate states, never the last); nothing a subscriber does or fails to do delays the worker or another
+subscriber; nobody can send anything: a byte from a subscriber ends its connection.
+
+`Subscription` promises: `current()` is the last state received while it is valid, else None; a malformed frame
+ends the connection, keeps the state, and is counted; reconnecting never stops.  A state that came from a process
+of another user is refused before a byte is read.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import secrets
+import socket
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+from ipc.frames import FrameReader, frame
+from ipc.messages import Body, ProtocolError, State, Worker, decode_state, encode
+from ipc.peers import peer_of
+from kernel.clock import boottime_ns
+from policy import timing
+
+log = logging.getLogger("ipc")
+
+MAX_SUBSCRIBERS: Final = 32
+STUCK_AFTER_S: Final = 10.0
+"""A subscriber that read nothing for this long is dropped."""
+
+_RETRY_FIRST_S: Final = 0.02
+_RETRY_MOST_S: Final = 0.5
+
+
+def listen(path: Path) -> socket.socket:
+    """A listening Unix socket at `path`, mode 0600, in place of whatever socket an earlier life left there.
+
+    Raises OSError.  Binding under a temporary name and renaming makes the path appear ready to accept.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary.unlink(missing_ok=True)
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
+    try:
+        sock.bind(str(temporary))
+        temporary.chmod(0o600)
+        sock.listen(MAX_SUBSCRIBERS)
+        temporary.rename(path)
+    except OSError:
+        sock.close()
+        raise
+    sock.setblocking(False)
+    return sock
+
+
+class _Subscriber(asyncio.Protocol):
+    """One connection to a publisher: writes the latest state, keeps no queue."""
+
+    def __init__(self, publisher: StatePublisher) -> None:
+        self._publisher = publisher
+        self._transport: asyncio.Transport | None = None
+        self._paused = False
+        self._missed = False
+        self._stuck: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+        transport.set_write_buffer_limits(high=0)
+        if not self._publisher.admit(self, transport):
+            transport.abort()
+
+    def data_received(self, data: bytes) -> None:
+        log.warning("subscriber sent data; closed", extra={"event": "subscriber_refused"})
+        self.close()
+
+    def pause_writing(self) -> None:
+        self._paused = True
+        self._stuck = asyncio.get_running_loop().call_later(STUCK_AFTER_S, self.close)
+
+    def resume_writing(self) -> None:
+        self._paused = False
+        if self._stuck is not None:
+            self._stuck.cancel()
+        if self._missed:
+            self._missed = False
+            self.send(self._publisher.latest)
+
+    def send(self, data: bytes) -> None:
+        """Send a frame, or remember that one is due as soon as the peer reads again."""
+        if self._paused:
+            self._missed = True
+        elif self._transport is not None and data:
+            self._transport.write(data)
+
+    def close(self) -> None:
+        if self._transport is not None:
+            self._transport.abort()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if self._stuck is not None:
+            self._stuck.cancel()
+        self._publisher.forget(self)
+
+
+class StatePublisher:
+    """Serves one worker's latest state on a Unix socket."""
+
+    def __init__(self, worker: Worker, path: Path, *, allowed_uids: frozenset[int]) -> None:
+        self._worker = worker
+        self._path = path
+        self._allowed = allowed_uids
+        self._instance = secrets.token_hex(4)
+        self._started = boottime_ns()
+        self._sequence = 0
+        self._body: Body | None = None
+        self._subscribers: set[_Subscriber] = set()
+        self._server: asyncio.Server | None = None
+        self._beat: asyncio.TimerHandle | None = None
+        self.latest = b""
+
+    async def start(self) -> None:
+        """Begin to serve.  Raises OSError when the socket cannot be made."""
+        loop = asyncio.get_running_loop()
+        self._server = await loop.create_unix_server(lambda: _Subscriber(self), sock=listen(self._path))
+
+    def publish(self, body: Body) -> None:
+        """Make `body` the state; tell every subscriber if it differs from the last one."""
+        if body != self._body:
+            self._body = body
+            self._send()
+
+    def _send(self) -> None:
+        if self._body is None:
+            return
+        if self._beat is not None:
+            self._beat.cancel()
+        self._beat = asyncio.get_running_loop().call_later(timing.HEARTBEAT / timing.SECOND, self._send)
+        now = boottime_ns()
+        self._sequence += 1
+        state = State(
+            worker=self._worker,
+            instance=self._instance,
+            pid=os.getpid(),
+            sequence=self._sequence,
+            started_at=self._started,
+            sent_at=now,
+            valid_until=now + timing.STATE_VALIDITY,
+            body=self._body,
+        )
+        self.latest = frame(encode(state))
+        for subscriber in tuple(self._subscribers):
+            subscriber.send(self.latest)
+
+    def admit(self, subscriber: _Subscriber, transport: asyncio.Transport) -> bool:
+        """Whether this connection may stay; sends it the current state if so."""
+        peer = peer_of(transport.get_extra_info("socket"))
+        if peer.uid not in self._allowed or len(self._subscribers) >= MAX_SUBSCRIBERS:
+            log.warning(
+                "subscriber refused",
+                extra={"event": "subscriber_refused", "uid": peer.uid, "connections": len(self._subscribers)},
+            )
+            return False
+        self._subscribers.add(subscriber)
+        subscriber.send(self.latest)
+        return True
+
+    def forget(self, subscriber: _Subscriber) -> None:
+        self._subscribers.discard(subscriber)
+
+    def close(self) -> None:
+        """Stop serving.  The socket file stays: a successor replaces it, and it must not unlink a newer one."""
+        if self._beat is not None:
+            self._beat.cancel()
+        if self._server is not None:
+            self._server.close()
+        for subscriber in tuple(self._subscribers):
+            subscriber.close()
+
+
+class Subscription:
+    """Follows one worker's state.  `on_change` is called for each frame and when the connection ends."""
+
+    def __init__(
+        self,
+        worker: Worker,
+        path: Path,
+        on_change: Callable[[], None],
+        *,
+        allowed_uids: frozenset[int],
+    ) -> None:
+        self.worker = worker
+        self.connected = False
+        self.errors_total = 0
+        self._path = path
+        self._on_change = on_change
+        self._allowed = allowed_uids
+        self._state: State | None = None
+        self._task: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        self._task = asyncio.get_running_loop().create_task(self._follow(), name=f"subscribe-{self.worker}")
+
+    def last(self) -> State | None:
+        """The last state received, valid or not: for those whose meaning has a deadline of its own."""
+        return self._state
+
+    def current(self, now: int) -> State | None:
+        """The last state received if it is still valid at `now`."""
+        return self._state if self._state is not None and now < self._state.valid_until else None
+
+    async def close(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._task
+
+    async def _follow(self) -> None:
+        pause = _RETRY_FIRST_S
+        while True:
+            try:
+                if await self._connection():
+                    pause = _RETRY_FIRST_S
+            except OSError as error:
+                log.debug("no connection", extra={"event": "subscription_retry", "errno": error.errno})
+            except ProtocolError as error:
+                self.errors_total += 1
+                log.warning(
+                    "peer broke the protocol",
+                    extra={"event": "protocol_error", "peer": str(self.worker), "why": str(error)},
+                )
+                pause = _RETRY_MOST_S
+            if self.connected:
+                self.connected = False
+                self._on_change()
+            await asyncio.sleep(pause)
+            pause = min(pause * 2, _RETRY_MOST_S)
+
+    async def _connection(self) -> bool:
+        """One connection from its beginning to its end; whether anything was received."""
+        loop = asyncio.get_running_loop()
+        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK)
+        with sock:
+            await loop.sock_connect(sock, str(self._path))
+            if peer_of(sock).uid not in self._allowed:
+                raise ProtocolError("the socket is served by another user")
+            reader = FrameReader()
+            received = False
+            while data := await loop.sock_recv(sock, 65536):
+                for payload in reader.feed(data):
+                    self._take(decode_state(payload, self.worker))
+                    received = True
+            return received
+
+    def _take(self, state: State) -> None:
+        """Accept a state, unless it is older than what we have from the same process."""
+        old = self._state
+        if old is not None and old.instance == state.instance and old.sequence >= state.sequence:
+            raise ProtocolError("sequence went backwards")
+        if state.valid_until > state.sent_at + timing.STATE_VALIDITY:
+            raise ProtocolError("validity beyond the agreed time")
+        self._state = state
+        self.connected = True
+        self._on_change()
