@@ -1,12 +1,12 @@
 """State subscriptions: a worker serves its latest state, whoever needs it subscribes.
 
-`StatePublisher` promises: a subscriber gets the current state at once and then each change (a slow one may miss
-intermediate states, never the last); nothing a subscriber does or fails to do delays the worker or another
+`StatePublisher` promises: a subscriber gets the current state at once and then each change (a slow one may
+miss intermediate states, never the last); nothing a subscriber does or fails to do delays the worker or another
 subscriber; nobody can send anything: a byte from a subscriber ends its connection.
 
-`Subscription` promises: `current()` is the last state received while it is valid, else None; a malformed frame
-ends the connection, keeps the state, and is counted; reconnecting never stops.  A state that came from a process
-of another user is refused before a byte is read.
+`Subscription` promises: `current()` is the last state received while it is valid, else None; a malformed
+frame ends the connection, keeps the state, and is counted; reconnecting never stops.  A state that came from a
+process of another user is refused before a byte is read.
 """
 
 from __future__ import annotations
@@ -173,7 +173,7 @@ class StatePublisher:
         self._subscribers.discard(subscriber)
 
     def close(self) -> None:
-        """Stop serving.  The socket file stays: a successor replaces it, and it must not unlink a newer one."""
+        """Stop serving.  The socket file stays: a successor replaces it; unlinking might hit a newer one."""
         if self._beat is not None:
             self._beat.cancel()
         if self._server is not None:

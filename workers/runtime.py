@@ -1,0 +1,143 @@
+"""What every worker does before and around its own work.
+
+`run_worker` promises: the configuration is checked; the process dies with supervisord and when its loop stands
+still (the kernel sees to both); its state is served; SIGTERM sets `stopping`; anything unforeseen, in a task or
+in a callback, ends the process with exit code 1, because a confused worker must not go on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import sys
+from collections.abc import Awaitable, Callable
+from typing import Any, Final
+
+from config import Config, ConfigError, load
+from ipc.messages import Body, Worker
+from ipc.pubsub import StatePublisher, Subscription
+from kernel.clock import boottime_ns
+from kernel.deadline import DeathTimer
+from kernel.process import die_with_parent, no_core_dumps, set_name
+from policy import timing
+from workers import logs
+
+log = logging.getLogger("worker")
+
+SUPERVISOR_PID: Final = "FORGE_SUPERVISOR_PID"
+"""Environment variable by which forge-manager tells the workers whose children they are."""
+
+
+class Context:
+    """What a worker's own code gets: configuration, its publisher, subscriptions, the wish to stop."""
+
+    def __init__(self, worker: Worker, config: Config) -> None:
+        self.worker = worker
+        self.config = config
+        self.stopping = asyncio.Event()
+        self.uids = frozenset({os.getuid()})
+        self._publisher = StatePublisher(worker, config.state_socket(worker), allowed_uids=self.uids)
+        self._subscriptions: list[Subscription] = []
+
+    async def start(self) -> None:
+        await self._publisher.start()
+
+    def publish(self, body: Body) -> None:
+        """Make `body` the state that subscribers see."""
+        self._publisher.publish(body)
+
+    def subscribe(self, worker: Worker, on_change: Callable[[], None]) -> Subscription:
+        """Follow another worker's state from now on."""
+        subscription = Subscription(
+            worker, self.config.state_socket(worker), on_change, allowed_uids=self.uids
+        )
+        subscription.start()
+        self._subscriptions.append(subscription)
+        return subscription
+
+    async def close(self) -> None:
+        for subscription in self._subscriptions:
+            await subscription.close()
+        self._publisher.close()
+
+
+class Watchdog:
+    """A kernel timer that kills this process unless its event loop keeps turning.
+
+    Also a SIGSTOPped process: SIGKILL does not wait to be continued.
+    """
+
+    def __init__(self, patience: int) -> None:
+        self._patience = patience
+        self._timer = DeathTimer()
+        self._handle: asyncio.TimerHandle | None = None
+
+    def start(self) -> None:
+        self._timer.arm(boottime_ns() + self._patience)
+        period = self._patience / timing.SECOND / 4
+        self._handle = asyncio.get_running_loop().call_later(period, self.start)
+
+    def stop(self) -> None:
+        if self._handle is not None:
+            self._handle.cancel()
+        self._timer.close()
+
+
+def run_worker(
+    worker: Worker,
+    serve: Callable[[Context], Awaitable[None]],
+    *,
+    watchdog: int = timing.WATCHDOG,
+) -> None:
+    """Run a worker until SIGTERM; does not return.  Exit codes: 0 asked to stop, 1 fault, 2 configuration."""
+    try:
+        config = load(os.environ)
+    except ConfigError as error:
+        print("\n".join(str(m) for m in error.mistakes), file=sys.stderr)  # noqa: T201  # no logging yet
+        sys.exit(2)
+    logs.set_up(worker, config.log_level, config.log_format)
+    if parent := os.environ.get(SUPERVISOR_PID):
+        die_with_parent(signal.SIGKILL, int(parent))
+    no_core_dumps()
+    set_name(f"forge-{worker}")
+    os.umask(0o077)
+    sys.exit(asyncio.run(_main(worker, config, serve, watchdog)))
+
+
+async def _main(
+    worker: Worker, config: Config, serve: Callable[[Context], Awaitable[None]], patience: int
+) -> int:
+    loop = asyncio.get_running_loop()
+    loop.set_exception_handler(_fail_stop)
+    context = Context(worker, config)
+    loop.add_signal_handler(signal.SIGTERM, context.stopping.set)
+    loop.add_signal_handler(signal.SIGINT, context.stopping.set)
+    dog = Watchdog(patience)
+    dog.start()
+    try:
+        await context.start()
+        log.info("started", extra={"event": "worker_started", "pid": os.getpid()})
+        await serve(context)
+    except Exception:  # the process boundary: whatever it was, this worker must not go on
+        log.critical("ended by a fault", exc_info=True, extra={"event": "worker_fault"})
+        return 1
+    finally:
+        dog.stop()
+        await context.close()
+    log.info("stopped", extra={"event": "worker_stopped"})
+    return 0
+
+
+def _fail_stop(loop: asyncio.AbstractEventLoop, what: dict[str, Any]) -> None:
+    """An exception nobody awaited or a callback that raised: end at once, the kernel cleans up."""
+    error = what.get("exception")
+    log.critical(
+        "ended by a fault: %s",
+        what.get("message", ""),
+        exc_info=error if isinstance(error, BaseException) else None,
+        extra={"event": "worker_fault"},
+    )
+    logging.shutdown()
+    os._exit(1)
