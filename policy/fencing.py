@@ -179,6 +179,7 @@ class FenceMachine:
         if self.fence in (Fence.ARMING, Fence.ARMED):
             actions += self._while_armed(now, view, right)
         elif self.fence is Fence.FENCING:
+            actions += self._take_back(now, view)
             actions += self._while_fencing(now, view)
         if self.fence is Fence.FENCED:
             actions += self._while_fenced(now, view, right)
@@ -312,6 +313,7 @@ class FenceMachine:
         if proof is not Proof.NONE:
             self._become(Fence.FENCED, now, self.reason, proof)
             self._rogue_base = None
+            self._strict = False  # from here on its gauge follows our signals
             return [Unaim()]
         return self._insist(now, view)
 
@@ -321,6 +323,9 @@ class FenceMachine:
         if self._hup_at == 0:
             # State unknown after our start: look first, a needless reload drops the node's connections.
             if now - self._fencing_since >= timing.SECOND or self._strict:
+                if self.exposed:
+                    self.exposed = ""
+                    actions.append(Withdraw("before a signal that must not find keys"))
                 actions += self._hup(now, "startup")
             return actions
         if self._second_hup_due and now >= self._second_hup_due and not view.hup_pending:
@@ -396,16 +401,9 @@ class FenceMachine:
 
     def _bootstrap(self, now: int, view: View) -> list[Action]:
         """Offer the files a node needs to be able to start; take them back once they are read."""
+        if self.exposed:
+            return self._take_back(now, view)
         node = view.node
-        if self.exposed == "bootstrap":
-            if view.stopping or view.sources or view.targets or (node is not None and node.up):
-                self.exposed = ""
-                return [Withdraw("the node is up" if node is not None and node.up else "no longer offered")]
-            if view.read:
-                self.exposed = ""
-                self._bootstrap_read, self._reoffer_at = True, now + timing.BOOTSTRAP_REEXPOSE
-                return [Withdraw("the node has read them")]
-            return []
         if node is None and self._bootstrap_read and now >= self._reoffer_at:
             self._bootstrap_read = False
         wanted = (node is None or not node.up) and not self._bootstrap_read
@@ -413,6 +411,26 @@ class FenceMachine:
             self.exposed = "bootstrap"
             return [Expose("bootstrap")]
         return []
+
+    def _take_back(self, now: int, view: View) -> list[Action]:
+        """End the offer of bootstrap files as soon as it has served, or must not stand."""
+        if self.exposed != "bootstrap":
+            return []
+        up = view.node is not None and view.node.up
+        why = ""
+        if up:
+            why = "the node is up"
+        elif view.read:
+            why = "the node has read them"
+            self._bootstrap_read, self._reoffer_at = True, now + timing.BOOTSTRAP_REEXPOSE
+        elif view.stopping:
+            why = "stopping"
+        elif view.sources or view.targets:
+            why = view.sources or view.targets
+        if not why:
+            return []
+        self.exposed = ""
+        return [Withdraw(why)]
 
     # --- evidence ----------------------------------------------------------------------------------------------------
 

@@ -51,11 +51,17 @@ RETRY_PAUSE: Final = SECOND * 2 // 5
 WATCH_TIMEOUT_S: Final = 240
 """Seconds after which a watch is closed by the server and opened anew: 1 request in 4 minutes."""
 
+METRICS_GRACE: Final = 6 * SECOND
+"""Metrics that answered once may fail this long before the node counts as unfit."""
+
 UNFIT_GRACE: Final = 10 * SECOND
 """A leader's node may be unfit (not dead) this long before the lease is handed over."""
 
 ARM_GRACE: Final = 8 * SECOND
 """A leader whose actuator could not arm within this time hands over."""
+
+HANDOVER_PATIENCE: Final = 15 * SECOND
+"""A leader that wants to hand over and hears nothing of the fence keeps renewing this long, then lets go."""
 
 STEP_BACK: Final = 20 * SECOND
 """After a hand-over for a fault of our own: longer than a lease, so that another pod gets its turn."""

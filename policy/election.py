@@ -1,0 +1,311 @@
+"""The elector's decisions: client-go's leader election, with the grant and the fence tied to it.
+
+`Election` is told what happened (`saw`, `wrote`, `failed`) and what is (`Circumstances`), and says what to do
+next.  It keeps the invariants
+
+- a grant is given only for a renewal that the API server confirmed, and counts from before its request was sent;
+- whoever finds the Lease held, changed or vanished waits a whole lease duration, measured here, from the moment
+  this process saw it so; no clock of another machine is read;
+- the Lease is released only when the actuator reports the node fenced; until then it is renewed while possible.
+
+All instants are ns of CLOCK_BOOTTIME.
+"""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+
+from ipc.messages import Fence, Grant, Role
+from policy import timing
+from policy.lease import LeaseRecord, Observed, observe
+
+
+class Do(enum.Enum):
+    """The next thing to do with the API."""
+
+    READ = "read"
+    CREATE = "create"
+    TAKE = "take"
+    """Write ourselves as holder over another (or nobody), a new term."""
+    RENEW = "renew"
+    RELEASE = "release"
+    WAIT = "wait"
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """`act` now; or, for WAIT, look again at `until` at the latest."""
+
+    act: Do
+    until: int
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Circumstances:
+    """What the elector knows beside the Lease."""
+
+    fit: bool
+    """The prober's fresh word that the node may forge."""
+    unfit_for: int
+    """ns since the node was last known to be fit; 0 while fit."""
+    unfit_why: str
+    ready: bool
+    """The actuator's fresh word that it could arm at once."""
+    not_ready_why: str
+    fence: Fence | None
+    """None: the actuator's state is not known."""
+    node_gone: bool
+    """The actuator's node ended and none has come up since."""
+    stopping: bool
+
+
+class Election:
+    """One pod's part in the election for one Lease."""
+
+    def __init__(
+        self,
+        identity: str,
+        *,
+        lease_duration_s: int,
+        sleep_interval: int,
+        held_token: int | None,
+        now: int,
+    ) -> None:
+        self.identity = identity
+        self.role = Role.OBSERVER
+        self.since = now
+        self.reason = "starting"
+        self.changes_total = 0
+        self.observed: Observed | None = None
+        self.grant: Grant | None = None
+        self.token = 0
+        self._duration_s = lease_duration_s
+        self._duration = lease_duration_s * timing.SECOND
+        self._interval = sleep_interval
+        self._held_token = held_token
+        """The term we held when this pod's elector last wrote it down; survives a restart of the container."""
+        self._renewed_at = 0
+        self._retry_at = 0
+        self._must_read = True
+        self._granted_since = 0
+        self._step_back_until = 0
+        self._stand_down_until = 0
+
+    # --- what happened -------------------------------------------------------------------------------------------
+
+    def saw(self, record: LeaseRecord | None, now: int) -> None:
+        """The Lease as read or watched; `now` taken after the answer arrived."""
+        self.observed = observe(self.observed, record, now)
+        self._must_read = False
+        if self.leading and not self._ours(record):
+            if record is None and now < self._right_ends():
+                return  # vanished under us: nobody else may take it before our right has ended; we make it anew
+            holder = record.holder if record is not None else ""
+            self._lose(now, f"the lease was taken by {holder}" if holder else "the lease was released by hand")
+
+    def wrote(self, record: LeaseRecord, *, sent_at: int, now: int) -> None:
+        """Our write (CREATE, TAKE or RENEW) succeeded; `sent_at` taken before the request left."""
+        self.observed = Observed(record, now)
+        self._must_read = False
+        self._retry_at = 0
+        self._renewed_at = sent_at
+        if not self.leading:
+            self.changes_total += 1
+            self._granted_since = now
+            self._become(Role.LEADER, now, "took the lease")
+        self.token = record.transitions
+        self._held_token = record.transitions
+        self.grant = Grant(
+            holder=self.identity,
+            fencing_token=record.transitions,
+            deadline=timing.grant_deadline(sent_at, self._duration),
+            renewed_at=sent_at,
+            exclusive=True,
+        )
+
+    def released(self, record: LeaseRecord, now: int) -> None:
+        """Our RELEASE succeeded."""
+        self.observed = Observed(record, now)
+        self._retry_at = 0
+        self._held_token = None
+        if self.leading:
+            self._lose(now, self.reason)
+
+    def failed(self, now: int, *, conflict: bool, pause: int) -> None:
+        """A request failed.  After a conflict, or a write that may have arrived, the record must be read again.
+
+        `pause` in ns before the next attempt (the caller adds jitter, or what Retry-After asked for).
+        """
+        self._must_read = True
+        self._retry_at = now if conflict else now + pause
+
+    def stand_down(self, until: int, now: int) -> None:
+        """Stay out of the election until `until` (an instant in the past: come back)."""
+        self._stand_down_until = until if until > now else 0
+
+    # --- what to do ----------------------------------------------------------------------------------------------
+
+    @property
+    def leading(self) -> bool:
+        return self.role in (Role.LEADER, Role.HANDOVER)
+
+    @property
+    def standing_down_until(self) -> int:
+        return self._stand_down_until
+
+    @property
+    def held_token(self) -> int | None:
+        return self._held_token
+
+    def published_grant(self, now: int) -> Grant | None:
+        """What the actuator may know: nothing unless we lead and want to."""
+        if self.role is not Role.LEADER or self.grant is None or now >= self.grant.deadline:
+            return None
+        return self.grant
+
+    def next(self, now: int, world: Circumstances) -> Step:
+        """The next step.  Call again after anything happened, and at `until`."""
+        if self._stand_down_until and now >= self._stand_down_until:
+            self._stand_down_until = 0
+        if self.leading:
+            return self._next_as_leader(now, world)
+        return self._next_as_contender(now, world)
+
+    def _next_as_leader(self, now: int, world: Circumstances) -> Step:
+        if now >= self._right_ends():
+            self._lose(now, "could not renew the lease in time")
+            return self._next_as_contender(now, world)
+        against = self._against_leading(now, world)
+        if against and self.role is Role.LEADER:
+            self._become(Role.HANDOVER, now, against)
+        if self._must_read:
+            return self._at_retry(Do.READ, now, "the last request did not succeed")
+        vanished = self.observed is not None and self.observed.record is None
+        if self.role is Role.HANDOVER and world.fence is Fence.FENCED:
+            if vanished:
+                self._lose(now, self.reason)
+                return self._next_as_contender(now, world)
+            return self._at_retry(Do.RELEASE, now, self.reason)
+        if self.role is Role.HANDOVER and world.fence is None and now - self.since >= timing.HANDOVER_PATIENCE:
+            # The last grant has ended long ago and the kernel has enforced it: let the lease run out.
+            return Step(Do.WAIT, min(now + timing.SECOND, self._right_ends()), "the fence is not known")
+        if vanished:
+            return self._at_retry(Do.CREATE, now, "the lease vanished while we held it")
+        due = max(self._renewed_at + self._interval, self._retry_at)
+        if now >= due:
+            return Step(Do.RENEW, now, "renewal is due")
+        return Step(Do.WAIT, min(due, now + timing.SECOND, self._right_ends()), "renewal is not due")
+
+    def _against_leading(self, now: int, world: Circumstances) -> str:
+        """Why this leader should hand over; empty: it should not."""
+        if world.stopping:
+            return "stopping"
+        if self._stand_down_until:
+            return "standing down as asked"
+        if world.node_gone:
+            self._step_back_until = now + timing.SECOND
+            return "the node ended"
+        if world.fence in (Fence.ARMED, Fence.ARMING):
+            if world.unfit_for >= timing.UNFIT_GRACE:
+                self._step_back_until = now + timing.STEP_BACK
+                return f"the node is unfit: {world.unfit_why}"
+            if world.fence is Fence.ARMED:
+                self._granted_since = now
+                return ""
+        elif world.fence is Fence.FENCED and not world.ready and now - self._granted_since >= timing.SECOND:
+            self._step_back_until = now + timing.SECOND
+            return f"cannot arm: {world.not_ready_why}"
+        if now - self._granted_since >= timing.ARM_GRACE:
+            self._step_back_until = now + timing.STEP_BACK
+            return "the node could not be armed in time"
+        return ""
+
+    def against_contending(self, now: int, world: Circumstances) -> str:
+        """Why this pod should not take the lease; empty: it should."""
+        if world.stopping:
+            return "stopping"
+        if self._stand_down_until:
+            return "standing down as asked"
+        if world.fence is None:
+            return "the actuator's state is not known"
+        if not world.ready and not (self._continuing() and world.fence in (Fence.ARMED, Fence.ARMING)):
+            return f"cannot arm: {world.not_ready_why}"
+        if not world.fit:
+            return f"the node is unfit: {world.unfit_why}"
+        if now < self._step_back_until:
+            return "giving others a turn after a hand-over"
+        return ""
+
+    def _next_as_contender(self, now: int, world: Circumstances) -> Step:
+        against = self.against_contending(now, world)
+        role = Role.OBSERVER if against else Role.STANDBY
+        if role is not self.role or (against and against != self.reason):
+            self._become(role, now, against or "contending")
+        if self._must_read or self.observed is None:
+            return self._at_retry(Do.READ, now, "the lease is not known")
+        record = self.observed.record
+        if against and self._continuing() and world.fence is Fence.FENCED:
+            return self._at_retry(Do.RELEASE, now, f"held from before, but {against}")
+        if against:
+            return Step(Do.WAIT, now + timing.SECOND, against)
+        if record is None:
+            free_at = self.observed.at + self._wait(self.observed.previous_duration_s)
+            if now < free_at:
+                return Step(Do.WAIT, free_at, "no lease: its last holder may still forge")
+            return self._at_retry(Do.CREATE, now, "there is no lease")
+        if self._continuing():
+            return self._at_retry(Do.RENEW, now, "we held it before a restart")
+        if not record.holder:
+            return self._at_retry(Do.TAKE, now, "the lease is free")
+        free_at = self.observed.at + self._wait(record.duration_s)
+        if now >= free_at:
+            return self._at_retry(Do.TAKE, now, f"{record.holder} did not renew it")
+        return Step(Do.WAIT, free_at, f"held by {record.holder}")
+
+    # --- helpers ---------------------------------------------------------------------------------------------------
+
+    def next_transitions(self, act: Do) -> int:
+        """The fencing token to write: it rises with each new term and never falls while anybody remembers."""
+        record = self.observed.record if self.observed is not None else None
+        last = max(record.transitions if record is not None else 0, self.token)
+        if act is Do.RENEW and record is not None:
+            return record.transitions
+        return last + 1
+
+    def _wait(self, duration_s: int) -> int:
+        """How long an unchanged (or vanished) Lease must be respected: the longer of its word and ours."""
+        return max(duration_s * timing.SECOND, self._duration)
+
+    def _right_ends(self) -> int:
+        """End of the right that our last confirmed renewal gave."""
+        return timing.grant_deadline(self._renewed_at, self._duration)
+
+    def _ours(self, record: LeaseRecord | None) -> bool:
+        return record is not None and record.holder == self.identity and record.transitions == self.token
+
+    def _continuing(self) -> bool:
+        """Whether the record names us in the very term this pod wrote down: not somebody's edit by hand."""
+        record = self.observed.record if self.observed is not None else None
+        return (
+            record is not None
+            and record.holder == self.identity
+            and self._held_token is not None
+            and record.transitions == self._held_token
+        )
+
+    def _at_retry(self, act: Do, now: int, why: str) -> Step:
+        if now < self._retry_at:
+            return Step(Do.WAIT, self._retry_at, f"pausing before another attempt: {why}")
+        return Step(act, now, why)
+
+    def _lose(self, now: int, why: str) -> None:
+        self.grant = None
+        self.changes_total += 1
+        self._become(Role.OBSERVER, now, why)
+
+    def _become(self, role: Role, now: int, reason: str) -> None:
+        if role is not self.role:
+            self.since = now
+        self.role, self.reason = role, reason
