@@ -93,7 +93,7 @@ class Election:
         self._step_back_until = 0
         self._stand_down_until = 0
 
-    # --- what happened -------------------------------------------------------------------------------------------
+    # --- what happened ---
 
     def saw(self, record: LeaseRecord | None, now: int) -> None:
         """The Lease as read or watched; `now` taken after the answer arrived."""
@@ -145,7 +145,7 @@ class Election:
         """Stay out of the election until `until` (an instant in the past: come back)."""
         self._stand_down_until = until if until > now else 0
 
-    # --- what to do ----------------------------------------------------------------------------------------------
+    # --- what to do ---
 
     @property
     def leading(self) -> bool:
@@ -264,7 +264,7 @@ class Election:
             return self._at_retry(Do.TAKE, now, f"{record.holder} did not renew it")
         return Step(Do.WAIT, free_at, f"held by {record.holder}")
 
-    # --- helpers ---------------------------------------------------------------------------------------------------
+    # --- helpers ---
 
     def next_transitions(self, act: Do) -> int:
         """The fencing token to write: it rises with each new term and never falls while anybody remembers."""

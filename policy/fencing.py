@@ -130,7 +130,7 @@ class FenceMachine:
         self._reoffer_at = 0
         self._last_sample_at = 0
 
-    # --- what others may ask -------------------------------------------------------------------------------
+    # --- what others may ask ---
 
     def refusals(self, view: View) -> tuple[str, ...]:
         """Why this pod could not arm even if both grants came; empty: it could, at once."""
@@ -169,7 +169,7 @@ class FenceMachine:
         """Whether the next look should come soon: something is waiting to be confirmed."""
         return self.fence in (Fence.ARMING, Fence.FENCING)
 
-    # --- the step --------------------------------------------------------------------------------------------
+    # --- the step ---
 
     def step(self, now: int, view: View) -> list[Action]:
         """Decide.  The caller carries out every action, in order, before it steps again."""
@@ -190,7 +190,7 @@ class FenceMachine:
             self.since = now
         self.fence, self.reason, self.proof = fence, reason, proof
 
-    # --- the node comes and goes -------------------------------------------------------------------------------
+    # --- the node comes and goes ---
 
     def _meet_node(self, now: int, view: View) -> list[Action]:
         old, new = self._node, view.node
@@ -229,7 +229,7 @@ class FenceMachine:
         why = "the node was there before this process" if quiet else "the node was started as a producing node"
         self._begin_fencing(now, why, hurry=True)
 
-    # --- armed -------------------------------------------------------------------------------------------------
+    # --- armed ---
 
     def _arm(self, now: int, view: View, right: Right) -> list[Action]:
         assert view.node is not None
@@ -276,7 +276,7 @@ class FenceMachine:
             self._become(Fence.ARMED, now, "the node took the signal; it offers no metrics to confirm it")
         return []
 
-    # --- fencing -------------------------------------------------------------------------------------------------
+    # --- fencing ---
 
     def _fence(self, now: int, why: str, *, hurry: bool) -> list[Action]:
         """Take the keys away and tell the node; from here on only proof counts."""
@@ -373,7 +373,7 @@ class FenceMachine:
             return Proof.SETTLED
         return Proof.NONE
 
-    # --- fenced ----------------------------------------------------------------------------------------------------
+    # --- fenced ---
 
     def _while_fenced(self, now: int, view: View, right: Right | Refusal) -> list[Action]:
         if self._rogue(view):
@@ -432,7 +432,7 @@ class FenceMachine:
         self.exposed = ""
         return [Withdraw(why)]
 
-    # --- evidence ----------------------------------------------------------------------------------------------------
+    # --- evidence ---
 
     def _signal_taken(self, now: int, view: View) -> bool:
         if self._hup_taken_at == 0 and not view.hup_pending and now > self._hup_at:

@@ -56,9 +56,7 @@ class ConsoleFormatter(logging.Formatter):
         extras = _extras(record)
         extras.pop("event", None)
         tail = "".join(f"  {k}={v}" for k, v in extras.items())
-        line = (
-            f"{_timestamp(record)[11:-1]} {record.levelname:<7} {self._worker:<8} {record.getMessage()}{tail}"
-        )
+        line = f"{_timestamp(record)[11:-1]} {record.levelname:<7} {self._worker:<8} {record.getMessage()}{tail}"
         return line + ("\n" + self.formatException(record.exc_info) if record.exc_info else "")
 
 

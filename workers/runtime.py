@@ -50,9 +50,7 @@ class Context:
 
     def subscribe(self, worker: Worker, on_change: Callable[[], None]) -> Subscription:
         """Follow another worker's state from now on."""
-        subscription = Subscription(
-            worker, self.config.state_socket(worker), on_change, allowed_uids=self.uids
-        )
+        subscription = Subscription(worker, self.config.state_socket(worker), on_change, allowed_uids=self.uids)
         subscription.start()
         self._subscriptions.append(subscription)
         return subscription
@@ -106,9 +104,7 @@ def run_worker(
     sys.exit(asyncio.run(_main(worker, config, serve, watchdog)))
 
 
-async def _main(
-    worker: Worker, config: Config, serve: Callable[[Context], Awaitable[None]], patience: int
-) -> int:
+async def _main(worker: Worker, config: Config, serve: Callable[[Context], Awaitable[None]], patience: int) -> int:
     loop = asyncio.get_running_loop()
     loop.set_exception_handler(_fail_stop)
     context = Context(worker, config)

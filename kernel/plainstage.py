@@ -1,0 +1,69 @@
+"""CREDENTIAL_MODE=file: plain files at the target paths, for a node that cannot see our /proc.
+
+The same verbs as `kernel.cwdstage.Stage`, with a weaker promise: when this process is killed the files stay until
+its successor takes them away, and three files change one after the other, not at once.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True)
+class PlainSet:
+    """Prepared files: temporary name -> target, in the order of exposure."""
+
+    moves: tuple[tuple[Path, Path], ...]
+
+
+class PlainStage:
+    """Copies in, takes away.  Begins by taking away what an earlier life left."""
+
+    def __init__(self, targets: Mapping[str, Path]) -> None:
+        self._targets = dict(targets)
+        self.exposed = False
+        self.withdraw()
+
+    def prepare(self, files: Mapping[str, bytes]) -> PlainSet:
+        """Write all files beside their targets, 0400.  Raises OSError; nothing is exposed then."""
+        moves = []
+        for name, target in self._targets.items():
+            temporary = target.with_name(f".{target.name}.forge-manager")
+            temporary.unlink(missing_ok=True)
+            fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o400)
+            with os.fdopen(fd, "wb") as file:
+                file.write(files[name])
+            moves.append((temporary, target))
+        return PlainSet(tuple(moves))
+
+    def expose(self, prepared: PlainSet) -> None:
+        """Rename the files to their targets.  Raises OSError."""
+        self.exposed = True
+        for temporary, target in prepared.moves:
+            temporary.rename(target)
+
+    def withdraw(self) -> list[str]:
+        """Unlink the targets; what could not be unlinked, in words.  One missing file is enough to fence."""
+        problems = []
+        for target in self._targets.values():
+            for path in (target, target.with_name(f".{target.name}.forge-manager")):
+                try:
+                    path.unlink(missing_ok=True)
+                except OSError as error:
+                    problems.append(f"{path} cannot be removed: {error.strerror}")
+        self.exposed = False
+        return problems
+
+    def problems(self) -> list[str]:
+        """Why the targets are not under our control; empty: they are."""
+        found = []
+        for target in self._targets.values():
+            folder = target.parent
+            if not folder.is_dir():
+                found.append(f"{folder} does not exist; mount the volume shared with the node there")
+            elif not os.access(folder, os.W_OK | os.X_OK):
+                found.append(f"{folder} is not writable for uid {os.getuid()}")
+        return sorted(set(found))

@@ -1,0 +1,381 @@
+"""elector: does this pod hold its cluster's Lease?
+
+Privileges: talks to the Kubernetes API (the pod's token); subscribes to prober, actuator and arbiter; serves its
+state and the one command there is, `stand-down`.  No secrets, no signals, no listening TCP port.
+
+A standby holds one watch; the leader sends one PUT per renewal and watches nothing.  Every request has a timeout.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import random
+from typing import Final
+
+from ipc.frames import FrameReader, frame
+from ipc.messages import (
+    ActuatorState,
+    ArbiterState,
+    ElectorState,
+    Fence,
+    ProberState,
+    Proof,
+    ProtocolError,
+    Role,
+    StandDown,
+    StandDownReply,
+    Worker,
+    decode,
+    encode,
+)
+from ipc.peers import peer_of
+from ipc.pubsub import listen
+from kernel.clock import boottime_ns
+from kube.errors import ApiFailure, Failure
+from kube.leader_status import LeaderStatusClient
+from kube.leases import LeaseClient
+from kube.session import ApiSession
+from policy import timing
+from policy.election import Circumstances, Do, Election, Step
+from workers.leader_report import LeaderReporter
+from workers.runtime import Context, run_worker
+
+log = logging.getLogger("elector")
+
+TIMEOUT_S: Final = timing.REQUEST_TIMEOUT / timing.SECOND
+RETRY_AFTER_MOST: Final = 2 * timing.SECOND
+"""A server that asks for more patience than this is asked again all the same: the grant is running out."""
+STOP_PATIENCE: Final = 9 * timing.SECOND
+"""Below supervisord's stopwaitsecs.  Then the lease is left to run out."""
+MOST_STAND_DOWN_S: Final = 86400.0
+_REREAD: Final = frozenset({Failure.CONFLICT, Failure.ALREADY_EXISTS, Failure.NOT_FOUND, Failure.GONE})
+
+
+class Elector:
+    """One pod's elector: carries out what `policy.election` decides."""
+
+    def __init__(self, context: Context, session: ApiSession) -> None:
+        config = context.config
+        self._context = context
+        self._config = config
+        self._session = session
+        self._leases = LeaseClient(session, config.namespace, config.lease_name)
+        instance = config.instance_file.read_text(encoding="ascii").strip()
+        self._term_file = config.worker_dir("elector") / "term"
+        self._election = Election(
+            f"{config.pod_name}_{instance}",
+            lease_duration_s=config.lease_duration,
+            sleep_interval=config.sleep_interval_ns,
+            held_token=self._read_term(),
+            now=boottime_ns(),
+        )
+        self._wake = asyncio.Event()
+        self._prober = context.subscribe(Worker.PROBER, self._wake.set)
+        self._actuator = context.subscribe(Worker.ACTUATOR, self._wake.set)
+        self._arbiter = context.subscribe(Worker.ARBITER, self._wake.set)
+        self._fit_at = boottime_ns()
+        self._api_ok = False
+        self._watching: asyncio.Task[None] | None = None
+        self._stop_by = 0
+        self._reporter = LeaderReporter(
+            LeaderStatusClient(
+                session,
+                config.namespace,
+                config.crd_group,
+                config.crd_version,
+                config.crd_plural,
+                config.crd_name,
+            ),
+            config.pod_name,
+        )
+        self._logged: tuple[object, ...] = ()
+
+    # --- the loop ---
+
+    async def run(self) -> None:
+        """Take part in the election until asked to stop and, if we led, handed over."""
+        stopping = asyncio.create_task(self._context.stopping.wait())
+        stopping.add_done_callback(lambda _: self._wake.set())
+        try:
+            while True:
+                self._wake.clear()
+                now = boottime_ns()
+                world = self._circumstances(now)
+                step = self._election.next(now, world)
+                self._publish(now, world, step)
+                if self._finished(now, step):
+                    return
+                if step.act is Do.WAIT:
+                    self._keep_watching()
+                    await self._wait(step.until)
+                else:
+                    await self._carry_out(step)
+        finally:
+            stopping.cancel()
+            await self._stop_watching()
+            await self._reporter.close()
+
+    async def _wait(self, until: int) -> None:
+        pause = max(until - boottime_ns(), 0) / timing.SECOND
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(min(pause, 1.0)):
+                await self._wake.wait()
+
+    def _finished(self, now: int, step: Step) -> bool:
+        """Whether a stopping elector has nothing left to do."""
+        if not self._context.stopping.is_set():
+            return False
+        if self._stop_by == 0:
+            self._stop_by = now + STOP_PATIENCE
+        if now >= self._stop_by:
+            log.error("stopping without a release; the lease runs out", extra={"event": "release_abandoned"})
+            return True
+        return not self._election.leading and step.act is not Do.RELEASE
+
+    # --- requests ---
+
+    async def _carry_out(self, step: Step) -> None:
+        """One request, and what its answer means."""
+        sent = boottime_ns()
+        try:
+            await self._request(step.act, sent)
+        except ApiFailure as failure:
+            self._failed(step, failure)
+        else:
+            if not self._api_ok:
+                log.info("the API server answers", extra={"event": "api_ok"})
+            self._api_ok = True
+            if self._election.leading:
+                await self._stop_watching()
+
+    async def _request(self, act: Do, sent: int) -> None:
+        election, leases = self._election, self._leases
+        if act is Do.READ:
+            record = await leases.get(timeout_s=TIMEOUT_S)
+            election.saw(record, boottime_ns())
+            return
+        transitions = election.next_transitions(act)
+        if act is Do.CREATE:
+            written = await leases.create(
+                holder=election.identity,
+                duration_s=self._config.lease_duration,
+                transitions=transitions,
+                timeout_s=TIMEOUT_S,
+            )
+            election.wrote(written, sent_at=sent, now=boottime_ns())
+        else:
+            assert election.observed is not None
+            known = election.observed.record
+            assert known is not None
+            if act is Do.RELEASE:
+                written = await leases.release(known, timeout_s=TIMEOUT_S)
+                election.released(written, boottime_ns())
+            else:
+                written = await leases.replace(
+                    known,
+                    holder=election.identity,
+                    duration_s=self._config.lease_duration,
+                    transitions=transitions,
+                    acquired=act is Do.TAKE,
+                    timeout_s=TIMEOUT_S,
+                )
+                election.wrote(written, sent_at=sent, now=boottime_ns())
+        self._write_term()
+
+    def _failed(self, step: Step, failure: ApiFailure) -> None:
+        pause = timing.RETRY_PAUSE + random.randrange(timing.RETRY_PAUSE // 2)  # noqa: S311  # spreads contenders
+        if failure.retry_after_s is not None:
+            pause = max(pause, min(int(failure.retry_after_s * timing.SECOND), RETRY_AFTER_MOST))
+        conflict = failure.kind in _REREAD
+        self._election.failed(boottime_ns(), conflict=conflict, pause=pause)
+        if not conflict:
+            level = logging.WARNING if self._api_ok else logging.DEBUG
+            log.log(
+                level,
+                "the API server fails us",
+                extra={"event": "api_failed", "act": step.act.value, "kind": str(failure.kind), "why": str(failure)},
+            )
+            self._api_ok = False
+
+    # --- the watch ---
+
+    def _keep_watching(self) -> None:
+        """A contender learns of changes by one watch; a leader needs none."""
+        if self._election.leading or self._election.observed is None or self._context.stopping.is_set():
+            return
+        if self._watching is None:
+            self._watching = asyncio.create_task(self._watch(), name="watch")
+            self._watching.add_done_callback(self._watch_ended)
+
+    async def _watch(self) -> None:
+        assert self._election.observed is not None
+        record = self._election.observed.record
+        version = record.resource_version if record is not None else None
+        try:
+            async for change in self._leases.watch(version, timeout_s=timing.WATCH_TIMEOUT_S):
+                self._api_ok = True
+                self._election.saw(change.record, boottime_ns())
+                self._wake.set()
+        except ApiFailure as failure:
+            self._failed(Step(Do.READ, 0, "watch"), failure)
+
+    def _watch_ended(self, task: asyncio.Task[None]) -> None:
+        if self._watching is task:
+            self._watching = None
+        if not task.cancelled() and (error := task.exception()) is not None:
+            raise error  # to the loop's exception handler: fail-stop
+        self._wake.set()
+
+    async def _stop_watching(self) -> None:
+        task, self._watching = self._watching, None
+        if task is not None:
+            task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await task
+
+    # --- what we know ---
+
+    def _circumstances(self, now: int) -> Circumstances:
+        prober = self._prober.current(now)
+        actuator = self._actuator.current(now)
+        fit, unfit_why = False, "the prober is silent"
+        if prober is not None and isinstance(prober.body, ProberState):
+            fit, unfit_why = prober.body.fit, "; ".join(prober.body.reasons)
+        if fit:
+            self._fit_at = now
+        ready, not_ready_why, fence, gone = False, "the actuator is silent", None, False
+        if actuator is not None and isinstance(actuator.body, ActuatorState):
+            body = actuator.body
+            ready, fence = body.ready, body.fence
+            not_ready_why = "; ".join(body.refusals) or body.reason
+            gone = fence is Fence.FENCED and body.proof is Proof.NODE_GONE and body.node is None
+        if not self._arbiter_grants(now):
+            ready, not_ready_why = False, "no valid grant from the arbiter"
+        return Circumstances(
+            fit=fit,
+            unfit_for=0 if fit else now - self._fit_at,
+            unfit_why=unfit_why,
+            ready=ready,
+            not_ready_why=not_ready_why,
+            fence=fence,
+            node_gone=gone,
+            stopping=self._context.stopping.is_set(),
+        )
+
+    def _arbiter_grants(self, now: int) -> bool:
+        """Whether the second key would be there: without it, holding the Lease would keep others from forging."""
+        state = self._arbiter.last()
+        grant = state.body.grant if state is not None and isinstance(state.body, ArbiterState) else None
+        return grant is not None and now < timing.soft_deadline(grant.deadline)
+
+    def _publish(self, now: int, world: Circumstances, step: Step) -> None:
+        election = self._election
+        record = election.observed.record if election.observed is not None else None
+        state = ElectorState(
+            role=election.role,
+            since=election.since,
+            reason=election.reason,
+            identity=election.identity,
+            lease=f"{self._config.namespace}/{self._config.lease_name}",
+            holder=record.holder if record is not None else "",
+            fencing_token=election.token if election.leading else (record.transitions if record is not None else 0),
+            grant=election.published_grant(now),
+            changes_total=election.changes_total,
+            requests_total=dict(self._session.requests_total),
+            failures_total=self._session.failures_total,
+            api_ok=self._api_ok,
+            standing_down_until=election.standing_down_until,
+        )
+        self._context.publish(state)
+        said = (election.role, election.reason)
+        if said != self._logged:
+            self._logged = said
+            log.info(
+                election.reason,
+                extra={
+                    "event": "role_changed",
+                    "role": str(election.role),
+                    "holder": state.holder,
+                    "token": state.fencing_token,
+                },
+            )
+        forging = world.fence is Fence.ARMED and election.role is Role.LEADER
+        self._reporter.report(leading=election.leading, forging=forging, reason=election.reason)
+
+    # --- the term, kept over a restart ---
+
+    def _read_term(self) -> int | None:
+        try:
+            return int(self._term_file.read_text(encoding="ascii"))
+        except FileNotFoundError:
+            return None
+        except ValueError:
+            log.warning("unreadable term file; starting as a stranger", extra={"event": "term_unreadable"})
+            return None
+
+    def _write_term(self) -> None:
+        token = self._election.held_token
+        if token is None:
+            self._term_file.unlink(missing_ok=True)
+            return
+        temporary = self._term_file.with_suffix(".new")
+        temporary.write_text(f"{token}\n", encoding="ascii")
+        temporary.rename(self._term_file)
+
+    # --- stand-down ---
+
+    async def command(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """One connection to the command socket: one frame in, one frame out."""
+        try:
+            sock = writer.get_extra_info("socket")
+            if peer_of(sock).uid not in self._context.uids:
+                return
+            async with asyncio.timeout(5):
+                reply = self._stand_down(decode(await _one_frame(reader), StandDown))
+                writer.write(frame(encode(reply)))
+                await writer.drain()
+        except ProtocolError as error:
+            log.warning("bad command", extra={"event": "command_refused", "why": str(error)})
+        except (TimeoutError, ConnectionError) as error:
+            log.debug("command aborted", extra={"event": "command_aborted", "why": type(error).__name__})
+        finally:
+            writer.transport.abort() if writer.transport.get_write_buffer_size() else writer.close()
+
+    def _stand_down(self, command: StandDown) -> StandDownReply:
+        if not 0 <= command.seconds <= MOST_STAND_DOWN_S:
+            return StandDownReply(False, f"seconds must be from 0 to {MOST_STAND_DOWN_S:.0f}")
+        now = boottime_ns()
+        self._election.stand_down(now + int(command.seconds * timing.SECOND) if command.seconds else now, now)
+        log.info(
+            "asked to stand down" if command.seconds else "asked to come back",
+            extra={"event": "stand_down", "seconds": command.seconds, "asked_because": command.reason},
+        )
+        self._wake.set()
+        what = f"standing down for {command.seconds:g} s" if command.seconds else "back in the election"
+        return StandDownReply(True, what)
+
+
+async def _one_frame(reader: asyncio.StreamReader) -> bytes:
+    """The first whole frame.  Raises ProtocolError when the peer ends before it."""
+    frames = FrameReader()
+    while data := await reader.read(4096):
+        if payloads := frames.feed(data):
+            return payloads[0]
+    raise ProtocolError("the connection ended before a whole frame")
+
+
+async def serve(context: Context) -> None:
+    config = context.config
+    async with ApiSession(config.kubeconfig, user_agent="cardano-forge-manager/elector") as session:
+        elector = Elector(context, session)
+        server = await asyncio.start_unix_server(elector.command, sock=listen(config.command_socket))
+        try:
+            await elector.run()
+        finally:
+            server.close()
+
+
+if __name__ == "__main__":
+    run_worker(Worker.ELECTOR, serve)

@@ -1,0 +1,160 @@
+"""prober: is the node fit to forge, and what does it say of itself?
+
+Privileges: connects to NODE_SOCKET and to the node's metrics port; subscribes to the actuator.  No API token, no
+secrets, no signals.
+
+It looks every two seconds, and twenty times a second while the actuator waits for a confirmation: the length of a
+hand-over is the time until the node's own metrics say that it stopped.
+"""
+
+from __future__ import annotations
+
+import workers.lean  # noqa: F401  # before asyncio: this worker must not speak TLS
+
+# isort: split
+import asyncio
+import logging
+import time
+from typing import Final
+
+from cardano.metrics import NodeMetrics, parse_metrics
+from cardano.process import SocketCheck, check_socket
+from cardano.scrape import ScrapeError, fetch
+from cardano.slots import slot_at, slot_length_s
+from ipc.messages import ActuatorState, Fence, NodeSample, ProberState, Worker
+from kernel.clock import boottime_ns
+from policy import timing
+from policy.fitness import Fitness, Look
+from workers.runtime import Context, run_worker
+
+log = logging.getLogger("prober")
+
+CALM_S: Final = 2.0
+BUSY_S: Final = 0.05
+SCRAPE_TIMEOUT_S: Final = 1.5
+SOCKET_EVERY: Final = 5 * timing.SECOND
+"""A connection is an entry in the node's log: not more often than needed."""
+
+
+class Prober:
+    """Looks at one node and publishes what it saw."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        self._config = context.config
+        self._fitness = Fitness(boottime_ns(), max_tip_lag_s=context.config.max_tip_lag)
+        self._wake = asyncio.Event()
+        self._actuator = context.subscribe(Worker.ACTUATOR, self._wake.set)
+        self._samples = 0
+        self._socket = SocketCheck(ok=False, why="not looked at yet", pid=0)
+        self._socket_at = 0
+        self._was_fit: bool | None = None
+
+    async def run(self) -> None:
+        """Look, publish, wait; until asked to stop."""
+        stop = asyncio.create_task(self._context.stopping.wait())
+        while not stop.done():
+            began = boottime_ns()
+            await self.look()
+            pause = (BUSY_S if self._busy() else CALM_S) - (boottime_ns() - began) / timing.SECOND
+            await self._pause(max(pause, 0.01), stop)
+
+    async def _pause(self, seconds: float, stop: asyncio.Task[bool]) -> None:
+        """Wait, unless the actuator begins to wait for us or its node changes."""
+        loop = asyncio.get_running_loop()
+        until = loop.time() + seconds
+        while (left := until - loop.time()) > 0 and not stop.done():
+            self._wake.clear()
+            before = (self._busy(), self._node_pid())
+            wake = asyncio.create_task(self._wake.wait())
+            await asyncio.wait({wake, stop}, timeout=left, return_when=asyncio.FIRST_COMPLETED)
+            wake.cancel()
+            if (self._busy(), self._node_pid()) != before:
+                return
+
+    async def look(self) -> None:
+        """One look at socket and metrics."""
+        now = boottime_ns()
+        if now - self._socket_at >= SOCKET_EVERY or not self._socket.ok:
+            self._socket, self._socket_at = self._check_socket(), now
+        metrics, why = NodeMetrics(), ""
+        asked, pid = boottime_ns(), self._node_pid()
+        try:
+            metrics = parse_metrics(await fetch(self._config.node_metrics_url, SCRAPE_TIMEOUT_S))
+        except ScrapeError as error:
+            why = str(error)
+        answered = boottime_ns()
+        self._samples += 1
+        sample = NodeSample(
+            node_pid=pid,
+            asked_at=asked,
+            answered_at=answered,
+            answered=not why,
+            forging_enabled=metrics.forging_enabled,
+            about_to_lead=metrics.about_to_lead,
+            slot=metrics.slot,
+            epoch=metrics.epoch,
+            remaining_kes_periods=metrics.kes_remaining,
+        )
+        network = self._config.cardano_network
+        self._fitness.judge(
+            Look(
+                at=answered,
+                socket_ok=self._socket.ok,
+                socket_why=self._socket.why,
+                metrics_ok=not why,
+                metrics_why=why,
+                slot=metrics.slot,
+                wall_slot=slot_at(network, time.time()),
+                slot_length_s=slot_length_s(network),
+            )
+        )
+        self._publish(sample, metrics)
+
+    def _publish(self, sample: NodeSample, metrics: NodeMetrics) -> None:
+        fitness = self._fitness
+        if fitness.fit is not self._was_fit:
+            self._was_fit = fitness.fit
+            log.info(
+                "the node is fit" if fitness.fit else "the node is not fit",
+                extra={"event": "fitness_changed", "fit": fitness.fit, "reasons": list(fitness.reasons)},
+            )
+        self._context.publish(
+            ProberState(
+                fit=fitness.fit,
+                since=fitness.since,
+                reasons=fitness.reasons,
+                sample=sample,
+                sampled_total=self._samples,
+                tip_lag_s=fitness.tip_lag_s,
+                aliases=tuple(f"{meaning}={name}" for meaning, name in sorted(metrics.aliases.items())),
+            )
+        )
+
+    def _check_socket(self) -> SocketCheck:
+        if self._config.disable_socket_check:
+            return SocketCheck(ok=True, why="", pid=0)
+        return check_socket(self._config.node_socket)
+
+    def _state(self) -> ActuatorState | None:
+        state = self._actuator.current(boottime_ns())
+        return state.body if state is not None and isinstance(state.body, ActuatorState) else None
+
+    def _busy(self) -> bool:
+        state = self._state()
+        return state is not None and state.fence in (Fence.ARMING, Fence.FENCING) and state.node is not None
+
+    def _node_pid(self) -> int:
+        """The node's process as the actuator knows it; else whoever last answered behind the socket."""
+        state = self._state()
+        if state is not None:
+            return state.node.pid if state.node is not None else -1
+        return self._socket.pid
+
+
+async def serve(context: Context) -> None:
+    await Prober(context).run()
+
+
+if __name__ == "__main__":
+    run_worker(Worker.PROBER, serve)
