@@ -113,6 +113,7 @@ class FenceMachine:
         self.exposed = ""
         """Why keys are visible now: "", "bootstrap" or "armed"."""
         self._managed = managed
+        self._proof_before = Proof.NONE
         self._node: NodeView | None = None
         self._metrics_seen = False
         self._hup_at = 0
@@ -168,6 +169,12 @@ class FenceMachine:
     def busy(self) -> bool:
         """Whether the next look should come soon: something is waiting to be confirmed."""
         return self.fence in (Fence.ARMING, Fence.FENCING)
+
+    def not_exposed(self, now: int, why: str) -> None:
+        """The keys of the last `Expose` could not be installed: nothing is visible, nobody was told."""
+        if self.fence is Fence.ARMING:
+            self._become(Fence.FENCED, now, why, self._proof_before)
+        self.exposed, self.deadline = "", 0
 
     # --- the step ---
 
@@ -234,6 +241,7 @@ class FenceMachine:
     def _arm(self, now: int, view: View, right: Right) -> list[Action]:
         assert view.node is not None
         self.exposed, self.deadline = "armed", right.deadline
+        self._proof_before = self.proof
         self._hup_at, self._hup_taken_at = now, 0
         self._rogue_base = self._flat_base = None
         self._become(Fence.ARMING, now, "both grants are valid")

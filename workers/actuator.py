@@ -1,0 +1,329 @@
+"""actuator: arms and fences the node.
+
+Privileges: reads the source credentials, writes the target paths, signals the node; subscribes to elector, arbiter
+and prober.  No network of any kind, no API token.  It must stay dumpable: the node follows /proc/<our pid>/cwd.
+
+Decisions are `policy.fencing`'s; this file looks, carries out, and reports.  Anything it did not foresee ends the
+process, and the process's end fences the node (docs/safety.md): the kernel sees to that.
+"""
+
+from __future__ import annotations
+
+import workers.lean  # noqa: F401  # before asyncio: this worker must not speak TLS
+
+# isort: split
+import asyncio
+import contextlib
+import logging
+import signal
+from collections import Counter
+from typing import Final
+
+from cardano.process import NodeGone
+from ipc.messages import (
+    ActuatorState,
+    ArbiterState,
+    ElectorState,
+    Fence,
+    Grant,
+    NodeSample,
+    ProberState,
+    Proof,
+    Role,
+    StartFlag,
+    Worker,
+)
+from kernel.clock import boottime_ns
+from kernel.deadline import DeathTimer
+from kernel.deathpipe import DeathSignal
+from kernel.process import set_dumpable
+from kernel.wallclock import WallClockWatch
+from policy import timing
+from policy.fencing import (
+    Action,
+    Aim,
+    ClearDeath,
+    Expose,
+    FenceMachine,
+    Hup,
+    Kill,
+    SetDeath,
+    Unaim,
+    View,
+    Withdraw,
+)
+from workers.credentials import CannotExpose, Credentials
+from workers.node_watch import NodeWatch
+from workers.runtime import Context, run_worker
+
+log = logging.getLogger("actuator")
+
+BUSY_S: Final = 0.02
+STARTING_S: Final = 0.1
+IDLE_S: Final = 1.0
+STOP_PATIENCE: Final = 4 * timing.SECOND
+
+
+class Actuator:
+    """Looks at the world, asks the machine, obeys it."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        self._config = context.config
+        self._wake = asyncio.Event()
+        self._death = DeathSignal()
+        self._timer = DeathTimer()
+        self._wall = WallClockWatch()
+        self._void_before = 0
+        self._machine = FenceMachine(boottime_ns(), managed=context.config.enable_cluster_management)
+        self._credentials = Credentials(context.config, self._wake.set)
+        self._node = NodeWatch(context.config, self._wake.set)
+        self._sighups: Counter[str] = Counter()
+        self._kills: Counter[str] = Counter()
+        self._elector = context.subscribe(Worker.ELECTOR, self._wake.set)
+        self._arbiter = context.subscribe(Worker.ARBITER, self._wake.set)
+        self._prober = context.subscribe(Worker.PROBER, self._wake.set)
+        self._said: tuple[Fence, str] | None = None
+        self._flag_said = 0
+
+    # --- the loop ---
+
+    async def run(self) -> None:
+        """Arm and fence until asked to stop; then leave the node fenced, and say so if it could not be proven."""
+        loop = asyncio.get_running_loop()
+        loop.add_reader(self._wall.fileno(), self._wall_clock_jumped)
+        stopping = asyncio.create_task(self._context.stopping.wait())
+        stopping.add_done_callback(lambda _: self._wake.set())
+        stop_by = 0
+        try:
+            while True:
+                self._wake.clear()
+                now = boottime_ns()
+                self._step(now)
+                if stopping.done():
+                    stop_by = stop_by or now + STOP_PATIENCE
+                    if self._machine.fence is Fence.FENCED or now >= stop_by:
+                        return
+                await self._pause(now)
+        finally:
+            stopping.cancel()
+            self._close(loop)
+
+    def _close(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Leave nothing behind.  If the node is not proven fenced, our end makes the kernel tell it once more."""
+        loop.remove_reader(self._wall.fileno())
+        self._credentials.withdraw("stopping")
+        if self._machine.fence is Fence.FENCED:
+            self._death.close()
+        else:
+            log.error("stopping with an unproven fence", extra={"event": "unfenced_at_exit"})
+        self._timer.close()
+        self._wall.close()
+        self._node.close()
+        self._credentials.close()
+
+    async def _pause(self, now: int) -> None:
+        if self._machine.busy():
+            pause = BUSY_S
+        elif self._node.starting():
+            pause = STARTING_S
+        else:
+            pause = IDLE_S
+        if self._machine.deadline:
+            pause = min(pause, max(timing.soft_deadline(self._machine.deadline) - now, 0) / timing.SECOND)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(pause):
+                await self._wake.wait()
+
+    def _step(self, now: int) -> None:
+        self._node.look(now)
+        self._credentials.look(now)
+        view = self._view(now)
+        for action in self._machine.step(now, view):
+            if not self._carry_out(action):
+                break
+        self._report(boottime_ns(), view)
+
+    # --- looking ---
+
+    def _view(self, now: int) -> View:
+        elector, calm = self._elector_says(now)
+        return View(
+            elector=elector,
+            arbiter=self._arbiter_says(),
+            calm=calm,
+            node=self._node.view(),
+            born_after_us=self._node.born_after_us,
+            hup_pending=self._node.hup_pending() if self._machine.busy() else False,
+            sample=self._sample(now),
+            sources=self._credentials.sources_problem,
+            targets=self._credentials.targets_problem,
+            read=self._credentials.read_by_node,
+            void_before=self._void_before,
+            stopping=self._context.stopping.is_set(),
+        )
+
+    def _elector_says(self, now: int) -> tuple[Grant | None, bool]:
+        """Its last grant (which has a deadline of its own), and whether it will wait for our fence."""
+        state = self._elector.last()
+        if state is None or not isinstance(state.body, ElectorState):
+            return None, False
+        body = state.body
+        alive = self._elector.current(now) is not None and now - self._void_before > timing.STEP_BACK
+        granting = body.grant is not None and now < timing.soft_deadline(body.grant.deadline)
+        return body.grant, alive and (body.role is Role.HANDOVER or granting)
+
+    def _arbiter_says(self) -> Grant | None:
+        state = self._arbiter.last()
+        return state.body.grant if state is not None and isinstance(state.body, ArbiterState) else None
+
+    def _sample(self, now: int) -> NodeSample | None:
+        state = self._prober.current(now)
+        return state.body.sample if state is not None and isinstance(state.body, ProberState) else None
+
+    def _wall_clock_jumped(self) -> None:
+        """The machine may have slept, moved or been copied: what it was granted before counts for nothing."""
+        if self._wall.jumped():
+            self._void_before = boottime_ns()
+            log.warning("the wall clock jumped: earlier grants are void", extra={"event": "wall_clock_jumped"})
+            self._wake.set()
+
+    # --- carrying out ---
+
+    def _carry_out(self, action: Action) -> bool:
+        """Do one action; False when the rest must not be done (the keys could not be exposed, the node is gone)."""
+        match action:
+            case Aim(pid):
+                return self._aim(pid)
+            case Unaim():
+                self._death.disarm()
+            case SetDeath(deadline):
+                self._timer.arm(deadline)
+            case ClearDeath():
+                self._timer.disarm()
+            case Expose(why):
+                return self._expose(why)
+            case Withdraw(why):
+                self._credentials.withdraw(why)
+            case Hup(reason):
+                return self._hup(reason)
+            case Kill(name, why):
+                self._kill(name, why)
+        return True
+
+    def _aim(self, pid: int) -> bool:
+        try:
+            self._death.aim(pid)
+        except ProcessLookupError:
+            self._abandon("the node ended")
+            return False
+        return True
+
+    def _expose(self, why: str) -> bool:
+        try:
+            self._credentials.expose(why)
+        except CannotExpose as error:
+            log.error("credentials not installed", extra={"event": "cannot_expose", "why": str(error)})
+            self._abandon(str(error))
+            return False
+        return True
+
+    def _abandon(self, why: str) -> None:
+        """Nothing was exposed and nobody told: undo what was prepared."""
+        self._credentials.withdraw(why)
+        self._timer.disarm()
+        self._death.disarm()
+        self._machine.not_exposed(boottime_ns(), why)
+        self._wake.set()
+
+    def _hup(self, reason: str) -> bool:
+        try:
+            sent = self._node.send(signal.SIGHUP)
+        except NodeGone:
+            self._wake.set()
+            return False
+        if sent:
+            self._sighups[reason] += 1
+            log.info("SIGHUP", extra={"event": "sighup", "reason": reason, "node_pid": self._node.pid})
+        return True
+
+    def _kill(self, name: str, why: str) -> None:
+        sig = signal.SIGTERM if name == "TERM" else signal.SIGKILL
+        self._kills[sig.name] += 1
+        log.critical(
+            "ending the node: %s", why, extra={"event": "node_killed", "signal": sig.name, "node_pid": self._node.pid}
+        )
+        with contextlib.suppress(NodeGone):
+            self._node.send(sig)
+
+    # --- reporting ---
+
+    def _report(self, now: int, view: View) -> None:
+        machine = self._machine
+        startup, startup_reason = machine.startup(view)
+        refusals = machine.refusals(view)
+        if view.node is None and self._node.hint:
+            refusals = (*refusals, self._node.hint)
+        self._context.publish(
+            ActuatorState(
+                fence=machine.fence,
+                since=machine.since,
+                proof=machine.proof,
+                reason=machine.reason,
+                ready=not refusals,
+                refusals=refusals,
+                warnings=self._warnings(now, view),
+                node=view.node,
+                node_gone_at=machine.node_gone_at,
+                startup=startup,
+                startup_reason=startup_reason,
+                mode=self._config.credential_mode,
+                deadline=machine.deadline,
+                sighups_total=dict(self._sighups),
+                operations_total=dict(self._credentials.operations),
+                kills_total=dict(self._kills),
+                unfenced_at_exit=False,
+            )
+        )
+        said = (machine.fence, machine.reason)
+        if said != self._said:
+            self._said = said
+            proof = "" if machine.proof is Proof.NONE else str(machine.proof)
+            log.info(
+                machine.reason,
+                extra={
+                    "event": "fence_changed",
+                    "fence": str(machine.fence),
+                    "proof": proof,
+                    "until": machine.deadline,
+                },
+            )
+
+    def _warnings(self, now: int, view: View) -> tuple[str, ...]:
+        found = list(self._credentials.warnings)
+        node = view.node
+        if node is not None and node.flag in (StartFlag.PRODUCING, StartFlag.UNKNOWN):
+            text = (
+                "the node was started without --start-as-non-producing-node: it forges from bootstrap files as soon "
+                "as it is up, until it is told to stop; add the flag"
+                if node.flag is StartFlag.PRODUCING
+                else "the node's arguments cannot be read: whether it starts as non-producing is not known"
+            )
+            found.append(text)
+            if self._flag_said != node.pid:
+                self._flag_said = node.pid
+                log.error(text, extra={"event": "producing_flag", "node_pid": node.pid, "flag": str(node.flag)})
+        if waited := self._node.starting_for(now):
+            limit = self._config.socket_wait_timeout
+            if waited > limit * timing.SECOND:
+                found.append(f"the node has been starting for more than {limit:g} s (SOCKET_WAIT_TIMEOUT)")
+        return tuple(found)
+
+
+async def serve(context: Context) -> None:
+    set_dumpable(True)
+    await Actuator(context).run()
+
+
+if __name__ == "__main__":
+    run_worker(Worker.ACTUATOR, serve, watchdog=timing.ACTUATOR_WATCHDOG)

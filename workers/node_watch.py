@@ -1,0 +1,186 @@
+"""The actuator's eyes: which process is our node, is it up, can it take a signal, has it ended.
+
+The node is the process behind NODE_SOCKET (SO_PEERCRED); a name is only a hint until the socket exists.  Once
+known it is held by a pidfd: its end is noticed at once, and no signal can go to a process that reused its pid.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+from collections.abc import Callable
+from typing import Final
+
+from cardano.process import (
+    NodeGone,
+    NodeProcess,
+    ProcessUnreadable,
+    check_socket,
+    find_by_name,
+    read_start_flag,
+    read_status,
+    start_ticks,
+)
+from config import Config
+from ipc.messages import NodeView, StartFlag
+from policy import timing
+from policy.preflight import Identity, cannot_work_together
+
+log = logging.getLogger("actuator")
+
+LOOK_FOR_NODE: Final = timing.SECOND // 4
+"""Between searches for a node that is not there, and for the socket of one that is starting."""
+FAST_LOOK: Final = timing.SECOND // 10
+"""For a node that was started as a producing one: it must be told to stop as soon as it is up."""
+
+
+class NodeWatch:
+    """Follows one node from process to process."""
+
+    def __init__(self, config: Config, wake: Callable[[], None]) -> None:
+        self._config = config
+        self._wake = wake
+        self._process: NodeProcess | None = None
+        self._up = False
+        self._takes_hup = False
+        self._flag = StartFlag.UNKNOWN
+        self._problem = ""
+        self._look_at = 0
+        self._seen_at = 0
+        self._born = start_ticks(os.getpid())
+        self.born_after_us = False
+        self.hint = ""
+        """Why no node can be found, if that is known."""
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid if self._process is not None else 0
+
+    def view(self) -> NodeView | None:
+        """The node as of the last look."""
+        process = self._process
+        if process is None:
+            return None
+        return NodeView(process.pid, process.start_ticks, self._up, self._takes_hup, self._flag, self._problem)
+
+    def starting(self) -> bool:
+        """Whether a node is expected to come up any moment."""
+        return self._process is not None and not self._up
+
+    def starting_for(self, now: int) -> int:
+        """ns for which a node process has been there without being up."""
+        return now - self._seen_at if self.starting() else 0
+
+    def look(self, now: int) -> None:
+        """Notice an end, an appearance, a rise.  Cheap when nothing is due."""
+        if self._process is not None and not self._process.alive():
+            self._forget("the node process ended")
+        if not self._up and now >= self._look_at:
+            self._look_at = now + (FAST_LOOK if self._flag is StartFlag.PRODUCING else LOOK_FOR_NODE)
+            self._search(now)
+        if self._process is not None and not self._takes_hup:
+            self._read_status()
+
+    def hup_pending(self) -> bool:
+        """Whether a SIGHUP waits to be taken by the node."""
+        if self._process is None:
+            return False
+        try:
+            return read_status(self._process.pid).sighup_pending
+        except (NodeGone, ProcessUnreadable):
+            return True  # not known to be taken
+
+    def send(self, sig: signal.Signals) -> bool:
+        """Signal the node; False when it has no handler for a SIGHUP, which would end it.  Raises NodeGone."""
+        if self._process is None:
+            raise NodeGone("no node")
+        if sig is signal.SIGHUP:
+            self._read_status()
+            if not self._takes_hup:
+                return False
+        self._process.send(sig)
+        return True
+
+    def close(self) -> None:
+        if self._process is not None:
+            self._forget("stopping")
+
+    # --- finding ---
+
+    def _search(self, now: int) -> None:
+        if self._config.disable_socket_check:
+            self._search_by_name(now)
+            self._up = self._process is not None
+            return
+        found = check_socket(self._config.node_socket)
+        self.hint = ""
+        if found.ok and found.pid > 0:
+            if self.pid != found.pid:
+                self._meet(found.pid, now)
+            if self._process is not None:
+                self._up = True
+                self._read_status()
+                log.info("the node is up", extra={"event": "node_up", "node_pid": self.pid})
+            return
+        if found.ok:
+            self.hint = (
+                "NODE_SOCKET answers, but its process is not visible: set shareProcessNamespace: true in the pod"
+            )
+        elif self._process is None:
+            self._search_by_name(now)
+
+    def _search_by_name(self, now: int) -> None:
+        candidates = find_by_name(self._config.cardano_node_process_name, self._config.node_socket)
+        if self._process is None and len(candidates) == 1:
+            self._meet(candidates[0].pid, now)
+        elif len(candidates) > 1 and self._process is None:
+            self.hint = (
+                f"{len(candidates)} processes are named {self._config.cardano_node_process_name}; waiting for "
+                "NODE_SOCKET to tell which is ours"
+            )
+
+    def _meet(self, pid: int, now: int) -> None:
+        if self._process is not None:
+            self._forget("another process serves NODE_SOCKET")
+        try:
+            process = NodeProcess.open(pid)
+            self._flag = read_start_flag(pid)
+        except (NodeGone, ProcessUnreadable) as error:
+            log.warning("a node that cannot be held", extra={"event": "node_unreadable", "why": str(error)})
+            return
+        self._process, self._up, self._takes_hup, self._seen_at = process, False, False, now
+        self.born_after_us = process.start_ticks > self._born
+        asyncio.get_running_loop().add_reader(process.fileno(), self._wake)
+        self._read_status()
+        log.info(
+            "node process found",
+            extra={"event": "node_found", "node_pid": pid, "flag": str(self._flag), "problem": self._problem},
+        )
+
+    def _read_status(self) -> None:
+        """Whether it takes a SIGHUP, and whether the kernel lets us work together."""
+        if self._process is None:
+            return
+        try:
+            theirs, ours = read_status(self._process.pid), read_status(os.getpid())
+        except NodeGone:
+            return
+        except ProcessUnreadable as error:
+            self._problem = str(error)
+            return
+        self._takes_hup = theirs.sighup_caught
+        self._problem = cannot_work_together(
+            Identity(ours.uids, ours.gids, ours.cap_eff),
+            Identity(theirs.uids, theirs.gids, theirs.cap_eff),
+            ephemeral=self._config.credential_mode == "ephemeral",
+        )
+
+    def _forget(self, why: str) -> None:
+        assert self._process is not None
+        asyncio.get_running_loop().remove_reader(self._process.fileno())
+        log.info(why, extra={"event": "node_gone", "node_pid": self._process.pid})
+        self._process.close()
+        self._process, self._up, self._takes_hup = None, False, False
+        self._flag, self._problem, self._look_at = StartFlag.UNKNOWN, "", 0
