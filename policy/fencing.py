@@ -126,6 +126,8 @@ class FenceMachine:
         self._strict = False
         """Only a flat count of leadership checks proves that this node stopped (it started as producing)."""
         self._flat_base: tuple[int, int] | None = None
+        self._rising = False
+        """Leadership checks were counted after the node took our last signal."""
         self._rogue_base: tuple[int, int] | None = None
         self._bootstrap_read = False
         self._reoffer_at = 0
@@ -301,12 +303,12 @@ class FenceMachine:
         self._hurry = hurry
         self._termed = self._killed = False
         self._second_hup_due = 0
-        self._flat_base = None
+        self._flat_base, self._rising = None, False
         self._hup_at = self._hup_taken_at = 0
 
     def _hup(self, now: int, reason: str) -> list[Action]:
         self._hup_at, self._hup_taken_at = now, 0
-        self._flat_base = None
+        self._flat_base, self._rising = None, False
         return [Hup(reason)]
 
     def _while_fencing(self, now: int, view: View) -> list[Action]:
@@ -339,7 +341,7 @@ class FenceMachine:
         if self._second_hup_due and now >= self._second_hup_due and not view.hup_pending:
             self._second_hup_due = 0
             actions += self._hup(now, "disable")
-        elif not view.hup_pending and now - self._hup_at >= timing.REPEAT_HUP and not self._no_metrics(view):
+        elif self._still_forging(view) and now - self._hup_at >= self._repeat_after():
             actions += self._hup(now, "repeat")
         waited = now - self._fencing_since
         term, kill = (
@@ -358,6 +360,17 @@ class FenceMachine:
             actions.append(Kill("TERM", "the node did not confirm that it stopped forging"))
         return actions
 
+    def _still_forging(self, view: View) -> bool:
+        """Whether the node took the last signal and yet says that it forges."""
+        if view.hup_pending or self._hup_taken_at == 0:
+            return False
+        sample = self._fresh_sample(view, self._hup_taken_at)
+        return self._rising or (sample is not None and sample.forging_enabled == 1)
+
+    def _repeat_after(self) -> int:
+        """A producing node may set its initial forging after our signal: there the next one must come soon."""
+        return timing.SECOND // 2 if self._strict else timing.REPEAT_HUP
+
     def _no_metrics(self, view: View) -> bool:
         """The node took the signal and never had metrics: assumption A3 is all there is."""
         return not self._metrics_seen and not view.hup_pending
@@ -374,6 +387,7 @@ class FenceMachine:
                 return Proof.METRICS
             if sample.about_to_lead is not None:
                 if self._flat_base is None or self._flat_base[1] != sample.about_to_lead:
+                    self._rising = self._flat_base is not None
                     self._flat_base = (sample.asked_at, sample.about_to_lead)
                 elif sample.asked_at - self._flat_base[0] >= timing.FLAT_SLOTS:
                     return Proof.FLAT

@@ -1,0 +1,69 @@
+# `make help` lists the targets; a line with two hashes above a target is its description.
+PYTHON ?= $(shell for v in 3.13 3.14 3.12 3.11 3; do python$$v -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo python$$v && break; done)
+VENV := .venv
+BIN := $(VENV)/bin
+PYTEST := $(BIN)/python -m pytest -p no:cacheprovider
+
+.PHONY: help install demo play test test-fast test-e2e test-k8s test-coverage check format bench clean
+
+## show this help
+help:
+	@awk '/^## /{d=substr($$0,4)} /^[a-z0-9-]+:/{sub(":.*","");if(d)printf "  %-15s %s\n",$$1,d;d=""}' $(MAKEFILE_LIST)
+
+## put everything into .venv (forge-manager, forgectl, dev kit, checks)
+install: $(VENV)/installed
+
+$(VENV)/installed: pyproject.toml
+	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed (set PYTHON=...)"; exit 1; }
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@touch $@
+
+## three nodes, one forger: kill things and watch (about a minute, needs no cluster and no root)
+demo: install
+	$(BIN)/python -m devkit.demo
+
+## the same three pods, for you to break by hand
+play: install
+	$(BIN)/python -m devkit.play
+
+## every test that needs neither root nor Go nor a container engine
+test: install
+	$(PYTEST)
+
+## without the tests that start whole pods
+test-fast: install
+	$(PYTEST) -m "not e2e"
+
+## the whole-pod tests on the embedded API server
+test-e2e: install
+	$(PYTEST) tests/e2e
+
+## contract and whole-pod tests on a real kube-apiserver and etcd (built from Go modules into a cache)
+test-k8s: install
+	$(BIN)/python -m devkit.realapi.build
+	FORGE_TEST_K8S=1 $(PYTEST) tests/contract tests/e2e -m k8s
+
+## tests with coverage
+test-coverage: install
+	$(BIN)/python -m coverage run -m pytest -m "not e2e"
+	$(BIN)/python -m coverage report
+
+## format, lint and types: zero findings
+check: install
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+## put the code into its form
+format: install
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+## cost and speed, against a client-go leader election in the same run
+bench: install
+	$(BIN)/python -m bench
+
+## remove what the targets above made
+clean:
+	rm -rf $(VENV) build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage

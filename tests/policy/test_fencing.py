@@ -1,0 +1,389 @@
+"""The fence machine, in the small world of `fence_world`."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ipc.messages import Fence, Proof, StartFlag, Startup
+from policy import timing
+
+from fence_world import TICK, Node, S, World
+
+
+def armed_world(node: Node | None = None) -> World:
+    world = World(node=node or Node(pid=10))
+    world.step()
+    world.grant()
+    world.run_until(Fence.ARMED)
+    assert world.node is not None
+    assert world.node.forging
+    return world
+
+
+def test_bootstrap_files_are_offered_until_the_node_has_read_them() -> None:
+    world = World()
+    world.step()
+    assert world.keys_visible
+    assert world.machine.startup(world.view())[0] is Startup.OFFERED
+    world.node = Node(pid=10, up=False, takes_hup=False)
+    world.tick()
+    assert world.keys_visible
+    world.read = True
+    world.tick()
+    assert not world.keys_visible
+    assert world.machine.startup(world.view())[0] is Startup.READ
+
+
+def test_bootstrap_files_are_taken_back_when_the_node_is_up_though_nobody_saw_them_read() -> None:
+    world = World()
+    world.step()
+    world.node = Node(pid=10)
+    world.tick()
+    assert not world.keys_visible
+    assert world.machine.startup(world.view())[0] is Startup.UP
+
+
+def test_files_read_by_somebody_without_a_node_are_offered_again() -> None:
+    world = World()
+    world.step()
+    world.read = True
+    world.tick()
+    assert not world.keys_visible
+    world.read = False
+    world.run(timing.BOOTSTRAP_REEXPOSE / S + 0.1)
+    assert world.keys_visible
+
+
+def test_no_files_are_offered_while_a_source_is_missing() -> None:
+    world = World(sources="SOURCE_KES_KEY: no such file")
+    world.step()
+    assert not world.keys_visible
+    assert world.machine.startup(world.view())[0] is Startup.FAILED
+
+
+def test_a_node_started_without_forging_needs_no_signal_to_be_fenced() -> None:
+    world = World()
+    world.step()
+    world.node = Node(pid=10)
+    world.run(5)
+    assert world.machine.fence is Fence.FENCED
+    assert world.machine.proof is Proof.NOT_STARTED
+    assert not [line for line in world.log if "Hup" in line]
+
+
+def test_arming_tells_the_kernel_before_the_node() -> None:
+    world = armed_world()
+    order = [line.split("(")[0] for line in world.log if not line.startswith(("Withdraw", "Unaim", "ClearDeath"))]
+    assert order[order.index("Aim") :][:4] == ["Aim", "SetDeath", "Expose", "Hup"]
+
+
+def test_one_grant_alone_does_not_arm() -> None:
+    world = World(node=Node(pid=10))
+    world.step()
+    world.grant()
+    world.arbiter = None
+    world.run(3)
+    assert world.machine.fence is Fence.FENCED
+    assert not world.keys_visible
+
+
+def test_a_right_about_to_end_is_not_worth_arming() -> None:
+    world = World(node=Node(pid=10))
+    world.step()
+    world.grant((timing.ARM_MINIMUM + timing.SOFT_LEAD) / S - 0.1)
+    world.run(0.05)
+    assert world.machine.fence is Fence.FENCED
+
+
+def test_a_grant_that_is_not_renewed_ends_forging_before_its_hard_deadline() -> None:
+    world = armed_world()
+    assert world.elector is not None
+    deadline = world.elector.deadline
+    world.run_until(Fence.FENCED)
+    assert world.now < deadline
+    assert world.machine.proof is Proof.METRICS
+    assert world.node is not None
+    assert not world.node.forging
+    assert world.aimed == 0
+    assert world.death == 0
+
+
+def test_renewals_keep_it_armed_and_move_the_kernels_deadline() -> None:
+    world = armed_world()
+    for _ in range(20):
+        world.grant()
+        world.run(5)
+        assert world.machine.fence is Fence.ARMED
+        assert world.elector is not None
+        assert world.death == world.elector.deadline
+    assert len([line for line in world.log if "Hup" in line]) == 1
+
+
+def test_a_withdrawn_grant_is_fenced_within_a_few_ticks() -> None:
+    world = armed_world()
+    world.run(3)
+    world.withdraw_grant()
+    assert world.run_until(Fence.FENCED) <= 0.3
+
+
+def test_a_node_that_needs_a_second_to_reload_is_waited_for_not_killed() -> None:
+    world = armed_world(Node(pid=10, reload=1 * S))
+    world.run(5)
+    world.withdraw_grant(calm=False)
+    waited = world.run_until(Fence.FENCED)
+    assert waited >= 1.0
+    assert world.node is not None
+    assert not [line for line in world.log if "Kill" in line]
+
+
+def test_a_deaf_node_is_killed_before_the_lease_can_pass() -> None:
+    world = armed_world()
+    assert world.elector is not None
+    assert world.node is not None
+    lease_ends = world.elector.deadline + timing.FENCE_MARGIN
+    world.node.deaf = True
+    world.run_until(Fence.FENCED)
+    assert world.node is None
+    assert world.now < lease_ends
+    assert world.machine.proof is Proof.NODE_GONE
+
+
+def test_a_frozen_node_is_killed_before_the_lease_can_pass() -> None:
+    world = armed_world()
+    assert world.elector is not None
+    assert world.node is not None
+    lease_ends = world.elector.deadline + timing.FENCE_MARGIN
+    world.node.frozen = world.node.deaf = True
+    world.run_until(Fence.FENCED)
+    assert world.node is None
+    assert world.now < lease_ends
+
+
+def test_in_a_calm_handover_a_deaf_node_gets_more_time_but_not_for_ever() -> None:
+    world = armed_world()
+    assert world.node is not None
+    world.node.deaf = True
+    world.withdraw_grant(calm=True)
+    waited = world.run_until(Fence.FENCED)
+    assert timing.CONFIRM_CALM_TERM / S <= waited <= timing.CONFIRM_CALM_KILL / S + 1
+    assert world.node is None
+
+
+def test_a_wrong_gauge_does_not_prove_anything_while_leadership_checks_go_on() -> None:
+    """forging_enabled is absent; the count of leadership checks alone decides."""
+    world = armed_world(Node(pid=10, gauge=False))
+    world.withdraw_grant(calm=True)
+    waited = world.run_until(Fence.FENCED)
+    assert world.machine.proof is Proof.FLAT
+    assert waited >= timing.FLAT_SLOTS / S
+
+
+def test_a_node_without_metrics_is_believed_only_after_a_pause() -> None:
+    world = armed_world(Node(pid=10, metrics=False))
+    world.withdraw_grant(calm=True)
+    waited = world.run_until(Fence.FENCED)
+    assert world.machine.proof is Proof.SETTLED
+    assert waited >= timing.SETTLE / S
+
+
+def test_metrics_that_fall_silent_while_armed_prove_nothing() -> None:
+    world = armed_world()
+    assert world.node is not None
+    world.node.metrics = False
+    world.withdraw_grant(calm=False)
+    world.run_until(Fence.FENCED)
+    assert world.machine.proof is Proof.NODE_GONE
+
+
+def test_the_end_of_the_node_is_the_strongest_proof_and_takes_the_keys_away() -> None:
+    world = armed_world()
+    world.node = None
+    world.elector = None
+    world.tick()
+    assert world.machine.fence is Fence.FENCED
+    assert world.machine.proof is Proof.NODE_GONE
+    assert world.aimed == 0
+    assert world.machine.exposed == "bootstrap"
+
+
+def test_a_restarted_node_under_valid_grants_is_armed_again_with_a_new_aim() -> None:
+    world = armed_world()
+    world.node = Node(pid=11)
+    world.grant()
+    world.run_until(Fence.ARMED)
+    world.run(0.2)
+    assert world.aimed == 11
+    assert world.node is not None
+    assert world.node.forging
+
+
+def test_a_node_of_unknown_history_is_not_called_fenced_without_proof() -> None:
+    """This process restarted while the node forged on (its keys are gone, but was it told?)."""
+    world = World(node=Node(pid=10, born_after_us=False, forging=True))
+    world.step()
+    assert world.machine.fence is Fence.FENCING
+    world.run_until(Fence.FENCED)
+    assert world.node is not None
+    assert not world.node.forging
+
+
+def test_a_node_of_unknown_history_that_says_it_is_off_gets_no_needless_signal() -> None:
+    world = World(node=Node(pid=10, born_after_us=False, forging=False))
+    assert world.run_until(Fence.FENCED) < 0.5
+    assert not [line for line in world.log if "Hup" in line]
+
+
+def test_a_producing_node_is_told_to_stop_as_soon_as_it_is_up_and_again_until_its_count_is_flat() -> None:
+    world = World()
+    world.step()
+    node = Node(pid=10, flag=StartFlag.PRODUCING, up=False, takes_hup=False)
+    world.node = node
+    world.run(1)
+    assert world.machine.fence is Fence.FENCING
+    world.read = True
+    world.run(1)
+    node.up = node.takes_hup = node.forging = True
+    world.run(0.2)
+    assert not node.forging
+    node.forging = True  # the race in Run.hs: its own initial setting comes after our signal
+    world.run_until(Fence.FENCED)
+    assert not node.forging
+    assert world.machine.proof is Proof.FLAT
+
+
+def test_a_producing_node_never_finds_keys_when_it_is_told() -> None:
+    """It comes up while the bootstrap files still stand: they go first."""
+    world = World()
+    world.step()
+    world.node = Node(pid=10, flag=StartFlag.PRODUCING, forging=True)
+    world.machine_step_allowed = True  # type: ignore[attr-defined]
+    world.node.forging = False
+    world.run(1)
+    withdrawn = next(i for i, line in enumerate(world.log) if line.startswith("Withdraw"))
+    told = next(i for i, line in enumerate(world.log) if line.startswith("Hup"))
+    assert withdrawn < told
+
+
+def test_a_fenced_node_that_counts_leadership_checks_again_is_fenced_again() -> None:
+    world = armed_world()
+    world.withdraw_grant()
+    world.run_until(Fence.FENCED)
+    world.run(3)
+    assert world.node is not None
+    world.node.forging = True  # somebody else's keys, somebody else's signal
+    world.run_until(Fence.FENCING, most=4)
+    world.run_until(Fence.FENCED)
+    assert world.node is None or not world.node.forging
+
+
+def test_a_jump_of_the_wall_clock_fences_until_the_next_renewal() -> None:
+    world = armed_world()
+    world.void_before = world.now
+    world.run_until(Fence.FENCED)
+    world.run(1)
+    assert not world.keys_visible
+    world.grant()
+    world.run_until(Fence.ARMED)
+
+
+def test_a_fence_during_an_unconfirmed_arming_is_told_twice() -> None:
+    """Two reloads run side by side in the node and may end in either order."""
+    world = World(node=Node(pid=10, reload=300 * timing.MILLISECOND))
+    world.step()
+    world.grant()
+    world.tick()
+    assert world.machine.fence is Fence.ARMING
+    world.withdraw_grant()
+    world.run_until(Fence.FENCED)
+    assert len([line for line in world.log if "disable" in line]) == 2
+    assert world.node is not None
+    assert not world.node.forging
+
+
+def test_a_target_that_cannot_be_made_ours_fences_and_keeps_from_arming() -> None:
+    world = armed_world()
+    world.targets = "the target path is a directory"
+    world.run_until(Fence.FENCED)
+    world.grant()
+    world.run(2)
+    assert world.machine.fence is Fence.FENCED
+    assert "the target path is a directory" in world.machine.refusals(world.view())
+
+
+def test_stopping_fences_and_offers_nothing() -> None:
+    world = armed_world()
+    world.stopping = True
+    world.run_until(Fence.FENCED)
+    world.node = None
+    world.run(1)
+    assert not world.keys_visible
+
+
+def test_an_arming_signal_without_effect_is_repeated_one_at_a_time() -> None:
+    world = World(node=Node(pid=10, deaf=True))
+    world.step()
+    world.grant()
+    world.run(5)
+    hups = [line for line in world.log if "Hup" in line]
+    assert 2 <= len(hups) <= 3
+
+
+@pytest.mark.parametrize("seconds", [0.05, 0.5, 2.0, 7.0])
+def test_grants_that_come_and_go_never_leave_the_node_forging_without_a_right(seconds: float) -> None:
+    world = World(node=Node(pid=10))
+    world.step()
+    for _ in range(8):
+        world.grant()
+        world.run(seconds)
+        world.withdraw_grant()
+        world.run_until(Fence.FENCED)
+        assert world.node is not None
+        assert not world.node.forging
+
+
+ACTS = st.sampled_from(
+    ["grant", "withdraw", "lose", "node dies", "node starts", "deaf", "freeze", "thaw", "no metrics", "jump", "wait"]
+)
+
+
+@settings(max_examples=200, deadline=None)
+@given(acts=st.lists(st.tuples(ACTS, st.integers(1, 60)), max_size=30))
+def test_whatever_happens_nothing_forges_past_the_end_of_the_lease(acts: list[tuple[str, int]]) -> None:
+    """The worst that a schedule of faults can do: the node forges until its last grant's lease ends, not longer."""
+    world = World()
+    world.step()
+    pid = 10
+    lease_ends = 0
+    for act, ticks in acts:
+        match act:
+            case "grant":
+                world.calm = False
+                world.grant()
+                assert world.elector is not None
+                lease_ends = max(lease_ends, world.elector.deadline + timing.FENCE_MARGIN)
+            case "withdraw":
+                world.withdraw_grant(calm=False)
+            case "lose":
+                world.elector = None
+            case "node dies":
+                world.node = None
+            case "node starts" if world.node is None:
+                pid += 1
+                world.node = Node(pid=pid)
+                world.read = True
+            case "deaf" if world.node is not None:
+                world.node.deaf = True
+            case "freeze" if world.node is not None:
+                world.node.frozen = True
+            case "thaw" if world.node is not None:
+                world.node.frozen = False
+            case "no metrics" if world.node is not None:
+                world.node.metrics = not world.node.metrics
+            case "jump":
+                world.void_before = world.now
+        for _ in range(ticks):
+            world.tick()
+            forging = world.node is not None and world.node.forging and not world.node.frozen
+            assert not forging or world.now <= lease_ends + TICK, f"forging {world.now - lease_ends} ns after the lease"
