@@ -55,17 +55,13 @@ def _text(value: str) -> str:
 
 def _dns_label(value: str) -> str:
     if len(value) > 63 or not _DNS_LABEL.fullmatch(value):
-        raise _WrongValueError(
-            "must be a DNS label: lower case letters, digits and '-', at most 63 characters"
-        )
+        raise _WrongValueError("must be a DNS label: lower case letters, digits and '-', at most 63 characters")
     return value
 
 
 def _dns_subdomain(value: str) -> str:
     if len(value) > 253 or not _DNS_SUBDOMAIN.fullmatch(value):
-        raise _WrongValueError(
-            "must be a Kubernetes name: lower case letters, digits, '-' and '.', at most 253"
-        )
+        raise _WrongValueError("must be a Kubernetes name: lower case letters, digits, '-' and '.', at most 253")
     return value
 
 
@@ -138,8 +134,14 @@ def _http_url(value: str) -> str:
     return value
 
 
+def _plain_http_url(value: str) -> str:
+    if not _http_url(value).startswith("http://"):
+        raise _WrongValueError("must be a plain http:// address: the prober of the node's own metrics speaks no TLS")
+    return value
+
+
 def _bech32_pool(value: str) -> str:
-    if not re.fullmatch(r"pool1[02-9ac-hj-np-z]{10,100}", value):
+    if not re.fullmatch(r"pool1[a-z0-9]{10,100}", value):
         raise _WrongValueError("must be a bech32 pool id, beginning with pool1")
     return value
 
@@ -154,9 +156,7 @@ def _var(
     name: str, default: str, parse: Callable[[str], Any], help_text: str, *, group: str = "Core configuration"
 ) -> Any:
     """A field of `Config`: everything that is to be known about one variable."""
-    return field(
-        metadata={"name": name, "default": default, "parse": parse, "help": help_text, "group": group}
-    )
+    return field(metadata={"name": name, "default": default, "parse": parse, "help": help_text, "group": group})
 
 
 _CREDENTIALS = "Credential paths"
@@ -186,22 +186,12 @@ class Config:
     sleep_interval: float = _var(
         "SLEEP_INTERVAL", "5", _seconds(0.5, 1200), "Main loop interval: pause between renewals (seconds)"
     )
-    metrics_port: int = _var(
-        "METRICS_PORT", "8000", _integer(0, 65535), "Prometheus metrics port; 0: any free one"
-    )
+    metrics_port: int = _var("METRICS_PORT", "8000", _integer(0, 65535), "Prometheus metrics port; 0: any free one")
 
-    source_kes_key: Path = _var(
-        "SOURCE_KES_KEY", "/secrets/kes.skey", _path, "Source KES key path", group=_CREDENTIALS
-    )
-    target_kes_key: Path = _var(
-        "TARGET_KES_KEY", "/ipc/kes.skey", _path, "Target KES key path", group=_CREDENTIALS
-    )
-    source_vrf_key: Path = _var(
-        "SOURCE_VRF_KEY", "/secrets/vrf.skey", _path, "Source VRF key path", group=_CREDENTIALS
-    )
-    target_vrf_key: Path = _var(
-        "TARGET_VRF_KEY", "/ipc/vrf.skey", _path, "Target VRF key path", group=_CREDENTIALS
-    )
+    source_kes_key: Path = _var("SOURCE_KES_KEY", "/secrets/kes.skey", _path, "Source KES key path", group=_CREDENTIALS)
+    target_kes_key: Path = _var("TARGET_KES_KEY", "/ipc/kes.skey", _path, "Target KES key path", group=_CREDENTIALS)
+    source_vrf_key: Path = _var("SOURCE_VRF_KEY", "/secrets/vrf.skey", _path, "Source VRF key path", group=_CREDENTIALS)
+    target_vrf_key: Path = _var("TARGET_VRF_KEY", "/ipc/vrf.skey", _path, "Target VRF key path", group=_CREDENTIALS)
     source_op_cert: Path = _var(
         "SOURCE_OP_CERT", "/secrets/node.cert", _path, "Source operational cert", group=_CREDENTIALS
     )
@@ -231,16 +221,12 @@ class Config:
     pool_id_hex: str = _var("POOL_ID_HEX", "", _optional(_hex_pool), "Pool ID (hex)", group=_TENANT)
     pool_name: str = _var("POOL_NAME", "", _text, "Human-readable pool name", group=_TENANT)
     pool_ticker: str = _var("POOL_TICKER", "", _text, "Pool ticker symbol", group=_TENANT)
-    application_type: str = _var(
-        "APPLICATION_TYPE", "block-producer", _text, "Application type", group=_TENANT
-    )
+    application_type: str = _var("APPLICATION_TYPE", "block-producer", _text, "Application type", group=_TENANT)
 
     enable_cluster_management: bool = _var(
         "ENABLE_CLUSTER_MANAGEMENT", "false", _boolean, "Enable cluster-wide coordination", group=_CLUSTER
     )
-    cluster_region: str = _var(
-        "CLUSTER_REGION", "unknown", _text, "Geographic region identifier", group=_CLUSTER
-    )
+    cluster_region: str = _var("CLUSTER_REGION", "unknown", _text, "Geographic region identifier", group=_CLUSTER)
     cluster_environment: str = _var(
         "CLUSTER_ENVIRONMENT", "production", _text, "Environment classification", group=_CLUSTER
     )
@@ -264,7 +250,7 @@ class Config:
     node_metrics_url: str = _var(
         "NODE_METRICS_URL",
         "http://127.0.0.1:12798/metrics",
-        _http_url,
+        _plain_http_url,
         "The node's own Prometheus metrics: the proof that it forges or has stopped",
         group=_NODE,
     )
@@ -475,9 +461,7 @@ def _contradictions(config: Config) -> list[Mistake]:
         path: Path = getattr(config, name)
         variable = name.upper()
         if path in seen:
-            found.append(
-                Mistake(variable, str(path), f"is the same path as {seen[path]}; each needs its own")
-            )
+            found.append(Mistake(variable, str(path), f"is the same path as {seen[path]}; each needs its own"))
         seen.setdefault(path, variable)
         if path == config.node_socket:
             found.append(Mistake(variable, str(path), "is the path of NODE_SOCKET"))

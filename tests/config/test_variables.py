@@ -1,0 +1,164 @@
+"""Every variable of the contract, its default, and what a mistake looks like."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from config import Config, ConfigError, load
+from config.variables import variables
+
+CONTRACT = {
+    "NAMESPACE": "default",
+    "POD_NAME": "",
+    "NODE_SOCKET": "/ipc/node.socket",
+    "LEASE_NAME": "cardano-node-leader",
+    "LEASE_DURATION": "15",
+    "SLEEP_INTERVAL": "5",
+    "METRICS_PORT": "8000",
+    "SOURCE_KES_KEY": "/secrets/kes.skey",
+    "TARGET_KES_KEY": "/ipc/kes.skey",
+    "SOURCE_VRF_KEY": "/secrets/vrf.skey",
+    "TARGET_VRF_KEY": "/ipc/vrf.skey",
+    "SOURCE_OP_CERT": "/secrets/node.cert",
+    "TARGET_OP_CERT": "/ipc/node.cert",
+    "CARDANO_NETWORK": "mainnet",
+    "NETWORK_MAGIC": "764824073",
+    "POOL_ID": "",
+    "POOL_ID_HEX": "",
+    "POOL_NAME": "",
+    "POOL_TICKER": "",
+    "APPLICATION_TYPE": "block-producer",
+    "ENABLE_CLUSTER_MANAGEMENT": "false",
+    "CLUSTER_REGION": "unknown",
+    "CLUSTER_ENVIRONMENT": "production",
+    "CLUSTER_PRIORITY": "100",
+    "HEALTH_CHECK_ENDPOINT": "",
+    "HEALTH_CHECK_INTERVAL": "30",
+    "RUN_DIR": "/run/forge-manager",
+    "KUBECONFIG": "",
+    "NODE_METRICS_URL": "http://127.0.0.1:12798/metrics",
+    "CREDENTIAL_MODE": "ephemeral",
+    "LOG_LEVEL": "INFO",
+    "LOG_FORMAT": "json",
+    "CRD_GROUP": "cardano.io",
+    "CRD_VERSION": "v1",
+    "CRD_PLURAL": "cardanoleaders",
+    "CRD_NAME": "cardano-leader",
+    "SOCKET_WAIT_TIMEOUT": "600",
+    "DISABLE_SOCKET_CHECK": "false",
+    "CARDANO_NODE_PROCESS_NAME": "cardano-node",
+    "CLUSTER_IDENTIFIER": "",
+}
+
+
+def ok(**env: str) -> Config:
+    return load(env, hostname=lambda: "pod-7")
+
+
+def mistakes(**env: str) -> dict[str, str]:
+    with pytest.raises(ConfigError) as caught:
+        ok(**env)
+    return {m.name: m.remedy for m in caught.value.mistakes}
+
+
+def test_the_contracts_variables_have_the_contracts_defaults() -> None:
+    defaults = {v.name: v.default for v in variables()}
+    assert {name: defaults.get(name) for name in CONTRACT} == CONTRACT
+
+
+def test_an_empty_environment_is_a_complete_configuration() -> None:
+    config = ok()
+    assert config.pod_name == "pod-7"
+    assert config.lease_name == "cardano-node-leader"
+    assert config.crd_name == "cardano-leader"
+
+
+def test_an_empty_value_means_the_default() -> None:
+    assert ok(LEASE_DURATION="").lease_duration == 15
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("LEASE_DURATION", "fifteen"),
+        ("LEASE_DURATION", "5"),
+        ("LEASE_DURATION", "1e2"),
+        ("LEASE_DURATION", "-15"),
+        ("SLEEP_INTERVAL", "nan"),
+        ("SLEEP_INTERVAL", "inf"),
+        ("METRICS_PORT", "65536"),
+        ("NAMESPACE", "Cardano_Mainnet"),
+        ("NODE_SOCKET", "ipc/node.socket"),
+        ("NODE_SOCKET", "/ipc/../node.socket"),
+        ("CREDENTIAL_MODE", "memfd"),
+        ("CARDANO_NETWORK", "testnet"),
+        ("POOL_ID", "stake1abc"),
+        ("POOL_ID_HEX", "abc"),
+        ("CLUSTER_PRIORITY", "0"),
+        ("CLUSTER_PRIORITY", "1000"),
+        ("ENABLE_CLUSTER_MANAGEMENT", "maybe"),
+        ("NODE_METRICS_URL", "ftp://127.0.0.1/"),
+        ("NODE_METRICS_URL", "https://127.0.0.1:12798/metrics"),
+        ("NODE_METRICS_URL", "http://127.0.0.1:port/"),
+        ("HEALTH_CHECK_ENDPOINT", "http://user:word@host/"),
+        ("POOL_NAME", "two\nlines"),
+        ("LOG_LEVEL", "LOUD"),
+    ],
+)
+def test_a_wrong_value_is_named_with_what_would_be_right(name: str, value: str) -> None:
+    found = mistakes(**{name: value})
+    assert list(found) == [name]
+    assert "must" in found[name]
+
+
+def test_all_mistakes_are_reported_at_once() -> None:
+    assert set(mistakes(LEASE_DURATION="x", METRICS_PORT="y", RUN_DIR="z")) == {
+        "LEASE_DURATION",
+        "METRICS_PORT",
+        "RUN_DIR",
+    }
+
+
+def test_renewals_too_rare_for_the_lease_are_refused_with_the_right_number() -> None:
+    assert "at most 6.175" in mistakes(SLEEP_INTERVAL="7")["SLEEP_INTERVAL"]
+    assert ok(SLEEP_INTERVAL="6").sleep_interval == 6
+
+
+def test_a_magic_number_of_another_network_is_refused() -> None:
+    assert "NETWORK_MAGIC" in mistakes(CARDANO_NETWORK="preprod", NETWORK_MAGIC="764824073")
+    assert "NETWORK_MAGIC" in mistakes(NETWORK_MAGIC="1")
+    assert ok(CARDANO_NETWORK="preprod").network_magic == 1
+    assert ok(CARDANO_NETWORK="custom", NETWORK_MAGIC="42").network_magic == 42
+
+
+def test_the_same_path_twice_is_refused() -> None:
+    assert "TARGET_VRF_KEY" in mistakes(TARGET_VRF_KEY="/ipc/kes.skey")
+    assert "TARGET_KES_KEY" in mistakes(TARGET_KES_KEY="/ipc/node.socket")
+    assert "TARGET_KES_KEY" in mistakes(TARGET_KES_KEY="/run/forge-manager/kes.skey")
+
+
+def test_a_run_dir_too_long_for_unix_sockets_is_refused() -> None:
+    assert "107 bytes" in mistakes(RUN_DIR="/" + "x" * 90)["RUN_DIR"]
+
+
+def test_cluster_management_is_refused_while_it_does_not_exist() -> None:
+    assert "ENABLE_CLUSTER_MANAGEMENT" in mistakes(ENABLE_CLUSTER_MANAGEMENT="true")
+
+
+def test_a_pool_id_names_lease_and_object_unless_they_are_named() -> None:
+    pool = "pool1abcd1234567890" + "q" * 20
+    pool = pool.replace("b", "c").replace("1234567890", "234567890")
+    config = ok(POOL_ID=pool)
+    assert config.lease_name == config.crd_name == f"cardano-leader-mainnet-{pool[:10]}"
+    assert ok(POOL_ID=pool, LEASE_NAME="mine").lease_name == "mine"
+
+
+@given(st.dictionaries(st.sampled_from(sorted(CONTRACT)), st.text(max_size=40), max_size=6))
+def test_any_text_gives_a_configuration_or_a_named_mistake(env: dict[str, str]) -> None:
+    try:
+        load(env, hostname=lambda: "pod")
+    except ConfigError as error:
+        assert error.mistakes
+        assert all(m.name in CONTRACT or m.name == "MAX_TIP_LAG" for m in error.mistakes)

@@ -1,0 +1,290 @@
+"""The election, in the small world of `lease_world`: whatever happens to pods, API and Lease, at most one forges."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ipc.messages import Role
+from policy.lease import LeaseRecord, observe
+
+from lease_world import Pool, S
+
+
+def gap_after(pool: Pool, seconds: float = 40) -> float:
+    """Seconds without a forger from now on."""
+    pool.without = 0
+    pool.run(seconds)
+    return pool.without / S
+
+
+def led_pool(n: int = 3) -> Pool:
+    pool = Pool.of(n)
+    pool.run(6)
+    assert pool.leader().election.role is Role.LEADER
+    return pool
+
+
+def test_a_free_lease_is_taken_at_once() -> None:
+    pool = Pool.of(3)
+    pool.run(0.2)
+    assert pool.leader()
+
+
+def test_a_missing_lease_is_created_only_after_a_whole_lease_duration() -> None:
+    pool = Pool.of(3, unheld=False)
+    pool.run(14.5)
+    assert pool.server.record is None
+    pool.run(1.5)
+    assert pool.leader()
+
+
+def test_at_rest_the_leader_sends_twelve_requests_a_minute_and_a_standby_none() -> None:
+    pool = led_pool()
+    for pod in pool.pods:
+        pod.requests.clear()
+    pool.run(60)
+    for pod in pool.pods:
+        assert sum(pod.requests.values()) == (12 if pod.forging else 0)
+
+
+def test_a_leader_told_to_stop_releases_and_another_takes_over_at_once() -> None:
+    pool = led_pool()
+    pool.leader().stopping = True
+    assert gap_after(pool) <= 0.5
+
+
+def test_a_leader_whose_node_ends_hands_over_at_once() -> None:
+    pool = led_pool()
+    leader = pool.leader()
+    leader.gone, leader.ready = True, False
+    assert gap_after(pool) <= 0.5
+
+
+def test_a_frozen_leader_is_succeeded_after_its_lease() -> None:
+    pool = led_pool()
+    pool.leader().frozen = True
+    assert gap_after(pool) <= 16
+
+
+def test_a_frozen_leader_that_wakes_up_does_not_forge_on_an_old_grant() -> None:
+    pool = led_pool()
+    leader = pool.leader()
+    leader.frozen = True
+    pool.run(40)
+    leader.frozen = False
+    pool.run(40)
+    assert not leader.forging
+
+
+def test_a_leader_cut_off_from_the_api_stops_before_another_starts() -> None:
+    pool = led_pool()
+    leader = pool.leader()
+    leader.api = "down"
+    gap = gap_after(pool)
+    assert 2 <= gap <= 4
+    assert not leader.forging
+
+
+def test_an_outage_shorter_than_the_lease_costs_nothing() -> None:
+    pool = led_pool()
+    for pod in pool.pods:
+        pod.api = "down"
+    pool.without = 0
+    pool.run(6)
+    for pod in pool.pods:
+        pod.api = "ok"
+    pool.run(30)
+    assert pool.without == 0
+
+
+def test_after_a_long_outage_somebody_forges_within_two_seconds() -> None:
+    pool = led_pool()
+    for pod in pool.pods:
+        pod.api = "down"
+    pool.run(40)
+    for pod in pool.pods:
+        pod.api = "ok"
+    assert gap_after(pool, 20) <= 2
+
+
+def test_a_leader_whose_answers_are_lost_stops_by_its_own_clock_though_its_writes_arrive() -> None:
+    pool = led_pool()
+    pool.leader().api = "mute"
+    pool.run(60)
+    assert pool.overlap == 0
+    assert pool.leader()
+
+
+def test_a_lease_deleted_under_a_leader_is_made_anew_by_it_without_a_gap() -> None:
+    pool = led_pool()
+    leader = pool.leader()
+    pool.server.record = None
+    pool.without = 0
+    pool.run(30)
+    assert pool.without == 0
+    assert pool.leader() is leader
+
+
+def test_a_lease_deleted_under_a_leader_that_is_cut_off_is_not_taken_while_it_may_forge() -> None:
+    pool = led_pool()
+    pool.leader().api = "down"
+    pool.server.record = None
+    pool.run(40)
+    assert pool.overlap == 0
+    assert pool.leader()
+
+
+def test_a_lease_taken_by_hand_for_a_stranger_stops_the_leader_and_comes_back_after_its_duration() -> None:
+    pool = led_pool()
+    record = pool.server.record
+    assert record is not None
+    pool.server.write(record.resource_version, "somebody", record.transitions)
+    gap = gap_after(pool, 60)
+    assert 9 <= gap <= 16
+
+
+def test_a_lease_given_by_hand_to_a_standby_does_not_make_two_forgers() -> None:
+    pool = led_pool()
+    standby = next(p for p in pool.pods if not p.forging)
+    record = pool.server.record
+    assert record is not None
+    pool.server.write(record.resource_version, standby.name, record.transitions)
+    pool.run(60)
+    assert pool.overlap == 0
+    assert pool.leader()
+
+
+def test_a_restarted_elector_of_the_leader_goes_on_in_the_same_term_without_a_gap() -> None:
+    pool = led_pool()
+    leader = pool.leader()
+    token = leader.election.token
+    pool.without = 0
+    leader.restart(pool.true)
+    leader.fence = leader.fence
+    pool.run(20)
+    assert pool.leader() is leader
+    assert leader.election.token == token
+
+
+def test_an_unfit_pod_does_not_contend() -> None:
+    pool = Pool.of(2)
+    pool.pods[0].fit = False
+    pool.run(5)
+    assert pool.leader() is pool.pods[1]
+    assert pool.pods[0].election.role is Role.OBSERVER
+
+
+def test_a_leader_that_cannot_arm_gives_the_lease_to_one_that_can() -> None:
+    pool = Pool.of(2)
+    pool.pods[1].fit = False
+    pool.run(2)
+    assert pool.leader() is pool.pods[0]
+    pool.pods[1].fit = True
+    pool.pods[0].ready = False
+    pool.run(5)
+    assert pool.leader() is pool.pods[1]
+
+
+def test_standing_down_hands_over_and_comes_back_when_the_time_is_over() -> None:
+    pool = led_pool(2)
+    leader = pool.leader()
+    now = leader.clock(pool.true)
+    leader.election.stand_down(now + 30 * S, now)
+    pool.run(3)
+    other = pool.leader()
+    assert other is not leader
+    assert leader.election.role is Role.OBSERVER
+    pool.run(30)
+    assert leader.election.role is Role.STANDBY
+
+
+def test_the_token_rises_with_each_new_holder() -> None:
+    pool = led_pool()
+    tokens = [pool.leader().election.token]
+    for _ in range(4):
+        leader = pool.leader()
+        now = leader.clock(pool.true)
+        leader.election.stand_down(now + 5 * S, now)
+        pool.run(8)
+        tokens.append(pool.leader().election.token)
+    assert tokens == sorted(set(tokens))
+
+
+def test_observation_time_starts_again_only_when_something_changed() -> None:
+    record = LeaseRecord("5", "a", 15, 1)
+    first = observe(None, record, 100)
+    assert observe(first, LeaseRecord("5", "a", 15, 1), 900) is first
+    assert observe(first, LeaseRecord("6", "a", 15, 1), 900).at == 900
+
+
+FAULTS = st.sampled_from(
+    [
+        "down",
+        "mute",
+        "heal",
+        "freeze",
+        "thaw",
+        "restart",
+        "stop",
+        "return",
+        "node dies",
+        "node lives",
+        "unfit",
+        "fit",
+        "delete lease",
+        "steal lease",
+        "give lease",
+    ]
+)
+
+
+@pytest.mark.parametrize("pods", [2, 3, 5])
+@settings(max_examples=40, deadline=None)
+@given(
+    schedule=st.lists(st.tuples(FAULTS, st.integers(0, 4), st.floats(0.02, 20)), max_size=12),
+    seed=st.integers(0, 1000),
+)
+def test_no_schedule_of_faults_makes_two_forge_and_one_forges_soon_after_it(
+    pods: int, schedule: list[tuple[str, int, float]], seed: int
+) -> None:
+    pool = Pool.of(pods, seed=seed)
+    pool.run(1)
+    for fault, which, seconds in schedule:
+        pod = pool.pods[which % pods]
+        record = pool.server.record
+        match fault:
+            case "down" | "mute":
+                pod.api = fault
+            case "heal":
+                pod.api = "ok"
+            case "freeze":
+                pod.frozen = True
+            case "thaw":
+                pod.frozen = False
+            case "restart" if not pod.frozen:
+                pod.restart(pool.true)
+            case "stop":
+                pod.stopping = True
+            case "return":
+                pod.stopping = False
+            case "node dies":
+                pod.gone, pod.ready = True, False
+            case "node lives":
+                pod.gone, pod.ready = False, True
+            case "unfit":
+                pod.fit = False
+            case "fit":
+                pod.fit = True
+            case "delete lease":
+                pool.server.record = None
+            case "steal lease" if record is not None:
+                pool.server.write(record.resource_version, "somebody", record.transitions)
+            case "give lease" if record is not None:
+                pool.server.write(record.resource_version, pod.name, record.transitions)
+        pool.run(seconds)
+    for pod in pool.pods:
+        pod.api, pod.frozen, pod.stopping, pod.gone, pod.ready, pod.fit = "ok", False, False, False, True, True
+    pool.run(45)
+    assert pool.leader()
