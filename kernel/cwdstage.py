@@ -114,7 +114,7 @@ class Stage:
 
 def _says(path: Path) -> str | None:
     try:
-        return os.readlink(path)
+        return str(path.readlink())
     except OSError:  # not there, not a link, or not to be read: in each case not ours
         return None
 

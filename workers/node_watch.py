@@ -100,7 +100,15 @@ class NodeWatch:
             self._read_status()
             if not self._takes_hup:
                 return False
-        self._process.send(sig)
+        try:
+            self._process.send(sig)
+        except PermissionError:
+            log.error(
+                "the kernel does not let us signal the node: %s",
+                self._problem or "another user's process",
+                extra={"event": "signal_refused", "node_pid": self._process.pid, "signal": sig.name},
+            )
+            return False
         return True
 
     def close(self) -> None:

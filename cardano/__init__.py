@@ -1,0 +1,1 @@
+"""The node side: its process, its socket, its metrics, its network's slots."""
