@@ -36,6 +36,7 @@ class LeaderReporter:
         self._settled = asyncio.Event()
         """Nothing is waiting to be written, or writing it failed."""
         self._failed = False
+        self._no_crd = False
 
     def report(self, *, leading: bool, forging: bool, reason: str) -> None:
         """Call as often as you like; only a change is written."""
@@ -70,7 +71,7 @@ class LeaderReporter:
             if wanted is None:
                 continue
             try:
-                outcome = await self._client.publish(wanted, timeout_s=TIMEOUT_S)
+                outcome = await self._client.publish(wanted, timeout_s=TIMEOUT_S, taking_over=self._led)
             except ApiFailure as failure:
                 if not self._failed:
                     log.warning("CardanoLeader not written", extra={"event": "status_failed", "why": str(failure)})
@@ -80,11 +81,16 @@ class LeaderReporter:
                 self._changed.set()
                 continue
             self._failed = False
-            if outcome is Outcome.NO_CRD:
+            if outcome is Outcome.NO_CRD and not self._no_crd:
+                self._no_crd = True
                 log.warning(
                     "CardanoLeader not written: the CRD is not installed (kubectl apply -f deploy/crds)",
                     extra={"event": "crd_missing"},
                 )
+            if outcome is Outcome.LOST and self._led:
+                self._changed.set()  # written over between our read and our patch; we are the holder
+                await asyncio.sleep(0)
+                continue
             if self._wanted is wanted:
                 self._wanted = None
                 self._settled.set()

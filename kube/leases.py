@@ -1,0 +1,168 @@
+"""One Lease of `coordination.k8s.io/v1`, read, written by compare-and-swap, and watched.
+
+What a write does not mean to change (labels, annotations, owners, strategy) it sends back as it was read.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Final, TypeVar, cast
+
+from kube.errors import ApiFailure, Failure
+from kube.session import ApiSession, Json
+from policy.lease import LeaseRecord
+
+T = TypeVar("T", str, int)
+
+RELEASED_DURATION_S: Final = 1
+"""What client-go writes on release: its contenders need not wait for a lease nobody holds."""
+
+
+@dataclass(frozen=True, slots=True)
+class LeaseChange:
+    kind: str
+    """ADDED, MODIFIED or DELETED."""
+    record: LeaseRecord | None
+    """None after DELETED."""
+
+
+class LeaseClient:
+    """Reads and writes one Lease.  Every method raises ApiFailure and ends in time."""
+
+    def __init__(self, session: ApiSession, namespace: str, name: str) -> None:
+        self._session = session
+        self._namespace = namespace
+        self._name = name
+        self._folder = f"/apis/coordination.k8s.io/v1/namespaces/{namespace}/leases"
+        self._path = f"{self._folder}/{name}"
+        self._known: Json = {}
+        """The object as last read or written: what a replacement starts from."""
+
+    async def get(self, *, timeout_s: float) -> LeaseRecord | None:
+        """The Lease; None if there is none."""
+        try:
+            return self._note(await self._session.request("get", self._path, timeout_s=timeout_s))
+        except ApiFailure as failure:
+            if failure.kind is not Failure.NOT_FOUND:
+                raise
+            self._known = {}
+            return None
+
+    async def create(self, *, holder: str, duration_s: int, transitions: int, timeout_s: float) -> LeaseRecord:
+        """Make the Lease, held by `holder`.  ALREADY_EXISTS if somebody was faster."""
+        now = _micro_time()
+        body = {
+            "apiVersion": "coordination.k8s.io/v1",
+            "kind": "Lease",
+            "metadata": {"name": self._name, "namespace": self._namespace},
+            "spec": {
+                "holderIdentity": holder,
+                "leaseDurationSeconds": duration_s,
+                "acquireTime": now,
+                "renewTime": now,
+                "leaseTransitions": transitions,
+            },
+        }
+        return self._note(await self._session.request("create", self._folder, body=body, timeout_s=timeout_s))
+
+    async def replace(
+        self,
+        known: LeaseRecord,
+        *,
+        holder: str,
+        duration_s: int,
+        transitions: int,
+        acquired: bool,
+        timeout_s: float,
+    ) -> LeaseRecord:
+        """One PUT that succeeds only if the Lease is still as `known`.  CONFLICT otherwise."""
+        body = self._body(known)
+        now = _micro_time()
+        body["spec"] |= {
+            "holderIdentity": holder,
+            "leaseDurationSeconds": duration_s,
+            "renewTime": now,
+            "leaseTransitions": transitions,
+        }
+        if acquired or "acquireTime" not in body["spec"]:
+            body["spec"]["acquireTime"] = now
+        return self._note(await self._session.request("update", self._path, body=body, timeout_s=timeout_s))
+
+    async def release(self, known: LeaseRecord, *, timeout_s: float) -> LeaseRecord:
+        """Give the Lease up as client-go does: no holder, a duration of one second."""
+        return await self.replace(
+            known,
+            holder="",
+            duration_s=RELEASED_DURATION_S,
+            transitions=known.transitions,
+            acquired=True,
+            timeout_s=timeout_s,
+        )
+
+    async def watch(self, resource_version: str | None, *, timeout_s: int) -> AsyncIterator[LeaseChange]:
+        """Changes after `resource_version` (None: first the present state), until the server ends the watch."""
+        query = [("fieldSelector", f"metadata.name={self._name}")]
+        if resource_version is not None:
+            query.append(("resourceVersion", resource_version))
+        async for event in self._session.watch(self._folder, query, timeout_s=timeout_s):
+            kind = event.get("type")
+            if kind == "DELETED":
+                self._known = {}
+                yield LeaseChange("DELETED", None)
+            elif kind in ("ADDED", "MODIFIED"):
+                yield LeaseChange(str(kind), self._note(event["object"]))
+
+    def _body(self, known: LeaseRecord) -> Json:
+        """The object to send: as last seen, at the version that the caller decided upon."""
+        seen = self._known if self._known.get("metadata", {}).get("resourceVersion") == known.resource_version else {}
+        body: Json = copy.deepcopy(seen)
+        body.setdefault("apiVersion", "coordination.k8s.io/v1")
+        body.setdefault("kind", "Lease")
+        metadata = body.setdefault("metadata", {})
+        metadata |= {"name": self._name, "namespace": self._namespace, "resourceVersion": known.resource_version}
+        metadata.pop("managedFields", None)
+        if not isinstance(body.get("spec"), dict):
+            body["spec"] = {}
+        return body
+
+    def _note(self, raw: Json) -> LeaseRecord:
+        record = parse_lease(raw)
+        self._known = raw
+        return record
+
+
+def parse_lease(raw: Json) -> LeaseRecord:
+    """A Lease object as a record.  Absent and null fields mean nobody, nothing, zero.  Raises ApiFailure."""
+    metadata = raw.get("metadata")
+    spec = raw.get("spec") or {}
+    if not isinstance(metadata, dict) or not isinstance(spec, dict):
+        raise ApiFailure(Failure.MALFORMED, "a Lease without metadata")
+    version = metadata.get("resourceVersion")
+    if not isinstance(version, str) or not version:
+        raise ApiFailure(Failure.MALFORMED, "a Lease without a resourceVersion")
+    return LeaseRecord(
+        resource_version=version,
+        holder=_field(spec, "holderIdentity", ""),
+        duration_s=_field(spec, "leaseDurationSeconds", 0),
+        transitions=_field(spec, "leaseTransitions", 0),
+        acquire_time=_field(spec, "acquireTime", ""),
+        uid=_field(metadata, "uid", ""),
+        preferred_holder=_field(spec, "preferredHolder", ""),
+    )
+
+
+def _field(spec: Json, name: str, default: T) -> T:
+    value = spec.get(name)
+    if value is None:
+        return default
+    if type(value) is not type(default):
+        raise ApiFailure(Failure.MALFORMED, f"a Lease whose {name} is no {type(default).__name__}")
+    return cast("T", value)
+
+
+def _micro_time() -> str:
+    """Now as a Kubernetes MicroTime: UTC with six digits of a second.  For people; nobody compares it."""
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")

@@ -1,0 +1,1 @@
+"""One file per process: what it may do, whom it listens to, its loop."""
