@@ -9,7 +9,7 @@ import copy
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Final, TypeVar, cast
+from typing import Final, TypeVar
 
 from kube.errors import ApiFailure, Failure
 from kube.session import ApiSession, Json
@@ -160,7 +160,7 @@ def _field(spec: Json, name: str, default: T) -> T:
         return default
     if type(value) is not type(default):
         raise ApiFailure(Failure.MALFORMED, f"a Lease whose {name} is no {type(default).__name__}")
-    return cast("T", value)
+    return value
 
 
 def _micro_time() -> str:

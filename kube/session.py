@@ -59,7 +59,7 @@ class ApiSession:
             where = f"KUBECONFIG {self._kubeconfig}" if self._kubeconfig is not None else "the pod's service account"
             raise SessionConfigError(f"{where}: {error}") from None
         except (OSError, ssl.SSLError, yaml.YAMLError, ValueError, TypeError, AttributeError) as error:
-            where = self._kubeconfig or "the pod's service account"
+            where = str(self._kubeconfig or "the pod's service account")
             raise SessionConfigError(f"{where} cannot be used ({type(error).__name__})") from None
         self._client.user_agent = self._user_agent
         return self

@@ -1,0 +1,146 @@
+"""Credentials in the real formats, for nodes that never see a real network.
+
+Formats: cardano-api TextEnvelope; Sum6KES (cardano-base Cardano/Crypto/KES/Sum.hs): 608 bytes = leaf seed 32, then
+for levels 1 to 6: seed of the right half 32, left key 32, right key 32; the root key is blake2b-256 of the last
+64 bytes.  Seeds are expanded as in Cardano/Crypto/Seed.hs: blake2b-256(1 || seed), blake2b-256(2 || seed).
+Operational certificate: CBOR [[hot key, counter, period, signature], cold key], the signature by the cold key over
+hot key || counter (8 bytes, big endian) || period (8 bytes, big endian).
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import secrets
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import cbor2
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
+from cardano.slots import NETWORKS, slot_at
+
+KES_DEPTH: Final = 6
+_BECH32: Final = "qpzry9x8gf2tvdw0s3jn54khce6mua7l"
+
+
+@dataclass(frozen=True, slots=True)
+class KeySet:
+    """Paths of a generated set, and whose it is."""
+
+    folder: Path
+    kes: Path
+    vrf: Path
+    cert: Path
+    pool_id_hex: str
+    pool_id: str
+
+
+def _blake(data: bytes, size: int = 32) -> bytes:
+    return hashlib.blake2b(data, digest_size=size).digest()
+
+
+def _public(seed: bytes) -> bytes:
+    return Ed25519PrivateKey.from_private_bytes(seed).public_key().public_bytes(Encoding.Raw, PublicFormat.Raw)
+
+
+def _kes_verification_key(seed: bytes, depth: int) -> bytes:
+    if depth == 0:
+        return _public(seed)
+    left, right = _blake(b"\1" + seed), _blake(b"\2" + seed)
+    return _blake(_kes_verification_key(left, depth - 1) + _kes_verification_key(right, depth - 1))
+
+
+def kes_signing_key(seed: bytes, depth: int = KES_DEPTH) -> bytes:
+    """An unevolved Sum KES signing key of `depth` levels, serialised."""
+    if depth == 0:
+        return seed
+    left, right = _blake(b"\1" + seed), _blake(b"\2" + seed)
+    keys = _kes_verification_key(left, depth - 1) + _kes_verification_key(right, depth - 1)
+    return kes_signing_key(left, depth - 1) + right + keys
+
+
+def kes_root(signing_key: bytes) -> bytes:
+    """The verification key of a serialised Sum6 key.  Raises ValueError for another length."""
+    if len(signing_key) != 32 + KES_DEPTH * 96:
+        raise ValueError("a Sum6 KES signing key has 608 bytes")
+    return _blake(signing_key[-64:])
+
+
+def operational_certificate(hot: bytes, counter: int, period: int, cold_seed: bytes) -> bytes:
+    message = hot + counter.to_bytes(8, "big") + period.to_bytes(8, "big")
+    signature = Ed25519PrivateKey.from_private_bytes(cold_seed).sign(message)
+    return cbor2.dumps([[hot, counter, period, signature], _public(cold_seed)])
+
+
+def bech32(prefix: str, data: bytes) -> str:
+    """BIP 173."""
+
+    def polymod(values: Iterable[int]) -> int:
+        check = 1
+        for value in values:
+            top = check >> 25
+            check = (check & 0x1FFFFFF) << 5 ^ value
+            for i, generator in enumerate((0x3B6A57B2, 0x26508E6D, 0x1EA119FA, 0x3D4233DD, 0x2A1462B3)):
+                check ^= generator if (top >> i) & 1 else 0
+        return check
+
+    bits = int.from_bytes(data, "big") << (-len(data) * 8 % 5)
+    count = -(-len(data) * 8 // 5)
+    words = [bits >> 5 * (count - 1 - i) & 31 for i in range(count)]
+    head = [ord(c) >> 5 for c in prefix] + [0] + [ord(c) & 31 for c in prefix]
+    check = polymod(head + words + [0] * 6) ^ 1
+    words += [check >> 5 * (5 - i) & 31 for i in range(6)]
+    return prefix + "1" + "".join(_BECH32[w] for w in words)
+
+
+def _envelope(path: Path, kind: str, description: str, cbor: bytes) -> Path:
+    path.write_text(json.dumps({"type": kind, "description": description, "cborHex": cbor.hex()}, indent=4) + "\n")
+    path.chmod(0o600)
+    return path
+
+
+def generate(folder: Path, *, kes_period: int = 0, counter: int = 0, seed: bytes | None = None) -> KeySet:
+    """Make a consistent set in `folder`: kes.skey, vrf.skey, node.cert (and the cold key, as a pool would have it)."""
+    folder.mkdir(parents=True, exist_ok=True)
+    seed = seed or secrets.token_bytes(32)
+    cold, hot_seed, vrf_seed = _blake(b"cold" + seed), _blake(b"kes" + seed), _blake(b"vrf" + seed)
+    signing = kes_signing_key(hot_seed)
+    certificate = operational_certificate(kes_root(signing), counter, kes_period, cold)
+    pool = _blake(_public(cold), 28)
+    _envelope(folder / "cold.skey", "StakePoolSigningKey_ed25519", "Stake Pool Operator Signing Key", cbor2.dumps(cold))
+    return KeySet(
+        folder=folder,
+        kes=_envelope(folder / "kes.skey", "KesSigningKey_ed25519_kes_2^6", "KES Signing Key", cbor2.dumps(signing)),
+        vrf=_envelope(
+            folder / "vrf.skey", "VrfSigningKey_PraosVRF", "VRF Signing Key", cbor2.dumps(vrf_seed + _public(vrf_seed))
+        ),
+        cert=_envelope(folder / "node.cert", "NodeOperationalCertificate", "", certificate),
+        pool_id_hex=pool.hex(),
+        pool_id=bech32("pool", pool),
+    )
+
+
+def current_kes_period(network: str) -> int:
+    """The KES period now; 0 for a network without a table."""
+    slot = slot_at(network, time.time())
+    return slot // NETWORKS[network].slots_per_kes_period if slot is not None else 0
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m devkit.keys", description=__doc__.splitlines()[0])
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--network", default="mainnet")
+    parser.add_argument("--counter", type=int, default=0)
+    arguments = parser.parse_args()
+    made = generate(arguments.folder, kes_period=current_kes_period(arguments.network), counter=arguments.counter)
+    print(made.pool_id)
+
+
+if __name__ == "__main__":
+    main()
