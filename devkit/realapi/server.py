@@ -9,6 +9,7 @@ end of this process, not even SIGKILL, leaves one behind.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import http.client
 import json
 import os
@@ -19,8 +20,9 @@ import ssl
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
@@ -173,8 +175,10 @@ class RealApi:
 
     def stop_sync(self) -> None:
         """See `stop`.  The API server is killed: nobody is left to whom its last words matter."""
-        self._apiserver = _end(self._apiserver, 0)
-        self._etcd = _end(self._etcd, 0)
+        _end(self._apiserver, 0)
+        self._apiserver = None
+        _end(self._etcd, 0)
+        self._etcd = None
         if self._spawner is not None:
             self._spawner.shutdown()
             self._spawner = None
@@ -190,11 +194,13 @@ class RealApi:
 
     def kill_sync(self) -> None:
         """See `kill`."""
-        self._apiserver = _end(self._apiserver, 0)
+        _end(self._apiserver, 0)
+        self._apiserver = None
 
     def restart_sync(self) -> None:
         """See `restart`."""
-        self._apiserver = _end(self._apiserver, STOP_TIMEOUT_S)
+        _end(self._apiserver, STOP_TIMEOUT_S)
+        self._apiserver = None
         self._start_apiserver(build())
 
     @property
@@ -225,30 +231,43 @@ class RealApi:
         assert self._sockets is not None
         peer = f"unix://{self._sockets}/peer"
         client = f"unix://{self._sockets}/client"
-        self._etcd = self._spawn(
-            [str(program), "etcd", "--name", "only", "--data-dir", str(self._folder / "etcd"), "--unsafe-no-fsync"]
-            + ["--listen-client-urls", client, "--advertise-client-urls", client, "--listen-peer-urls", peer]
-            + ["--initial-advertise-peer-urls", peer, "--initial-cluster", f"only={peer}", "--log-level", "warn"],
-            "etcd.log",
-        )
-        self._await(self._etcd, (self._sockets / "client").exists, "etcd.log")
+        flags = {
+            "name": "only",
+            "data-dir": self._folder / "etcd",
+            "unsafe-no-fsync": "true",
+            "listen-client-urls": client,
+            "advertise-client-urls": client,
+            "listen-peer-urls": peer,
+            "initial-advertise-peer-urls": peer,
+            "initial-cluster": f"only={peer}",
+            "log-level": "warn",
+        }
+        self._etcd = self._spawn(program, "etcd", flags)
+        self._await(self._etcd, (self._sockets / "client").exists, "etcd")
 
     def _start_apiserver(self, program: Path) -> None:
         assert self._port is not None
         folder = self._folder
-        key = str(folder / "service-account.pem")
-        self._apiserver = self._spawn(
-            [str(program), "kube-apiserver", "--etcd-servers", f"unix://{self._sockets}/client"]
-            + ["--cert-dir", str(folder / "certs"), "--bind-address", "127.0.0.1", "--permit-port-sharing"]
-            + ["--secure-port", str(self._port.port), "--service-account-issuer", "https://forge.invalid"]
-            + ["--service-account-key-file", key, "--service-account-signing-key-file", key]
-            + ["--service-cluster-ip-range", "10.0.0.0/24", "--authorization-mode", "RBAC"]
-            + ["--token-auth-file", str(folder / "tokens.csv"), "--disable-admission-plugins", "ServiceAccount"]
-            + ["--audit-policy-file", str(folder / "audit-policy.yaml"), "--audit-log-path", str(folder / "audit.log")]
-            + ["--endpoint-reconciler-type", "none", "--profiling=false"],
-            "kube-apiserver.log",
-        )
-        self._await(self._apiserver, self._ready, "kube-apiserver.log")
+        flags = {
+            "etcd-servers": f"unix://{self._sockets}/client",
+            "cert-dir": folder / "certs",
+            "bind-address": "127.0.0.1",
+            "secure-port": self._port.port,
+            "permit-port-sharing": "true",
+            "service-account-issuer": "https://forge.invalid",
+            "service-account-key-file": folder / "service-account.pem",
+            "service-account-signing-key-file": folder / "service-account.pem",
+            "service-cluster-ip-range": "10.0.0.0/24",
+            "authorization-mode": "RBAC",
+            "token-auth-file": folder / "tokens.csv",
+            "disable-admission-plugins": "ServiceAccount",
+            "audit-policy-file": folder / "audit-policy.yaml",
+            "audit-log-path": folder / "audit.log",
+            "endpoint-reconciler-type": "none",
+            "profiling": "false",
+        }
+        self._apiserver = self._spawn(program, "kube-apiserver", flags)
+        self._await(self._apiserver, self._ready, "kube-apiserver")
 
     def _ready(self) -> bool:
         assert self.ca_file is not None
@@ -264,20 +283,21 @@ class RealApi:
             return
         admin = self.admin()
         # `default` is made by the server itself a moment after it is ready.
-        self._await(self._apiserver, lambda: admin.exists("/api/v1/namespaces/default"), "kube-apiserver.log")
+        self._await(self._apiserver, lambda: admin.exists("/api/v1/namespaces/default"), "kube-apiserver")
         for path in self._manifests:
             for document in load_manifests(path):
                 admin.create(document)
                 if document["kind"] == "CustomResourceDefinition":
-                    self._await(self._apiserver, lambda made=document: admin.served(made), "kube-apiserver.log")  # type: ignore[misc]
+                    self._await(self._apiserver, partial(admin.served, document), "kube-apiserver")
         self._installed = True
 
-    def _spawn(self, command: list[str], log: str) -> subprocess.Popen[bytes]:
+    def _spawn(self, program: Path, role: str, flags: Mapping[str, object]) -> subprocess.Popen[bytes]:
         """Starts a child from the one thread whose end would be the child's."""
         assert self._spawner is not None
+        command = [str(program), role, *(f"--{name}={value}" for name, value in flags.items())]
 
         def start() -> subprocess.Popen[bytes]:
-            with (self._folder / log).open("ab") as output:
+            with (self._folder / f"{role}.log").open("ab") as output:
                 return subprocess.Popen(
                     command,
                     stdin=subprocess.DEVNULL,
@@ -290,15 +310,16 @@ class RealApi:
 
         return self._spawner.submit(start).result()
 
-    def _await(self, process: subprocess.Popen[bytes] | None, ready: Callable[[], bool], log: str) -> None:
+    def _await(self, process: subprocess.Popen[bytes] | None, ready: Callable[[], bool], role: str) -> None:
         """Asks until it is ready.  StartError when it ended or time is up."""
         assert process is not None
         give_up = time.monotonic() + START_TIMEOUT_S
         while not ready():
+            log = self._folder / f"{role}.log"
             if process.poll() is not None:
-                raise StartError(f"{log}: ended with {process.returncode}\n{_tail(self._folder / log)}")
+                raise StartError(f"{role} ended with {process.returncode}\n{_tail(log)}")
             if time.monotonic() > give_up:
-                raise StartError(f"{log}: not ready after {START_TIMEOUT_S:.0f} s\n{_tail(self._folder / log)}")
+                raise StartError(f"{role} is not ready after {START_TIMEOUT_S:.0f} s\n{_tail(log)}")
             time.sleep(_POLL_S)
 
 
@@ -308,10 +329,8 @@ def _end(process: subprocess.Popen[bytes] | None, patience_s: float) -> None:
         return
     if patience_s > 0 and process.poll() is None:
         process.send_signal(signal.SIGTERM)
-        try:
+        with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(patience_s)
-        except subprocess.TimeoutExpired:
-            pass
     if process.poll() is None:
         process.kill()
     process.wait()

@@ -1,0 +1,341 @@
+"""The HTTP side: addresses, users, formats.  Every answer is JSON; every refusal is a Status."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+import yaml
+from aiohttp import web
+
+from devkit.api import discovery, errors, openapi, patches, selectors
+from devkit.api.counting import RequestCounter
+from devkit.api.errors import ApiError
+from devkit.api.kinds import ResourceType
+from devkit.api.negotiate import JSON, negotiate
+from devkit.api.registry import Options, Registry
+from devkit.api.server_protocol import ANONYMOUS
+from devkit.api.table import table
+from devkit.api.watch import Watching, WatchRequest, default_timeout_s
+
+Json = dict[str, Any]
+
+_MERGE: Final = ("application/merge-patch+json", "application/strategic-merge-patch+json")
+_JSON_PATCH: Final = "application/json-patch+json"
+_BODY_MAX: Final = 3 * 1024 * 1024
+"""As etcd and the real server limit it."""
+_VERBS: Final = {"POST": "create", "PUT": "update", "PATCH": "patch", "DELETE": "delete"}
+_FIELD_VALIDATION: Final = ("Ignore", "Warn", "Strict")
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """What an address names."""
+
+    resource: ResourceType
+    namespace: str | None
+    """None: all namespaces, or the resource has none."""
+    name: str | None
+    sub: str
+
+
+class ApiApplication:
+    """Answers requests on a registry."""
+
+    def __init__(
+        self,
+        registry: Registry,
+        users: Mapping[str, str],
+        counter: RequestCounter,
+        *,
+        bookmark_interval_s: float,
+    ) -> None:
+        """users: token -> name; empty: everybody is let in."""
+        self._registry = registry
+        self._users = users
+        self._counter = counter
+        self._bookmark_interval = bookmark_interval_s
+        self.stopping = False
+        self.app: Final = web.Application(client_max_size=_BODY_MAX)
+        self.app.router.add_route("*", "/{path:.*}", self._answer)
+
+    # --- addresses ---
+
+    async def _answer(self, request: web.Request) -> web.StreamResponse:
+        try:
+            user = self._authenticate(request)
+            parts = [part for part in request.path.split("/") if part]
+            match parts:
+                case ["healthz" | "livez" | "readyz", *_]:
+                    return web.Response(text="ok")
+                case ["version"]:
+                    return _json(discovery.VERSION)
+                case ["openapi", "v3", *rest]:
+                    return self._openapi(rest)
+                case ["api" | "apis"] | ["apis", _] | ["api", _] | ["apis", _, _]:
+                    return self._discover(request, parts)
+                case ["api", version, *rest]:
+                    return await self._on_resource(request, user, self._place("", version, rest))
+                case ["apis", group, version, *rest]:
+                    return await self._on_resource(request, user, self._place(group, version, rest))
+                case _:
+                    raise errors.no_such_path()
+        except ApiError as error:
+            return _json(error.status(), error.code)
+
+    def _authenticate(self, request: web.Request) -> str:
+        if not self._users:
+            return ANONYMOUS
+        scheme, _, token = request.headers.get("Authorization", "").partition(" ")
+        user = self._users.get(token.strip()) if scheme.lower() == "bearer" else None
+        if user is None:
+            raise errors.unauthorized()
+        return user
+
+    def _discover(self, request: web.Request, parts: list[str]) -> web.Response:
+        resources = self._registry.resources()
+        found: Json | None
+        match parts:
+            case ["api" | "apis" as root] if negotiate(request.headers.get("Accept", "")).aggregated:
+                body = discovery.aggregated(resources, core=root == "api")
+                media = f"{JSON};g=apidiscovery.k8s.io;v=v2;as={discovery.AGGREGATED}"
+                return web.Response(body=_dumps(body), headers={"Content-Type": media})
+            case ["api"]:
+                found = discovery.core_versions(request.host)
+            case ["apis"]:
+                found = discovery.group_list(resources)
+            case ["api", version]:
+                found = discovery.resource_list(resources, "", version)
+            case ["apis", group]:
+                found = discovery.group(resources, group)
+            case ["apis", group, version]:
+                found = discovery.resource_list(resources, group, version)
+            case _:
+                found = None
+        if found is None:
+            raise errors.no_such_path()
+        return _json(found)
+
+    def _openapi(self, rest: list[str]) -> web.Response:
+        resources = self._registry.resources()
+        found = openapi.document(resources, "/" + "/".join(rest)) if rest else openapi.index(resources)
+        if found is None:
+            raise errors.no_such_path()
+        return _json(found)
+
+    def _place(self, group: str, version: str, rest: list[str]) -> Place:
+        namespace: str | None = None
+        if rest[0] == "namespaces" and len(rest) > 2 and not (len(rest) == 3 and rest[2] in {"status", "finalize"}):
+            namespace, rest = rest[1], rest[2:]
+        plural, name, sub = (*rest, None, None, None)[:3]
+        resource = self._registry.find(group, version, plural or "")
+        if resource is None or len(rest) > 3 or (namespace is not None) > resource.namespaced:
+            raise errors.no_such_path()
+        if sub and not (sub == "status" and resource.status_subresource):
+            raise errors.no_such_path()
+        if name is not None and resource.namespaced and namespace is None:
+            raise errors.no_such_path()
+        return Place(resource, namespace, name, sub or "")
+
+    # --- verbs ---
+
+    async def _on_resource(self, request: web.Request, user: str, place: Place) -> web.StreamResponse:
+        watching = request.query.get("watch", "") in {"1", "true"}
+        if request.method in {"GET", "HEAD"}:
+            verb = "get" if place.name else "watch" if watching else "list"
+        else:
+            verb = _VERBS.get(request.method, "")
+        handlers: dict[str, Callable[[web.Request, Place], Awaitable[web.StreamResponse]]] = {
+            "get": self._get,
+            "list": self._list,
+            "watch": self._watch,
+            "create": self._create,
+            "update": self._update,
+            "patch": self._patch,
+            "delete": self._delete,
+        }
+        if verb not in handlers or (verb in {"update", "patch", "delete"} and place.name is None):
+            raise errors.method_not_allowed()
+        if (verb == "create" and place.name is not None) or (verb == "delete" and place.sub):
+            raise errors.method_not_allowed()
+        self._counter.add(user, verb)
+        return await handlers[verb](request, place)
+
+    async def _get(self, request: web.Request, place: Place) -> web.Response:
+        self._check_not_future(request)
+        assert place.name is not None
+        body = self._registry.get(place.resource, place.namespace or "", place.name)
+        return self._rendered(request, place.resource, body)
+
+    async def _list(self, request: web.Request, place: Place) -> web.Response:
+        resource, query = place.resource, request.query
+        self._check_not_future(request)
+        if query.get("continue"):
+            # This server never cuts a list, so it never gave a continue token.
+            raise errors.expired("The provided continue parameter is too old")
+        selected = selectors.selector(resource, query.get("labelSelector", ""), query.get("fieldSelector", ""))
+        bodies = self._registry.store.items(resource.key, place.namespace if resource.namespaced else None)
+        found = [body for body in bodies if selected is None or selected(body)]
+        meta = {"resourceVersion": str(self._registry.store.revision)}
+        if negotiate(request.headers.get("Accept", "")).as_table:
+            return _json(table(resource, found, meta, query.get("includeObject", "Metadata")))
+        listed = {"kind": f"{resource.kind}List", "apiVersion": resource.api_version, "metadata": meta, "items": found}
+        return _json(listed)
+
+    async def _watch(self, request: web.Request, place: Place) -> web.StreamResponse:
+        resource, query = place.resource, request.query
+        selected = selectors.selector(resource, query.get("labelSelector", ""), query.get("fieldSelector", ""))
+        revision = _revision(query.get("resourceVersion", ""))
+        send_initial = query.get("sendInitialEvents") == "true"
+        asked = WatchRequest(
+            resource=resource,
+            namespace=place.namespace if resource.namespaced else None,
+            selector=selected,
+            revision=revision or None,
+            bookmarks=query.get("allowWatchBookmarks") in {"1", "true"},
+            send_initial=send_initial,
+            timeout_s=_timeout(query.get("timeoutSeconds", "")) or default_timeout_s(),
+        )
+        render: Callable[[Json], Json] = _unchanged
+        if negotiate(request.headers.get("Accept", "")).as_table:
+            include = query.get("includeObject", "Metadata")
+
+            def render(body: Json) -> Json:
+                return table(resource, [body], {"resourceVersion": body["metadata"]["resourceVersion"]}, include)
+
+        store = self._registry.store
+        watching = Watching(store, asked, render, lambda: self.stopping, self._bookmark_interval)
+        response = web.StreamResponse(headers={"Content-Type": JSON, "Cache-Control": "no-cache, private"})
+        response.enable_chunked_encoding()
+        await response.prepare(request)
+        with contextlib.suppress(ConnectionResetError):  # the client left
+            async with contextlib.aclosing(watching.lines()) as lines:
+                await _send(response, lines)
+        return response
+
+    async def _create(self, request: web.Request, place: Place) -> web.Response:
+        if place.resource.namespaced and place.namespace is None:
+            raise errors.method_not_allowed()
+        body = await _body(request)
+        written = self._registry.create(place.resource, place.namespace or "", body, _options(request))
+        return self._rendered(request, place.resource, written.body, 201, written.warnings)
+
+    async def _update(self, request: web.Request, place: Place) -> web.Response:
+        assert place.name is not None
+        body = await _body(request)
+        written = self._registry.update(
+            place.resource, place.namespace or "", place.name, body, place.sub, _options(request)
+        )
+        return self._rendered(request, place.resource, written.body, 201 if written.created else 200, written.warnings)
+
+    async def _patch(self, request: web.Request, place: Place) -> web.Response:
+        assert place.name is not None
+        kind = request.content_type
+        if kind not in (*_MERGE, _JSON_PATCH):
+            raise errors.unsupported_media_type((_JSON_PATCH, *_MERGE))
+        patch = _parse(await request.text(), kind)
+        if kind in _MERGE and not isinstance(patch, dict):
+            raise errors.bad_request("a merge patch is an object")
+
+        def change(current: Json) -> Json:
+            if kind == _JSON_PATCH:
+                return patches.apply_json_patch(current, patch)
+            merged: Json = patches.merge(current, patch)
+            return merged
+
+        written = self._registry.patch(
+            place.resource, place.namespace or "", place.name, change, place.sub, _options(request)
+        )
+        return self._rendered(request, place.resource, written.body, 200, written.warnings)
+
+    async def _delete(self, request: web.Request, place: Place) -> web.Response:
+        assert place.name is not None
+        body = await _body(request) if request.body_exists else {}
+        options = _options(request)
+        return _json(self._registry.delete(place.resource, place.namespace or "", place.name, body, options))
+
+    # --- the parts ---
+
+    def _rendered(
+        self,
+        request: web.Request,
+        resource: ResourceType,
+        body: Json,
+        code: int = 200,
+        warnings: list[str] | None = None,
+    ) -> web.Response:
+        if negotiate(request.headers.get("Accept", "")).as_table:
+            meta = {"resourceVersion": body["metadata"]["resourceVersion"]}
+            body = table(resource, [body], meta, request.query.get("includeObject", "Metadata"))
+        response = _json(body, code)
+        for warning in warnings or []:
+            quoted = warning.replace("\\", "\\\\").replace('"', '\\"')
+            response.headers.add("Warning", f'299 - "{quoted}"')
+        return response
+
+    def _check_not_future(self, request: web.Request) -> None:
+        wanted = _revision(request.query.get("resourceVersion", "")) or 0
+        current = self._registry.store.revision
+        if wanted > current:
+            raise errors.from_the_future(wanted, current)
+
+
+async def _send(response: web.StreamResponse, lines: AsyncIterator[bytes]) -> None:
+    async for line in lines:
+        await response.write(line)
+    await response.write_eof()
+
+
+def _unchanged(body: Json) -> Json:
+    return body
+
+
+def _options(request: web.Request) -> Options:
+    validation = request.query.get("fieldValidation") or "Warn"
+    if validation not in _FIELD_VALIDATION:
+        raise errors.bad_request(f"invalid fieldValidation: {validation}")
+    return Options(validation, request.query.get("dryRun") == "All")
+
+
+def _revision(text: str) -> int | None:
+    if not text:
+        return None
+    if not text.isdecimal():
+        raise errors.bad_request(f'resourceVersion: Invalid value: "{text}"')
+    return int(text)
+
+
+def _timeout(text: str) -> float:
+    if not text:
+        return 0.0
+    if not text.isdecimal():
+        raise errors.bad_request(f'timeoutSeconds: Invalid value: "{text}"')
+    return float(text)
+
+
+async def _body(request: web.Request) -> Json:
+    kind = request.content_type if "Content-Type" in request.headers else JSON
+    if kind not in {JSON, "application/yaml"}:
+        raise errors.unsupported_media_type((JSON, "application/yaml"))
+    found = _parse(await request.text(), kind)
+    if not isinstance(found, dict):
+        raise errors.bad_request("the body of the request is no object")
+    return found
+
+
+def _parse(text: str, kind: str) -> Any:
+    try:
+        return yaml.safe_load(text) if kind == "application/yaml" else json.loads(text)
+    except (ValueError, yaml.YAMLError) as error:
+        raise errors.bad_request(f"couldn't parse the body: {error}") from error
+
+
+def _dumps(body: Json) -> bytes:
+    return json.dumps(body, separators=(",", ":"), ensure_ascii=False).encode()
+
+
+def _json(body: Json, code: int = 200) -> web.Response:
+    return web.Response(body=_dumps(body), status=code, content_type=JSON)

@@ -1,0 +1,149 @@
+"""The API's refusals: each is an exception that knows its HTTP status and its `Status` body.
+
+Reasons and details are those of k8s.io/apimachinery's api/errors package.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from devkit.api.kinds import ResourceType
+
+Json = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Cause:
+    """One finding of a validation."""
+
+    reason: str
+    """FieldValueInvalid, FieldValueRequired, FieldValueNotSupported, ..."""
+    field: str
+    """Path such as spec.priority."""
+    message: str
+    """Without the field's name."""
+
+    def as_json(self) -> Json:
+        return {"reason": self.reason, "message": self.message, "field": self.field}
+
+
+class ApiError(Exception):
+    """A refused request."""
+
+    def __init__(self, code: int, reason: str, message: str, details: Json | None = None) -> None:
+        super().__init__(message)
+        self.code = code
+        self.reason = reason
+        self.message = message
+        self.details = details
+
+    def status(self) -> Json:
+        """The body of kind Status."""
+        body: Json = {
+            "kind": "Status",
+            "apiVersion": "v1",
+            "metadata": {},
+            "status": "Failure",
+            "message": self.message,
+            "reason": self.reason,
+            "code": self.code,
+        }
+        if self.details is not None:
+            body["details"] = self.details
+        return body
+
+
+def _details(resource: ResourceType, name: str) -> Json:
+    details: Json = {"name": name}
+    if resource.group:
+        details["group"] = resource.group
+    details["kind"] = resource.plural
+    return details
+
+
+def not_found(resource: ResourceType, name: str) -> ApiError:
+    """404 for an object."""
+    return ApiError(404, "NotFound", f'{resource.qualified} "{name}" not found', _details(resource, name))
+
+
+def no_such_path() -> ApiError:
+    """404 for an address no resource lives at."""
+    return ApiError(404, "NotFound", "the server could not find the requested resource", {})
+
+
+def already_exists(resource: ResourceType, name: str) -> ApiError:
+    """409 for a second create."""
+    return ApiError(409, "AlreadyExists", f'{resource.qualified} "{name}" already exists', _details(resource, name))
+
+
+def conflict(resource: ResourceType, name: str, why: str) -> ApiError:
+    """409 for a lost compare-and-swap."""
+    message = f'Operation cannot be fulfilled on {resource.qualified} "{name}": {why}'
+    return ApiError(409, "Conflict", message, _details(resource, name))
+
+
+MODIFIED = "the object has been modified; please apply your changes to the latest version and try again"
+
+
+def invalid(resource: ResourceType, name: str, causes: Sequence[Cause]) -> ApiError:
+    """422 with one cause for each field."""
+    said = [f"{cause.field}: {cause.message}" for cause in causes]
+    text = said[0] if len(said) == 1 else "[" + ", ".join(said) + "]"
+    qualified = f"{resource.kind}.{resource.group}" if resource.group else resource.kind
+    details: Json = {"name": name}
+    if resource.group:
+        details["group"] = resource.group
+    details["kind"] = resource.kind
+    details["causes"] = [cause.as_json() for cause in causes]
+    return ApiError(422, "Invalid", f'{qualified} "{name}" is invalid: {text}', details)
+
+
+def invalid_patch(why: str) -> ApiError:
+    """422 for a patch that gives no object of the kind."""
+    cause = Cause("FieldValueInvalid", "patch", f"Invalid value: {why}")
+    details = {"causes": [cause.as_json()]}
+    return ApiError(422, "Invalid", f' "" is invalid: patch: {cause.message}', details)
+
+
+def bad_request(message: str) -> ApiError:
+    """400 for what cannot be understood."""
+    return ApiError(400, "BadRequest", message)
+
+
+def unauthorized() -> ApiError:
+    """401 for a missing or unknown token."""
+    return ApiError(401, "Unauthorized", "Unauthorized")
+
+
+def unsupported_media_type(accepted: Sequence[str]) -> ApiError:
+    """415 for a body in an unknown format."""
+    message = f"the body of the request was in an unknown format - accepted media types include: {', '.join(accepted)}"
+    return ApiError(415, "UnsupportedMediaType", message)
+
+
+def not_acceptable(accepted: Sequence[str]) -> ApiError:
+    """406 when no format the client takes can be given."""
+    message = f"only the following media types are accepted: {', '.join(accepted)}"
+    return ApiError(406, "NotAcceptable", message)
+
+
+def method_not_allowed() -> ApiError:
+    """405 for a verb the resource does not know."""
+    return ApiError(405, "MethodNotAllowed", "the server does not allow this method on the requested resource", {})
+
+
+def expired(message: str) -> ApiError:
+    """410: what was asked for lies before the history."""
+    return ApiError(410, "Expired", message)
+
+
+def from_the_future(wanted: int, current: int) -> ApiError:
+    """504: a version that does not exist yet."""
+    message = f"Too large resource version: {wanted}, current: {current}"
+    details = {
+        "causes": [{"reason": "ResourceVersionTooLarge", "message": "Too large resource version"}],
+        "retryAfterSeconds": 1,
+    }
+    return ApiError(504, "Timeout", f"Timeout: {message}", details)

@@ -1,0 +1,411 @@
+"""What create, update, patch and delete mean: the rules between a request and the store.
+
+Optimistic concurrency, the status subresource, generation, immutable metadata, pruning, defaults and validation are
+decided here and nowhere else.  Every method is synchronous: in one event loop each is atomic.
+"""
+
+from __future__ import annotations
+
+import copy
+import random
+import re
+import uuid
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from devkit.api import builtin, crd, errors, patches, schema
+from devkit.api.errors import ApiError, Cause
+from devkit.api.kinds import ResourceType, dig
+from devkit.api.store import Key, Store
+
+Json = dict[str, Any]
+
+_NAME: Final = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
+_NAME_MAX: Final = 253
+_NAME_RULE: Final = (
+    "a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or '.', and must start and"
+    " end with an alphanumeric character (e.g. 'example.com', regex used for validation is"
+    " '[a-z0-9]([-a-z0-9]*[a-z0-9])?(\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*')"
+)
+_SUFFIX: Final = "bcdfghjklmnpqrstvwxz2456789"
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What the query of a write may say."""
+
+    field_validation: str = "Warn"
+    """Ignore, Warn or Strict: what becomes of unknown fields."""
+    dry_run: bool = False
+
+
+@dataclass(slots=True)
+class Written:
+    """The answer to a write."""
+
+    body: Json
+    created: bool = False
+    warnings: list[str] = field(default_factory=list)
+
+
+class Registry:
+    """All resources of a server and the verbs that change their objects."""
+
+    def __init__(self, store: Store) -> None:
+        self.store: Final = store
+        self._resources: dict[tuple[str, str, str], ResourceType] = {}
+        for resource in builtin.BUILTIN:
+            self._add(resource)
+        for definition in store.items(builtin.CRDS.key, None):
+            self._register(definition)
+
+    def resources(self) -> Iterable[ResourceType]:
+        """Every resource that is served."""
+        return self._resources.values()
+
+    def find(self, group: str, version: str, plural: str) -> ResourceType | None:
+        """The resource under that address."""
+        return self._resources.get((group, version, plural))
+
+    # --- reading ---
+
+    def get(self, resource: ResourceType, namespace: str, name: str) -> Json:
+        """The object, not to be changed.  404."""
+        found = self.store.get(_key(resource, namespace, name))
+        if found is None:
+            raise errors.not_found(resource, name)
+        return found
+
+    # --- writing ---
+
+    def create(self, resource: ResourceType, namespace: str, body: Json, options: Options) -> Written:
+        """POST.  400, 404 (no such namespace), 409, 422, 500 (a resourceVersion was given)."""
+        warnings = self._decode(resource, body, options)
+        meta = body["metadata"]
+        self._check_place(resource, namespace, meta)
+        name = meta.get("name") or _generated(meta)
+        if dig(body, ("metadata", "resourceVersion")):
+            raise ApiError(500, "InternalError", "resourceVersion should not be set on objects to be created")
+        self._check_namespace(resource, namespace)
+        if not name:
+            raise errors.invalid(
+                resource,
+                "",
+                [Cause("FieldValueRequired", "metadata.name", "Required value: name or generateName is required")],
+            )
+        meta["name"] = name
+        _strip_server_fields(meta)
+        meta["uid"] = str(uuid.uuid4())
+        meta["creationTimestamp"] = _now()
+        if resource.status_subresource and resource.custom:
+            body.pop("status", None)
+        if resource.custom:
+            meta["generation"] = 1
+        self._accept(resource, body)
+        if self.store.get(_key(resource, namespace, name)) is not None:
+            raise errors.already_exists(resource, name)
+        return Written(self._commit(resource, namespace, body, options), created=True, warnings=warnings)
+
+    def update(
+        self, resource: ResourceType, namespace: str, name: str, body: Json, sub: str, options: Options
+    ) -> Written:
+        """PUT to the object or (sub "status") its status.  400, 404, 409, 422."""
+        warnings = self._decode(resource, body, options)
+        self._check_place(resource, namespace, body["metadata"])
+        if body["metadata"].setdefault("name", name) != name:
+            raise errors.bad_request(
+                f"the name of the object ({body['metadata']['name']}) does not match the name on the URL ({name})"
+            )
+        current = self.store.get(_key(resource, namespace, name))
+        if current is None:
+            if resource.create_on_update and not sub:
+                return self._create_by_update(resource, namespace, name, body, options)
+            raise errors.not_found(resource, name)
+        _check_version(resource, name, body["metadata"], current)
+        return Written(self._replace(resource, namespace, current, body, sub, options), warnings=warnings)
+
+    def patch(
+        self,
+        resource: ResourceType,
+        namespace: str,
+        name: str,
+        change: Callable[[Json], Json],
+        sub: str,
+        options: Options,
+    ) -> Written:
+        """PATCH: `change` gives the patched object.  400, 404, 409, 422."""
+        current = self.get(resource, namespace, name)
+        try:
+            body = change(current)
+        except patches.PatchError as error:
+            raise errors.invalid_patch(str(error)) from error
+        body = copy.deepcopy(body)
+        version = dig(body, ("metadata", "resourceVersion"))
+        try:
+            warnings = self._decode(resource, body, options)
+        except ApiError as error:
+            raise errors.invalid_patch(error.message) from error
+        meta = body["metadata"]
+        meta["resourceVersion"] = version or current["metadata"]["resourceVersion"]
+        if meta.get("name") != name:
+            raise errors.bad_request(
+                f"the name of the object ({meta.get('name', '')}) does not match the name on the URL ({name})"
+            )
+        self._check_place(resource, namespace, meta)
+        _check_version(resource, name, meta, current)
+        return Written(self._replace(resource, namespace, current, body, sub, options), warnings=warnings)
+
+    def delete(self, resource: ResourceType, namespace: str, name: str, body: Json, options: Options) -> Json:
+        """DELETE: the Status of its success, or the object while finalizers hold it.  404, 409."""
+        current = self.get(resource, namespace, name)
+        meta = current["metadata"]
+        for field_name, said in (("uid", "UID"), ("resourceVersion", "ResourceVersion")):
+            wanted = dig(body, ("preconditions", field_name))
+            if wanted is not None and wanted != meta[field_name]:
+                why = (
+                    f"Precondition failed: {said} in precondition: {wanted}, {said} in object meta: {meta[field_name]}"
+                )
+                raise errors.conflict(resource, name, why)
+        if meta.get("finalizers"):
+            return self._mark_deleted(resource, namespace, current, options)
+        if not options.dry_run:
+            if resource.key == builtin.CRDS.key:
+                self._unregister(current)
+            elif resource.key == builtin.NAMESPACES.key:
+                self._empty_namespace(name)
+            self.store.delete(_key(resource, namespace, name))
+        details: Json = {"name": name, "kind": resource.plural, "uid": meta["uid"]}
+        if resource.group:
+            details["group"] = resource.group
+        return {"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "details": details}
+
+    # --- the parts ---
+
+    def _decode(self, resource: ResourceType, body: Json, options: Options) -> list[str]:
+        """Checks kind and types, removes unknown fields; returns warnings about them."""
+        _check_kind(resource, body)
+        meta = body.get("metadata")
+        unknown: list[str] = []
+        try:
+            builtin.decode_meta(body)
+            if isinstance(meta, dict):
+                unknown += schema.prune(builtin.META_SCHEMA, meta, "metadata")
+            if resource.schema is not None:
+                unknown += schema.prune(_with_meta(resource.schema), body)
+            if not resource.custom:
+                builtin.decode(resource, body)
+        except builtin.DecodeError as error:
+            raise errors.bad_request(_cannot_be_handled(resource, str(error))) from error
+        body["metadata"].pop("managedFields", None)
+        body["metadata"].pop("selfLink", None)
+        said = [f'unknown field "{path}"' for path in unknown]
+        if said and options.field_validation == "Strict":
+            raise errors.bad_request(_cannot_be_handled(resource, "strict decoding error: " + ", ".join(said)))
+        return said if options.field_validation == "Warn" else []
+
+    def _accept(self, resource: ResourceType, body: Json) -> None:
+        """Defaults, then everything that may be wrong at once.  422."""
+        name = body["metadata"]["name"]
+        causes: list[Cause] = []
+        if not _NAME.fullmatch(name) or len(name) > _NAME_MAX:
+            shown = f'Invalid value: "{name}": {_NAME_RULE}'
+            causes.append(Cause("FieldValueInvalid", "metadata.name", shown))
+        if resource.custom and resource.schema is not None:
+            schema.apply_defaults(resource.schema, body)
+            causes += schema.validate(resource.schema, body)
+        elif resource.key == builtin.LEASES.key:
+            causes += builtin.validate_lease(body)
+        if causes:
+            raise errors.invalid(resource, name, causes)
+
+    def _create_by_update(
+        self, resource: ResourceType, namespace: str, name: str, body: Json, options: Options
+    ) -> Written:
+        meta = body["metadata"]
+        if meta.get("resourceVersion") or meta.get("uid"):
+            # The real server looks for the object that the caller says it knows, and finds none.
+            raise errors.not_found(resource, name)
+        return self.create(resource, namespace, body, options)
+
+    def _replace(
+        self, resource: ResourceType, namespace: str, current: Json, body: Json, sub: str, options: Options
+    ) -> Json:
+        """The new state in place of the current one, or the current one when nothing changed."""
+        if sub == "status":
+            status = body.get("status")
+            body = copy.deepcopy(current)
+            body.pop("status", None)
+            if status is not None:
+                body["status"] = status
+        else:
+            self._carry_over(resource, current, body)
+        self._accept(resource, body)
+        if not sub and resource.custom and _without_meta(body) != _without_meta(current):
+            body["metadata"]["generation"] = current["metadata"].get("generation", 1) + 1
+        body["metadata"]["resourceVersion"] = current["metadata"]["resourceVersion"]
+        if body == current:
+            return current
+        if body["metadata"].get("deletionTimestamp") and not body["metadata"].get("finalizers"):
+            return body if options.dry_run else self.store.delete(_key(resource, namespace, body["metadata"]["name"]))
+        return self._commit(resource, namespace, body, options)
+
+    def _carry_over(self, resource: ResourceType, current: Json, body: Json) -> None:
+        """What a write of the object itself cannot change."""
+        old, new = current["metadata"], body["metadata"]
+        given = new.get("creationTimestamp")
+        if given is not None and given != old["creationTimestamp"]:
+            said = f'Invalid value: "{given}": field is immutable'
+            raise errors.invalid(
+                resource, old["name"], [Cause("FieldValueInvalid", "metadata.creationTimestamp", said)]
+            )
+        for name in ("uid", "creationTimestamp", "generation", "deletionTimestamp", "deletionGracePeriodSeconds"):
+            new.pop(name, None)
+            if name in old:
+                new[name] = old[name]
+        if resource.namespaced:
+            new["namespace"] = old["namespace"]
+        if resource.status_subresource or resource.key == builtin.CRDS.key:
+            body.pop("status", None)
+            if "status" in current:
+                body["status"] = current["status"]
+
+    def _commit(self, resource: ResourceType, namespace: str, body: Json, options: Options) -> Json:
+        if resource.key == builtin.CRDS.key:
+            self._check_definition(body)
+            body["status"] = crd.established(body, body["metadata"]["creationTimestamp"])
+        elif resource.key == builtin.NAMESPACES.key:
+            body.setdefault("status", {"phase": "Active"})
+        if options.dry_run:
+            return body
+        stored = self.store.put(_key(resource, namespace, body["metadata"]["name"]), body)
+        if resource.key == builtin.CRDS.key:
+            self._unserve(stored)
+            self._register(stored)
+        return stored
+
+    def _mark_deleted(self, resource: ResourceType, namespace: str, current: Json, options: Options) -> Json:
+        if current["metadata"].get("deletionTimestamp"):
+            return current
+        body = copy.deepcopy(current)
+        body["metadata"] |= {"deletionTimestamp": _now(), "deletionGracePeriodSeconds": 0}
+        if resource.custom:
+            body["metadata"]["generation"] += 1
+        return self._commit(resource, namespace, body, options)
+
+    def _check_place(self, resource: ResourceType, namespace: str, meta: Json) -> None:
+        if resource.namespaced and meta.setdefault("namespace", namespace) != namespace:
+            raise errors.bad_request(
+                "the namespace of the provided object does not match the namespace sent on the request"
+            )
+
+    def _check_namespace(self, resource: ResourceType, namespace: str) -> None:
+        if resource.namespaced and self.store.get(_key(builtin.NAMESPACES, "", namespace)) is None:
+            raise errors.not_found(builtin.NAMESPACES, namespace)
+
+    def _empty_namespace(self, namespace: str) -> None:
+        for resource in {resource.key: resource for resource in self._resources.values()}.values():
+            if resource.namespaced:
+                for body in self.store.items(resource.key, namespace):
+                    self.store.delete(_key(resource, namespace, body["metadata"]["name"]))
+
+    # --- definitions ---
+
+    def _add(self, resource: ResourceType) -> None:
+        self._resources[resource.group, resource.version, resource.plural] = resource
+
+    def _register(self, definition: Json) -> None:
+        for resource in crd.resources_of(definition):
+            self._add(resource)
+
+    def _check_definition(self, definition: Json) -> None:
+        try:
+            crd.resources_of(definition)
+        except (KeyError, TypeError, AttributeError) as error:
+            cause = Cause("FieldValueRequired", "spec", f"Required value: {error}")
+            raise errors.invalid(builtin.CRDS, definition["metadata"]["name"], [cause]) from error
+
+    def _unserve(self, definition: Json) -> None:
+        spec = definition["spec"]
+        gone = (spec["group"], spec["names"]["plural"])
+        self._resources = {key: found for key, found in self._resources.items() if found.key != gone}
+
+    def _unregister(self, definition: Json) -> None:
+        for resource in crd.resources_of(definition)[:1]:
+            for body in self.store.items(resource.key, None):
+                meta = body["metadata"]
+                self.store.delete(_key(resource, meta.get("namespace", ""), meta["name"]))
+        self._unserve(definition)
+
+
+def _key(resource: ResourceType, namespace: str, name: str) -> Key:
+    return Key(resource.group, resource.plural, namespace if resource.namespaced else "", name)
+
+
+def _check_kind(resource: ResourceType, body: Json) -> None:
+    """Absent is as good as right for a built-in kind, and an error for a custom one."""
+    if resource.custom and not body.get("kind"):
+        raise errors.bad_request("Object 'Kind' is missing in the body")
+    if resource.custom and not body.get("apiVersion"):
+        raise errors.bad_request("Object 'apiVersion' is missing in the body")
+    version = body.setdefault("apiVersion", resource.api_version) or resource.api_version
+    kind = body.setdefault("kind", resource.kind) or resource.kind
+    body["apiVersion"], body["kind"] = version, kind
+    if version != resource.api_version:
+        raise errors.bad_request(
+            f"the API version in the data ({version}) does not match the expected API version ({resource.api_version})"
+        )
+    if kind != resource.kind:
+        raise errors.bad_request(f'{kind} in version "{resource.version}" cannot be handled as a {resource.kind}')
+
+
+def _check_version(resource: ResourceType, name: str, meta: Json, current: Json) -> None:
+    """Compare-and-swap: uid and resourceVersion must be those of the current state."""
+    held = current["metadata"]
+    if meta.get("uid") and meta["uid"] != held["uid"]:
+        why = f"Precondition failed: UID in precondition: {meta['uid']}, UID in object meta: {held['uid']}"
+        raise errors.conflict(resource, name, why)
+    version = meta.get("resourceVersion", "")
+    if version in ("", "0"):
+        if resource.unconditional_update:
+            return
+        cause = Cause(
+            "FieldValueInvalid", "metadata.resourceVersion", "Invalid value: 0: must be specified for an update"
+        )
+        raise errors.invalid(resource, name, [cause])
+    if version != held["resourceVersion"]:
+        raise errors.conflict(resource, name, errors.MODIFIED)
+
+
+def _cannot_be_handled(resource: ResourceType, why: str) -> str:
+    return f'{resource.kind} in version "{resource.version}" cannot be handled as a {resource.kind}: {why}'
+
+
+def _with_meta(given: Json) -> Json:
+    """The schema of a custom resource says nothing of its metadata; the server knows it all the same."""
+    properties = {
+        "apiVersion": {"type": "string"},
+        "kind": {"type": "string"},
+        **given.get("properties", {}),
+        "metadata": builtin.META_SCHEMA,
+    }
+    return {**given, "properties": properties}
+
+
+def _without_meta(body: Json) -> Json:
+    return {name: value for name, value in body.items() if name != "metadata"}
+
+
+def _strip_server_fields(meta: Json) -> None:
+    for name in ("resourceVersion", "generation", "deletionTimestamp", "deletionGracePeriodSeconds"):
+        meta.pop(name, None)
+
+
+def _generated(meta: Json) -> str:
+    start = meta.get("generateName")
+    return f"{start}{''.join(random.choices(_SUFFIX, k=5))}" if start else ""
+
+
+def _now() -> str:
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
