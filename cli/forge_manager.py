@@ -75,9 +75,7 @@ def prepare(config: Config) -> None:
             _private(folder)
         _instance(config.instance_file)
     except OSError as error:
-        what = (
-            f"cannot be prepared ({error.strerror}: {error.filename}); mount a memory-backed emptyDir that "
-        )
+        what = f"cannot be prepared ({error.strerror}: {error.filename}); mount a memory-backed emptyDir that "
         remedy = what + f"uid {os.getuid()} may write to"
         raise ConfigError((Mistake("RUN_DIR", str(run_dir), remedy),)) from None
 

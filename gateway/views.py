@@ -1,0 +1,231 @@
+"""What the HTTP paths answer, computed from the workers' latest states.  Pure.
+
+`now` and all instants are ns of CLOCK_BOOTTIME; durations in the answers are seconds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from config import Config
+from ipc.messages import (
+    ActuatorState,
+    ArbiterState,
+    ElectorState,
+    Fence,
+    Grant,
+    ProberState,
+    Role,
+    Startup,
+    State,
+    Worker,
+)
+from policy import timing
+
+STARTUP_GRACE: Final = 30 * timing.SECOND
+WATCHED: Final = (Worker.ACTUATOR, Worker.PROBER, Worker.ARBITER, Worker.ELECTOR)
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """Everything the gateway knows at one instant."""
+
+    config: Config
+    version: str
+    now: int
+    started_at: int
+    states: Mapping[Worker, State]
+    """Last state of each worker that was ever heard of, valid or not."""
+    connected: Mapping[Worker, bool]
+
+    def fresh(self, worker: Worker) -> State | None:
+        state = self.states.get(worker)
+        return state if state is not None and self.now < state.valid_until else None
+
+    @property
+    def actuator(self) -> ActuatorState | None:
+        state = self.fresh(Worker.ACTUATOR)
+        return state.body if state is not None and isinstance(state.body, ActuatorState) else None
+
+    @property
+    def elector(self) -> ElectorState | None:
+        state = self.fresh(Worker.ELECTOR)
+        return state.body if state is not None and isinstance(state.body, ElectorState) else None
+
+    @property
+    def arbiter(self) -> ArbiterState | None:
+        state = self.fresh(Worker.ARBITER)
+        return state.body if state is not None and isinstance(state.body, ArbiterState) else None
+
+    @property
+    def prober(self) -> ProberState | None:
+        state = self.fresh(Worker.PROBER)
+        return state.body if state is not None and isinstance(state.body, ProberState) else None
+
+    @property
+    def forging(self) -> bool:
+        return self.actuator is not None and self.actuator.fence is Fence.ARMED
+
+    @property
+    def leading(self) -> bool:
+        return self.elector is not None and self.elector.role in (Role.LEADER, Role.HANDOVER)
+
+    def seconds_since(self, instant: int) -> float:
+        return round((self.now - instant) / timing.SECOND, 3)
+
+    def seconds_left(self, grant: Grant | None) -> float | None:
+        return None if grant is None else round(max(grant.deadline - self.now, 0) / timing.SECOND, 3)
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A probe's answer: the HTTP status and the JSON body."""
+
+    status: int
+    body: dict[str, Any]
+
+
+def startup(picture: Picture) -> Answer:
+    """/startup-status: may the node be started (or is it already up)?"""
+    actuator = picture.actuator
+    if actuator is None:
+        return Answer(503, {"ready": False, "state": "unknown", "reason": "the actuator is silent"})
+    ready = actuator.startup in (Startup.OFFERED, Startup.READ, Startup.UP)
+    body = {"ready": ready, "state": str(actuator.startup), "reason": actuator.startup_reason}
+    return Answer(200 if ready else 503, body)
+
+
+def health(picture: Picture) -> Answer:
+    """/health: are the workers alive?"""
+    silent = [str(worker) for worker in WATCHED if picture.fresh(worker) is None]
+    young = picture.now - picture.started_at < STARTUP_GRACE
+    alive = not silent or young
+    reasons = [f"the {worker} is silent" for worker in silent]
+    return Answer(200 if alive else 503, {"alive": alive, "reasons": reasons})
+
+
+def ready(picture: Picture) -> Answer:
+    """/ready: does this pod forge, or could it take over at once?"""
+    reasons = []
+    actuator, prober, elector = picture.actuator, picture.prober, picture.elector
+    if actuator is None:
+        reasons.append("the actuator is silent")
+    elif actuator.fence not in (Fence.ARMED, Fence.ARMING):
+        reasons += actuator.refusals
+    if prober is None:
+        reasons.append("the prober is silent")
+    else:
+        reasons += prober.reasons
+    if elector is None:
+        reasons.append("the elector is silent")
+    elif not elector.api_ok:
+        reasons.append("the API server does not answer")
+    elif elector.standing_down_until:
+        reasons.append("standing down as asked")
+    return Answer(503 if reasons else 200, {"ready": not reasons, "reasons": reasons})
+
+
+def status(picture: Picture) -> dict[str, Any]:
+    """/status: everything, for people and tools."""
+    config, actuator, elector = picture.config, picture.actuator, picture.elector
+    return {
+        "pod": config.pod_name,
+        "namespace": config.namespace,
+        "version": picture.version,
+        "network": config.cardano_network,
+        "pool": {"id": config.pool_id, "ticker": config.pool_ticker, "name": config.pool_name},
+        "forging": picture.forging,
+        "leader": _leader(picture),
+        "grants": _grants(picture),
+        "fence": None
+        if actuator is None
+        else {
+            "state": str(actuator.fence),
+            "proof": str(actuator.proof),
+            "reason": actuator.reason,
+            "seconds": picture.seconds_since(actuator.since),
+            "mode": actuator.mode,
+            "ready": actuator.ready,
+            "refusals": list(actuator.refusals),
+        },
+        "node": _node(picture),
+        "startup": startup(picture).body,
+        "health": health(picture).body,
+        "ready": ready(picture).body,
+        "warnings": list(actuator.warnings) if actuator is not None else [],
+        "workers": {str(worker): _worker(picture, worker) for worker in WATCHED},
+        "standing_down_seconds": _standing_down(picture, elector),
+    }
+
+
+def _leader(picture: Picture) -> dict[str, Any] | None:
+    elector = picture.elector
+    if elector is None:
+        return None
+    return {
+        "role": str(elector.role),
+        "seconds": picture.seconds_since(elector.since),
+        "reason": elector.reason,
+        "identity": elector.identity,
+        "holder": elector.holder,
+        "lease": elector.lease,
+        "token": elector.fencing_token,
+        "api_ok": elector.api_ok,
+    }
+
+
+def _grants(picture: Picture) -> dict[str, Any]:
+    shown: dict[str, Any] = {}
+    for name, body in (("elector", picture.elector), ("arbiter", picture.arbiter)):
+        grant = body.grant if body is not None else None
+        shown[name] = (
+            None
+            if grant is None
+            else {
+                "seconds_left": picture.seconds_left(grant),
+                "exclusive": grant.exclusive,
+                "token": grant.fencing_token,
+                "holder": grant.holder,
+            }
+        )
+    return shown
+
+
+def _node(picture: Picture) -> dict[str, Any]:
+    actuator, prober = picture.actuator, picture.prober
+    shown: dict[str, Any] = {"pid": None, "up": False, "flag": None, "fit": False, "reasons": ["the prober is silent"]}
+    if actuator is not None and actuator.node is not None:
+        shown |= {"pid": actuator.node.pid, "up": actuator.node.up, "flag": str(actuator.node.flag)}
+    if prober is not None:
+        shown |= {"fit": prober.fit, "reasons": list(prober.reasons), "tip_lag_seconds": prober.tip_lag_s}
+        if prober.sample is not None:
+            shown |= {
+                "slot": prober.sample.slot,
+                "epoch": prober.sample.epoch,
+                "forging_enabled": prober.sample.forging_enabled,
+                "metrics_answer": prober.sample.answered,
+            }
+        shown["metric_names"] = dict(alias.split("=", 1) for alias in prober.aliases)
+    return shown
+
+
+def _worker(picture: Picture, worker: Worker) -> dict[str, Any]:
+    state = picture.states.get(worker)
+    if state is None:
+        return {"alive": False, "connected": False}
+    return {
+        "alive": picture.fresh(worker) is not None,
+        "connected": picture.connected.get(worker, False),
+        "pid": state.pid,
+        "instance": state.instance,
+        "up_seconds": picture.seconds_since(state.started_at),
+        "heard_seconds_ago": picture.seconds_since(state.sent_at),
+    }
+
+
+def _standing_down(picture: Picture, elector: ElectorState | None) -> float:
+    if elector is None or not elector.standing_down_until:
+        return 0.0
+    return round(max(elector.standing_down_until - picture.now, 0) / timing.SECOND, 3)
