@@ -23,6 +23,7 @@ def main() -> int:
     parser.add_argument("--kubeconfig", type=Path, help="write the administrator's kubeconfig here")
     parser.add_argument("--db", type=Path, help="SQLite file: objects outlive the process")
     parser.add_argument("--tokens", type=Path, help="CSV file of token,user: callers must show one")
+    parser.add_argument("--tls", action="store_true", help="HTTPS: kubectl shows a token only then")
     parser.add_argument("--namespace", action="append", default=[], help="create it; may be repeated")
     parser.add_argument("--history", type=int, default=1000, help="changes a watch can go back")
     arguments = parser.parse_args()
@@ -33,6 +34,7 @@ def main() -> int:
         tokens=tokens,
         namespaces=arguments.namespace,
         history=arguments.history,
+        tls=arguments.tls,
     )
     try:
         asyncio.run(_serve(api, arguments.kubeconfig))

@@ -13,7 +13,7 @@ from aiohttp import web
 
 from devkit.api import discovery, errors, openapi, patches, selectors
 from devkit.api.counting import RequestCounter
-from devkit.api.errors import ApiError
+from devkit.api.errors import ApiError, Cause, UnknownPathError
 from devkit.api.kinds import ResourceType
 from devkit.api.negotiate import JSON, negotiate
 from devkit.api.registry import Options, Registry
@@ -28,6 +28,9 @@ _JSON_PATCH: Final = "application/json-patch+json"
 _BODY_MAX: Final = 3 * 1024 * 1024
 """As etcd and the real server limit it."""
 _VERBS: Final = {"POST": "create", "PUT": "update", "PATCH": "patch", "DELETE": "delete"}
+_RESOURCE: Final = 3
+"""Addresses of resources have at least so many parts below /api, one more below /apis."""
+_TYPE_META: Final = ("kind", "apiVersion")
 _FIELD_VALIDATION: Final = ("Ignore", "Warn", "Strict")
 
 
@@ -66,28 +69,34 @@ class ApiApplication:
 
     async def _answer(self, request: web.Request) -> web.StreamResponse:
         try:
-            user = self._authenticate(request)
-            parts = [part for part in request.path.split("/") if part]
-            match parts:
-                case ["healthz" | "livez" | "readyz", *_]:
-                    return web.Response(text="ok")
-                case ["version"]:
-                    return _json(discovery.VERSION)
-                case ["openapi", "v3", *rest]:
-                    return self._openapi(rest)
-                case ["api" | "apis"] | ["apis", _] | ["api", _] | ["apis", _, _]:
-                    return self._discover(request, parts)
-                case ["api", version, *rest]:
-                    return await self._on_resource(request, user, self._place("", version, rest))
-                case ["apis", group, version, *rest]:
-                    return await self._on_resource(request, user, self._place(group, version, rest))
-                case _:
-                    raise errors.no_such_path()
+            return await self._dispatch(request, self._authenticate(request))
         except ApiError as error:
             return _json(error.status(), error.code)
+        except UnknownPathError:
+            return web.Response(status=404, text="404 page not found\n")
+
+    async def _dispatch(self, request: web.Request, user: str) -> web.StreamResponse:
+        parts = [part for part in request.path.split("/") if part]
+        match parts:
+            case ["healthz" | "livez" | "readyz", *_]:
+                return web.Response(text="ok")
+            case ["version"]:
+                return _json(discovery.VERSION)
+            case [*_] if user == ANONYMOUS and self._users and (len(parts) < _RESOURCE or parts[0] == "openapi"):
+                raise errors.forbidden_path(request.path, user)
+            case ["openapi", "v3", *rest]:
+                return self._openapi(rest)
+            case ["api" | "apis"] | ["apis", _] | ["api", _] | ["apis", _, _]:
+                return self._discover(request, parts)
+            case ["api", version, *rest]:
+                return await self._on_resource(request, user, self._place("", version, rest))
+            case ["apis", group, version, *rest]:
+                return await self._on_resource(request, user, self._place(group, version, rest))
+            case _:
+                raise UnknownPathError
 
     def _authenticate(self, request: web.Request) -> str:
-        if not self._users:
+        if not self._users or not request.headers.get("Authorization"):
             return ANONYMOUS
         scheme, _, token = request.headers.get("Authorization", "").partition(" ")
         user = self._users.get(token.strip()) if scheme.lower() == "bearer" else None
@@ -116,7 +125,7 @@ class ApiApplication:
             case _:
                 found = None
         if found is None:
-            raise errors.no_such_path()
+            raise UnknownPathError
         return _json(found)
 
     def _openapi(self, rest: list[str]) -> web.Response:
@@ -132,12 +141,14 @@ class ApiApplication:
             namespace, rest = rest[1], rest[2:]
         plural, name, sub = (*rest, None, None, None)[:3]
         resource = self._registry.find(group, version, plural or "")
+        if not any(known.root == f"/apis/{group}/{version}" for known in self._registry.resources()) and group:
+            raise UnknownPathError
         if resource is None or len(rest) > 3 or (namespace is not None) > resource.namespaced:
             raise errors.no_such_path()
         if sub and not (sub == "status" and resource.status_subresource):
             raise errors.no_such_path()
         if name is not None and resource.namespaced and namespace is None:
-            raise errors.no_such_path()
+            raise UnknownPathError
         return Place(resource, namespace, name, sub or "")
 
     # --- verbs ---
@@ -161,6 +172,8 @@ class ApiApplication:
             raise errors.method_not_allowed()
         if (verb == "create" and place.name is not None) or (verb == "delete" and place.sub):
             raise errors.method_not_allowed()
+        if user == ANONYMOUS and self._users:
+            raise errors.forbidden(place.resource, place.name or "", place.namespace or "", user, verb)
         self._counter.add(user, verb)
         return await handlers[verb](request, place)
 
@@ -175,21 +188,32 @@ class ApiApplication:
         self._check_not_future(request)
         if query.get("continue"):
             # This server never cuts a list, so it never gave a continue token.
-            raise errors.expired("The provided continue parameter is too old")
+            raise errors.bad_request("invalid continue token: continue key is not valid")
         selected = selectors.selector(resource, query.get("labelSelector", ""), query.get("fieldSelector", ""))
         bodies = self._registry.store.items(resource.key, place.namespace if resource.namespaced else None)
         found = [body for body in bodies if selected is None or selected(body)]
-        meta = {"resourceVersion": str(self._registry.store.revision)}
+        meta: Json = {"resourceVersion": str(self._registry.store.revision)}
         if negotiate(request.headers.get("Accept", "")).as_table:
             return _json(table(resource, found, meta, query.get("includeObject", "Metadata")))
+        if resource.custom:
+            meta["continue"] = ""
+        else:
+            # Items of a typed list say neither kind nor apiVersion; the list does.
+            found = [{name: value for name, value in body.items() if name not in _TYPE_META} for body in found]
         listed = {"kind": f"{resource.kind}List", "apiVersion": resource.api_version, "metadata": meta, "items": found}
         return _json(listed)
 
     async def _watch(self, request: web.Request, place: Place) -> web.StreamResponse:
         resource, query = place.resource, request.query
         selected = selectors.selector(resource, query.get("labelSelector", ""), query.get("fieldSelector", ""))
-        revision = _revision(query.get("resourceVersion", ""))
+        try:
+            revision = _revision(query.get("resourceVersion", ""))
+        except ValueError as error:
+            raise errors.internal(str(error)) from error
         send_initial = query.get("sendInitialEvents") == "true"
+        if send_initial and query.get("resourceVersionMatch") != "NotOlderThan":
+            said = "Forbidden: sendInitialEvents requires setting resourceVersionMatch to NotOlderThan"
+            raise errors.invalid_option("ListOptions", Cause("FieldValueForbidden", "resourceVersionMatch", said))
         asked = WatchRequest(
             resource=resource,
             namespace=place.namespace if resource.namespaced else None,
@@ -234,8 +258,9 @@ class ApiApplication:
     async def _patch(self, request: web.Request, place: Place) -> web.Response:
         assert place.name is not None
         kind = request.content_type
-        if kind not in (*_MERGE, _JSON_PATCH):
-            raise errors.unsupported_media_type((_JSON_PATCH, *_MERGE))
+        accepted = (_JSON_PATCH, *(_MERGE[:1] if place.resource.custom else _MERGE))
+        if kind not in accepted:
+            raise errors.unsupported_media_type(accepted)
         patch = _parse(await request.text(), kind)
         if kind in _MERGE and not isinstance(patch, dict):
             raise errors.bad_request("a merge patch is an object")
@@ -277,7 +302,10 @@ class ApiApplication:
         return response
 
     def _check_not_future(self, request: web.Request) -> None:
-        wanted = _revision(request.query.get("resourceVersion", "")) or 0
+        try:
+            wanted = _revision(request.query.get("resourceVersion", "")) or 0
+        except ValueError as error:
+            raise errors.bad_request(f"invalid resource version: {error}") from error
         current = self._registry.store.revision
         if wanted > current:
             raise errors.from_the_future(wanted, current)
@@ -296,7 +324,9 @@ def _unchanged(body: Json) -> Json:
 def _options(request: web.Request) -> Options:
     validation = request.query.get("fieldValidation") or "Warn"
     if validation not in _FIELD_VALIDATION:
-        raise errors.bad_request(f"invalid fieldValidation: {validation}")
+        said = f'Unsupported value: "{validation}": supported values: "", "Ignore", "Strict", "Warn"'
+        kind = {"POST": "CreateOptions", "PUT": "UpdateOptions"}.get(request.method, "PatchOptions")
+        raise errors.invalid_option(kind, Cause("FieldValueNotSupported", "fieldValidation", said))
     return Options(validation, request.query.get("dryRun") == "All")
 
 
@@ -304,7 +334,8 @@ def _revision(text: str) -> int | None:
     if not text:
         return None
     if not text.isdecimal():
-        raise errors.bad_request(f'resourceVersion: Invalid value: "{text}"')
+        parse = f'strconv.ParseUint: parsing "{text}": invalid syntax'
+        raise ValueError(f'resourceVersion: Invalid value: "{text}": {parse}')
     return int(text)
 
 
@@ -312,7 +343,7 @@ def _timeout(text: str) -> float:
     if not text:
         return 0.0
     if not text.isdecimal():
-        raise errors.bad_request(f'timeoutSeconds: Invalid value: "{text}"')
+        raise errors.bad_request(f'strconv.ParseInt: parsing "{text}": invalid syntax')
     return float(text)
 
 

@@ -6,44 +6,21 @@ a wrong type is a decoding error (400) and no validation finding (422), and time
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
-from datetime import UTC, datetime
 from typing import Any, Final
 
+from devkit.api import microtime
 from devkit.api.errors import Cause
-from devkit.api.kinds import Column, ResourceType, dig
+from devkit.api.kinds import Column, ResourceType
+from devkit.api.objectmeta import META_SCHEMA
 from devkit.api.schema import type_name, validate
 
 Json = dict[str, Any]
 
 _STRING: Final[Json] = {"type": "string"}
-_STRINGS: Final[Json] = {"type": "object", "additionalProperties": _STRING}
 _INT32: Final[Json] = {"type": "integer", "format": "int32"}
-_INT64: Final[Json] = {"type": "integer", "format": "int64"}
 _ANYTHING: Final[Json] = {"x-kubernetes-preserve-unknown-fields": True}
 _MICRO_TIME: Final[Json] = {"type": "string", "format": "micro-time"}
-
-META_SCHEMA: Final[Json] = {
-    "type": "object",
-    "properties": {
-        "name": _STRING,
-        "generateName": _STRING,
-        "namespace": _STRING,
-        "selfLink": _STRING,
-        "uid": _STRING,
-        "resourceVersion": _STRING,
-        "generation": _INT64,
-        "creationTimestamp": _STRING,
-        "deletionTimestamp": _STRING,
-        "deletionGracePeriodSeconds": _INT64,
-        "labels": _STRINGS,
-        "annotations": _STRINGS,
-        "ownerReferences": {"type": "array", "items": {"type": "object", **_ANYTHING}},
-        "finalizers": {"type": "array", "items": _STRING},
-        "managedFields": {"type": "array", "items": {"type": "object", **_ANYTHING}},
-    },
-}
 
 _TOP: Final[Json] = {"apiVersion": _STRING, "kind": _STRING, "metadata": META_SCHEMA}
 
@@ -65,6 +42,11 @@ LEASE_SCHEMA: Final[Json] = {
         },
     },
 }
+
+
+def _version_names(versions: list[Json]) -> str:
+    return ",".join(f"{one['name']}(storage)" if one.get("storage") else one["name"] for one in versions)
+
 
 _AGE: Final = Column("Age", "date", ("metadata", "creationTimestamp"), description="Time since it was created.")
 
@@ -121,13 +103,15 @@ CRDS: Final = ResourceType(
     namespaced=False,
     short_names=("crd", "crds"),
     categories=("api-extensions",),
-    columns=(Column("Created At", "date", ("metadata", "creationTimestamp")),),
+    columns=(
+        Column("Scope", "string", ("spec", "scope")),
+        Column("Versions", "string", ("spec", "versions"), show=_version_names),
+        Column("Created At", "string", ("metadata", "creationTimestamp")),
+    ),
 )
 BUILTIN: Final = (LEASES, NAMESPACES, EVENTS, CRDS)
 
-_MICRO: Final = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}(Z|[+-]\d\d:\d\d)")
-_MICRO_LAYOUT: Final = "2006-01-02T15:04:05.000000Z07:00"
-_GO_TYPES: Final = {"string": "string", "object": "struct", "array": "slice"}
+_GO_STRUCTS: Final = {"metadata": "ObjectMeta", "spec": "LeaseSpec"}
 
 
 class DecodeError(ValueError):
@@ -137,18 +121,13 @@ class DecodeError(ValueError):
 def decode(resource: ResourceType, body: Json) -> None:
     """Brings a built-in object into the form the server stores, in place.  Raises DecodeError on a wrong type."""
     _drop_nulls(body)
-    for cause in validate(resource.schema or {"type": "object", "properties": _TOP, **_ANYTHING}, body):
-        given = type_name(dig(body, tuple(cause.field.split("."))))
-        wanted = "int32" if "int32" in cause.message or "integer" in cause.message else "string"
-        struct = f"{resource.kind}{cause.field.split('.')[0].capitalize()}"
-        raise DecodeError(
-            f"json: cannot unmarshal {given} into Go struct field {struct}.{cause.field} of type {wanted}"
-        )
+    _check_types(resource.schema or {"type": "object", "properties": _TOP, **_ANYTHING}, body, resource.kind, ())
     if resource.key == LEASES.key:
         spec = body.setdefault("spec", {})
-        for field in ("acquireTime", "renewTime"):
-            if field in spec:
-                spec[field] = micro_time(spec[field])
+        try:
+            spec |= {name: microtime.canonical(spec[name]) for name in ("acquireTime", "renewTime") if name in spec}
+        except ValueError as error:
+            raise DecodeError(str(error)) from error
         # CoordinatedLeaderElection is off by default, also in 1.37: the server drops both fields silently.
         spec.pop("strategy", None)
         spec.pop("preferredHolder", None)
@@ -162,23 +141,7 @@ def decode_meta(body: Json) -> None:
         return
     if isinstance(meta, dict):
         _drop_nulls(meta)
-    for cause in validate(META_SCHEMA, meta, "metadata"):
-        path = tuple(cause.field.split("."))
-        found = type_name(dig(body, path))
-        raise DecodeError(
-            f"json: cannot unmarshal {found} into Go struct field ObjectMeta.{cause.field} of type string"
-        )
-
-
-def micro_time(text: str) -> str:
-    """A MicroTime as the server writes it back: UTC, six digits.  Raises DecodeError on any other form."""
-    if not _MICRO.fullmatch(text):
-        raise DecodeError(f'parsing time "{text}" as "{_MICRO_LAYOUT}": cannot parse "{text}" as "{_MICRO_LAYOUT}"')
-    try:
-        moment = datetime.fromisoformat(text).astimezone(UTC)
-    except (ValueError, OverflowError) as error:
-        raise DecodeError(f'parsing time "{text}": {error}') from error
-    return moment.isoformat(timespec="microseconds").replace("+00:00", "Z")
+    _check_types(META_SCHEMA, meta, "ObjectMeta", ())
 
 
 def validate_lease(lease: Json) -> Iterator[Cause]:
@@ -192,6 +155,41 @@ def validate_lease(lease: Json) -> Iterator[Cause]:
     if transitions is not None and transitions < 0:
         message = f"Invalid value: {transitions}: must be greater than or equal to 0"
         yield Cause("FieldValueInvalid", "spec.leaseTransitions", message)
+
+
+def _check_types(schema: Json, value: Any, struct: str, path: tuple[str, ...]) -> None:
+    """Raises DecodeError at the first value that does not fit into its Go field."""
+    wanted = schema.get("type")
+    if wanted is None:
+        return
+    if wanted == "integer" and isinstance(value, int | float) and not isinstance(value, bool):
+        bits = 31 if schema.get("format") == "int32" else 63
+        if value != int(value) or not -(2**bits) <= value < 2**bits:
+            raise _cannot_unmarshal(f"number {value}", schema, struct, path)
+        return
+    if next(validate({"type": wanted}, value), None) is not None:
+        raise _cannot_unmarshal(_go_name(value), schema, struct, path)
+    if isinstance(value, dict):
+        properties = schema.get("properties", {})
+        for name, item in value.items():
+            if name in properties:
+                inner = _GO_STRUCTS.get(name, struct) if not path else struct
+                _check_types(properties[name], item, inner, (*path, name))
+            elif isinstance(schema.get("additionalProperties"), dict):
+                _check_types(schema["additionalProperties"], item, struct, path)
+    elif isinstance(value, list):
+        for item in value:
+            _check_types(schema["items"], item, struct, path)
+
+
+def _cannot_unmarshal(given: str, schema: Json, struct: str, path: tuple[str, ...]) -> DecodeError:
+    wanted = schema.get("format", schema["type"]) if schema["type"] == "integer" else schema["type"]
+    where = f"Go struct field {struct}.{'.'.join(path)}" if path else "Go value"
+    return DecodeError(f"json: cannot unmarshal {given} into {where} of type {wanted}")
+
+
+def _go_name(value: Any) -> str:
+    return {"integer": "number", "boolean": "bool"}.get(type_name(value), type_name(value))
 
 
 def _drop_nulls(body: Json) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import secrets
+import ssl
+import tempfile
 import threading
 from collections.abc import Coroutine, Iterable, Mapping
 from pathlib import Path
@@ -15,6 +17,7 @@ from aiohttp import web
 
 from devkit.api.app import ApiApplication
 from devkit.api.builtin import CRDS, NAMESPACES
+from devkit.api.certificates import write_certificate
 from devkit.api.counting import RequestCounter
 from devkit.api.crd import DEFAULT_FOLDER, load_manifests
 from devkit.api.errors import ApiError
@@ -39,6 +42,8 @@ class EmbeddedApi:
     namespaces: beside `default` and the three of kube-.
     crds: YAML files or folders with CustomResourceDefinitions.
     history: how many changes of a resource a watch can go back.
+    tls: HTTPS with a certificate made at the start.  kubectl (client-go) sends a token over HTTPS only, so users and
+    kubectl together need it; Python's client does not.
     """
 
     def __init__(
@@ -52,6 +57,7 @@ class EmbeddedApi:
         crds: Iterable[Path] = (DEFAULT_FOLDER,),
         history: int = 1000,
         bookmark_interval_s: float = 60.0,
+        tls: bool = False,
     ) -> None:
         named = dict(tokens or {}) | {user: secrets.token_hex(16) for user in users}
         self._tokens = {ADMIN: secrets.token_hex(16)} | named if named else {}
@@ -61,6 +67,9 @@ class EmbeddedApi:
         self._crds = tuple(crds)
         self._history = history
         self._bookmark_interval = bookmark_interval_s
+        self._tls = tls
+        self._folder: tempfile.TemporaryDirectory[str] | None = None
+        self._certificate: tuple[Path, Path] | None = None
         self._counter = RequestCounter()
         self._port: PortReservation | None = None
         self._store: Store | None = None
@@ -78,15 +87,15 @@ class EmbeddedApi:
 
     @property
     def url(self) -> str:
-        """http://127.0.0.1:PORT, the same until `stop`.  RuntimeError before the start."""
+        """http(s)://127.0.0.1:PORT, the same until `stop`.  RuntimeError before the start."""
         if self._port is None:
             raise RuntimeError("the server is not started")
-        return f"http://127.0.0.1:{self._port.port}"
+        return f"http{'s' if self._tls else ''}://127.0.0.1:{self._port.port}"
 
     @property
     def ca_file(self) -> Path | None:
-        """None: plain HTTP."""
-        return None
+        """The server's own certificate; None: plain HTTP."""
+        return self._certificate[0] if self._certificate is not None else None
 
     def token_for(self, user: str) -> str | None:
         """None when everybody is let in.  KeyError: the user was not named at construction."""
@@ -94,7 +103,7 @@ class EmbeddedApi:
 
     def write_kubeconfig(self, path: Path, user: str = ADMIN) -> None:
         """See ApiServer."""
-        write_kubeconfig(path, url=self.url, ca_file=None, token=self.token_for(user), user=user)
+        write_kubeconfig(path, url=self.url, ca_file=self.ca_file, token=self.token_for(user), user=user)
 
     def counts(self) -> Counts:
         """See ApiServer; a restart does not begin anew.  May be called from any thread."""
@@ -115,7 +124,7 @@ class EmbeddedApi:
         runner = web.AppRunner(serving.app, access_log=None, handler_cancellation=True, shutdown_timeout=_GOODBYE_S)
         self._serving, self._runner = serving, runner
         await runner.setup()
-        await web.SockSite(runner, self._port.listener(), backlog=512).start()
+        await web.SockSite(runner, self._port.listener(), backlog=512, ssl_context=self._ssl_context()).start()
 
     async def stop(self) -> None:
         """Running watches are ended, the port is given back.  A server without a database forgets everything."""
@@ -126,6 +135,9 @@ class EmbeddedApi:
         if self._port is not None:
             self._port.close()
             self._port = None
+        if self._folder is not None:
+            self._folder.cleanup()
+            self._folder = self._certificate = None
 
     async def kill(self) -> None:
         """Every connection is reset; clients are refused until `restart`.  The objects stay."""
@@ -153,6 +165,16 @@ class EmbeddedApi:
         await self.stop()
 
     # --- the parts ---
+
+    def _ssl_context(self) -> ssl.SSLContext | None:
+        if not self._tls:
+            return None
+        if self._certificate is None:
+            self._folder = tempfile.TemporaryDirectory(prefix="forge-api-")
+            self._certificate = write_certificate(Path(self._folder.name))
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(*self._certificate)
+        return context
 
     def _prepare(self, registry: Registry) -> None:
         """Creates what must exist; what exists already stays as it is."""
@@ -193,8 +215,8 @@ class ThreadedApi:
 
     @property
     def ca_file(self) -> Path | None:
-        """None: plain HTTP."""
-        return None
+        """See ApiServer."""
+        return self._api.ca_file
 
     def token_for(self, user: str) -> str | None:
         """See ApiServer."""

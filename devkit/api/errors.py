@@ -47,9 +47,10 @@ class ApiError(Exception):
             "metadata": {},
             "status": "Failure",
             "message": self.message,
-            "reason": self.reason,
             "code": self.code,
         }
+        if self.reason:
+            body["reason"] = self.reason
         if self.details is not None:
             body["details"] = self.details
         return body
@@ -89,22 +90,65 @@ MODIFIED = "the object has been modified; please apply your changes to the lates
 
 def invalid(resource: ResourceType, name: str, causes: Sequence[Cause]) -> ApiError:
     """422 with one cause for each field."""
-    said = [f"{cause.field}: {cause.message}" for cause in causes]
-    text = said[0] if len(said) == 1 else "[" + ", ".join(said) + "]"
-    qualified = f"{resource.kind}.{resource.group}" if resource.group else resource.kind
-    details: Json = {"name": name}
-    if resource.group:
-        details["group"] = resource.group
-    details["kind"] = resource.kind
-    details["causes"] = [cause.as_json() for cause in causes]
-    return ApiError(422, "Invalid", f'{qualified} "{name}" is invalid: {text}', details)
+    return _invalid(resource.group, resource.kind, name, causes)
+
+
+def not_versioned(resource: ResourceType, name: str) -> ApiError:
+    """422 for an update that does not say what it is based on."""
+    cause = Cause("FieldValueInvalid", "metadata.resourceVersion", "Invalid value: 0: must be specified for an update")
+    return _invalid(resource.group, resource.plural, name, [cause])
+
+
+def wrong_kind(resource: ResourceType, name: str, given: str) -> ApiError:
+    """422 for a custom object of another kind of the same group."""
+    cause = Cause("FieldValueInvalid", "kind", f'Invalid value: "{given}": must be {resource.kind}')
+    return _invalid(resource.group, given, name, [cause])
+
+
+def invalid_option(kind: str, cause: Cause) -> ApiError:
+    """422 for a query that is not understood; kind: CreateOptions, ListOptions, ..."""
+    return _invalid("meta.k8s.io", kind, "", [cause])
 
 
 def invalid_patch(why: str) -> ApiError:
     """422 for a patch that gives no object of the kind."""
-    cause = Cause("FieldValueInvalid", "patch", f"Invalid value: {why}")
-    details = {"causes": [cause.as_json()]}
-    return ApiError(422, "Invalid", f' "" is invalid: patch: {cause.message}', details)
+    return _invalid("", "", "", [Cause("FieldValueInvalid", "patch", f"Invalid value: {why}")])
+
+
+def rejected_patch() -> ApiError:
+    """422 for a JSON patch that cannot be applied, or whose test fails."""
+    return ApiError(422, "Invalid", "the server rejected our request due to an error in our request", {})
+
+
+def _invalid(group: str, kind: str, name: str, causes: Sequence[Cause]) -> ApiError:
+    said = [f"{cause.field}: {cause.message}" for cause in causes]
+    text = said[0] if len(said) == 1 else "[" + ", ".join(said) + "]"
+    details: Json = {key: value for key, value in (("name", name), ("group", group), ("kind", kind)) if value}
+    details["causes"] = [cause.as_json() for cause in causes]
+    return ApiError(422, "Invalid", f'{kind}.{group} "{name}" is invalid: {text}'.removeprefix("."), details)
+
+
+def failed_precondition(resource: ResourceType, name: str, what: str, wanted: str, found: str) -> ApiError:
+    """409 for a delete of an object that is not the one meant; what: UID or ResourceVersion."""
+    since = "deleted and then recreated" if what == "UID" else "modified"
+    why = f"the {what} in the precondition ({wanted}) does not match the {what} in record ({found})."
+    qualified = f"{resource.kind}.{resource.group}" if resource.group else resource.kind
+    message = f'Operation cannot be fulfilled on {qualified} "{name}": {why} The object might have been {since}'
+    return ApiError(409, "Conflict", message, {**_details(resource, name), "kind": resource.kind})
+
+
+def wrong_uid(resource: ResourceType, name: str, key: str, wanted: str, found: str) -> ApiError:
+    """409 for an update of an object that is not the one meant."""
+    why = (
+        f"StorageError: invalid object, Code: 4, Key: {key}, ResourceVersion: 0, AdditionalErrorMsg:"
+        f" Precondition failed: UID in precondition: {wanted}, UID in object meta: {found}"
+    )
+    return conflict(resource, name, why)
+
+
+def internal(message: str) -> ApiError:
+    """500 for what the real server does not expect either."""
+    return ApiError(500, "", message)
 
 
 def bad_request(message: str) -> ApiError:
@@ -113,8 +157,24 @@ def bad_request(message: str) -> ApiError:
 
 
 def unauthorized() -> ApiError:
-    """401 for a missing or unknown token."""
+    """401 for an unknown token."""
     return ApiError(401, "Unauthorized", "Unauthorized")
+
+
+def forbidden(resource: ResourceType, name: str, namespace: str, user: str, verb: str) -> ApiError:
+    """403 for a user without that right."""
+    details: Json = {"name": name} if name else {}
+    details |= {"group": resource.group} if resource.group else {}
+    shown = f'{resource.qualified} "{name}"' if name else resource.qualified
+    where = f' in the namespace "{namespace}"' if namespace else " at the cluster scope"
+    what = f'cannot {verb} resource "{resource.plural}" in API group "{resource.group}"{where}'
+    message = f'{shown} is forbidden: User "{user}" {what}'
+    return ApiError(403, "Forbidden", message, {**details, "kind": resource.plural})
+
+
+def forbidden_path(path: str, user: str) -> ApiError:
+    """403 for an address that is no resource."""
+    return ApiError(403, "Forbidden", f'forbidden: User "{user}" cannot get path "{path}"', {})
 
 
 def unsupported_media_type(accepted: Sequence[str]) -> ApiError:
@@ -125,8 +185,8 @@ def unsupported_media_type(accepted: Sequence[str]) -> ApiError:
 
 def not_acceptable(accepted: Sequence[str]) -> ApiError:
     """406 when no format the client takes can be given."""
-    message = f"only the following media types are accepted: {', '.join(accepted)}"
-    return ApiError(406, "NotAcceptable", message)
+    message = f"406: Not Acceptable\n\nAvailable representations: {', '.join(accepted)}"
+    return ApiError(406, "NotAcceptable", message, {})
 
 
 def method_not_allowed() -> ApiError:
@@ -147,3 +207,7 @@ def from_the_future(wanted: int, current: int) -> ApiError:
         "retryAfterSeconds": 1,
     }
     return ApiError(504, "Timeout", f"Timeout: {message}", details)
+
+
+class UnknownPathError(Exception):
+    """404 in plain text: no group, no version, nothing of the kind."""

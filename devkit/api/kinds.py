@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,6 +22,8 @@ class Column:
     """Above 0: only with -o wide."""
     description: str = ""
     format: str = ""
+    show: Callable[[Any], str] | None = None
+    """Makes the cell of the value where it is not the value itself."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,9 +10,9 @@ import json
 from collections.abc import Iterable
 from typing import Any, Final
 
-from devkit.api.builtin import META_SCHEMA
 from devkit.api.discovery import VERSION
 from devkit.api.kinds import ResourceType
+from devkit.api.objectmeta import META_SCHEMA
 
 Json = dict[str, Any]
 

@@ -8,27 +8,21 @@ from __future__ import annotations
 
 import copy
 import random
-import re
 import uuid
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from http import HTTPStatus
 from typing import Any, Final
 
 from devkit.api import builtin, crd, errors, patches, schema
 from devkit.api.errors import ApiError, Cause
 from devkit.api.kinds import ResourceType, dig
+from devkit.api.objectmeta import META_SCHEMA, validate_meta
 from devkit.api.store import Key, Store
 
 Json = dict[str, Any]
 
-_NAME: Final = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
-_NAME_MAX: Final = 253
-_NAME_RULE: Final = (
-    "a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or '.', and must start and"
-    " end with an alphanumeric character (e.g. 'example.com', regex used for validation is"
-    " '[a-z0-9]([-a-z0-9]*[a-z0-9])?(\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*')"
-)
 _SUFFIX: Final = "bcdfghjklmnpqrstvwxz2456789"
 
 
@@ -87,7 +81,7 @@ class Registry:
         self._check_place(resource, namespace, meta)
         name = meta.get("name") or _generated(meta)
         if dig(body, ("metadata", "resourceVersion")):
-            raise ApiError(500, "InternalError", "resourceVersion should not be set on objects to be created")
+            raise errors.internal("resourceVersion should not be set on objects to be created")
         self._check_namespace(resource, namespace)
         if not name:
             raise errors.invalid(
@@ -114,7 +108,11 @@ class Registry:
         """PUT to the object or (sub "status") its status.  400, 404, 409, 422."""
         warnings = self._decode(resource, body, options)
         self._check_place(resource, namespace, body["metadata"])
-        if body["metadata"].setdefault("name", name) != name:
+        if not body["metadata"].get("name"):
+            raise errors.bad_request(
+                f"the name of the object ({name} based on URL) was undeterminable: name must be provided"
+            )
+        if body["metadata"]["name"] != name:
             raise errors.bad_request(
                 f"the name of the object ({body['metadata']['name']}) does not match the name on the URL ({name})"
             )
@@ -123,7 +121,7 @@ class Registry:
             if resource.create_on_update and not sub:
                 return self._create_by_update(resource, namespace, name, body, options)
             raise errors.not_found(resource, name)
-        _check_version(resource, name, body["metadata"], current)
+        _check_version(resource, namespace, name, body["metadata"], current)
         return Written(self._replace(resource, namespace, current, body, sub, options), warnings=warnings)
 
     def patch(
@@ -138,14 +136,15 @@ class Registry:
         """PATCH: `change` gives the patched object.  400, 404, 409, 422."""
         current = self.get(resource, namespace, name)
         try:
-            body = change(current)
+            body = copy.deepcopy(change(current))
         except patches.PatchError as error:
-            raise errors.invalid_patch(str(error)) from error
-        body = copy.deepcopy(body)
-        version = dig(body, ("metadata", "resourceVersion"))
+            raise errors.rejected_patch() from error
+        version, uid = dig(body, ("metadata", "resourceVersion")), dig(body, ("metadata", "uid"))
         try:
             warnings = self._decode(resource, body, options)
         except ApiError as error:
+            if error.code != HTTPStatus.BAD_REQUEST:
+                raise
             raise errors.invalid_patch(error.message) from error
         meta = body["metadata"]
         meta["resourceVersion"] = version or current["metadata"]["resourceVersion"]
@@ -154,7 +153,10 @@ class Registry:
                 f"the name of the object ({meta.get('name', '')}) does not match the name on the URL ({name})"
             )
         self._check_place(resource, namespace, meta)
-        _check_version(resource, name, meta, current)
+        if uid and uid != current["metadata"]["uid"]:
+            immutable = Cause("FieldValueInvalid", "metadata.uid", f'Invalid value: "{uid}": field is immutable')
+            raise errors.invalid(resource, name, [immutable])
+        _check_version(resource, namespace, name, meta, current)
         return Written(self._replace(resource, namespace, current, body, sub, options), warnings=warnings)
 
     def delete(self, resource: ResourceType, namespace: str, name: str, body: Json, options: Options) -> Json:
@@ -164,10 +166,7 @@ class Registry:
         for field_name, said in (("uid", "UID"), ("resourceVersion", "ResourceVersion")):
             wanted = dig(body, ("preconditions", field_name))
             if wanted is not None and wanted != meta[field_name]:
-                why = (
-                    f"Precondition failed: {said} in precondition: {wanted}, {said} in object meta: {meta[field_name]}"
-                )
-                raise errors.conflict(resource, name, why)
+                raise errors.failed_precondition(resource, name, said, wanted, meta[field_name])
         if meta.get("finalizers"):
             return self._mark_deleted(resource, namespace, current, options)
         if not options.dry_run:
@@ -191,7 +190,7 @@ class Registry:
         try:
             builtin.decode_meta(body)
             if isinstance(meta, dict):
-                unknown += schema.prune(builtin.META_SCHEMA, meta, "metadata")
+                unknown += schema.prune(META_SCHEMA, meta, "metadata")
             if resource.schema is not None:
                 unknown += schema.prune(_with_meta(resource.schema), body)
             if not resource.custom:
@@ -209,9 +208,7 @@ class Registry:
         """Defaults, then everything that may be wrong at once.  422."""
         name = body["metadata"]["name"]
         causes: list[Cause] = []
-        if not _NAME.fullmatch(name) or len(name) > _NAME_MAX:
-            shown = f'Invalid value: "{name}": {_NAME_RULE}'
-            causes.append(Cause("FieldValueInvalid", "metadata.name", shown))
+        causes += validate_meta(body["metadata"])
         if resource.custom and resource.schema is not None:
             schema.apply_defaults(resource.schema, body)
             causes += schema.validate(resource.schema, body)
@@ -224,9 +221,10 @@ class Registry:
         self, resource: ResourceType, namespace: str, name: str, body: Json, options: Options
     ) -> Written:
         meta = body["metadata"]
-        if meta.get("resourceVersion") or meta.get("uid"):
-            # The real server looks for the object that the caller says it knows, and finds none.
-            raise errors.not_found(resource, name)
+        if meta.get("uid"):
+            raise errors.wrong_uid(resource, name, _storage_key(resource, namespace, name), meta["uid"], "")
+        # As on the real server: a resourceVersion alone does not keep a deleted Lease from being made anew.
+        meta.pop("resourceVersion", None)
         return self.create(resource, namespace, body, options)
 
     def _replace(
@@ -248,18 +246,14 @@ class Registry:
         if body == current:
             return current
         if body["metadata"].get("deletionTimestamp") and not body["metadata"].get("finalizers"):
-            return body if options.dry_run else self.store.delete(_key(resource, namespace, body["metadata"]["name"]))
+            if not options.dry_run:
+                self.store.delete(_key(resource, namespace, body["metadata"]["name"]))
+            return body
         return self._commit(resource, namespace, body, options)
 
     def _carry_over(self, resource: ResourceType, current: Json, body: Json) -> None:
         """What a write of the object itself cannot change."""
         old, new = current["metadata"], body["metadata"]
-        given = new.get("creationTimestamp")
-        if given is not None and given != old["creationTimestamp"]:
-            said = f'Invalid value: "{given}": field is immutable'
-            raise errors.invalid(
-                resource, old["name"], [Cause("FieldValueInvalid", "metadata.creationTimestamp", said)]
-            )
         for name in ("uid", "creationTimestamp", "generation", "deletionTimestamp", "deletionGracePeriodSeconds"):
             new.pop(name, None)
             if name in old:
@@ -276,6 +270,9 @@ class Registry:
             self._check_definition(body)
             body["status"] = crd.established(body, body["metadata"]["creationTimestamp"])
         elif resource.key == builtin.NAMESPACES.key:
+            name = body["metadata"]["name"]
+            body["metadata"].setdefault("labels", {})["kubernetes.io/metadata.name"] = name
+            body["spec"] = {"finalizers": ["kubernetes"]}
             body.setdefault("status", {"phase": "Active"})
         if options.dry_run:
             return body
@@ -343,37 +340,46 @@ def _key(resource: ResourceType, namespace: str, name: str) -> Key:
     return Key(resource.group, resource.plural, namespace if resource.namespaced else "", name)
 
 
+def _storage_key(resource: ResourceType, namespace: str, name: str) -> str:
+    """As the real server names it in an error."""
+    group = f"{resource.group}/" if resource.custom else ""
+    return f"/registry/{group}{resource.plural}/{namespace}/{name}"
+
+
 def _check_kind(resource: ResourceType, body: Json) -> None:
     """Absent is as good as right for a built-in kind, and an error for a custom one."""
-    if resource.custom and not body.get("kind"):
-        raise errors.bad_request("Object 'Kind' is missing in the body")
-    if resource.custom and not body.get("apiVersion"):
-        raise errors.bad_request("Object 'apiVersion' is missing in the body")
-    version = body.setdefault("apiVersion", resource.api_version) or resource.api_version
-    kind = body.setdefault("kind", resource.kind) or resource.kind
+    if resource.custom:
+        if not body.get("kind"):
+            raise errors.bad_request(
+                f"the object provided is unrecognized (must be of type {resource.kind}): Object 'Kind' is missing"
+            )
+        if body.get("apiVersion", "") != resource.api_version:
+            raise errors.bad_request(
+                f"the API version in the data ({body.get('apiVersion', '')}) does not match the expected API version"
+                f" ({resource.api_version})"
+            )
+        if body["kind"] != resource.kind:
+            raise errors.wrong_kind(resource, dig(body, ("metadata", "name")) or "", body["kind"])
+        return
+    version, kind = body.get("apiVersion") or resource.api_version, body.get("kind") or resource.kind
     body["apiVersion"], body["kind"] = version, kind
-    if version != resource.api_version:
-        raise errors.bad_request(
-            f"the API version in the data ({version}) does not match the expected API version ({resource.api_version})"
-        )
-    if kind != resource.kind:
-        raise errors.bad_request(f'{kind} in version "{resource.version}" cannot be handled as a {resource.kind}')
+    if (version, kind) != (resource.api_version, resource.kind):
+        short = str(version).rpartition("/")[2]
+        raise errors.bad_request(f'{kind} in version "{short}" cannot be handled as a {resource.kind}')
 
 
-def _check_version(resource: ResourceType, name: str, meta: Json, current: Json) -> None:
+def _check_version(resource: ResourceType, namespace: str, name: str, meta: Json, current: Json) -> None:
     """Compare-and-swap: uid and resourceVersion must be those of the current state."""
     held = current["metadata"]
     if meta.get("uid") and meta["uid"] != held["uid"]:
-        why = f"Precondition failed: UID in precondition: {meta['uid']}, UID in object meta: {held['uid']}"
-        raise errors.conflict(resource, name, why)
+        raise errors.wrong_uid(resource, name, _storage_key(resource, namespace, name), meta["uid"], held["uid"])
     version = meta.get("resourceVersion", "")
     if version in ("", "0"):
         if resource.unconditional_update:
             return
-        cause = Cause(
-            "FieldValueInvalid", "metadata.resourceVersion", "Invalid value: 0: must be specified for an update"
-        )
-        raise errors.invalid(resource, name, [cause])
+        raise errors.not_versioned(resource, name)
+    if not version.isdecimal():
+        raise errors.internal(f'strconv.ParseUint: parsing "{version}": invalid syntax')
     if version != held["resourceVersion"]:
         raise errors.conflict(resource, name, errors.MODIFIED)
 
@@ -388,7 +394,7 @@ def _with_meta(given: Json) -> Json:
         "apiVersion": {"type": "string"},
         "kind": {"type": "string"},
         **given.get("properties", {}),
-        "metadata": builtin.META_SCHEMA,
+        "metadata": META_SCHEMA,
     }
     return {**given, "properties": properties}
 

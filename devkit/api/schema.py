@@ -47,17 +47,21 @@ def prune(schema: Json, value: Any, path: str = "") -> list[str]:
 
 
 def apply_defaults(schema: Json, value: Any) -> None:
-    """Fills absent fields that have a default; a null that may not be null gives way to its default."""
+    """Removes each null that may not be null, then fills absent fields that have a default."""
     if isinstance(value, dict):
-        for name, inner in schema.get("properties", {}).items():
-            if "default" in inner and (name not in value or (value[name] is None and not inner.get("nullable", False))):
+        properties: Json = schema.get("properties", {})
+        additional = schema.get("additionalProperties")
+        for name in [name for name, item in value.items() if item is None]:
+            if name in properties and not properties[name].get("nullable", False):
+                del value[name]
+        for name, inner in properties.items():
+            if "default" in inner and name not in value:
                 value[name] = copy.deepcopy(inner["default"])
             if name in value:
                 apply_defaults(inner, value[name])
-        additional = schema.get("additionalProperties")
         if isinstance(additional, dict):
             for name, item in value.items():
-                if name not in schema.get("properties", {}):
+                if name not in properties:
                     apply_defaults(additional, item)
     elif isinstance(value, list) and isinstance(schema.get("items"), dict):
         for item in value:
@@ -137,7 +141,7 @@ def _validate_string(schema: Json, value: str, path: str) -> Iterator[Cause]:
         yield Cause("FieldValueInvalid", path, f"Invalid value: {_shown(value)}: {said}")
     if schema.get("format") == "date-time" and not is_date_time(value):
         said = f"{path} in body must be of type date-time: {_shown(value)}"
-        yield Cause("FieldValueInvalid", path, f"Invalid value: {_shown(value)}: {said}")
+        yield Cause("FieldValueTypeInvalid", path, f"Invalid value: {_shown(value)}: {said}")
 
 
 def _validate_number(schema: Json, value: float, path: str) -> Iterator[Cause]:

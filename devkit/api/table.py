@@ -51,6 +51,8 @@ def _cell(column: Column, body: Json) -> Any:
     value = dig(body, column.path)
     if value is None:
         return "<unknown>" if column.type == "date" and column.path[0] == "metadata" else None
+    if column.show is not None:
+        return column.show(value)
     if column.type == "date":
         return _since(value)
     if column.type == "string" and not isinstance(value, str):
