@@ -8,6 +8,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import signal
@@ -16,6 +17,7 @@ import time
 from typing import Any, Final
 
 from supervisor import events
+from supervisor.medusa import asyncore_25
 from supervisor.options import ServerOptions
 from supervisor.states import SupervisorStates
 from supervisor.supervisord import Supervisor
@@ -74,11 +76,11 @@ class ForgeSupervisor(Supervisor):  # type: ignore[misc]  # supervisor has no ty
         return {**super().get_process_map(), self._wake_read: _WakeUp(self._wake_read)}
 
     def reap(self, once: bool = False, recursionguard: int = 0) -> None:
-        """As supervisord's; what was reaped is looked at again in this turn of the loop, not in a second."""
+        """As supervisord's; after a death the loop turns once more at once instead of sleeping on it."""
+        known = len(self.options.pidhistory)
         super().reap(once=once, recursionguard=recursionguard)
-        if recursionguard == 0 and self.options.mood == SupervisorStates.RUNNING:
-            for group in self.process_groups.values():
-                group.transition()
+        if len(self.options.pidhistory) < known:
+            os.write(self._wake_write, b"\0")
 
     def _on_fatal(self, event: events.ProcessStateEvent) -> None:
         if event.process.config.name == "actuator":
@@ -109,14 +111,10 @@ def run(conf: str) -> int:
         options = ServerOptions()
         options.realize(["-n", "-c", conf], doc=__doc__)
         options.first = first
+        options.test = False
         supervisor = ForgeSupervisor(options)
-        try:
+        with contextlib.suppress(asyncore_25.ExitNow):  # the way its loop ends
             supervisor.main()
-        except SystemExit:
-            raise
-        except BaseException as error:
-            if type(error).__name__ != "ExitNow":  # asyncore's way to end the loop, from a private copy
-                raise
         options.close_httpservers()
         options.close_logger()
         first = False
