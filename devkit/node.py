@@ -311,8 +311,9 @@ def main() -> None:
     """Be called cardano-node, by argument and by name, then run."""
     if os.environ.get("DEVKIT_NODE") != "1":
         os.environ["DEVKIT_NODE"] = "1"
-        # By path and without site-packages: an interpreter called by another name does not find its environment.
-        os.execv(sys.executable, [NAME, "-P", "-S", "-E", __file__, *sys.argv[1:]])  # noqa: S606
+        # An interpreter called by another name does not find its own library.
+        os.environ["PYTHONHOME"] = f"{sys.base_prefix}:{sys.base_exec_prefix}"
+        os.execv(sys.executable, [NAME, "-P", "-S", __file__, *sys.argv[1:]])  # noqa: S606
     libc = ctypes.CDLL(None)
     libc.prctl(15, NAME.encode(), 0, 0, 0)  # PR_SET_NAME
     if parent := os.environ.get("DEVKIT_PARENT"):

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import ssl
 import threading
 from collections import Counter
@@ -35,6 +36,7 @@ class FaultyProxy:
         self._status = (500, {})  # type: tuple[int, dict[str, str]]
         self._changed: asyncio.Event
         self._open: set[asyncio.BaseTransport] = set()
+        self._tasks: set[asyncio.Task[Any]] = set()
         self._site: web.TCPSite | None = None
         self.port = 0
         self._loop = asyncio.new_event_loop()
@@ -85,7 +87,9 @@ class FaultyProxy:
         self._session = aiohttp.ClientSession(connector=connector, auto_decompress=False)
         app = web.Application()
         app.router.add_route("*", "/{path:.*}", self._handle)
-        self._runner = web.AppRunner(app, access_log=None, handle_signals=False)
+        quiet = logging.getLogger("devkit.proxy")
+        quiet.setLevel(logging.CRITICAL)  # connections cut on purpose are no errors
+        self._runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=0.2, logger=quiet)
         await self._runner.setup()
         await self._listen()
 
@@ -111,6 +115,10 @@ class FaultyProxy:
     async def _stop(self) -> None:
         self._mode = "closing"
         self._changed.set()
+        tasks = tuple(self._tasks)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
         await self._session.close()
         await self._runner.cleanup()
 
@@ -118,7 +126,10 @@ class FaultyProxy:
         transport = request.transport
         if transport is None:
             raise ConnectionResetError
+        task = asyncio.current_task()
+        assert task is not None
         self._open.add(transport)
+        self._tasks.add(task)
         self.counts["WATCH" if "watch" in request.query else request.method] += 1
         try:
             if self._mode == "hang":
@@ -131,6 +142,7 @@ class FaultyProxy:
             return await self._forward(request, transport)
         finally:
             self._open.discard(transport)
+            self._tasks.discard(task)
 
     async def _frozen(self) -> None:
         """No byte passes until the mode changes, and then this connection is cut."""

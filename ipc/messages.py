@@ -155,6 +155,8 @@ class ElectorState:
     """Who holds the lease as last observed; empty: nobody."""
     fencing_token: int
     grant: Grant | None
+    settled: bool
+    """False right after a start: whether an earlier life's lease goes on is not known yet, and `grant` says nothing."""
     changes_total: int
     """Times this pod became or ceased to be leader."""
     requests_total: dict[str, int]

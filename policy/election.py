@@ -89,6 +89,7 @@ class Election:
         self._renewed_at = 0
         self._retry_at = 0
         self._must_read = True
+        self._settled = held_token is None
         self._granted_since = 0
         self._step_back_until = 0
         self._stand_down_until = 0
@@ -111,6 +112,7 @@ class Election:
         self._must_read = False
         self._retry_at = 0
         self._renewed_at = sent_at
+        self._settled = True
         if not self.leading:
             self.changes_total += 1
             self._granted_since = now
@@ -159,6 +161,13 @@ class Election:
     def held_token(self) -> int | None:
         return self._held_token
 
+    @property
+    def settled(self) -> bool:
+        """Whether it is known that we lead, or do not: after a restart the grant of an earlier life may still stand."""
+        if self._settled:
+            return True
+        return self.observed is not None and not self._must_read and not self._continuing()
+
     def published_grant(self, now: int) -> Grant | None:
         """What the actuator may know: nothing unless we lead and want to."""
         if self.role is not Role.LEADER or self.grant is None or now >= self.grant.deadline:
@@ -169,6 +178,7 @@ class Election:
         """The next step.  Call again after anything happened, and at `until`."""
         if self._stand_down_until and now >= self._stand_down_until:
             self._stand_down_until = 0
+        self._settled = self.settled
         if self.leading:
             return self._next_as_leader(now, world)
         return self._next_as_contender(now, world)

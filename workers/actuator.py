@@ -83,6 +83,8 @@ class Actuator:
         self._elector = context.subscribe(Worker.ELECTOR, self._wake.set)
         self._arbiter = context.subscribe(Worker.ARBITER, self._wake.set)
         self._prober = context.subscribe(Worker.PROBER, self._wake.set)
+        self._granted: Grant | None = None
+        """The elector's last word, kept over its restart."""
         self._said: tuple[Fence, str] | None = None
         self._flag_said = 0
 
@@ -169,9 +171,12 @@ class Actuator:
         if state is None or not isinstance(state.body, ElectorState):
             return None, False
         body = state.body
+        if body.settled:  # otherwise it has just started; what its earlier life granted stands until its deadline
+            self._granted = body.grant
+        grant = self._granted
         alive = self._elector.current(now) is not None and now - self._void_before > timing.STEP_BACK
-        granting = body.grant is not None and now < timing.soft_deadline(body.grant.deadline)
-        return body.grant, alive and (body.role is Role.HANDOVER or granting)
+        granting = grant is not None and now < timing.soft_deadline(grant.deadline)
+        return grant, alive and (body.role is Role.HANDOVER or granting)
 
     def _arbiter_says(self) -> Grant | None:
         state = self._arbiter.last()

@@ -282,6 +282,7 @@ class Elector:
             holder=record.holder if record is not None else "",
             fencing_token=election.token if election.leading else (record.transitions if record is not None else 0),
             grant=election.published_grant(now),
+            settled=election.settled,
             changes_total=election.changes_total,
             requests_total=dict(self._session.requests_total),
             failures_total=self._session.failures_total,

@@ -136,6 +136,9 @@ class Pod:
 
     def _actuate(self, true: int) -> None:
         now = self.clock(true)
+        if not self.election.settled:
+            self._fence_by_clock(true)
+            return
         grant = self.election.published_grant(now)
         if grant is not None and not self.gone and self.ready and now < timing.soft_deadline(grant.deadline):
             self.granted_until = timing.soft_deadline(grant.deadline)

@@ -162,10 +162,23 @@ def test_a_restarted_elector_of_the_leader_goes_on_in_the_same_term_without_a_ga
     token = leader.election.token
     pool.without = 0
     leader.restart(pool.true)
-    leader.fence = leader.fence
     pool.run(20)
+    assert pool.without == 0
     assert pool.leader() is leader
     assert leader.election.token == token
+
+
+def test_a_restarted_elector_without_an_answer_neither_ends_nor_lengthens_the_old_grant() -> None:
+    pool = led_pool()
+    leader = pool.leader()
+    leader.api = "down"
+    ends = leader.granted_until
+    leader.restart(pool.true)
+    pool.run(3)
+    assert leader.forging
+    assert leader.granted_until == ends
+    pool.run(40)
+    assert not leader.forging
 
 
 def test_an_unfit_pod_does_not_contend() -> None:
