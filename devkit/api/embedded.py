@@ -77,9 +77,14 @@ class EmbeddedApi:
         self._runner: web.AppRunner | None = None
 
     @classmethod
+    def threaded(cls, **options: Any) -> ThreadedApi:
+        """A server in a thread of its own, to be started by `with`; options as for the constructor."""
+        return ThreadedApi(cls(**options))
+
+    @classmethod
     def start_thread(cls, **options: Any) -> ThreadedApi:
-        """A started server in a thread of its own; options as for the constructor."""
-        made = ThreadedApi(cls(**options))
+        """The same, started."""
+        made = cls.threaded(**options)
         made.start_sync()
         return made
 
