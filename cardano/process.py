@@ -1,10 +1,15 @@
 """The node as a process: who serves its socket, what its /proc files say, how it is held and signalled.
 
+A pid is only a number that may be given to another process; here it is either read together with what proves whose
+it is (start time, pidfd) or said to be a guess (`find_by_name`).  Nothing is inferred: what cannot be seen is an
+exception or a named outcome, never a default.
 Formats: proc_pid_status(5), proc_pid_stat(5), proc_pid_cmdline(5); SO_PEERCRED: unix(7); pidfd_open(2).
 """
 
 from __future__ import annotations
 
+import contextlib
+import enum
 import errno
 import json
 import os
@@ -24,6 +29,7 @@ PROC: Final = Path("/proc")
 MOST_CONFIG_BYTES: Final = 1024 * 1024
 
 NON_PRODUCING_FLAGS: Final = frozenset({"--start-as-non-producing-node", "--non-producing-node"})
+"""Its two names; which one is the deprecated one depends on the version (cardano-node Parsers.hs)."""
 CREDENTIAL_FLAGS: Final = frozenset(
     {
         "--shelley-kes-key",
@@ -65,9 +71,13 @@ class ProcStatus:
 
 
 def parse_status(text: str) -> ProcStatus:
-    """Parse /proc/PID/status.  Raises ValueError when a field is missing or not as documented."""
+    """Parse /proc/PID/status.  Raises ValueError when a field is missing or not as documented.
+
+    Only a line feed ends a line: the kernel escapes that one in a process's name, no other separator, and a name
+    must not be able to speak for a field.
+    """
     fields: dict[str, str] = {}
-    for line in text.splitlines():
+    for line in text.split("\n"):
         name, _, value = line.partition(":")
         fields.setdefault(name, value.strip())
     try:
@@ -75,8 +85,8 @@ def parse_status(text: str) -> ProcStatus:
         return ProcStatus(
             pid=int(fields["Pid"]),
             state=fields["State"][:1],
-            uids=tuple(int(v) for v in fields["Uid"].split()),
-            gids=tuple(int(v) for v in fields["Gid"].split()),
+            uids=_four(fields["Uid"]),
+            gids=_four(fields["Gid"]),
             groups=tuple(int(v) for v in fields["Groups"].split()),
             cap_eff=int(fields["CapEff"], 16),
             sighup_caught=bool(int(fields["SigCgt"], 16) & 1),
@@ -88,6 +98,14 @@ def parse_status(text: str) -> ProcStatus:
         )
     except KeyError as error:
         raise ValueError(f"/proc/PID/status without {error.args[0]}") from None
+
+
+def _four(text: str) -> tuple[int, ...]:
+    """Real, effective, saved and file system id."""
+    ids = tuple(int(word) for word in text.split())
+    if len(ids) != 4:
+        raise ValueError("/proc/PID/status: four ids expected")
+    return ids
 
 
 def parse_start_ticks(text: str) -> int:
@@ -120,9 +138,16 @@ def start_ticks(pid: int) -> int:
 
 
 def read_argv(pid: int) -> tuple[str, ...]:
-    """The arguments; empty for a zombie.  Raises NodeGone, ProcessUnreadable."""
-    raw = _read(pid, "cmdline")
-    return tuple(part.decode("utf-8", errors="replace") for part in raw.split(b"\0")[:-1])
+    """The arguments; empty for a zombie and for a kernel thread.  Raises NodeGone, ProcessUnreadable."""
+    return split_arguments(_read(pid, "cmdline"))
+
+
+def split_arguments(raw: bytes) -> tuple[str, ...]:
+    """/proc/PID/cmdline: each argument ends in a NUL, unless the process wrote over them."""
+    if not raw:
+        return ()
+    parts = raw.removesuffix(b"\0").split(b"\0")
+    return tuple(part.decode("utf-8", errors="replace") for part in parts)
 
 
 # --- how it was started ---
@@ -131,23 +156,27 @@ def read_argv(pid: int) -> tuple[str, ...]:
 def start_flag(argv: Sequence[str], read_config: Callable[[str], str | None]) -> StartFlag:
     """Whether a node started so forges from its bootstrap files by itself.
 
+    Only the flag on the command line is proof that it does not.  `StartAsNonProducingNode` in the configuration is
+    not: versions differ in whether they read that key at all, and for some the command line's silence overrules it
+    (cardano-node POM.hs, Parsers.hs).  So with the key set, or with a configuration that cannot be read, the answer is
+    UNKNOWN.  NO_CREDENTIALS: a relay, whatever else it says; credentials come by flags alone.
     `read_config` gives the text of the node's configuration file, None when it cannot be read.
-    Source: cardano-node Parsers (the flag has had two names) and its configuration StartAsNonProducingNode.
     """
     if not argv:
         return StartFlag.UNKNOWN
-    names = {word.partition("=")[0] for word in argv}
-    if names & NON_PRODUCING_FLAGS:
-        return StartFlag.NON_PRODUCING
-    if not names & CREDENTIAL_FLAGS:
+    if not {word.partition("=")[0] for word in argv} & CREDENTIAL_FLAGS:
         return StartFlag.NO_CREDENTIALS
-    path = _argument(argv, "--config")
-    if path is not None and _configured_non_producing(read_config(path)):
+    if NON_PRODUCING_FLAGS & set(argv):
         return StartFlag.NON_PRODUCING
-    return StartFlag.PRODUCING
+    path = _argument(argv, "--config")
+    if path is None:
+        return StartFlag.PRODUCING
+    text = read_config(path)
+    return StartFlag.UNKNOWN if text is None or _configured_non_producing(text) else StartFlag.PRODUCING
 
 
 def _argument(argv: Sequence[str], name: str) -> str | None:
+    """The value of an option written `--name value` or `--name=value`."""
     for word, following in zip(argv, [*argv[1:], ""], strict=True):
         if word == name:
             return following or None
@@ -156,12 +185,10 @@ def _argument(argv: Sequence[str], name: str) -> str | None:
     return None
 
 
-def _configured_non_producing(text: str | None) -> bool:
-    if text is None:
-        return False
+def _configured_non_producing(text: str) -> bool:
     try:
         parsed = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return _yaml_says(text, "StartAsNonProducingNode")
     return isinstance(parsed, dict) and parsed.get("StartAsNonProducingNode") is True
 
@@ -170,8 +197,8 @@ def _yaml_says(text: str, key: str) -> bool:
     """`key: true` at the top level of simple YAML, which is what such a file is when it is not JSON."""
     for line in text.splitlines():
         name, separator, value = line.partition(":")
-        if separator and name.strip("\"'") == key:
-            return value.partition("#")[0].strip().lower() == "true"
+        if separator and name.rstrip().strip("\"'") == key:
+            return value.partition("#")[0].strip().lower() in ("true", "yes", "on", "y")
     return False
 
 
@@ -193,6 +220,25 @@ def read_start_flag(pid: int) -> StartFlag:
 # --- who it is ---
 
 
+class SocketOutcome(enum.StrEnum):
+    """What a connection to a socket's path met."""
+
+    ACCEPTS = "accepts"
+    """A process that we can see listens there."""
+    ACCEPTS_UNSEEN = "accepts-unseen"
+    """Somebody listens, in a pid namespace that we cannot see: who, cannot be known."""
+    FULL = "full"
+    """Somebody listens but does not accept: alive, yet hung or drowned."""
+    STALE = "stale"
+    """The file was left behind by a process that has ended."""
+    MISSING = "missing"
+    NOT_A_SOCKET = "not-a-socket"
+    FORBIDDEN = "forbidden"
+    """The file's mode or its folder's keeps us out."""
+    FAILED = "failed"
+    """Anything else; `why` has the kernel's words."""
+
+
 @dataclass(frozen=True, slots=True)
 class SocketCheck:
     """What stands behind a socket path."""
@@ -202,41 +248,58 @@ class SocketCheck:
     why: str
     """Why not; empty when ok."""
     pid: int
-    """Who listens; 0: nobody, or somebody in a pid namespace that we cannot see."""
+    """Who called listen(2); 0: nobody, or somebody in a pid namespace that we cannot see."""
+    outcome: SocketOutcome = SocketOutcome.FAILED
+    uid: int = -1
+    gid: int = -1
+    """Effective ids of the listener when it called listen(2); -1: not known."""
 
 
 def check_socket(path: Path) -> SocketCheck:
     """Connect, look who listens, hang up.  Never waits: a full backlog is an answer too."""
     try:
         if not stat.S_ISSOCK(path.stat().st_mode):
-            return SocketCheck(False, f"{path} is not a socket", 0)
-    except FileNotFoundError:
-        return SocketCheck(False, f"{path} does not exist", 0)
+            return SocketCheck(False, f"{path} is not a socket", 0, SocketOutcome.NOT_A_SOCKET)
     except OSError as error:
-        return SocketCheck(False, f"{path}: {error.strerror}", 0)
+        return _not_connected(path, error)
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK) as sock:
         try:
             sock.connect(str(path))
-            return SocketCheck(True, "", peer_of(sock).pid)
-        except BlockingIOError:
-            return SocketCheck(False, f"{path}: its process does not accept connections", 0)
+            peer = peer_of(sock)
         except OSError as error:
-            why = "nobody listens (a file left behind)" if error.errno == errno.ECONNREFUSED else error.strerror
-            return SocketCheck(False, f"{path}: {why}", 0)
+            return _not_connected(path, error)
+    outcome = SocketOutcome.ACCEPTS if peer.pid > 0 else SocketOutcome.ACCEPTS_UNSEEN
+    return SocketCheck(True, "", peer.pid, outcome, peer.uid, peer.gid)
+
+
+_SOCKET_ERRORS: Final = {
+    errno.ENOENT: (SocketOutcome.MISSING, "does not exist"),
+    errno.ECONNREFUSED: (SocketOutcome.STALE, "nobody listens (a file left behind)"),
+    errno.EAGAIN: (SocketOutcome.FULL, "its process does not accept connections"),
+    errno.EACCES: (SocketOutcome.FORBIDDEN, "permission denied"),
+}
+
+
+def _not_connected(path: Path, error: OSError) -> SocketCheck:
+    # An error without a number is Python's own: the path is longer than a socket address may be (107 bytes).
+    outcome, why = _SOCKET_ERRORS.get(error.errno or 0, (SocketOutcome.FAILED, error.strerror or str(error)))
+    return SocketCheck(False, f"{path}: {why}", 0, outcome)
 
 
 @dataclass(frozen=True, slots=True)
 class NodeCandidate:
-    """A process that may be our node, by its name."""
+    """A process that may be our node, by its name: a hint, good only until its socket exists."""
 
     pid: int
     names_our_socket: bool
+    """Its arguments name our socket's path; False: they name none."""
 
 
 def find_by_name(name: str, socket_path: Path) -> list[NodeCandidate]:
     """Processes of this name, or called so by their first argument.
 
-    One that names another socket is not ours.  If some name our socket, only those are.
+    One that names another socket is not ours.  If some name our socket, only those are.  More than one left: it
+    cannot be said by name which is ours.  Never ourselves, a zombie or a kernel thread.
     """
     import psutil  # costs memory: only while the node has no socket yet
 
@@ -250,10 +313,18 @@ def find_by_name(name: str, socket_path: Path) -> list[NodeCandidate]:
         if name not in (info["name"], os.path.basename(argv[0])):  # noqa: PTH119  # a name, not a path
             continue
         given = _argument(argv, "--socket-path")
-        if given is None or os.path.normpath(given) == wanted:
+        if given is None or _normal(process.pid, given) == wanted:
             found.append(NodeCandidate(process.pid, given is not None))
     ours = [candidate for candidate in found if candidate.names_our_socket]
     return ours or found
+
+
+def _normal(pid: int, path: str) -> str:
+    """A path as that process means it; a relative one counts from its working directory, if we may see that."""
+    if not os.path.isabs(path):  # noqa: PTH117
+        with contextlib.suppress(OSError):
+            path = str((PROC / str(pid) / "cwd").readlink() / path)
+    return os.path.normpath(path)
 
 
 class NodeProcess:
@@ -262,34 +333,54 @@ class NodeProcess:
     def __init__(self, pid: int, ticks: int, fd: int) -> None:
         self.pid = pid
         self.start_ticks = ticks
+        """Start time in clock ticks since boot: with the pid, who it is, as long as this machine is up."""
         self._fd = fd
 
     @classmethod
     def open(cls, pid: int) -> NodeProcess:
-        """Raises NodeGone, ProcessUnreadable."""
+        """Hold a process.  Raises NodeGone, ProcessUnreadable; ValueError for what is no process id."""
+        if pid <= 0:
+            raise ValueError(f"{pid} is no process id")
         try:
             fd = os.pidfd_open(pid)
         except ProcessLookupError:
             raise NodeGone(f"process {pid} has ended") from None
         try:
-            return cls(pid, start_ticks(pid), fd)
-        except (NodeGone, ProcessUnreadable):
+            held = cls(pid, start_ticks(pid), fd)
+        except (NodeGone, ProcessUnreadable, ValueError):
             os.close(fd)
             raise
+        if not held.alive():  # then the ticks may be a successor's
+            held.close()
+            raise NodeGone(f"process {pid} has ended")
+        return held
 
     def fileno(self) -> int:
-        """Readable when the process has ended."""
+        """Readable when the process has ended.  For select and asyncio; the descriptor stays ours."""
         return self._fd
 
     def alive(self) -> bool:
-        return not select.select([self._fd], [], [], 0)[0]
+        """Whether it has not ended; a zombie has."""
+        if self._fd < 0:
+            return False
+        poll = select.poll()
+        poll.register(self._fd, select.POLLIN)
+        return not poll.poll(0)
 
     def send(self, sig: signal.Signals) -> None:
-        """Signal this very process.  Raises NodeGone; PermissionError when the kernel refuses."""
+        """Signal this very process, through its pidfd: whoever has its pid later gets nothing.
+
+        Raises NodeGone; PermissionError when the kernel refuses.
+        """
+        if not self.alive():  # a signal to a zombie would be called a success
+            raise NodeGone(f"process {self.pid} has ended")
         try:
             signal.pidfd_send_signal(self._fd, sig)
         except ProcessLookupError:
             raise NodeGone(f"process {self.pid} has ended") from None
 
     def close(self) -> None:
-        os.close(self._fd)
+        """Let go of it.  Harmless when done twice."""
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
