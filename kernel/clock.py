@@ -8,3 +8,12 @@ import time
 def boottime_ns() -> int:
     """Nanoseconds since boot, time asleep included."""
     return time.clock_gettime_ns(time.CLOCK_BOOTTIME)
+
+
+def delay_s(deadline_ns: int) -> float:
+    """Seconds from now until a boottime instant, 0.0 if it has passed: what asyncio's call_later and timeout take.
+
+    asyncio counts on CLOCK_MONOTONIC, which stands still while the machine sleeps: after a sleep such a call comes
+    late.  Whatever must not be late needs `kernel.deadline` or a second look at `boottime_ns`.
+    """
+    return max(deadline_ns - boottime_ns(), 0) / 1_000_000_000

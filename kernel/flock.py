@@ -2,31 +2,36 @@
 
 from __future__ import annotations
 
-import contextlib
 import fcntl
 import os
 from pathlib import Path
 
 
 class AlreadyHeld(RuntimeError):  # noqa: N818  # a state of the world, named as such
-    """Somebody else holds the lock."""
+    """Somebody else holds the lock.  `pid` is what the holder wrote into the file; 0: unknown."""
+
+    def __init__(self, pid: int) -> None:
+        super().__init__(f"in use by another forge-manager (pid {pid or 'unknown'})")
+        self.pid = pid
 
 
 def hold(path: Path) -> int:
-    """Take the lock and keep it until this process (or what it execs) ends; the descriptor.
+    """Take the lock and keep it until this process, what it execs, and every child that inherits it have ended.
 
-    Raises AlreadyHeld with the holder's pid, OSError.
+    Answers the descriptor, which is inheritable on purpose: a successor shall not start beside what is left of us.
+    A pid written by another pid namespace means nothing here.  Raises AlreadyHeld, OSError.
     """
-    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
+    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        holder = ""
-        with contextlib.suppress(UnicodeDecodeError):
-            holder = os.read(fd, 32).decode("ascii").strip()
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            text = os.read(fd, 32).strip()
+            raise AlreadyHeld(int(text) if text.isdigit() else 0) from None
+        os.ftruncate(fd, 0)
+        os.pwrite(fd, f"{os.getpid()}\n".encode("ascii"), 0)
+        os.set_inheritable(fd, True)
+    except BaseException:
         os.close(fd)
-        raise AlreadyHeld(f"in use by another forge-manager (pid {holder or 'unknown'})") from None
-    os.ftruncate(fd, 0)
-    os.pwrite(fd, f"{os.getpid()}\n".encode("ascii"), 0)
-    os.set_inheritable(fd, True)
+        raise
     return fd

@@ -29,9 +29,16 @@ _EVENT: Final = struct.Struct("iIII")
 
 @dataclass(frozen=True, slots=True)
 class Event:
+    """What happened: in which watch, IN_* bits, to which entry of the folder ("": the watched thing itself)."""
+
     watch: int
     mask: int
     name: str
+
+    @property
+    def overflowed(self) -> bool:
+        """Events were lost: look for yourself.  `watch` is -1 then."""
+        return bool(self.mask & IN_Q_OVERFLOW)
 
 
 def parse_events(data: bytes) -> list[Event]:
@@ -44,8 +51,10 @@ def parse_events(data: bytes) -> list[Event]:
         offset += _EVENT.size
         if len(data) - offset < length:
             raise ValueError("inotify: truncated name")
-        name = os.fsdecode(data[offset : offset + length].split(b"\0", 1)[0])
-        events.append(Event(watch, mask, name))
+        name, end, _ = data[offset : offset + length].partition(b"\0")
+        if length and not end:
+            raise ValueError("inotify: a name without its end")
+        events.append(Event(watch, mask, os.fsdecode(name)))
         offset += length
     return events
 
@@ -54,6 +63,7 @@ class Inotify:
     """One inotify descriptor.  Non-blocking; `fileno()` is readable when there are events."""
 
     def __init__(self) -> None:
+        """Raises OSError (EMFILE: the host's limit fs.inotify.max_user_instances is used up)."""
         self._fd = call("inotify_init1", ctypes.c_int(os.O_NONBLOCK | os.O_CLOEXEC))
 
     def fileno(self) -> int:
@@ -68,7 +78,7 @@ class Inotify:
         call("inotify_rm_watch", ctypes.c_int(self._fd), ctypes.c_int(watch))
 
     def read(self) -> list[Event]:
-        """All events that are there; empty when there are none."""
+        """The next events, as many as fit 64 KiB; empty when there are none.  Never blocks.  Raises OSError."""
         try:
             return parse_events(os.read(self._fd, 65536))
         except BlockingIOError:

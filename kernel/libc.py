@@ -1,4 +1,4 @@
-"""The C library through ctypes: calls that Python 3.11 does not offer.  64-bit Linux, glibc and musl."""
+"""The C library through ctypes: calls that Python 3.11 does not offer.  64-bit Linux only, glibc and musl."""
 
 from __future__ import annotations
 
@@ -9,10 +9,16 @@ from typing import Any, Final
 LIBC: Final = ctypes.CDLL(None, use_errno=True)
 
 
+def _function(name: str) -> Any:
+    try:
+        return getattr(LIBC, name)
+    except AttributeError:  # glibc before 2.34 keeps the POSIX timers in a library of their own
+        return getattr(ctypes.CDLL("librt.so.1", use_errno=True), name)
+
+
 def call(name: str, *arguments: Any) -> int:
     """Call a C function that answers -1 on failure.  Raises OSError with errno and the call's name."""
-    function = getattr(LIBC, name)
-    result = int(function(*arguments))
+    result = int(_function(name)(*arguments))
     if result == -1:
         errno = ctypes.get_errno()
         raise OSError(errno, f"{name}: {os.strerror(errno)}")

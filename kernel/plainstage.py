@@ -6,10 +6,13 @@ its successor takes them away, and three files change one after the other, not a
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+
+from kernel.cwdstage import write_new
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,33 +31,38 @@ class PlainStage:
         self.withdraw()
 
     def prepare(self, files: Mapping[str, bytes]) -> PlainSet:
-        """Write all files beside their targets, 0400.  Raises OSError; nothing is exposed then."""
-        moves = []
-        for name, target in self._targets.items():
-            temporary = target.with_name(f".{target.name}.forge-manager")
-            temporary.unlink(missing_ok=True)
-            fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o400)
-            with os.fdopen(fd, "wb") as file:
-                file.write(files[name])
-            moves.append((temporary, target))
-        return PlainSet(tuple(moves))
+        """Write all files beside their targets, 0400.  Raises OSError with the path; then nothing of them remains."""
+        moves = tuple((_beside(target), target) for target in self._targets.values())
+        try:
+            for name, target in self._targets.items():
+                _beside(target).unlink(missing_ok=True)
+                write_new(_beside(target), files[name])
+        except OSError:
+            for temporary, _ in moves:
+                with contextlib.suppress(OSError):  # the first error is the one to tell; withdraw() tries again
+                    temporary.unlink(missing_ok=True)
+            raise
+        return PlainSet(moves)
 
     def expose(self, prepared: PlainSet) -> None:
-        """Rename the files to their targets.  Raises OSError."""
+        """Rename the files to their targets.  Raises OSError; some of them may be visible then: withdraw."""
         self.exposed = True
         for temporary, target in prepared.moves:
             temporary.rename(target)
 
     def withdraw(self) -> list[str]:
-        """Unlink the targets; what could not be unlinked, in words.  One missing file is enough to fence."""
+        """Unlink the targets; what could not be unlinked, in words.
+
+        One missing file is enough to fence: `exposed` stays true only if none could be taken away.
+        """
         problems = []
         for target in self._targets.values():
-            for path in (target, target.with_name(f".{target.name}.forge-manager")):
+            for path in (target, _beside(target)):
                 try:
                     path.unlink(missing_ok=True)
                 except OSError as error:
                     problems.append(f"{path} cannot be removed: {error.strerror}")
-        self.exposed = False
+        self.exposed = self.exposed and all(os.path.lexists(target) for target in self._targets.values())
         return problems
 
     def problems(self) -> list[str]:
@@ -67,3 +75,7 @@ class PlainStage:
             elif not os.access(folder, os.W_OK | os.X_OK):
                 found.append(f"{folder} is not writable for uid {os.getuid()}")
         return sorted(set(found))
+
+
+def _beside(target: Path) -> Path:
+    return target.with_name(f".{target.name}.forge-manager")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import resource
@@ -24,9 +25,10 @@ def _prctl(option: int, value: int | bytes) -> None:
 
 
 def die_with_parent(sig: signal.Signals, parent: int) -> None:
-    """Have the kernel send `sig` to us when the thread that started us ends; at once if `parent` is gone already.
+    """Have the kernel send `sig` to us when the *thread* that started us ends; at once if `parent` is gone already.
 
-    The setting survives exec, not fork.  `parent` is the pid we expect to be our parent's.
+    The setting survives exec, but neither fork nor a change of our credentials (PR_SET_PDEATHSIG(2const)).
+    `parent` is the pid we expect to be our parent's.
     """
     _prctl(_PR_SET_PDEATHSIG, int(sig))
     if os.getppid() != parent:
@@ -34,7 +36,10 @@ def die_with_parent(sig: signal.Signals, parent: int) -> None:
 
 
 def set_dumpable(dumpable: bool) -> None:
-    """Whether others of our uid may look into our /proc files.  The node must be able to follow our cwd."""
+    """Whether others of our uid may look into our /proc files.  The node must be able to follow our cwd.
+
+    A change of uid or gid takes it away (PR_SET_DUMPABLE(2const)): set it after that.
+    """
     _prctl(_PR_SET_DUMPABLE, int(dumpable))
 
 
@@ -44,12 +49,24 @@ def set_name(name: str) -> None:
 
 
 def no_core_dumps() -> None:
-    """A dump could hold keys."""
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    """A dump could hold keys.  Inherited by children.
+
+    A limit of 0 forbids core files only; where the host pipes dumps to a program (core(5)), it is a limit of 1 byte
+    that stops the kernel (fs/coredump.c: its guard against recursion), and no core file is that small either.
+    Where only 0 is allowed, a filter of 0 leaves our memory out of the dump.
+    """
+    _, highest = resource.getrlimit(resource.RLIMIT_CORE)
+    limit = 0 if highest == 0 else 1
+    resource.setrlimit(resource.RLIMIT_CORE, (limit, limit))
+    with contextlib.suppress(OSError):  # /proc/self may be closed to a process that is not dumpable; the limit holds
+        Path("/proc/self/coredump_filter").write_text("0", encoding="ascii")
 
 
 def filesystem_is_memory(path: Path) -> bool:
-    """Whether what is written to `path` stays in memory (tmpfs, ramfs).  Raises OSError if it does not exist."""
+    """Whether what is written to `path` stays in memory (tmpfs, ramfs), or in swap where the host has any.
+
+    Found by device number in mountinfo (proc_pid_mountinfo(5)).  Raises OSError if the path does not exist.
+    """
     target = path.stat().st_dev
     device = f"{os.major(target)}:{os.minor(target)}"
     for line in Path("/proc/self/mountinfo").read_text(encoding="utf-8", errors="replace").splitlines():

@@ -1,7 +1,8 @@
 """Notices that the wall clock was set: a resumed or migrated machine, or a hand on the clock (timerfd_create(2)).
 
-A timerfd on CLOCK_REALTIME with TFD_TIMER_CANCEL_ON_SET becomes readable, with ECANCELED, when the clock jumps.
-Slewing (NTP's gentle correction) does not count.
+A timerfd on CLOCK_REALTIME with TFD_TIMER_CANCEL_ON_SET becomes readable, with ECANCELED, when the distance between
+the wall clock and CLOCK_MONOTONIC changes (fs/timerfd.c, timerfd_clock_was_set): a clock that was set, a leap
+second, a machine that slept.  Slewing (NTP's gentle correction) does not count.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ class WallClockWatch:
     """`fileno()` becomes readable after a jump; `jumped()` then says so once."""
 
     def __init__(self) -> None:
+        """Watches from now on.  Raises OSError."""
         flags = os.O_NONBLOCK | os.O_CLOEXEC
         self._fd = call("timerfd_create", ctypes.c_int(time.CLOCK_REALTIME), ctypes.c_int(flags))
         self._arm()
@@ -31,7 +33,7 @@ class WallClockWatch:
         return self._fd
 
     def jumped(self) -> bool:
-        """Whether the clock was set since the last call; watches on."""
+        """Whether the clock was set since the last call; watches on.  Never blocks.  Raises OSError."""
         try:
             os.read(self._fd, 8)
         except BlockingIOError:
@@ -48,4 +50,9 @@ class WallClockWatch:
     def _arm(self) -> None:
         setting = once_at((int(time.time()) + _FAR_S) * 1_000_000_000)
         flags = _TFD_TIMER_ABSTIME | _TFD_TIMER_CANCEL_ON_SET
-        call("timerfd_settime", ctypes.c_int(self._fd), ctypes.c_int(flags), ctypes.byref(setting), None)
+        try:
+            call("timerfd_settime", ctypes.c_int(self._fd), ctypes.c_int(flags), ctypes.byref(setting), None)
+        except OSError as error:
+            # Set between our last look and this call: the timer is armed all the same (fs/timerfd.c, timerfd_setup).
+            if error.errno != errno.ECANCELED:
+                raise
