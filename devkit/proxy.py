@@ -134,6 +134,10 @@ class FaultyProxy:
         try:
             if self._mode == "hang":
                 await self._frozen()
+            if self._mode == "refuse":  # a connection kept alive from before
+                if isinstance(transport, asyncio.Transport):
+                    transport.abort()
+                raise ConnectionResetError
             if self._mode == "status":
                 status, headers = self._status
                 return web.json_response(

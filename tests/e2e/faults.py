@@ -1,0 +1,373 @@
+"""Every fault that three pods must survive: how it is made, how it is mended, how long nobody may forge.
+
+A fault is a function that gets a healthy cluster and returns when the pool has come to rest again (one node
+forges).  What happened in between is measured from the nodes' own records, not from anything the product says.
+"""
+
+from __future__ import annotations
+
+import json
+import signal
+import time
+import urllib.request
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from devkit.pods import LEASE, NAMESPACE, WORKERS, Cluster, Pod
+
+LEASE_S = 15.0
+
+
+@dataclass(frozen=True)
+class Fault:
+    """`bound`: seconds without a forger that are allowed; 0 means none at all."""
+
+    name: str
+    bound: float
+    make: Callable[[Cluster], None]
+    seconds: float = 10.0
+    """How long it takes, about: long ones are started first."""
+
+
+FAULTS: dict[str, Fault] = {}
+
+
+def fault(bound: float, seconds: float = 10.0) -> Callable[[Callable[[Cluster], None]], Callable[[Cluster], None]]:
+    def register(make: Callable[[Cluster], None]) -> Callable[[Cluster], None]:
+        FAULTS[make.__name__] = Fault(make.__name__, bound, make, seconds)
+        return make
+
+    return register
+
+
+def settle(cluster: Cluster, seconds: float = 1.0) -> None:
+    """Let the records grow, so that a late second forger would be in them."""
+    time.sleep(seconds)
+    cluster.wait_for_one_forger(30)
+
+
+def another(cluster: Cluster, than: Pod, seconds: float = 40) -> Pod:
+    return cluster.wait_for_one_forger(seconds, other_than=than)
+
+
+# --- processes that end ---
+
+
+@fault(bound=1)
+def sigterm_of_the_sidecar(cluster: Cluster) -> None:
+    leader = cluster.leader()
+    began = time.monotonic()
+    leader.terminate()
+    cluster.wait_for(lambda: not leader.sidecar_running(), 10, "the sidecar ends")
+    took = time.monotonic() - began
+    assert took < 2 + 1.5, f"the sidecar took {took:.1f} s to stop"
+    another(cluster, leader)
+    settle(cluster)
+    leader.revive()
+
+
+@fault(bound=1)
+def node_and_sidecar_get_sigterm_together(cluster: Cluster) -> None:
+    leader = cluster.leader()
+    leader.restart_node = False
+    leader.terminate()
+    leader.kill_node(signal.SIGTERM)
+    another(cluster, leader)
+    settle(cluster)
+    leader.revive()
+
+
+@fault(bound=1)
+def sigkill_of_the_node(cluster: Cluster) -> None:
+    leader = cluster.leader()
+    leader.kill_node()
+    another(cluster, leader)
+    settle(cluster)
+
+
+@fault(bound=1)
+def a_node_restarted_under_the_leader(cluster: Cluster) -> None:
+    leader = cluster.leader()
+    leader.kill_node(signal.SIGTERM)
+    another(cluster, leader)
+    cluster.wait_for(leader.healthy, 30, "its node is back")
+    settle(cluster, 3)
+
+
+def _kill_worker(worker: str) -> Callable[[Cluster], None]:
+    def make(cluster: Cluster) -> None:
+        leader = cluster.leader()
+        old = leader.worker_pids()[worker]
+        leader.kill_worker(worker)
+        cluster.wait_for(lambda: leader.worker_pids().get(worker, old) != old, 20, f"a new {worker}")
+        settle(cluster, 6)
+
+    make.__name__ = f"sigkill_of_the_{worker}"
+    return make
+
+
+for _worker in WORKERS:
+    fault(bound=3 if _worker == "actuator" else 0)(_kill_worker(_worker))
+
+
+@fault(bound=LEASE_S + 1, seconds=25)
+def sigkill_of_supervisord(cluster: Cluster) -> None:
+    leader = cluster.leader()
+    leader.kill_supervisor()
+    another(cluster, leader)
+    settle(cluster)
+    leader.revive()
+
+
+@fault(bound=LEASE_S + 1, seconds=25)
+def sigkill_of_the_whole_sidecar_restarted_after_two_seconds(cluster: Cluster) -> None:
+    leader = cluster.leader()
+    leader.restart_sidecar_after = 2.0
+    leader.kill_sidecar()
+    cluster.wait_for(lambda: leader not in cluster.forgers(), 3, "its node stops by itself")
+    settle(cluster, 5)
+    cluster.wait_for(leader.healthy, 40, "the sidecar is back")
+    leader.restart_sidecar_after = None
+
+
+@fault(bound=LEASE_S + 1, seconds=25)
+def sigkill_of_the_whole_sidecar_for_good(cluster: Cluster) -> None:
+    leader = cluster.leader()
+    leader.kill_sidecar()
+    cluster.wait_for(lambda: leader not in cluster.forgers(), 3, "its node stops by itself")
+    another(cluster, leader)
+    settle(cluster)
+    leader.revive()
+
+
+@fault(bound=LEASE_S + 1, seconds=25)
+def sigkill_of_everything_in_the_pod(cluster: Cluster) -> None:
+    leader = cluster.leader()
+    leader.restart_node = False
+    leader.kill_node()
+    leader.kill_sidecar()
+    another(cluster, leader)
+    settle(cluster)
+    leader.revive()
+
+
+# --- processes that stand still ---
+
+
+@fault(bound=LEASE_S + 1, seconds=50)
+def sigstop_of_the_whole_sidecar_for_40_s(cluster: Cluster) -> None:
+    leader = cluster.leader()
+    frozen = leader.freeze_sidecar()
+    another(cluster, leader)
+    time.sleep(25)
+    leader.thaw(frozen)
+    settle(cluster, 5)
+    cluster.wait_for(leader.healthy, 40, "the sidecar is back")
+
+
+def _freeze_worker(worker: str) -> Callable[[Cluster], None]:
+    def make(cluster: Cluster) -> None:
+        leader = cluster.leader()
+        pid = leader.worker_pids()[worker]
+        leader.kill_worker(worker, signal.SIGSTOP)
+        time.sleep(40)
+        leader.thaw([pid])
+        settle(cluster, 2)
+
+    make.__name__ = f"sigstop_of_the_{worker}_for_40_s"
+    return make
+
+
+for _worker in WORKERS:
+    fault(bound=3 if _worker == "actuator" else 0, seconds=45)(_freeze_worker(_worker))
+
+
+# --- the API path ---
+
+
+def _break_leaders_api(name: str, breaks: Callable[[Pod], None]) -> Callable[[Cluster], None]:
+    def make(cluster: Cluster) -> None:
+        leader = cluster.leader()
+        breaks(leader)
+        try:
+            another(cluster, leader)
+            settle(cluster)
+        finally:
+            leader.proxy.let_pass()
+        settle(cluster, 3)
+
+    make.__name__ = f"the_leaders_api_path_{name}"
+    return make
+
+
+fault(bound=LEASE_S + 1, seconds=30)(_break_leaders_api("hangs", lambda pod: pod.proxy.hang()))
+fault(bound=LEASE_S + 1, seconds=30)(_break_leaders_api("refuses", lambda pod: pod.proxy.refuse()))
+fault(bound=LEASE_S + 1, seconds=30)(_break_leaders_api("answers_500", lambda pod: pod.proxy.answer(500)))
+fault(bound=LEASE_S + 1, seconds=30)(
+    _break_leaders_api("answers_429", lambda pod: pod.proxy.answer(429, {"Retry-After": "1"}))
+)
+fault(bound=LEASE_S + 1, seconds=30)(_break_leaders_api("answers_409", lambda pod: pod.proxy.answer(409)))
+fault(bound=LEASE_S + 1, seconds=30)(_break_leaders_api("loses_answers", lambda pod: pod.proxy.lose_answers()))
+
+
+def _all_api_gone(seconds: float, how: str) -> Callable[[Cluster], None]:
+    def make(cluster: Cluster) -> None:
+        for proxy in cluster.proxies:
+            getattr(proxy, how)()
+        try:
+            time.sleep(seconds)
+        finally:
+            for proxy in cluster.proxies:
+                proxy.let_pass()
+        back = time.monotonic_ns()
+        cluster.wait_for_one_forger(20)
+        late = cluster.gap_s(back)
+        assert late <= 2 + 1.5, f"{late:.2f} s without a forger after the API was back"
+        settle(cluster, 3)
+
+    make.__name__ = f"all_api_paths_{how}_for_{seconds:g}_s"
+    return make
+
+
+fault(bound=0, seconds=12)(_all_api_gone(6, "refuse"))
+fault(bound=0, seconds=12)(_all_api_gone(6, "hang"))
+fault(bound=40 - (LEASE_S - 2.65 - 5) + 2, seconds=50)(_all_api_gone(40, "refuse"))
+fault(bound=40 - (LEASE_S - 2.65 - 5) + 2, seconds=50)(_all_api_gone(40, "hang"))
+
+
+# --- hands on the Lease ---
+
+
+def _lease(cluster: Cluster, method: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
+    request = urllib.request.Request(
+        f"{cluster.proxies[0].url}/apis/coordination.k8s.io/v1/namespaces/{NAMESPACE}/leases/{LEASE}",
+        data=json.dumps(body).encode() if body is not None else None,
+        headers={"Content-Type": "application/merge-patch+json"},
+        method=method,
+    )
+    with urllib.request.urlopen(request, timeout=10) as answer:
+        found: dict[str, Any] = json.loads(answer.read())
+        return found
+
+
+@fault(bound=0)
+def the_lease_is_deleted(cluster: Cluster) -> None:
+    _lease(cluster, "DELETE")
+    settle(cluster, 8)
+
+
+@fault(bound=LEASE_S + 6, seconds=30)
+def the_lease_is_taken_over_by_hand(cluster: Cluster) -> None:
+    """The stranger's term is respected for a whole lease duration; the leader notices at its next renewal."""
+    _lease(cluster, "PATCH", {"spec": {"holderIdentity": "somebody"}})
+    cluster.wait_for(lambda: not cluster.forgers(), 10, "the leader stops")
+    cluster.wait_for_one_forger(40)
+    settle(cluster)
+
+
+@fault(bound=LEASE_S + 6, seconds=30)
+def the_lease_is_given_to_a_standby_by_hand(cluster: Cluster) -> None:
+    standby = cluster.standbys()[0]
+    identity = standby.status()["leader"]["identity"]
+    _lease(cluster, "PATCH", {"spec": {"holderIdentity": identity}})
+    cluster.wait_for(lambda: not cluster.forgers(), 10, "the leader stops")
+    cluster.wait_for_one_forger(40)
+    settle(cluster)
+
+
+# --- files ---
+
+
+@fault(bound=0)
+def a_target_link_is_removed(cluster: Cluster) -> None:
+    leader = cluster.leader()
+    target = leader.ipc / "kes.skey"
+    target.unlink()
+    cluster.wait_for(target.is_symlink, 5, "the link is back")
+    settle(cluster, 2)
+
+
+@fault(bound=1)
+def a_target_is_replaced_by_a_real_key_and_the_fence_still_works(cluster: Cluster) -> None:
+    leader = cluster.leader()
+    target = leader.ipc / "vrf.skey"
+    target.unlink()
+    target.write_bytes((leader.secrets / "vrf.skey").read_bytes())
+    cluster.wait_for(target.is_symlink, 5, "our link stands there again")
+    leader.terminate()
+    another(cluster, leader)
+    settle(cluster)
+    leader.revive()
+
+
+@fault(bound=1)
+def a_source_secret_is_missing_at_the_moment_of_promotion(cluster: Cluster) -> None:
+    leader = cluster.leader()
+    poor, rich = cluster.standbys()
+    secret = (poor.secrets / "kes.skey").read_bytes()
+    (poor.secrets / "kes.skey").unlink()
+    try:
+        leader.terminate()
+        assert another(cluster, leader) is rich
+        settle(cluster)
+        code, body = poor.get("/ready")
+        assert code == 503
+        assert "SOURCE_KES_KEY" in body
+    finally:
+        (poor.secrets / "kes.skey").write_bytes(secret)
+    leader.revive()
+
+
+# --- the node's manners ---
+
+
+@fault(bound=LEASE_S + 1, seconds=30)
+def a_node_that_ignores_sighup_is_killed_before_the_lease_may_pass(cluster: Cluster) -> None:
+    leader = cluster.leader()
+    leader.node_control("deaf on")
+    leader.proxy.refuse()
+    pid = leader.node_pid
+    try:
+        cluster.wait_for(lambda: leader.node_pid != pid, 20, "the deaf node is killed")
+        another(cluster, leader)
+    finally:
+        leader.proxy.let_pass()
+    settle(cluster)
+
+
+@fault(bound=1 + 1 + 1)
+def a_node_that_takes_a_second_to_reload_is_waited_for(cluster: Cluster) -> None:
+    for pod in cluster.pods:
+        pod.node_control("reload-ms 1000")
+    leader = cluster.leader()
+    pid = leader.node_pid
+    try:
+        leader.terminate()
+        another(cluster, leader)
+        settle(cluster)
+        assert leader.node_pid == pid, "it was killed though it obeyed"
+    finally:
+        for pod in cluster.pods:
+            pod.node_control("reload-ms 5")
+    leader.revive()
+
+
+@fault(bound=1)
+def forgectl_stand_down_hands_over(cluster: Cluster) -> None:
+    leader = cluster.leader()
+    done = leader.forgectl("stand-down", "--for", "5")
+    assert done.returncode == 0, done.stderr
+    another(cluster, leader)
+    settle(cluster, 6)
+
+
+@fault(bound=30, seconds=35)
+def a_stuck_tip_hands_over_to_a_fresh_one(cluster: Cluster) -> None:
+    leader = cluster.leader()
+    leader.node_control("tip-behind 600")
+    try:
+        another(cluster, leader, 40)
+        settle(cluster)
+    finally:
+        leader.node_control("tip-stall off")
