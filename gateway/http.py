@@ -1,47 +1,66 @@
 """The HTTP side of the gateway: a handful of GET paths, read-only, with limits.
 
-No request can change anything.  Bodies are refused, slow and surplus clients are dropped.
+Promises: no request changes anything; bodies are refused; a client that does not deliver a request, or does not
+read the answer, is cut after seconds; of too many connections the one that has been idle longest is cut, so a crowd
+of silent clients cannot keep a probe out.  Answers, errors too, are JSON (but /metrics and /) and name no versions.
 """
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
+import socket
 from collections import Counter
 from collections.abc import Awaitable, Callable
+from http import HTTPStatus
 from typing import Any, Final
 
 from aiohttp import web
-from prometheus_client import CollectorRegistry
-from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.registry import Collector
 
 from gateway import views
-from gateway.metrics import PodCollector
 from gateway.views import Answer, Picture
 
 log = logging.getLogger("gateway")
 
 MOST_CONNECTIONS: Final = 64
 MOST_HEADER: Final = 4096
+"""Bytes of the request line, and of any one header."""
+MOST_BODY: Final = 1024
+MOST_UNREAD: Final = 16 * 1024
+"""Bytes a client may send for one request, all headers together."""
+FIRST_S: Final = 5.0
+"""Seconds in which a new connection must have delivered its first request."""
 IDLE_S: Final = 15.0
+"""Seconds from one request to the end of the next, its answer read by then."""
+SHUTDOWN_S: Final = 0.5
+
+METRICS_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 INDEX: Final = "Cardano Forge Manager: /status /metrics /startup-status /health /ready\n"
+HEADERS: Final = {"Cache-Control": "no-store", "Server": "forge-manager", "X-Content-Type-Options": "nosniff"}
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+class PortTaken(Exception):  # noqa: N818  # a state of the world, said to the operator
+    """METRICS_PORT cannot be bound; the text says why and what to do."""
 
 
 class Site:
     """The paths and what they answer from."""
 
-    def __init__(self, look: Callable[[], Picture], collector: PodCollector) -> None:
+    def __init__(self, look: Callable[[], Picture], collector: Collector) -> None:
         self._look = look
-        self._collector = collector
         self._registry = CollectorRegistry(auto_describe=False)
         self._registry.register(collector)
-        self._open = 0
         self.requests: Counter[str] = Counter()
+        """Requests by path; whatever has no path here counts as `other`."""
 
     def application(self) -> web.Application:
-        app = web.Application(client_max_size=1024, middlewares=[self._limits])
+        app = web.Application(client_max_size=MOST_BODY, middlewares=[self._limits])
+        app.on_response_prepare.append(_set_headers)
         app.router.add_get("/", self._index)
         app.router.add_get("/metrics", self._metrics)
         app.router.add_get("/startup-status", self._probe(views.startup))
@@ -52,60 +71,188 @@ class Site:
 
     @web.middleware
     async def _limits(self, request: web.Request, handler: Handler) -> web.StreamResponse:
-        """Count, refuse bodies and a crowd, answer errors in JSON, say nothing of versions."""
-        if self._open >= MOST_CONNECTIONS:
-            return _plain(503, {"error": "too many requests at once"})
+        """Count, refuse bodies, answer errors in JSON."""
+        if isinstance(request.protocol, _Client):
+            request.protocol.served()
+        error = request.match_info.http_exception
+        self.requests[request.path if error is None else "other"] += 1
         if request.can_read_body:
-            return _plain(413, {"error": "requests here have no body"})
-        self._open += 1
-        try:
-            self.requests[request.path if request.match_info.http_exception is None else "other"] += 1
-            response = await handler(request)
-        except web.HTTPException as error:
-            response = _plain(error.status, {"error": error.reason})
-        finally:
-            self._open -= 1
-        response.headers["Cache-Control"] = "no-store"
-        response.headers["Server"] = "forge-manager"
-        response.headers["X-Content-Type-Options"] = "nosniff"
-        return response
+            refused = _json(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, {"error": "requests here have no body"})
+            refused.force_close()
+            return refused
+        if error is not None:
+            answer = _json(error.status, {"error": error.reason})
+            if "Allow" in error.headers:
+                answer.headers["Allow"] = error.headers["Allow"]
+            return answer
+        return await handler(request)
 
     async def _index(self, request: web.Request) -> web.StreamResponse:
         return web.Response(text=INDEX)
 
     async def _metrics(self, request: web.Request) -> web.StreamResponse:
-        self._collector.picture = self._look()
-        body = generate_latest(self._registry)
-        return web.Response(body=body, headers={"Content-Type": CONTENT_TYPE_PLAIN_0_0_4})
+        return web.Response(body=generate_latest(self._registry), headers={"Content-Type": METRICS_TYPE})
 
     async def _status(self, request: web.Request) -> web.StreamResponse:
-        return _plain(200, views.status(self._look()))
+        return _json(HTTPStatus.OK, views.status(self._look()))
 
     def _probe(self, view: Callable[[Picture], Answer]) -> Handler:
         async def answer(request: web.Request) -> web.StreamResponse:
             result = view(self._look())
-            return _plain(result.status, result.body)
+            return _json(result.status, result.body)
 
         return answer
 
 
-def _plain(status: int, body: dict[str, Any]) -> web.Response:
-    return web.Response(status=status, text=json.dumps(body) + "\n", content_type="application/json")
+async def _set_headers(request: web.Request, response: web.StreamResponse) -> None:
+    response.headers.update(HEADERS)
 
 
-async def listen(site: Site, port: int) -> tuple[web.AppRunner, int]:
-    """Serve on all addresses; the runner and the port.  Raises OSError when the port is taken."""
-    runner = web.AppRunner(
-        site.application(),
-        access_log=None,
-        keepalive_timeout=IDLE_S,
-        max_line_size=MOST_HEADER,
-        max_field_size=MOST_HEADER,
-        lingering_time=1.0,
-        handle_signals=False,
-    )
-    await runner.setup()
-    tcp = web.TCPSite(runner, host=None, port=port, backlog=MOST_CONNECTIONS, reuse_address=True)
-    await tcp.start()
-    addresses = runner.addresses
-    return runner, int(addresses[0][1])
+def _json(status: int, body: dict[str, Any]) -> web.Response:
+    text = json.dumps(body, allow_nan=False) + "\n"
+    return web.Response(status=status, text=text, content_type="application/json")
+
+
+class _Crowd:
+    """The open connections, longest idle first."""
+
+    def __init__(self) -> None:
+        self._clients: dict[_Client, None] = {}
+
+    def admit(self, client: _Client) -> None:
+        self._clients[client] = None
+        if len(self._clients) > MOST_CONNECTIONS:
+            next(iter(self._clients)).cut()
+
+    def served(self, client: _Client) -> None:
+        """It has just delivered a request: it is the last to be cut now."""
+        if self._clients.pop(client, True) is None:
+            self._clients[client] = None
+
+    def forget(self, client: _Client) -> None:
+        self._clients.pop(client, None)
+
+
+class _Client(web.RequestHandler):
+    """One connection, with a time limit on each request."""
+
+    __slots__ = ("_crowd", "_limit", "_sent")
+
+    def __init__(self, manager: web.Server, crowd: _Crowd, loop: asyncio.AbstractEventLoop) -> None:
+        super().__init__(
+            manager,
+            loop=loop,
+            access_log=None,  # type: ignore[arg-type]  # aiohttp's own way to say: none
+            keepalive_timeout=IDLE_S,
+            max_line_size=MOST_HEADER,
+            max_field_size=MOST_HEADER,
+            lingering_time=1.0,
+        )
+        self._crowd = crowd
+        self._limit: asyncio.TimerHandle | None = None
+        self._sent = 0
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)
+        self._crowd.admit(self)
+        self._within(FIRST_S)
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        self._crowd.forget(self)
+        if self._limit is not None:
+            self._limit.cancel()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        self._sent += len(data)
+        if self._sent > MOST_UNREAD:
+            self.cut()
+        else:
+            super().data_received(data)
+
+    def served(self) -> None:
+        """A whole request arrived; the time for its answer and the next one begins."""
+        self._sent = 0
+        self._crowd.served(self)
+        self._within(IDLE_S)
+
+    def cut(self) -> None:
+        """End the connection without another word."""
+        self._crowd.forget(self)
+        if self.transport is not None:
+            self.transport.abort()
+
+    def _within(self, seconds: float) -> None:
+        if self._limit is not None:
+            self._limit.cancel()
+        self._limit = asyncio.get_running_loop().call_later(seconds, self.cut)
+
+    def handle_error(
+        self,
+        request: web.BaseRequest,
+        status: int = 500,
+        exc: BaseException | None = None,
+        message: str | None = None,
+    ) -> web.StreamResponse:
+        """The answer to what is no HTTP request, or to a fault of ours; the latter is logged."""
+        if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+            log.error("a request failed", exc_info=exc, extra={"event": "request_failed"})
+        if request.writer.output_size > 0:
+            raise ConnectionError("the answer had already begun")
+        answer = _json(status, {"error": HTTPStatus(status).phrase})
+        answer.headers.update(HEADERS)
+        answer.force_close()
+        return answer
+
+
+class Listener:
+    """A running server.  `port` is where it listens, the same on IPv4 and IPv6."""
+
+    def __init__(self, site: Site) -> None:
+        self._runner = web.AppRunner(site.application(), handle_signals=False, shutdown_timeout=SHUTDOWN_S)
+        self._servers: list[asyncio.Server] = []
+        self.port = 0
+
+    async def start(self, port: int) -> None:
+        """Listen on all addresses; 0 means any free port.  Raises PortTaken."""
+        sockets = _bind(port)
+        await self._runner.setup()
+        manager, crowd, loop = self._runner.server, _Crowd(), asyncio.get_running_loop()
+        assert manager is not None
+        for sock in sockets:
+            server = await loop.create_server(
+                lambda: _Client(manager, crowd, loop), sock=sock, backlog=MOST_CONNECTIONS
+            )
+            self._servers.append(server)
+        self.port = int(sockets[0].getsockname()[1])
+
+    async def close(self) -> None:
+        for server in self._servers:
+            server.close()
+        await self._runner.cleanup()
+
+
+def _bind(port: int) -> list[socket.socket]:
+    """0.0.0.0 and, where the host has IPv6, [::] on the same port.  Raises PortTaken."""
+    try:
+        sockets = [_bound(socket.AF_INET, "0.0.0.0", port)]  # noqa: S104  # kubelet and Prometheus come from outside
+    except OSError as error:
+        raise PortTaken(f"METRICS_PORT={port} cannot be used: {error.strerror}; free it or set another") from None
+    try:
+        sockets.append(_bound(socket.AF_INET6, "::", sockets[0].getsockname()[1]))
+    except OSError as error:
+        log.info("IPv4 only", extra={"event": "no_ipv6", "why": error.strerror})
+    return sockets
+
+
+def _bound(family: socket.AddressFamily, address: str, port: int) -> socket.socket:
+    sock = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        sock.bind((address, port))
+    except OSError:
+        sock.close()
+        raise
+    return sock

@@ -66,16 +66,34 @@ class Picture:
 
     @property
     def forging(self) -> bool:
-        return self.actuator is not None and self.actuator.fence is Fence.ARMED
+        """Confirmed by the node, and within the right that the kernel enforces (its end kills the actuator)."""
+        actuator = self.actuator
+        return actuator is not None and actuator.fence is Fence.ARMED and self.now < actuator.deadline
 
     @property
     def leading(self) -> bool:
         return self.elector is not None and self.elector.role in (Role.LEADER, Role.HANDOVER)
 
+    @property
+    def enabled(self) -> bool:
+        """Whether the pool may forge through this pod: it leads, by the Lease as it stands, and the arbiter agrees.
+
+        While it hands over its own grant is gone already, but the Lease is not: nobody else is enabled then.
+        """
+        elector, arbiter = self.elector, self.arbiter
+        if elector is None or arbiter is None or not self._stands(arbiter.grant):
+            return False
+        return elector.role is Role.HANDOVER or (elector.role is Role.LEADER and self._stands(elector.grant))
+
+    def _stands(self, grant: Grant | None) -> bool:
+        return grant is not None and self.now < grant.deadline
+
     def seconds_since(self, instant: int) -> float:
+        """Seconds from `instant` (ns) to now."""
         return round((self.now - instant) / timing.SECOND, 3)
 
     def seconds_left(self, grant: Grant | None) -> float | None:
+        """Seconds until a grant ends, never below 0; None without a grant."""
         return None if grant is None else round(max(grant.deadline - self.now, 0) / timing.SECOND, 3)
 
 
@@ -108,23 +126,32 @@ def health(picture: Picture) -> Answer:
 
 def ready(picture: Picture) -> Answer:
     """/ready: does this pod forge, or could it take over at once?"""
-    reasons = []
-    actuator, prober, elector = picture.actuator, picture.prober, picture.elector
-    if actuator is None:
-        reasons.append("the actuator is silent")
-    elif actuator.fence not in (Fence.ARMED, Fence.ARMING):
-        reasons += actuator.refusals
-    if prober is None:
-        reasons.append("the prober is silent")
-    else:
-        reasons += prober.reasons
-    if elector is None:
-        reasons.append("the elector is silent")
-    elif not elector.api_ok:
-        reasons.append("the API server does not answer")
-    elif elector.standing_down_until:
-        reasons.append("standing down as asked")
+    reasons = [*_actuator_not_ready(picture), *_node_not_ready(picture), *_elector_not_ready(picture)]
     return Answer(503 if reasons else 200, {"ready": not reasons, "reasons": reasons})
+
+
+def _actuator_not_ready(picture: Picture) -> tuple[str, ...]:
+    actuator = picture.actuator
+    if actuator is None:
+        return ("the actuator is silent",)
+    if actuator.ready or actuator.fence in (Fence.ARMED, Fence.ARMING):
+        return ()
+    return actuator.refusals or (actuator.reason,)
+
+
+def _node_not_ready(picture: Picture) -> tuple[str, ...]:
+    prober = picture.prober
+    if prober is None:
+        return ("the prober is silent",)
+    return () if prober.fit else prober.reasons or ("the node is not fit",)
+
+
+def _elector_not_ready(picture: Picture) -> tuple[str, ...]:
+    elector = picture.elector
+    if elector is None:
+        return ("the elector is silent",)
+    reasons = () if elector.api_ok else ("the API server does not answer",)
+    return (*reasons, "standing down as asked") if _standing_down(picture, elector) else reasons
 
 
 def status(picture: Picture) -> dict[str, Any]:
@@ -207,7 +234,7 @@ def _node(picture: Picture) -> dict[str, Any]:
                 "forging_enabled": prober.sample.forging_enabled,
                 "metrics_answer": prober.sample.answered,
             }
-        shown["metric_names"] = dict(alias.split("=", 1) for alias in prober.aliases)
+        shown["metric_names"] = {k: v for k, _, v in (a.partition("=") for a in prober.aliases)}
     return shown
 
 

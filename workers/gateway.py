@@ -7,19 +7,24 @@ is nothing it could order anybody to do.
 from __future__ import annotations
 
 import asyncio
+import logging
+import sys
 from functools import partial
 from importlib.metadata import version
+from typing import Final
 
-from gateway import http
-from gateway.metrics import PodCollector
+from gateway.http import Listener, PortTaken, Site
+from gateway.metrics import PodCollector, Totals
 from gateway.views import WATCHED, Picture
 from ipc.messages import GatewayState, Worker
 from ipc.pubsub import Subscription
 from kernel.clock import boottime_ns
 from workers.runtime import Context, run_worker
 
-VERSION = version("cardano-forge-manager")
-REPORT_S = 5.0
+log = logging.getLogger("gateway")
+
+VERSION: Final = version("cardano-forge-manager")
+REPORT_S: Final = 5.0
 
 
 class Gateway:
@@ -28,7 +33,7 @@ class Gateway:
     def __init__(self, context: Context) -> None:
         self._context = context
         self._started = boottime_ns()
-        self._collector = PodCollector()
+        self._totals = Totals()
         self._subscriptions: dict[Worker, Subscription] = {}
         for worker in WATCHED:
             self._subscriptions[worker] = context.subscribe(worker, partial(self._heard, worker))
@@ -36,7 +41,7 @@ class Gateway:
     def _heard(self, worker: Worker) -> None:
         state = self._subscriptions[worker].last()
         if state is not None:
-            self._collector.totals.take(state)
+            self._totals.take(state)
 
     def look(self) -> Picture:
         """What is known now."""
@@ -51,23 +56,29 @@ class Gateway:
         )
 
     async def run(self) -> None:
-        """Serve until asked to stop.  Raises OSError when METRICS_PORT is taken."""
-        site = http.Site(self.look, self._collector)
-        runner, port = await http.listen(site, self._context.config.metrics_port)
+        """Serve until asked to stop.  Raises PortTaken."""
+        site = Site(self.look, PodCollector(self.look, self._totals))
+        listener = Listener(site)
         try:
+            await listener.start(self._context.config.metrics_port)
+            log.info("listening", extra={"event": "listening", "port": listener.port})
             while not self._context.stopping.is_set():
-                self._context.publish(GatewayState(port, dict(site.requests)))
+                self._context.publish(GatewayState(listener.port, dict(site.requests)))
                 try:
                     async with asyncio.timeout(REPORT_S):
                         await self._context.stopping.wait()
                 except TimeoutError:
                     continue
         finally:
-            await runner.cleanup()
+            await listener.close()
 
 
 async def serve(context: Context) -> None:
-    await Gateway(context).run()
+    try:
+        await Gateway(context).run()
+    except PortTaken as error:
+        log.error(str(error), extra={"event": "port_taken"})
+        sys.exit(1)  # supervisord tries again
 
 
 if __name__ == "__main__":
