@@ -1,7 +1,7 @@
 """Slots of the public networks, by the wall clock.  Pure: the time is an argument.
 
 Sources: each network's Byron and Shelley genesis files (startTime / systemStart, slotLength, slotsPerKESPeriod,
-networkMagic), as published with cardano-node, and the point at which its Shelley era began after a Byron era of
+epochLength, networkMagic), as published with cardano-node, and the point at which its Shelley era began after a Byron era of
 20 s slots: mainnet at slot 4492800 (epoch 208, 2020-07-29T21:44:51Z), preprod at slot 86400 (epoch 4,
 2022-06-21T00:00:00Z); preview had no Byron slots.
 """
@@ -26,12 +26,15 @@ class Network:
     system_start_s: int
     """When slot 0 began."""
     magic: int
+    start_epoch: int
+    """Epoch that began with `start_slot`."""
+    slots_per_epoch: int
 
 
 NETWORKS: Final = {
-    "mainnet": Network(1596059091, 4492800, 1.0, 129600, 1506203091, 764824073),
-    "preprod": Network(1655769600, 86400, 1.0, 129600, 1654041600, 1),
-    "preview": Network(1666656000, 0, 1.0, 129600, 1666656000, 2),
+    "mainnet": Network(1596059091, 4492800, 1.0, 129600, 1506203091, 764824073, 208, 432000),
+    "preprod": Network(1655769600, 86400, 1.0, 129600, 1654041600, 1, 4, 432000),
+    "preview": Network(1666656000, 0, 1.0, 129600, 1666656000, 2, 0, 86400),
 }
 
 MAX_KES_EVOLUTIONS: Final = 62
@@ -68,3 +71,11 @@ def kes_period_at(network: str, unix_s: float) -> int | None:
     """The KES period that the wall clock says it is: absolute slot // slotsPerKESPeriod.  None as for `slot_at`."""
     slot = slot_at(network, unix_s)
     return None if slot is None else slot // NETWORKS[network].slots_per_kes_period
+
+
+def epoch_of(network: str, slot: int) -> int | None:
+    """The epoch of a slot; None for a network without a table and for a slot before the Shelley era."""
+    calendar = NETWORKS.get(network)
+    if calendar is None or slot < calendar.start_slot:
+        return None
+    return calendar.start_epoch + (slot - calendar.start_slot) // calendar.slots_per_epoch

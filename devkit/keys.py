@@ -3,8 +3,10 @@
 Formats: cardano-api TextEnvelope; Sum6KES (cardano-base Cardano/Crypto/KES/Sum.hs): 608 bytes = leaf seed 32, then
 for levels 1 to 6: seed of the right half 32, left key 32, right key 32; the root key is blake2b-256 of the last
 64 bytes.  Seeds are expanded as in Cardano/Crypto/Seed.hs: blake2b-256(1 || seed), blake2b-256(2 || seed).
+VRF (PraosVRF): seed 32, then its Ed25519 public key 32.
 Operational certificate: CBOR [[hot key, counter, period, signature], cold key], the signature by the cold key over
-hot key || counter (8 bytes, big endian) || period (8 bytes, big endian).
+hot key || counter (8 bytes, big endian) || period (8 bytes, big endian) (cardano-ledger Protocol/TPraos/OCert.hs).
+Issue counter: CBOR [next counter, cold key].  Pool id: blake2b-224 of the cold key.
 """
 
 from __future__ import annotations
@@ -12,6 +14,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
+import os
 import secrets
 import time
 from collections.abc import Iterable
@@ -23,7 +26,7 @@ import cbor2
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from cardano.slots import NETWORKS, slot_at
+from cardano.slots import NETWORKS, kes_period_at
 
 KES_DEPTH: Final = 6
 _BECH32: Final = "qpzry9x8gf2tvdw0s3jn54khce6mua7l"
@@ -37,8 +40,15 @@ class KeySet:
     kes: Path
     vrf: Path
     cert: Path
+    cold: Path
+    cold_verification: Path
+    issue_counter: Path
     pool_id_hex: str
     pool_id: str
+    """bech32, `pool1...`."""
+    counter: int
+    kes_period: int
+    """First KES period in which the certificate is good."""
 
 
 def _blake(data: bytes, size: int = 32) -> bytes:
@@ -57,7 +67,7 @@ def _kes_verification_key(seed: bytes, depth: int) -> bytes:
 
 
 def kes_signing_key(seed: bytes, depth: int = KES_DEPTH) -> bytes:
-    """An unevolved Sum KES signing key of `depth` levels, serialised."""
+    """An unevolved Sum KES signing key of `depth` levels, serialised: good for 2^depth periods."""
     if depth == 0:
         return seed
     left, right = _blake(b"\1" + seed), _blake(b"\2" + seed)
@@ -73,13 +83,14 @@ def kes_root(signing_key: bytes) -> bytes:
 
 
 def operational_certificate(hot: bytes, counter: int, period: int, cold_seed: bytes) -> bytes:
+    """CBOR of a certificate by which the cold key hands its pool to `hot` from KES period `period` on."""
     message = hot + counter.to_bytes(8, "big") + period.to_bytes(8, "big")
     signature = Ed25519PrivateKey.from_private_bytes(cold_seed).sign(message)
     return cbor2.dumps([[hot, counter, period, signature], _public(cold_seed)])
 
 
 def bech32(prefix: str, data: bytes) -> str:
-    """BIP 173."""
+    """Encode as BIP 173 has it (without its limit of 90 characters)."""
 
     def polymod(values: Iterable[int]) -> int:
         check = 1
@@ -99,47 +110,68 @@ def bech32(prefix: str, data: bytes) -> str:
     return prefix + "1" + "".join(_BECH32[w] for w in words)
 
 
-def _envelope(path: Path, kind: str, description: str, cbor: bytes) -> Path:
-    path.write_text(json.dumps({"type": kind, "description": description, "cborHex": cbor.hex()}, indent=4) + "\n")
-    path.chmod(0o600)
+def _envelope(path: Path, kind: str, description: str, cbor: bytes, mode: int) -> Path:
+    """Write a text envelope that was never readable by others, replacing an old one."""
+    text = json.dumps({"type": kind, "description": description, "cborHex": cbor.hex()}, indent=4) + "\n"
+    path.unlink(missing_ok=True)
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
+    with os.fdopen(descriptor, "w", encoding="ascii") as file:
+        os.fchmod(descriptor, mode)  # whatever the umask took away
+        file.write(text)
     return path
 
 
 def generate(folder: Path, *, kes_period: int = 0, counter: int = 0, seed: bytes | None = None) -> KeySet:
-    """Make a consistent set in `folder`: kes.skey, vrf.skey, node.cert (and the cold key, as a pool would have it)."""
-    folder.mkdir(parents=True, exist_ok=True)
+    """Make a consistent set in `folder` (0700): what a node needs, and what its pool keeps in the safe.
+
+    kes.skey, vrf.skey, cold.skey 0400; node.cert, cold.vkey, cold.counter 0600.  The same seed gives the same keys.
+    """
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     seed = seed or secrets.token_bytes(32)
     cold, hot_seed, vrf_seed = _blake(b"cold" + seed), _blake(b"kes" + seed), _blake(b"vrf" + seed)
-    signing = kes_signing_key(hot_seed)
+    signing, cold_public = kes_signing_key(hot_seed), _public(cold)
     certificate = operational_certificate(kes_root(signing), counter, kes_period, cold)
-    pool = _blake(_public(cold), 28)
-    _envelope(folder / "cold.skey", "StakePoolSigningKey_ed25519", "Stake Pool Operator Signing Key", cbor2.dumps(cold))
+    vrf, pool = vrf_seed + _public(vrf_seed), _blake(cold_public, 28)
+
+    def write(name: str, kind: str, description: str, value: object, mode: int = 0o600) -> Path:
+        return _envelope(folder / name, kind, description, cbor2.dumps(value), mode)
+
+    owner = "Stake Pool Operator"
     return KeySet(
         folder=folder,
-        kes=_envelope(folder / "kes.skey", "KesSigningKey_ed25519_kes_2^6", "KES Signing Key", cbor2.dumps(signing)),
-        vrf=_envelope(
-            folder / "vrf.skey", "VrfSigningKey_PraosVRF", "VRF Signing Key", cbor2.dumps(vrf_seed + _public(vrf_seed))
+        kes=write("kes.skey", "KesSigningKey_ed25519_kes_2^6", "KES Signing Key", signing, 0o400),
+        vrf=write("vrf.skey", "VrfSigningKey_PraosVRF", "VRF Signing Key", vrf, 0o400),
+        cert=_envelope(folder / "node.cert", "NodeOperationalCertificate", "", certificate, 0o600),
+        cold=write("cold.skey", "StakePoolSigningKey_ed25519", f"{owner} Signing Key", cold, 0o400),
+        cold_verification=write(
+            "cold.vkey", "StakePoolVerificationKey_ed25519", f"{owner} Verification Key", cold_public
         ),
-        cert=_envelope(folder / "node.cert", "NodeOperationalCertificate", "", certificate),
+        issue_counter=write(
+            "cold.counter",
+            "NodeOperationalCertificateIssueCounter",
+            f"Next certificate issue number: {counter + 1}",
+            [counter + 1, cold_public],
+        ),
         pool_id_hex=pool.hex(),
         pool_id=bech32("pool", pool),
+        counter=counter,
+        kes_period=kes_period,
     )
 
 
 def current_kes_period(network: str) -> int:
     """The KES period now; 0 for a network without a table."""
-    slot = slot_at(network, time.time())
-    return slot // NETWORKS[network].slots_per_kes_period if slot is not None else 0
+    return kes_period_at(network, time.time()) or 0
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m devkit.keys", description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(prog="python -m devkit.keys", description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--network", default="mainnet")
-    parser.add_argument("--counter", type=int, default=0)
+    parser.add_argument("--network", default="mainnet", help=f"{', '.join(NETWORKS)} or custom (KES period 0)")
+    parser.add_argument("--counter", type=int, default=0, help="of the operational certificate")
     arguments = parser.parse_args()
-    made = generate(arguments.folder, kes_period=current_kes_period(arguments.network), counter=arguments.counter)
-    print(made.pool_id)
+    period = current_kes_period(arguments.network)
+    print(generate(arguments.folder, kes_period=period, counter=arguments.counter).pool_id)
 
 
 if __name__ == "__main__":
