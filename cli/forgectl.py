@@ -9,18 +9,21 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
+import math
 import os
 import signal
 import socket
 import sys
+import time
+from collections.abc import Iterator
 from typing import Any, Final
 
 from config import Config, ConfigError, load
-from config.variables import variables
 from gateway import views
 from gateway.views import Picture
 from ipc.frames import FrameReader, frame
 from ipc.messages import (
+    GatewayState,
     ProtocolError,
     StandDown,
     StandDownReply,
@@ -34,7 +37,10 @@ from ipc.peers import peer_of
 from kernel.clock import boottime_ns
 from policy import timing
 
-TIMEOUT_S: Final = 3.0
+PATIENCE_S: Final = 3.0
+"""For all answers together: a hung worker is named, not waited for."""
+
+EPILOG: Final = "exit codes: 0 done; 1 something is wrong (nothing reachable, refused); 2 usage or configuration"
 
 
 class Failed(Exception):  # noqa: N818  # said to the operator, then exit 1
@@ -42,14 +48,14 @@ class Failed(Exception):  # noqa: N818  # said to the operator, then exit 1
 
 
 def main() -> None:
-    signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
     arguments = _parser().parse_args()
     environment = dict(os.environ)
     if arguments.run_dir:
         environment["RUN_DIR"] = arguments.run_dir
     try:
-        config = load(environment)
-        sys.exit(arguments.command(config, arguments))
+        arguments.command(load(environment), arguments)
+        sys.stdout.flush()
     except ConfigError as error:
         for mistake in error.mistakes:
             print(f"forgectl: {mistake}", file=sys.stderr)
@@ -57,142 +63,272 @@ def main() -> None:
     except Failed as error:
         print(f"forgectl: {error}", file=sys.stderr)
         sys.exit(1)
+    except BrokenPipeError:  # of standard output: whoever read it has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="forgectl", description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(
+        prog="forgectl", description="Look at this pod's workers, and ask it to stand down.", epilog=EPILOG
+    )
     parser.add_argument("--run-dir", help="RUN_DIR of the sidecar (default: from the environment)")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     status = commands.add_parser("status", help="who forges, and why")
-    status.add_argument("--json", action="store_true")
+    status.add_argument("--json", action="store_true", help="as JSON, like /status")
     status.set_defaults(command=_status)
-    inspect = commands.add_parser("inspect", help="one worker's state as it is")
+    inspect = commands.add_parser("inspect", help="one worker's state as it is, as JSON")
     inspect.add_argument("worker", choices=[str(w) for w in Worker])
+    how = inspect.add_mutually_exclusive_group()
+    how.add_argument("--json", action="store_true", help="as JSON on one line")
+    how.add_argument("--follow", action="store_true", help="each state as it comes, a JSON object a line")
     inspect.set_defaults(command=_inspect)
     down = commands.add_parser("stand-down", help="hand over and stay out of the election for a while")
-    down.add_argument("--for", dest="seconds", type=float, default=timing.STAND_DOWN_DEFAULT_S, metavar="SECONDS")
-    down.add_argument("--reason", default="asked by forgectl")
+    down.add_argument(
+        "--for",
+        dest="seconds",
+        type=_seconds,
+        default=float(timing.STAND_DOWN_DEFAULT_S),
+        metavar="SECONDS",
+        help=f"how long (default {timing.STAND_DOWN_DEFAULT_S})",
+    )
+    down.add_argument("--reason", type=_reason, default="asked by forgectl", metavar="TEXT", help="for the log")
     down.set_defaults(command=_stand_down)
     back = commands.add_parser("come-back", help="end a stand-down")
-    back.add_argument("--reason", default="asked by forgectl")
+    back.add_argument("--reason", type=_reason, default="asked by forgectl", metavar="TEXT", help="for the log")
     back.set_defaults(command=_stand_down, seconds=0.0)
-    settings = commands.add_parser("config", help="every variable with its value")
+    settings = commands.add_parser("config", help="every variable with the value in effect")
     settings.add_argument("--json", action="store_true")
     settings.set_defaults(command=_config)
     return parser
 
 
-def _connect(path: str) -> socket.socket:
-    """A connection to a socket of ours.  Raises Failed."""
+def _seconds(text: str) -> float:
+    value = float(text)
+    if not math.isfinite(value) or value <= 0:
+        raise argparse.ArgumentTypeError("must be more than 0 seconds")
+    return value
+
+
+def _reason(text: str) -> str:
+    if len(text) > 500 or not text.isprintable():
+        raise argparse.ArgumentTypeError("must be one line of at most 500 characters")
+    return text
+
+
+# --- sockets ---
+
+
+def _connect(path: str, until: float) -> socket.socket:
+    """A connection to a socket of ours, to be used until `until` (monotonic s).  Raises Failed."""
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    sock.settimeout(TIMEOUT_S)
     try:
+        sock.settimeout(_left(until))
         sock.connect(path)
+        uid = peer_of(sock).uid
     except OSError as error:
         sock.close()
         raise Failed(f"{path}: {error.strerror or error}; is the sidecar running here?") from None
-    if peer_of(sock).uid != os.getuid():
+    if uid != os.getuid():
         sock.close()
-        raise Failed(f"{path} is served by uid {peer_of(sock).uid}; run forgectl as that user")
+        raise Failed(f"{path} is served by uid {uid}; run forgectl as that user")
     return sock
 
 
-def _receive(sock: socket.socket) -> bytes:
-    """One frame.  Raises Failed."""
+def _left(until: float) -> float:
+    return max(until - time.monotonic(), 0.001)
+
+
+def _frames(sock: socket.socket, until: float | None) -> Iterator[bytes]:
+    """Payloads as they come, until the peer closes.  Raises Failed when nothing comes until `until` (None: ever)."""
     reader = FrameReader()
     try:
-        while data := sock.recv(65536):
-            if payloads := reader.feed(data):
-                return payloads[0]
-    except (TimeoutError, ProtocolError, OSError) as error:
-        raise Failed(f"no answer ({error})") from None
+        while True:
+            sock.settimeout(None if until is None else _left(until))
+            data = sock.recv(65536)
+            if not data:
+                return
+            yield from reader.feed(data)
+    except TimeoutError:
+        raise Failed("no answer in time: the worker hangs") from None
+    except (ProtocolError, OSError) as error:
+        raise Failed(f"no answer: {error}") from None
+
+
+def _first(sock: socket.socket, until: float) -> bytes:
+    for payload in _frames(sock, until):
+        return payload
     raise Failed("the connection was closed without an answer")
 
 
-def read_state(config: Config, worker: Worker) -> State:
-    """A worker's present state.  Raises Failed."""
-    with _connect(str(config.state_socket(worker))) as sock:
-        try:
-            return decode_state(_receive(sock), worker)
-        except ProtocolError as error:
-            raise Failed(f"the {worker} speaks another language: {error}") from None
+def _decoded(payload: bytes, worker: Worker) -> State:
+    try:
+        return decode_state(payload, worker)
+    except ProtocolError as error:
+        raise Failed(f"the {worker} speaks another language: {error}") from None
 
 
-def _status(config: Config, arguments: argparse.Namespace) -> int:
-    states: dict[Worker, State] = {}
-    for worker in views.WATCHED:
-        try:
-            states[worker] = read_state(config, worker)
-        except Failed:
-            continue
+def read_states(config: Config, workers: tuple[Worker, ...]) -> dict[Worker, State | Failed]:
+    """The present state of each worker, or why there is none; takes PATIENCE_S at most for all together."""
+    until = time.monotonic() + PATIENCE_S
+    sockets: dict[Worker, socket.socket] = {}
+    found: dict[Worker, State | Failed] = {}
+    try:
+        for worker in workers:
+            try:
+                sockets[worker] = _connect(str(config.state_socket(worker)), until)
+            except Failed as why:
+                found[worker] = why
+        for worker, sock in sockets.items():
+            try:
+                found[worker] = _decoded(_first(sock, until), worker)
+            except Failed as why:
+                found[worker] = why
+    finally:
+        for sock in sockets.values():
+            sock.close()
+    return found
+
+
+# --- commands ---
+
+
+def _status(config: Config, arguments: argparse.Namespace) -> None:
+    answers = read_states(config, (*views.WATCHED, Worker.GATEWAY))
+    states = {worker: answer for worker, answer in answers.items() if isinstance(answer, State)}
     if not states:
         raise Failed(f"no worker answers below {config.run_dir}; is the sidecar running here?")
-    now = boottime_ns()
+    from importlib.metadata import version  # costs more than all the rest of this program
+
     picture = Picture(
         config=config,
-        version="",
-        now=now,
+        version=version("cardano-forge-manager"),
+        now=boottime_ns(),
         started_at=0,
         states=states,
         connected=dict.fromkeys(states, True),
     )
     shown = views.status(picture)
+    gateway = picture.fresh(Worker.GATEWAY)
+    port = gateway.body.port if gateway is not None and isinstance(gateway.body, GatewayState) else None
+    shown["metrics_port"] = port
     print(json.dumps(shown, indent=2) if arguments.json else _table(shown))
-    return 0
 
 
 def _table(shown: dict[str, Any]) -> str:
-    fence, leader, node = shown["fence"] or {}, shown["leader"] or {}, shown["node"]
     rows = [
-        ("pod", f"{shown['pod']} ({shown['namespace']})"),
+        ("pod", f"{shown['pod']} ({shown['namespace']}, {shown['network']})"),
         ("forging", "yes" if shown["forging"] else "no"),
-        ("role", f"{leader.get('role', 'unknown')}: {leader.get('reason', 'the elector is silent')}"),
-        ("lease", f"{leader.get('lease', '?')} held by {leader.get('holder') or 'nobody'}"),
-        ("fence", f"{fence.get('state', 'unknown')}: {fence.get('reason', 'the actuator is silent')}"),
+        *_leader_rows(shown),
+        *_fence_rows(shown),
+        ("node", _node_text(shown["node"])),
+        ("startup", f"{shown['startup']['state']}: {shown['startup']['reason']}"),
+        ("ready", "yes" if shown["ready"]["ready"] else "no: " + "; ".join(shown["ready"]["reasons"])),
     ]
-    for issuer, grant in shown["grants"].items():
-        rows.append((f"grant/{issuer}", f"{grant['seconds_left']:.1f} s left" if grant else "none"))
-    rows.append(("node", f"pid {node['pid']}, " + ("fit" if node["fit"] else "unfit: " + "; ".join(node["reasons"]))))
-    rows += [(f"worker/{name}", "alive" if w["alive"] else "silent") for name, w in shown["workers"].items()]
+    rows += [(f"worker/{name}", _worker_text(worker)) for name, worker in shown["workers"].items()]
+    port = shown["metrics_port"]
+    rows.append(("worker/gateway", f"alive, port {port}" if port is not None else "silent"))
     rows += [("warning", text) for text in shown["warnings"]]
     width = max(len(name) for name, _ in rows)
-    return "\n".join(f"{name:<{width}}  {text}" for name, text in rows)
+    return "\n".join(f"{name:<{width}}  {_printable(text)}" for name, text in rows)
 
 
-def _inspect(config: Config, arguments: argparse.Namespace) -> int:
-    state = read_state(config, Worker(arguments.worker))
-    print(json.dumps(dataclasses.asdict(state), indent=2))
-    return 0
+def _leader_rows(shown: dict[str, Any]) -> list[tuple[str, str]]:
+    leader = shown["leader"]
+    if leader is None:
+        return [("role", "unknown: the elector is silent")]
+    rows = [
+        ("role", f"{leader['role']} for {leader['seconds']:.0f} s: {leader['reason']}"),
+        ("lease", f"{leader['lease']} held by {leader['holder'] or 'nobody'}"),
+    ]
+    if shown["standing_down_seconds"]:
+        rows.append(("standing down", f"{shown['standing_down_seconds']:.0f} s more"))
+    return rows
 
 
-def _stand_down(config: Config, arguments: argparse.Namespace) -> int:
-    with _connect(str(config.command_socket)) as sock:
-        sock.sendall(frame(encode(StandDown(float(arguments.seconds), arguments.reason))))
+def _fence_rows(shown: dict[str, Any]) -> list[tuple[str, str]]:
+    fence = shown["fence"]
+    if fence is None:
+        rows = [("fence", "unknown: the actuator is silent")]
+    else:
+        proof = f" (proof: {fence['proof']})" if fence["state"] == "fenced" else ""
+        rows = [("fence", f"{fence['state']}{proof} for {fence['seconds']:.0f} s: {fence['reason']}")]
+    for issuer, grant in shown["grants"].items():
+        rows.append((f"grant/{issuer}", f"{grant['seconds_left']:.1f} s left" if grant else "none"))
+    return rows
+
+
+def _node_text(node: dict[str, Any]) -> str:
+    pid = f"pid {node['pid']}" if node["pid"] is not None else "no process"
+    return f"{pid}, " + ("fit" if node["fit"] else "not fit: " + "; ".join(node["reasons"]))
+
+
+def _worker_text(worker: dict[str, Any]) -> str:
+    return f"alive, pid {worker['pid']}, up {worker['up_seconds']:.0f} s" if worker["alive"] else "silent"
+
+
+def _printable(text: str) -> str:
+    """A Lease's holder is written by whoever may write Leases: nothing in it may speak to a terminal."""
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+
+
+def _inspect(config: Config, arguments: argparse.Namespace) -> None:
+    worker = Worker(arguments.worker)
+    path = str(config.state_socket(worker))
+    with _connect(path, time.monotonic() + PATIENCE_S) as sock:
+        if not arguments.follow:
+            state = _decoded(_first(sock, time.monotonic() + PATIENCE_S), worker)
+            print(json.dumps(dataclasses.asdict(state), indent=None if arguments.json else 2))
+            return
+        for payload in _frames(sock, None):
+            print(json.dumps(dataclasses.asdict(_decoded(payload, worker))), flush=True)
+        raise Failed(f"the {worker} ended the connection")
+
+
+def _stand_down(config: Config, arguments: argparse.Namespace) -> None:
+    until = time.monotonic() + PATIENCE_S
+    try:
+        command = frame(encode(StandDown(arguments.seconds, arguments.reason)))
+    except ProtocolError as error:
+        raise Failed(f"not sent: {error}") from None
+    with _connect(str(config.command_socket), until) as sock:
         try:
-            reply = decode(_receive(sock), StandDownReply)
+            sock.sendall(command)
+        except OSError as error:
+            raise Failed(f"the elector did not take the command: {error.strerror or error}") from None
+        try:
+            reply = decode(_first(sock, until), StandDownReply)
         except ProtocolError as error:
             raise Failed(f"the elector speaks another language: {error}") from None
     if not reply.accepted:
         raise Failed(reply.message)
-    print(reply.message)
-    return 0
+    print(_printable(reply.message))
 
 
-def _config(config: Config, arguments: argparse.Namespace) -> int:
+def _config(config: Config, arguments: argparse.Namespace) -> None:
     rows = [
-        {
-            "name": v.name,
-            "value": os.environ.get(v.name) or v.default,
-            "source": "environment" if v.name in config.explicit else "default",
-        }
-        for v in variables()
+        {"name": name, "value": value, "source": "environment" if name in config.explicit else "default"}
+        for name, value in _effective(config)
     ]
     if arguments.json:
         print(json.dumps(rows, indent=2))
-    else:
-        width = max(len(row["name"]) for row in rows)
-        print("\n".join(f"{r['name']:<{width}}  {r['value']}  ({r['source']})" for r in rows))
-    return 0
+        return
+    width = max(len(row["name"]) for row in rows)
+    for row in rows:
+        print(f"{row['name']:<{width}}  {row['value']}" + ("" if row["source"] == "environment" else "  (default)"))
+
+
+def _effective(config: Config) -> Iterator[tuple[str, str]]:
+    """Each variable with the value that counts, those derived from others too."""
+    derived = {"LEASE_NAME": config.lease_name, "CRD_NAME": config.crd_name, "CLUSTER_IDENTIFIER": config.cluster}
+    for item in dataclasses.fields(config):
+        if "name" not in item.metadata:
+            continue
+        name = item.metadata["name"]
+        value = derived.get(name, getattr(config, item.name))
+        if isinstance(value, bool):
+            yield name, str(value).lower()
+        else:
+            yield name, "" if value is None else str(value)
 
 
 if __name__ == "__main__":
