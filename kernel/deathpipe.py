@@ -17,7 +17,8 @@ The signal is checked against the uid and effective uid that called F_SETOWN, at
 The owner is held as a process, not as a number: a reused pid is never signalled.
 
 Both ends live in this process only: close-on-exec, and a forked child that goes on without exec would hold our
-writing ends open and keep the kernel silent until it ends too.
+writing ends open and keep the kernel silent until it ends too.  An exec of our own would send the signal while the
+working directory stays: whoever holds this must never exec.
 """
 
 from __future__ import annotations

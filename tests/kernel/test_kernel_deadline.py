@@ -1,0 +1,113 @@
+"""The kernel timer that ends this process, and the clock it counts on."""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+
+import pytest
+from kernel_actors import Child, Refused
+
+from kernel.clock import boottime_ns, delay_s
+
+HOUR = 3600 * 1_000_000_000
+
+
+def test_a_process_dies_by_sigkill_at_its_deadline() -> None:
+    with Child() as child:
+        child.do("timer = deadline.DeathTimer()")
+        deadline = boottime_ns() + 200_000_000
+        child.do(f"timer.arm({deadline})")
+        assert child.wait() == -signal.SIGKILL
+        assert boottime_ns() >= deadline
+
+
+def test_a_stopped_process_dies_at_its_deadline_too() -> None:
+    with Child() as child:
+        child.do("timer = deadline.DeathTimer()")
+        child.do("timer.arm(clock.boottime_ns() + 300_000_000)")
+        child.stop()
+        assert child.wait() == -signal.SIGKILL
+
+
+def test_a_process_that_blocks_every_signal_dies_at_its_deadline_too() -> None:
+    with Child() as child:
+        child.do("signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())")
+        child.do("timer = deadline.DeathTimer()")
+        child.begin("timer.arm(clock.boottime_ns() + 1)")
+        assert child.wait() == -signal.SIGKILL
+
+
+@pytest.mark.parametrize("passed", ["clock.boottime_ns() - 1", "1", "0", "-5"])
+def test_a_deadline_that_has_passed_kills_at_once(passed: str) -> None:
+    with Child() as child:
+        child.do("timer = deadline.DeathTimer()")
+        child.begin(f"timer.arm({passed})")
+        assert child.wait() == -signal.SIGKILL
+
+
+def test_a_renewed_deadline_replaces_the_earlier_one() -> None:
+    with Child() as child:
+        child.do("timer = deadline.DeathTimer()")
+        child.do(f"timer.arm(clock.boottime_ns() + {HOUR})")
+        child.do(f"timer.arm(clock.boottime_ns() + {2 * HOUR})")
+        assert HOUR < child.do("timer.remaining_ns()") <= 2 * HOUR
+
+
+def test_a_disarmed_timer_lets_its_process_live_past_the_deadline() -> None:
+    with Child() as child:
+        child.do("timer = deadline.DeathTimer()")
+        child.do("end = clock.boottime_ns() + 300_000_000")
+        child.do("timer.arm(end)")
+        child.do("timer.disarm()")
+        assert child.do("timer.remaining_ns()") == 0
+        child.do("while clock.boottime_ns() < end + 50_000_000: time.sleep(0.01)")
+        assert child.do("1 + 1") == 2
+
+
+def test_closing_takes_the_deadline_away_and_a_second_close_does_nothing() -> None:
+    with Child() as child:
+        child.do("timer = deadline.DeathTimer()")
+        child.do("end = clock.boottime_ns() + 300_000_000")
+        child.do("timer.arm(end)")
+        child.do("timer.close()")
+        child.do("timer.close()")
+        child.do("while clock.boottime_ns() < end + 50_000_000: time.sleep(0.01)")
+        assert child.do("1 + 1") == 2
+
+
+def test_a_closed_timer_refuses_to_touch_the_one_that_got_its_number() -> None:
+    with Child() as child:
+        child.do("first = deadline.DeathTimer()")
+        child.do("first.close()")
+        child.do("second = deadline.DeathTimer()")
+        for call in ("first.arm(1)", "first.disarm()", "first.remaining_ns()"):
+            with pytest.raises(Refused, match="closed"):
+                child.do(call)
+
+
+def test_a_forked_child_does_not_inherit_the_deadline() -> None:
+    r, w = os.pipe()
+    with Child(fds=(w,)) as child:
+        os.close(w)
+        child.do("timer = deadline.DeathTimer()")
+        child.do("end = clock.boottime_ns() + 400_000_000")
+        child.do("timer.arm(end)")
+        outlive = "while clock.boottime_ns() < end + 50_000_000: time.sleep(0.01)"
+        child.begin(f"if os.fork() == 0:\n    {outlive}\n    os.write({w}, b'alive')\n    os._exit(0)")
+        assert child.wait() == -signal.SIGKILL
+        with os.fdopen(r, "rb") as told:
+            assert told.read() == b"alive"
+
+
+def test_the_delay_to_an_instant_is_in_seconds_and_never_negative() -> None:
+    assert 3599 < delay_s(boottime_ns() + HOUR) <= 3600
+    assert delay_s(boottime_ns() - HOUR) == 0.0
+    assert delay_s(0) == 0.0
+
+
+def test_boottime_is_the_kernels_uptime() -> None:
+    before = boottime_ns()
+    uptime = float(Path("/proc/uptime").read_text(encoding="ascii").split()[0])
+    assert before / 1e9 - 0.02 <= uptime <= boottime_ns() / 1e9  # uptime is cut to hundredths
