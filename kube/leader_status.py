@@ -64,10 +64,16 @@ class LeaderStatusClient:
         self._generation = 0
         self._written: LeaderStatus | None = None
         self._no_crd_until = 0
+        self._mine = ""
+        """The leader that we named last, be it written or not."""
+        self._there = ""
+        """The leader named when we last read."""
 
     async def publish(self, status: LeaderStatus, *, timeout_s: float, taking_over: bool) -> Outcome:
-        """Make `status` the object's.  `taking_over`: we are the holder now, whatever was written before us.
+        """Make `status` the object's.
 
+        `taking_over`: we are the holder now, whatever was written before us.  Otherwise only what we wrote ourselves is
+        replaced: LOST if another leader is named there by now.
         Raises ApiFailure for what may pass (no answer, server error) and for what an operator must mend
         (forbidden, invalid).
         """
@@ -75,9 +81,14 @@ class LeaderStatusClient:
             return Outcome.UNCHANGED
         if boottime_ns() < self._no_crd_until:
             return Outcome.NO_CRD
-        if (taking_over or not self._version) and not await self._read_or_create(timeout_s):
-            self._no_crd_until = boottime_ns() + LOOK_AGAIN_NS
-            return Outcome.NO_CRD
+        self._mine = status.leader_pod or self._mine
+        if taking_over or not self._version:
+            if not await self._read_or_create(timeout_s):
+                self._no_crd_until = boottime_ns() + LOOK_AGAIN_NS
+                return Outcome.NO_CRD
+            if not taking_over and self._there not in ("", self._mine):
+                self._version = ""
+                return Outcome.LOST
         try:
             await self._patch(status, timeout_s)
         except ApiFailure as failure:
@@ -142,6 +153,9 @@ class LeaderStatusClient:
         generation = metadata.get("generation")
         self._version = metadata["resourceVersion"]
         self._generation = generation if isinstance(generation, int) else 0
+        status = raw.get("status")
+        leader = status.get("leaderPod") if isinstance(status, dict) else None
+        self._there = leader if isinstance(leader, str) else ""
 
 
 def _condition(condition: Condition) -> Json:

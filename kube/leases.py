@@ -1,12 +1,14 @@
 """One Lease of `coordination.k8s.io/v1`, read, written by compare-and-swap, and watched.
 
-What a write does not mean to change (labels, annotations, owners, strategy) it sends back as it was read.
+A PUT replaces the whole object: what a write does not mean to change (labels, annotations, owners, strategy) it sends
+back as it was read.
 """
 
 from __future__ import annotations
 
+import contextlib
 import copy
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final, TypeVar
@@ -40,6 +42,8 @@ class LeaseClient:
         self._path = f"{self._folder}/{name}"
         self._known: Json = {}
         """The object as last read or written: what a replacement starts from."""
+        self._gone_version: str | None = None
+        """The version that the server no longer watches from."""
 
     async def get(self, *, timeout_s: float) -> LeaseRecord | None:
         """The Lease; None if there is none."""
@@ -77,8 +81,14 @@ class LeaseClient:
         transitions: int,
         acquired: bool,
         timeout_s: float,
+        preferred_holder: str | None = None,
+        strategy: str | None = None,
     ) -> LeaseRecord:
-        """One PUT that succeeds only if the Lease is still as `known`.  CONFLICT otherwise."""
+        """One PUT that succeeds only if the Lease is still as `known`.  CONFLICT otherwise.
+
+        `acquired`: a new term, whose acquireTime is now.  `preferred_holder`, `strategy`: None leaves them as they
+        are, empty removes them; the API takes a preferred holder only together with a strategy.
+        """
         body = self._body(known)
         now = _micro_time()
         body["spec"] |= {
@@ -87,12 +97,24 @@ class LeaseClient:
             "renewTime": now,
             "leaseTransitions": transitions,
         }
-        if acquired or "acquireTime" not in body["spec"]:
+        if acquired or not body["spec"].get("acquireTime"):
             body["spec"]["acquireTime"] = now
+        for name, value in (("preferredHolder", preferred_holder), ("strategy", strategy)):
+            if value:
+                body["spec"][name] = value
+            elif value is not None:
+                body["spec"].pop(name, None)
         return self._note(await self._session.request("update", self._path, body=body, timeout_s=timeout_s))
 
-    async def release(self, known: LeaseRecord, *, timeout_s: float) -> LeaseRecord:
-        """Give the Lease up as client-go does: no holder, a duration of one second."""
+    async def release(
+        self,
+        known: LeaseRecord,
+        *,
+        timeout_s: float,
+        preferred_holder: str | None = None,
+        strategy: str | None = None,
+    ) -> LeaseRecord:
+        """Give the Lease up as client-go does: no holder, a duration of one second, both times now."""
         return await self.replace(
             known,
             holder="",
@@ -100,20 +122,39 @@ class LeaseClient:
             transitions=known.transitions,
             acquired=True,
             timeout_s=timeout_s,
+            preferred_holder=preferred_holder,
+            strategy=strategy,
         )
 
-    async def watch(self, resource_version: str | None, *, timeout_s: int) -> AsyncIterator[LeaseChange]:
-        """Changes after `resource_version` (None: first the present state), until the server ends the watch."""
+    async def watch(self, resource_version: str | None, *, timeout_s: int) -> AsyncGenerator[LeaseChange, None]:
+        """Changes after `resource_version` (None: first the present state), until the server ends the watch.
+
+        GONE if the server no longer knows that version: read the Lease and watch again.  An untouched Lease keeps its
+        old version when it is read again, so a version that was gone once is watched from the present state.
+        """
         query = [("fieldSelector", f"metadata.name={self._name}")]
-        if resource_version is not None:
+        if resource_version is not None and resource_version != self._gone_version:
             query.append(("resourceVersion", resource_version))
-        async for event in self._session.watch(self._folder, query, timeout_s=timeout_s):
-            kind = event.get("type")
-            if kind == "DELETED":
-                self._known = {}
-                yield LeaseChange("DELETED", None)
-            elif kind in ("ADDED", "MODIFIED"):
-                yield LeaseChange(str(kind), self._note(event["object"]))
+        try:
+            async with contextlib.aclosing(self._session.watch(self._folder, query, timeout_s=timeout_s)) as events:
+                async for event in events:
+                    change = self._change(event)
+                    if change is not None:
+                        yield change
+        except ApiFailure as failure:
+            if failure.kind is Failure.GONE:
+                self._gone_version = resource_version
+            raise
+
+    def _change(self, event: Json) -> LeaseChange | None:
+        """What an event says of our Lease; None: nothing (bookmarks, kinds of later servers)."""
+        kind = event.get("type")
+        if kind == "DELETED":
+            self._known = {}
+            return LeaseChange(kind, None)
+        if kind in ("ADDED", "MODIFIED"):
+            return LeaseChange(kind, self._note(event["object"]))
+        return None
 
     def _body(self, known: LeaseRecord) -> Json:
         """The object to send: as last seen, at the version that the caller decided upon."""

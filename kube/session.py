@@ -1,36 +1,55 @@
-"""One session with one API server: how to reach it, and a request that always ends in time.
+"""One session with one API server: a request that always ends in time, counted, its failure named.
 
 Built on `kubernetes.aio`'s configuration, authentication and connections; bodies stay plain JSON objects, since a
-compare-and-swap must send back exactly what it read.
+compare-and-swap must send back exactly what it read.  Its `Watch` is not used: it retries on its own, makes model
+objects, and cannot tell a watch that ended from one that was cut.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import copy
 import json
-import ssl
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
 
 import aiohttp
-import yaml
-from kubernetes.aio import config as kube_config
-from kubernetes.aio.client import ApiClient, Configuration
+from kubernetes.aio.config import ConfigException
 
-from kube.errors import ApiFailure, Failure, SessionConfigError, from_status
+from kube.errors import ANSWERS, TRANSPORT_ERRORS, ApiFailure, Failure, SessionConfigError, classify, from_status
+from kube.settings import load_client
 
 Json = dict[str, Any]
 
 CONNECT_S: Final = 1.5
+OPEN_WATCH_S: Final = 5.0
+"""For a watch to be answered; its events come later."""
 WATCH_GRACE_S: Final = 5.0
 """A server that does not close a watch in time is given this much longer."""
-MOST_LINE: Final = 2**21
-"""Bytes of one watch event; the read buffer that kubernetes.aio sets up."""
+CLOSE_S: Final = 0.2
+MOST_BODY: Final = 2**22
+"""Bytes of one answer or watch event (etcd's objects end at 1.5 MiB)."""
 _METHOD: Final = {"get": "GET", "list": "GET", "create": "POST", "update": "PUT", "patch": "PATCH"}
+
+
+@dataclass(eq=False)
+class _Connections:
+    """The connections that are trusted together; once retired they serve nobody new."""
+
+    client: Any
+    users: int = 0
+    retired: bool = False
+
+    async def close(self) -> None:
+        """Cut them; waits for no peer."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(CLOSE_S):
+                await self.client.close()
 
 
 class ApiSession:
@@ -39,35 +58,23 @@ class ApiSession:
     def __init__(self, kubeconfig: Path | None, *, user_agent: str) -> None:
         self._kubeconfig = kubeconfig
         self._user_agent = user_agent
-        self._client: Any = None
+        self._current: _Connections
+        self._reload = False
+        """The credentials or the trust were refused: read the files again, they rotate."""
         self.requests_total: Counter[str] = Counter()
-        """By verb: get, watch, create, update, patch."""
+        """By verb: get, list, watch, create, update, patch."""
         self.failures_total = 0
+        """Requests that failed for the server's or the network's sake; "not found" and conflicts are answers."""
 
     async def __aenter__(self) -> Self:
         """Raises SessionConfigError."""
-        settings = Configuration()
-        try:
-            if self._kubeconfig is None:
-                kube_config.load_incluster_config(client_configuration=settings)
-            else:
-                await kube_config.load_kube_config(
-                    config_file=str(self._kubeconfig), client_configuration=settings, persist_config=False
-                )
-            self._client = ApiClient(settings)
-        except kube_config.ConfigException as error:
-            where = f"KUBECONFIG {self._kubeconfig}" if self._kubeconfig is not None else "the pod's service account"
-            raise SessionConfigError(f"{where}: {error}") from None
-        except (OSError, ssl.SSLError, yaml.YAMLError, ValueError, TypeError, AttributeError) as error:
-            where = str(self._kubeconfig or "the pod's service account")
-            raise SessionConfigError(f"{where} cannot be used ({type(error).__name__})") from None
-        self._client.user_agent = self._user_agent
+        self._current = _Connections(await self._load())
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        await self._client.close()
+        await self._current.close()
 
     async def request(
         self,
@@ -76,103 +83,170 @@ class ApiSession:
         *,
         timeout_s: float,
         body: Json | None = None,
+        query: list[tuple[str, str]] | None = None,
         content_type: str = "application/json",
     ) -> Json:
         """One request; the JSON object answered.  Ends within `timeout_s` seconds.  Raises ApiFailure."""
         self.requests_total[verb] += 1
-        try:
-            async with asyncio.timeout(timeout_s):
-                response = await self._send(_METHOD[verb], path, [], body, content_type, timeout_s)
-                raw = await response.read()
-                return _object(response.status, response.headers, raw)
-        except ApiFailure:
-            self.failures_total += 1
-            raise
-        except (TimeoutError, aiohttp.ClientError, OSError, ssl.SSLError) as error:
-            await self._forget_connections()
-            self.failures_total += 1
-            raise _transport_failure(error, timeout_s) from None
+        end = asyncio.get_running_loop().time() + timeout_s
+        async with self._attempt(timeout_s, end) as client, asyncio.timeout_at(end):
+            response = await _send(client, _METHOD[verb], path, query or [], body, content_type, timeout_s)
+            with contextlib.closing(response):
+                return _object(response.status, response.headers, await _body(response))
 
-    async def watch(self, path: str, query: list[tuple[str, str]], *, timeout_s: int) -> AsyncIterator[Json]:
-        """The events of one watch, until the server closes it after `timeout_s` seconds.  Raises ApiFailure."""
+    async def watch(self, path: str, query: list[tuple[str, str]], *, timeout_s: int) -> AsyncGenerator[Json, None]:
+        """The events of one watch, until the server closes it after `timeout_s` seconds.  Raises ApiFailure.
+
+        TIMEOUT a few seconds later if the server does not.
+        """
         self.requests_total["watch"] += 1
         query = [*query, ("watch", "true"), ("timeoutSeconds", str(timeout_s))]
-        try:
-            async with asyncio.timeout(timeout_s + WATCH_GRACE_S):
-                async with asyncio.timeout(CONNECT_S * 2):
-                    response = await self._send("GET", path, query, None, "application/json", timeout_s + 60)
+        now = asyncio.get_running_loop().time()
+        end = now + timeout_s + WATCH_GRACE_S
+        opened_by = min(end, now + OPEN_WATCH_S)
+        async with self._attempt(timeout_s, opened_by) as client:
+            async with asyncio.timeout_at(opened_by):
+                # aiohttp's own limit covers a whole response: it must not end a healthy watch.
+                response = await _send(client, "GET", path, query, None, "application/json", end - now + OPEN_WATCH_S)
                 if response.status != 200:
-                    _object(response.status, response.headers, await response.read())
-                with contextlib.closing(response.response):
-                    while line := await response.response.content.readline():
-                        yield _event(line)
-        except ApiFailure:
-            self.failures_total += 1
-            raise
-        except (TimeoutError, aiohttp.ClientError, OSError, ssl.SSLError, ValueError) as error:
-            self.failures_total += 1
-            raise _transport_failure(error, timeout_s) from None
+                    with contextlib.closing(response):
+                        raise _refusal(response.status, response.headers, await _body(response))
+            with contextlib.closing(response):
+                while True:
+                    # No timeout spans a yield: it would strike the caller's code instead of ours.
+                    async with asyncio.timeout_at(end):
+                        line = await response.content.readline()
+                    if not line:
+                        return
+                    yield _event(line)
 
-    async def _send(
-        self, method: str, path: str, query: list[tuple[str, str]], body: Json | None, kind: str, timeout_s: float
-    ) -> Any:
+    # --- connections ---
+
+    async def _load(self) -> Any:
+        client = await load_client(self._kubeconfig)
+        client.user_agent = self._user_agent
+        return client
+
+    @contextlib.asynccontextmanager
+    async def _attempt(self, timeout_s: float, ready_by: float) -> AsyncIterator[Any]:
+        """The client for one request; whatever goes wrong inside is counted and leaves as ApiFailure.
+
+        A failure that may be the connection's fault retires all connections, since a dead one would swallow the next
+        attempts too; those still in use by others may finish.
+        """
+        used: _Connections | None = None
         try:
-            method, url, headers, _, _ = await self._client.param_serialize(
-                method,
-                path,
-                query_params=query,
-                header_params={"Accept": "application/json", "Content-Type": kind},
-                auth_settings=["BearerToken"],
-            )
-        except kube_config.ConfigException:
-            raise ApiFailure(Failure.UNAUTHORIZED, "the service account's token cannot be read") from None
-        return await self._client.call_api(
-            method,
-            url,
-            headers,
-            body,
-            _request_timeout=aiohttp.ClientTimeout(total=timeout_s, sock_connect=CONNECT_S),
-        )
+            if self._reload:
+                async with asyncio.timeout_at(ready_by):
+                    await self._replace_by_reloaded()
+            used = self._current
+            used.users += 1
+            yield used.client
+        except ApiFailure as failure:
+            self._note(used, failure)
+            raise
+        except TRANSPORT_ERRORS as error:
+            named = classify(error, timeout_s)
+            self._note(used, named)
+            raise named from None
+        finally:
+            if used is not None:
+                used.users -= 1
+                if used.retired and used.users == 0:
+                    await used.close()
 
-    async def _forget_connections(self) -> None:
-        """After a failure no pooled connection is trusted: a dead one would swallow the next attempts too."""
-        pool, self._client.rest_client.pool_manager = self._client.rest_client.pool_manager, None
-        if pool is not None:
-            await pool.close()
+    def _note(self, used: _Connections | None, failure: ApiFailure) -> None:
+        self.failures_total += failure.kind not in ANSWERS
+        self._reload |= failure.credentials_suspect
+        if failure.connection_suspect and used is not None:
+            self._retire(used)
+
+    def _retire(self, used: _Connections) -> None:
+        """New requests get connections of their own, under the same settings."""
+        if used is not self._current or used.retired:
+            return
+        used.retired = True
+        client = copy.copy(used.client)
+        client.rest_client = copy.copy(used.client.rest_client)
+        client.rest_client.pool_manager = None
+        self._current = _Connections(client)
+
+    async def _replace_by_reloaded(self) -> None:
+        try:
+            client = await self._load()
+        except SessionConfigError as error:
+            raise ApiFailure(Failure.UNAUTHORIZED, str(error)) from None
+        self._reload = False
+        old, self._current = self._current, _Connections(client)
+        old.retired = True
+        if old.users == 0:
+            await old.close()
 
 
-def _object(status: int, headers: Any, raw: bytes) -> Json:
-    """The JSON object of an answer.  Raises ApiFailure for every status but 200, 201 and 202."""
+async def _send(
+    client: Any,
+    method: str,
+    path: str,
+    query: list[tuple[str, str]],
+    body: Json | None,
+    content_type: str,
+    timeout_s: float,
+) -> aiohttp.ClientResponse:
+    """The response, its body not read yet."""
     try:
-        parsed = json.loads(raw)
-    except ValueError:
-        parsed = None
+        method, url, headers, _, _ = await client.param_serialize(
+            method,
+            path,
+            query_params=query,
+            header_params={"Accept": "application/json", "Content-Type": content_type},
+            auth_settings=["BearerToken"],
+        )
+    except (ConfigException, OSError, ValueError):
+        raise ApiFailure(Failure.UNAUTHORIZED, "the service account's token cannot be read") from None
+    limits = aiohttp.ClientTimeout(total=timeout_s, sock_connect=CONNECT_S)
+    answered = await client.call_api(method, url, headers, body, _request_timeout=limits)
+    response: aiohttp.ClientResponse = answered.response
+    return response
+
+
+async def _body(response: aiohttp.ClientResponse) -> bytes:
+    read = bytearray()
+    async for chunk in response.content.iter_any():
+        read += chunk
+        if len(read) > MOST_BODY:
+            raise ApiFailure(Failure.MALFORMED, f"the API server's answer is longer than {MOST_BODY} bytes")
+    return bytes(read)
+
+
+def _object(status: int, headers: Mapping[str, str], raw: bytes) -> Json:
+    """The JSON object of an answer.  Raises ApiFailure for every status but 200, 201 and 202."""
     if status not in (200, 201, 202):
-        reason = parsed.get("reason") if isinstance(parsed, dict) else None
-        raise from_status(status, reason if isinstance(reason, str) else "", headers.get("Retry-After"))
+        raise _refusal(status, headers, raw)
+    parsed = json.loads(raw)
     if not isinstance(parsed, dict):
         raise ApiFailure(Failure.MALFORMED, "the API server's answer is not a JSON object")
     return parsed
 
 
-def _event(line: bytes) -> Json:
+def _refusal(status: int, headers: Mapping[str, str], raw: bytes) -> ApiFailure:
+    """What a status and the Status object in the body mean; proxies send other bodies, or none."""
     try:
-        parsed = json.loads(line)
-    except ValueError:
-        raise ApiFailure(Failure.MALFORMED, "a watch event is not JSON") from None
+        parsed = json.loads(raw)
+    except (ValueError, RecursionError):
+        parsed = None
+    reason = parsed.get("reason") if isinstance(parsed, dict) else None
+    return from_status(status, reason if isinstance(reason, str) else "", headers.get("Retry-After"))
+
+
+def _event(line: bytes) -> Json:
+    """One watch event.  Raises ApiFailure, also for an ERROR event."""
+    if not line.endswith(b"\n"):
+        raise ApiFailure(Failure.UNREACHABLE, "the watch was cut in the middle of an event")
+    parsed = json.loads(line)
     if not isinstance(parsed, dict) or not isinstance(parsed.get("object"), dict):
         raise ApiFailure(Failure.MALFORMED, "a watch event without an object")
     if parsed.get("type") == "ERROR":
         status = parsed["object"]
         code, reason = status.get("code"), status.get("reason")
-        raise from_status(code if isinstance(code, int) else 500, reason if isinstance(reason, str) else "", None)
+        raise from_status(code if type(code) is int else 500, reason if isinstance(reason, str) else "", None)
     return parsed
-
-
-def _transport_failure(error: BaseException, timeout_s: float) -> ApiFailure:
-    if isinstance(error, TimeoutError):
-        return ApiFailure(Failure.TIMEOUT, f"no answer from the API server within {timeout_s:g} s")
-    if isinstance(error, (aiohttp.ClientConnectorError, ConnectionError, ssl.SSLError, aiohttp.ClientOSError)):
-        detail = error.strerror if isinstance(error, OSError) and error.strerror else type(error).__name__
-        return ApiFailure(Failure.UNREACHABLE, f"the API server cannot be reached: {detail}")
-    return ApiFailure(Failure.UNREACHABLE, f"the connection to the API server failed ({type(error).__name__})")
