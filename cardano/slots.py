@@ -1,8 +1,8 @@
 """Slots of the public networks, by the wall clock.  Pure: the time is an argument.
 
 Sources: each network's Byron and Shelley genesis files (startTime / systemStart, slotLength, slotsPerKESPeriod,
-epochLength, networkMagic), as published with cardano-node, and the point at which its Shelley era began after a Byron era of
-20 s slots: mainnet at slot 4492800 (epoch 208, 2020-07-29T21:44:51Z), preprod at slot 86400 (epoch 4,
+epochLength, networkMagic), as published with cardano-node, and the point at which its Shelley era began after a Byron
+era of 20 s slots: mainnet at slot 4492800 (epoch 208, 2020-07-29T21:44:51Z), preprod at slot 86400 (epoch 4,
 2022-06-21T00:00:00Z); preview had no Byron slots.
 """
 
