@@ -11,7 +11,7 @@ from typing import Any, Final
 import yaml
 from aiohttp import web
 
-from devkit.api import discovery, errors, openapi, patches, selectors
+from devkit.api import discovery, errors, openapi, patches, protobuf, selectors
 from devkit.api.counting import RequestCounter
 from devkit.api.errors import ApiError, Cause, UnknownPathError
 from devkit.api.kinds import ResourceType
@@ -243,13 +243,13 @@ class ApiApplication:
     async def _create(self, request: web.Request, place: Place) -> web.Response:
         if place.resource.namespaced and place.namespace is None:
             raise errors.method_not_allowed()
-        body = await _body(request)
+        body = await _body(request, place.resource)
         written = self._registry.create(place.resource, place.namespace or "", body, _options(request))
         return self._rendered(request, place.resource, written.body, 201, written.warnings)
 
     async def _update(self, request: web.Request, place: Place) -> web.Response:
         assert place.name is not None
-        body = await _body(request)
+        body = await _body(request, place.resource)
         written = self._registry.update(
             place.resource, place.namespace or "", place.name, body, place.sub, _options(request)
         )
@@ -278,7 +278,7 @@ class ApiApplication:
 
     async def _delete(self, request: web.Request, place: Place) -> web.Response:
         assert place.name is not None
-        body = await _body(request) if request.body_exists else {}
+        body = await _body(request, place.resource) if request.body_exists else {}
         options = _options(request)
         return _json(self._registry.delete(place.resource, place.namespace or "", place.name, body, options))
 
@@ -347,10 +347,15 @@ def _timeout(text: str) -> float:
     return float(text)
 
 
-async def _body(request: web.Request) -> Json:
+async def _body(request: web.Request, resource: ResourceType) -> Json:
     kind = request.content_type if "Content-Type" in request.headers else JSON
+    if kind == protobuf.MEDIA_TYPE and protobuf.readable(resource):
+        try:
+            return protobuf.decode(await request.read())
+        except protobuf.ProtobufError as error:
+            raise errors.bad_request(f"couldn't parse the body: {error}") from error
     if kind not in {JSON, "application/yaml"}:
-        raise errors.unsupported_media_type((JSON, "application/yaml"))
+        raise errors.unsupported_media_type((JSON, "application/yaml", protobuf.MEDIA_TYPE))
     found = _parse(await request.text(), kind)
     if not isinstance(found, dict):
         raise errors.bad_request("the body of the request is no object")

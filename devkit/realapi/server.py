@@ -39,8 +39,8 @@ from devkit.realapi.client import AdminClient
 
 START_TIMEOUT_S: Final = 120.0
 """For each program; measured: 4 s on two idle cores."""
-STOP_TIMEOUT_S: Final = 15.0
-"""For an orderly end of the API server; after that it is killed."""
+STOP_TIMEOUT_S: Final = 3.0
+"""For an orderly end of the API server; after that it is killed (it waits a minute for clients that keep a watch)."""
 _POLL_S: Final = 0.05
 _SETUP: Final = "forge-setup"
 """Who asks whether the server is ready and creates the manifests: not counted, so that tests count their own."""

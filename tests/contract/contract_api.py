@@ -145,7 +145,12 @@ class Api:
         async with self.session.get(
             self.server.url + path, headers=self._headers("application/json", accept), params={"watch": "1", **query}
         ) as response:
-            yield Stream(response)
+            try:
+                yield Stream(response)
+            finally:
+                # Without this a TLS connection waits for the server's goodbye, longer than the test's loop lives.
+                if response.connection is not None and response.connection.transport is not None:
+                    response.connection.transport.abort()
 
     async def create_lease(self, name: str, **spec: Any) -> Answer:
         """It must succeed."""

@@ -1,0 +1,87 @@
+"""deploy/rbac gives the sidecar what it needs and nothing more.  Only the real server authorizes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from contract_api import Api, leader, lease
+
+from conftest import SIDECAR, SIDECAR_NAMESPACE, Kubectl
+
+pytestmark = pytest.mark.k8s
+
+RBAC = Path(__file__).resolve().parents[2] / "deploy" / "rbac"
+LEASE = "cardano-node-leader"
+LEADER = "cardano-leader"
+
+
+@pytest.fixture
+async def sidecar(api: Api, kubectl: Kubectl) -> Api:
+    """The service account of the shipped binding, in its namespace, which is empty again."""
+    admin = Api(api.session, api.server, SIDECAR_NAMESPACE)
+    await admin.post("/api/v1/namespaces", {"metadata": {"name": SIDECAR_NAMESPACE}})
+    await kubectl("apply", "-n", SIDECAR_NAMESPACE, "-f", str(RBAC))
+    for path in (admin.leases(LEASE), admin.leaders(LEADER)):
+        await admin.delete(path)
+    return Api(api.session, api.server, SIDECAR_NAMESPACE, SIDECAR)
+
+
+async def test_the_sidecar_creates_reads_renews_and_releases_its_lease(sidecar: Api) -> None:
+    assert (await sidecar.get(sidecar.leases(LEASE))).code == 404
+    created = await sidecar.post(sidecar.leases(), lease(LEASE, holderIdentity="a", leaseDurationSeconds=15))
+    assert created.code == 201, created.text
+    renewed = await sidecar.put(sidecar.leases(LEASE), {**created.body, "spec": {"holderIdentity": "b"}})
+    assert renewed.code == 200, renewed.text
+    assert (await sidecar.patch(sidecar.leases(LEASE), {"spec": {"holderIdentity": ""}})).code == 200
+    assert (await sidecar.get(sidecar.leases(LEASE))).spec["holderIdentity"] == ""
+
+
+async def test_the_sidecar_creates_and_tells_the_leader(sidecar: Api) -> None:
+    assert (await sidecar.post(sidecar.leaders(), leader(LEADER))).code == 201
+    status = {"status": {"leaderPod": "a"}}
+    assert (await sidecar.patch(sidecar.leaders(LEADER) + "/status", status)).code == 200
+    body = (await sidecar.get(sidecar.leaders(LEADER))).body
+    assert (await sidecar.put(sidecar.leaders(LEADER) + "/status", body)).code == 200
+    assert (await sidecar.get(sidecar.leaders(LEADER) + "/status")).code == 200
+    assert (await sidecar.patch(sidecar.leaders(LEADER), {"spec": {"description": "d"}})).code == 200
+
+
+async def test_the_sidecar_lists_and_watches_its_own_objects_by_name(sidecar: Api) -> None:
+    await sidecar.post(sidecar.leases(), lease(LEASE))
+    await sidecar.post(sidecar.leaders(), leader(LEADER))
+    for path, name in ((sidecar.leases(), LEASE), (sidecar.leaders(), LEADER)):
+        assert (await sidecar.get(path, fieldSelector=f"metadata.name={name}")).code == 200
+        async with sidecar.watch(path, fieldSelector=f"metadata.name={name}") as stream:
+            assert (await stream.next())["object"]["metadata"]["name"] == name
+
+
+async def test_the_sidecar_may_do_nothing_else(sidecar: Api) -> None:
+    await sidecar.post(sidecar.leases(), lease(LEASE))
+    here = f"/api/v1/namespaces/{sidecar.namespace}"
+    forbidden = [
+        await sidecar.get(f"{here}/secrets"),
+        await sidecar.get(f"{here}/secrets/forging-keys"),
+        await sidecar.get(f"{here}/pods"),
+        await sidecar.get(f"{here}/configmaps"),
+        await sidecar.post(f"{here}/events", {"metadata": {"name": "e"}}),
+        await sidecar.get(sidecar.leases()),
+        await sidecar.get(sidecar.leases("another")),
+        await sidecar.get(sidecar.leaders()),
+        await sidecar.get("/apis/coordination.k8s.io/v1/leases"),
+        await sidecar.delete(sidecar.leases(LEASE)),
+        await sidecar.delete(sidecar.leaders(LEADER)),
+        await sidecar.put(sidecar.leases("another"), lease("another")),
+        await sidecar.patch(sidecar.leases("another"), {"spec": {}}),
+        await sidecar.get(sidecar.clusters()),
+        await sidecar.get("/apis/coordination.k8s.io/v1/namespaces/default/leases/cardano-node-leader"),
+        await sidecar.get("/apis/rbac.authorization.k8s.io/v1/roles"),
+        await sidecar.get("/apis/apiextensions.k8s.io/v1/customresourcedefinitions"),
+    ]
+    assert [answer.text for answer in forbidden if answer.code != 403] == []
+
+
+async def test_another_service_account_may_not_even_look(api: Api, sidecar: Api) -> None:
+    stranger = Api(api.session, api.server, SIDECAR_NAMESPACE, "pod-a")
+    assert (await stranger.get(stranger.leases(LEASE))).code == 403
+    assert (await stranger.post(stranger.leases(), lease(LEASE))).code == 403
