@@ -72,10 +72,9 @@ class Child:
             raise Refused(*value)
         return value
 
-    def stop(self) -> None:
-        """SIGSTOP, and wait until it stands still."""
-        os.kill(self.pid, signal.SIGSTOP)
-        os.waitid(os.P_PID, self.pid, os.WSTOPPED | os.WNOWAIT)
+    def wait_until_stopped(self) -> None:
+        """Wait until it stands still, or has ended."""
+        os.waitid(os.P_PID, self.pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
 
     def kill(self) -> int:
         """SIGKILL, and wait until its end is complete; the wait status as Popen tells it."""

@@ -83,8 +83,8 @@ def test_any_other_end_of_the_actuator_turns_the_node_off_too(folder: Path, endi
 
 def test_a_stopped_actuator_is_killed_at_its_deadline_and_the_node_turns_off(folder: Path) -> None:
     with Node(folder / "kes") as node, actuator(folder, node) as child:
-        child.do("timer.arm(clock.boottime_ns() + 300_000_000)")
-        child.stop()
+        child.begin("timer.arm(clock.boottime_ns() + 500_000_000); os.kill(os.getpid(), signal.SIGSTOP)")
+        child.wait_until_stopped()
         assert child.wait() == -signal.SIGKILL
         assert set(node.looks()) == {"ENOENT"}
 
