@@ -224,7 +224,7 @@ class Election:
             if world.fence is Fence.ARMED:
                 self._granted_since = now
                 return ""
-        elif world.fence is Fence.FENCED and not world.ready and now - self._granted_since >= timing.SECOND:
+        elif world.fence is Fence.FENCED and not world.ready:
             self._step_back_until = now + timing.SECOND
             return f"cannot arm: {world.not_ready_why}"
         if now - self._granted_since >= timing.ARM_GRACE:
