@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import enum
 import functools
+import math
 import types
 import typing
 from dataclasses import dataclass
@@ -25,6 +26,7 @@ MAX_FRAME: Final = 64 * 1024
 
 _MAX_ITEMS: Final = 256
 _MAX_TEXT: Final = 4096
+"""Bytes of one text.  Longer ones are cut when sent: some (a Lease's holder) were written by strangers."""
 
 
 class ProtocolError(ValueError):
@@ -265,8 +267,11 @@ T = TypeVar("T")
 
 
 def encode(message: Any) -> bytes:
-    """The payload of one frame.  Raises ProtocolError when it would exceed MAX_FRAME."""
-    raw: bytes = msgpack.packb([PROTOCOL, type(message).__name__, _plain(message)])
+    """The payload of one frame.  Raises ProtocolError when it would exceed MAX_FRAME, or a number 64 bits."""
+    try:
+        raw: bytes = msgpack.packb([PROTOCOL, type(message).__name__, _plain(message)])
+    except OverflowError:
+        raise ProtocolError(f"a {type(message).__name__} with a number beyond 64 bits") from None
     if len(raw) > MAX_FRAME:
         raise ProtocolError(f"a {type(message).__name__} of {len(raw)} bytes exceeds {MAX_FRAME}")
     return raw
@@ -314,6 +319,8 @@ def _plain(value: Any) -> Any:
         return {"": type(value).__name__, **body} if isinstance(value, Body) else body
     if isinstance(value, tuple):
         return [_plain(item) for item in value]
+    if isinstance(value, str) and (len(value) > _MAX_TEXT or not value.isascii()):
+        return value.encode("utf-8", "replace")[:_MAX_TEXT].decode("utf-8", "ignore")
     return value
 
 
@@ -329,8 +336,8 @@ def _build(kind: Any, raw: Any, where: str) -> Any:  # one case per kind of type
             raise ProtocolError(f"{where}: {kind.__name__} expected")
         return raw
     if kind is float:
-        if type(raw) not in (int, float):
-            raise ProtocolError(f"{where}: float expected")
+        if type(raw) not in (int, float) or not math.isfinite(raw):
+            raise ProtocolError(f"{where}: finite float expected")
         return float(raw)
     if isinstance(kind, type) and issubclass(kind, enum.Enum):
         try:
@@ -351,9 +358,7 @@ def _build(kind: Any, raw: Any, where: str) -> Any:  # one case per kind of type
         if not isinstance(raw, dict):
             raise ProtocolError(f"{where}: map expected")
         of_key, of_value = typing.get_args(kind)
-        return {
-            _build(of_key, k, f"{where} key"): _build(of_value, v, f"{where}{{}}") for k, v in raw.items()
-        }
+        return {_build(of_key, k, f"{where} key"): _build(of_value, v, f"{where}{{}}") for k, v in raw.items()}
     raise AssertionError(f"{where}: no rule for {kind}")
 
 

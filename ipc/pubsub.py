@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import logging
 import os
 import secrets
@@ -30,9 +31,12 @@ from policy import timing
 log = logging.getLogger("ipc")
 
 MAX_SUBSCRIBERS: Final = 32
+MAX_PER_PROCESS: Final = 4
+"""Connections from one process: whoever opens them in masses takes nobody else's place."""
 STUCK_AFTER_S: Final = 10.0
 """A subscriber that read nothing for this long is dropped."""
 
+_COMPLAIN_EVERY: Final = 10 * timing.SECOND
 _RETRY_FIRST_S: Final = 0.02
 _RETRY_MOST_S: Final = 0.5
 
@@ -75,7 +79,7 @@ class _Subscriber(asyncio.Protocol):
             transport.abort()
 
     def data_received(self, data: bytes) -> None:
-        log.warning("subscriber sent data; closed", extra={"event": "subscriber_refused"})
+        self._publisher.complain("subscriber sent data; closed")
         self.close()
 
     def pause_writing(self) -> None:
@@ -118,9 +122,10 @@ class StatePublisher:
         self._started = boottime_ns()
         self._sequence = 0
         self._body: Body | None = None
-        self._subscribers: set[_Subscriber] = set()
+        self._subscribers: dict[_Subscriber, int] = {}
         self._server: asyncio.Server | None = None
         self._beat: asyncio.TimerHandle | None = None
+        self._complain_at = 0
         self.latest = b""
 
     async def start(self) -> None:
@@ -159,18 +164,24 @@ class StatePublisher:
     def admit(self, subscriber: _Subscriber, transport: asyncio.Transport) -> bool:
         """Whether this connection may stay; sends it the current state if so."""
         peer = peer_of(transport.get_extra_info("socket"))
-        if peer.uid not in self._allowed or len(self._subscribers) >= MAX_SUBSCRIBERS:
-            log.warning(
-                "subscriber refused",
-                extra={"event": "subscriber_refused", "uid": peer.uid, "connections": len(self._subscribers)},
-            )
+        same = sum(pid == peer.pid for pid in self._subscribers.values())
+        crowded = same >= MAX_PER_PROCESS or len(self._subscribers) >= MAX_SUBSCRIBERS
+        if crowded or peer.uid not in self._allowed:
+            self.complain("subscriber refused", uid=peer.uid, peer_pid=peer.pid, connections=same)
             return False
-        self._subscribers.add(subscriber)
+        self._subscribers[subscriber] = peer.pid
         subscriber.send(self.latest)
         return True
 
+    def complain(self, what: str, **facts: int) -> None:
+        """Log a subscriber's misbehaviour, but not each time: a flood of connections must not become one of lines."""
+        now = boottime_ns()
+        if now >= self._complain_at:
+            self._complain_at = now + _COMPLAIN_EVERY
+            log.warning(what, extra={"event": "subscriber_refused", **facts})
+
     def forget(self, subscriber: _Subscriber) -> None:
-        self._subscribers.discard(subscriber)
+        self._subscribers.pop(subscriber, None)
 
     def close(self) -> None:
         """Stop serving.  The socket file stays: a successor replaces it; unlinking might hit a newer one."""
@@ -183,7 +194,10 @@ class StatePublisher:
 
 
 class Subscription:
-    """Follows one worker's state.  `on_change` is called for each frame and when the connection ends."""
+    """Follows one worker's state.  `on_change` is called for each frame and when the connection ends.
+
+    An `on_change` that raises ends the subscription through the loop's exception handler: nobody goes on unaware.
+    """
 
     def __init__(
         self,
@@ -204,6 +218,7 @@ class Subscription:
 
     def start(self) -> None:
         self._task = asyncio.get_running_loop().create_task(self._follow(), name=f"subscribe-{self.worker}")
+        self._task.add_done_callback(_raise_fault)
 
     def last(self) -> State | None:
         """The last state received, valid or not: for those whose meaning has a deadline of its own."""
@@ -246,7 +261,10 @@ class Subscription:
         sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK)
         with sock:
             await loop.sock_connect(sock, str(self._path))
-            if peer_of(sock).uid not in self._allowed:
+            peer = peer_of(sock)
+            if peer.uid < 0:  # the backlog was full: connect(2) said EAGAIN, which is not "in progress" here
+                raise BlockingIOError(errno.EAGAIN, "the worker does not accept connections")
+            if peer.uid not in self._allowed:
                 raise ProtocolError("the socket is served by another user")
             reader = FrameReader()
             received = False
@@ -257,12 +275,20 @@ class Subscription:
             return received
 
     def _take(self, state: State) -> None:
-        """Accept a state, unless it is older than what we have from the same process."""
+        """Accept a state, unless it is older than what we have from the same process (the same again is fine)."""
         old = self._state
-        if old is not None and old.instance == state.instance and old.sequence >= state.sequence:
+        if old is not None and old.instance == state.instance and old.sequence > state.sequence:
             raise ProtocolError("sequence went backwards")
         if state.valid_until > state.sent_at + timing.STATE_VALIDITY:
             raise ProtocolError("validity beyond the agreed time")
+        if state.sent_at > boottime_ns():
+            raise ProtocolError("sent in the future")
         self._state = state
         self.connected = True
         self._on_change()
+
+
+def _raise_fault(task: asyncio.Task[None]) -> None:
+    """A subscription never ends but by `close`; anything else goes to the loop's exception handler."""
+    if not task.cancelled() and (error := task.exception()) is not None:
+        raise error
