@@ -94,7 +94,7 @@ def spawn() -> Iterator[Spawn]:
             pipe.close()
 
 
-WAIT = "print('ready',flush=True);sys.stdin.read()"
+WAIT = "os.write(1,b'ready\\n');sys.stdin.read()"
 
 
 def open_descriptors() -> int:
@@ -525,7 +525,7 @@ def test_its_end_is_an_event_even_before_it_is_reaped(spawn: Spawn) -> None:
 
 
 def test_a_signal_reaches_it(spawn: Spawn) -> None:
-    process = spawn("import signal;signal.signal(1,lambda *_:print('hup',flush=True));" + WAIT)
+    process = spawn("import signal;signal.signal(1,lambda *_:os.write(1,b'hup\\n'));" + WAIT)
     held = NodeProcess.open(process.pid)
     held.send(signal.SIGHUP)
     assert process.stdout is not None
