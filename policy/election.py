@@ -88,6 +88,7 @@ class Election:
         """The term we held when this pod's elector last wrote it down; survives a restart of the container."""
         self._renewed_at = 0
         self._retry_at = 0
+        self._conflict_at = now - timing.SECOND
         self._must_read = True
         self._settled = held_token is None
         self._granted_since = 0
@@ -138,10 +139,13 @@ class Election:
     def failed(self, now: int, *, conflict: bool, pause: int) -> None:
         """A request failed.  After a conflict, or a write that may have arrived, the record must be read again.
 
-        `pause` in ns before the next attempt (the caller adds jitter, or what Retry-After asked for).
+        `pause` in ns before the next attempt (the caller adds jitter, or what Retry-After asked for); a first
+        conflict needs none, a server that answers nothing but conflicts is not asked in a tight loop.
         """
         self._must_read = True
-        self._retry_at = now if conflict else now + pause
+        first = conflict and now - self._conflict_at >= timing.SECOND
+        self._conflict_at = now if conflict else self._conflict_at
+        self._retry_at = now if first else now + pause
 
     def stand_down(self, until: int, now: int) -> None:
         """Stay out of the election until `until` (an instant in the past: come back)."""

@@ -408,11 +408,13 @@ class FenceMachine:
         return self._bootstrap(now, view)
 
     def _rogue(self, view: View) -> bool:
-        """Whether a node that was proven to be off counts leadership checks again."""
+        """Whether a node that was proven to be off says that it is on again, or counts leadership checks."""
         sample, node = view.sample, view.node
         if node is None or not node.up or not self._is_about(sample, node) or sample is None or not sample.answered:
             self._rogue_base = None
             return False
+        if self.proof is Proof.METRICS and sample.forging_enabled == 1 and sample.asked_at >= self.since:
+            return True  # its gauge followed our signal and went up again: a reload that was slower than ours
         if sample.about_to_lead is None or sample.asked_at < self.since + timing.ROGUE_SETTLE:
             return False
         base = self._rogue_base

@@ -188,8 +188,10 @@ class Elector:
         pause = timing.RETRY_PAUSE + random.randrange(timing.RETRY_PAUSE // 2)  # noqa: S311  # spreads contenders
         if failure.retry_after_s is not None:
             pause = max(pause, min(int(failure.retry_after_s * timing.SECOND), RETRY_AFTER_MOST))
-        conflict = failure.kind in _REREAD
+        conflict = step.act is not Do.READ and failure.kind in _REREAD
         self._election.failed(boottime_ns(), conflict=conflict, pause=pause)
+        if conflict and self._watching is not None and not self._election.leading:
+            self._watching.cancel()  # it did not tell us what we had to learn from a refusal
         if not conflict:
             level = logging.WARNING if self._api_ok else logging.DEBUG
             log.log(

@@ -31,6 +31,8 @@ log = logging.getLogger("prober")
 
 CALM_S: Final = 2.0
 BUSY_S: Final = 0.05
+JUST_FENCED: Final = 2 * timing.SECOND
+"""A reload that overtook ours would show in this time."""
 SCRAPE_TIMEOUT_S: Final = 1.5
 SOCKET_EVERY: Final = 5 * timing.SECOND
 """A connection is an entry in the node's log: not more often than needed."""
@@ -142,7 +144,10 @@ class Prober:
 
     def _busy(self) -> bool:
         state = self._state()
-        return state is not None and state.fence in (Fence.ARMING, Fence.FENCING) and state.node is not None
+        if state is None or state.node is None:
+            return False
+        just_fenced = state.fence is Fence.FENCED and boottime_ns() - state.since < JUST_FENCED
+        return state.fence in (Fence.ARMING, Fence.FENCING) or just_fenced
 
     def _node_pid(self) -> int:
         """The node's process as the actuator knows it; else whoever last answered behind the socket."""

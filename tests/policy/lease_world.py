@@ -48,7 +48,7 @@ class Pod:
     gone: bool = False
     stopping: bool = False
     api: str = "ok"
-    """ok, down (request lost), mute (answer lost)."""
+    """ok, down (request lost), mute (answer lost), conflict (every write is refused)."""
     frozen: bool = False
     fence: Fence = Fence.FENCED
     granted_until: int = 0
@@ -112,6 +112,9 @@ class Pod:
                 self._fail(now, conflict=False)
             else:
                 self.election.saw(self.server.record, now)
+            return
+        if self.api == "conflict":
+            self._fail(now, conflict=True)
             return
         transitions = self.election.next_transitions(act)
         holder = "" if act is Do.RELEASE else self.name

@@ -225,6 +225,16 @@ def test_the_token_rises_with_each_new_holder() -> None:
     assert tokens == sorted(set(tokens))
 
 
+def test_a_server_that_answers_nothing_but_conflicts_is_not_asked_in_a_tight_loop() -> None:
+    pool = led_pool()
+    for pod in pool.pods:
+        pod.api = "conflict"
+        pod.requests.clear()
+    pool.run(30)
+    for pod in pool.pods:
+        assert sum(pod.requests.values()) <= 200
+
+
 def test_observation_time_starts_again_only_when_something_changed() -> None:
     record = LeaseRecord("5", "a", 15, 1)
     first = observe(None, record, 100)

@@ -278,6 +278,18 @@ def test_a_fenced_node_that_counts_leadership_checks_again_is_fenced_again() -> 
     assert world.node is None or not world.node.forging
 
 
+def test_a_slow_reload_that_ends_after_the_proof_is_noticed_by_the_gauge_at_once() -> None:
+    """Two reloads side by side: the older one, which still found the keys, is the last to take effect."""
+    world = armed_world()
+    world.withdraw_grant()
+    world.run_until(Fence.FENCED)
+    assert world.node is not None
+    world.node.forging = True
+    assert world.run_until(Fence.FENCING) <= 0.1
+    world.run_until(Fence.FENCED)
+    assert not world.node.forging
+
+
 def test_a_jump_of_the_wall_clock_fences_until_the_next_renewal() -> None:
     world = armed_world()
     world.void_before = world.now
