@@ -20,16 +20,21 @@ import threading
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
+import yaml
+
 from devkit import keys, record
-from devkit.api.server_protocol import ApiServer
+from devkit.api.server_protocol import ADMIN, ApiServer
 from devkit.proxy import FaultyProxy
+from devkit.realapi.client import AdminClient
 
 LEASE: Final = "cardano-node-leader"
 NAMESPACE: Final = "cardano"
+SERVICE_ACCOUNT: Final = "cardano-forge-crds"
+"""As deploy/rbac names it."""
 NODE_RESTART_S: Final = 2.0
 _DIE_WITH_US: Final = (
     "import ctypes,os,sys\n"
@@ -64,11 +69,13 @@ class Pod:
         proxy: FaultyProxy,
         secrets_from: Path,
         *,
+        namespace: str = NAMESPACE,
         environment: dict[str, str] | None = None,
         node_flags: tuple[str, ...] = (),
         non_producing: bool = True,
     ) -> None:
         self.name = name
+        self.namespace = namespace
         self.proxy = proxy
         self.root = root / name
         self.ipc, self.secrets, self.run_dir = self.root / "ipc", self.root / "secrets", self.root / "run"
@@ -104,7 +111,7 @@ class Pod:
                     "kind": "Config",
                     "clusters": [{"name": "c", "cluster": {"server": self.proxy.url}}],
                     "users": [{"name": "u", "user": {}}],
-                    "contexts": [{"name": "x", "context": {"cluster": "c", "user": "u", "namespace": NAMESPACE}}],
+                    "contexts": [{"name": "x", "context": {"cluster": "c", "user": "u", "namespace": self.namespace}}],
                     "current-context": "x",
                 }
             )
@@ -112,7 +119,7 @@ class Pod:
         return {
             "PATH": os.environ.get("PATH", ""),
             "HOME": str(self.root),
-            "NAMESPACE": NAMESPACE,
+            "NAMESPACE": self.namespace,
             "POD_NAME": self.name,
             "LEASE_NAME": LEASE,
             "NODE_SOCKET": str(self.ipc / "node.socket"),
@@ -216,11 +223,19 @@ class Pod:
             os.close(fd)
         self._pidfds.clear()
 
-    def close(self) -> None:
-        """End everything of this pod."""
+    def begin_close(self) -> None:
+        """Have the kubelet end everything of this pod."""
         self._closing.set()
         self._poke()
+
+    def close(self) -> None:
+        """The same, and wait until it is done."""
+        self.begin_close()
         self._thread.join(20)
+        for fd in (self._poke_r, self._poke_w):
+            if fd >= 0:
+                os.close(fd)
+        self._poke_r = self._poke_w = -1
 
     def _poke(self) -> None:
         with contextlib.suppress(OSError):
@@ -270,8 +285,9 @@ class Pod:
         """supervisord and its children."""
         return [] if self._sidecar is None else [self._sidecar.pid, *_children(self._sidecar.pid)]
 
-    def intervals(self) -> list[record.Interval]:
-        return record.intervals(record.read(self.record_file), time.monotonic_ns())
+    def intervals(self, now: int) -> list[record.Interval]:
+        """When the node forged, as it says itself; `now` ends one that goes on (CLOCK_MONOTONIC, ns)."""
+        return record.intervals(record.read(self.record_file), now)
 
     def healthy(self) -> bool:
         return bool(self.status().get("ready", {}).get("ready"))
@@ -345,14 +361,18 @@ def _children(pid: int) -> list[int]:
 
 
 class Cluster:
-    """Pods of one pool around one API server."""
+    """Pods of one pool around one API server.
+
+    namespace: of their own, so that several clusters can use one server.  Where the server knows the service account
+    of deploy/rbac in that namespace, the pods are that account and have its role; else they are administrators.
+    """
 
     def __init__(
         self,
         api: ApiServer,
         pods: int = 3,
         *,
-        user: Callable[[int], str] = lambda _: "admin",
+        namespace: str = NAMESPACE,
         environment: dict[str, str] | None = None,
         node_flags: tuple[str, ...] = (),
         lease: bool = True,
@@ -360,16 +380,24 @@ class Cluster:
     ) -> None:
         self.root = memory_folder()
         self.api = api
+        self.namespace = namespace
         made = keys.generate(self.root / "keys", kes_period=keys.current_kes_period("mainnet"))
         (made.folder / "cold.skey").unlink()
-        self.proxies = [FaultyProxy(api, user(i)) for i in range(pods)]
+        self.admin = AdminClient(api.url, api.ca_file, api.token_for(ADMIN))
+        user = self._prepare_api(lease=lease)
+        self.proxies = [FaultyProxy(api, user) for _ in range(pods)]
         self.kubeconfig = self.root / "kubeconfig"
         api.write_kubeconfig(self.kubeconfig)
-        prepare_api(self.proxies[0].url, lease=lease)
         self.began = time.monotonic_ns()
         self.pods = [
             Pod(
-                f"{prefix}-{i}", self.root, self.proxies[i], made.folder, environment=environment, node_flags=node_flags
+                f"{prefix}-{i}",
+                self.root,
+                self.proxies[i],
+                made.folder,
+                namespace=namespace,
+                environment=environment,
+                node_flags=node_flags,
             )
             for i in range(pods)
         ]
@@ -381,28 +409,62 @@ class Cluster:
         self.close()
 
     def close(self) -> None:
+        """End everything; nothing is left, neither processes nor files."""
+        for pod in self.pods:
+            pod.begin_close()
         for pod in self.pods:
             pod.close()
         for proxy in self.proxies:
             proxy.close()
         shutil.rmtree(self.root, ignore_errors=True)
 
-    def nodes(self) -> dict[str, list[record.Interval]]:
-        return {pod.name: pod.intervals() for pod in self.pods}
+    def _prepare_api(self, *, lease: bool) -> str:
+        """What an operator applies before the first pod: namespace, role, an unheld Lease.  Who the pods are."""
+        self.admin.create({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": self.namespace}})
+        if lease:
+            self.admin.create(_unheld_lease(self.namespace), self.namespace)
+        user = f"system:serviceaccount:{self.namespace}:{SERVICE_ACCOUNT}"
+        try:
+            self.api.token_for(user)
+        except KeyError:
+            return ADMIN
+        if self.admin.exists("/apis/rbac.authorization.k8s.io/v1"):
+            for document in yaml.safe_load_all(_RBAC.read_text()):
+                self.admin.create(document, self.namespace)
+        return user
+
+    # --- looking ---
+
+    def nodes(self, now: int) -> dict[str, list[record.Interval]]:
+        return {pod.name: pod.intervals(now) for pod in self.pods}
 
     def forgers(self) -> list[Pod]:
         """Pods whose nodes say in their records that they forge now."""
         now = time.monotonic_ns()
-        names = record.forgers_at(self.nodes(), now - 1)
+        names = record.forgers_at(self.nodes(now), now - 1)
         return [pod for pod in self.pods if pod.name in names]
 
     def leader(self) -> Pod:
-        (pod,) = self.forgers()
-        return pod
+        """The one that forges.  AssertionError: none does, or more than one."""
+        forging = self.forgers()
+        assert len(forging) == 1, f"forging: {[pod.name for pod in forging]}"
+        return forging[0]
 
     def standbys(self) -> list[Pod]:
         forging = self.forgers()
         return [pod for pod in self.pods if pod not in forging]
+
+    def overlap_s(self, since: int, until: int | None = None) -> float:
+        """Seconds with two forgers from `since` to `until` (or now); CLOCK_MONOTONIC, ns."""
+        end = until if until is not None else time.monotonic_ns()
+        return record.overlap_s(self.nodes(end), since, end)
+
+    def gap_s(self, since: int, until: int | None = None) -> float:
+        """Seconds without a forger."""
+        end = until if until is not None else time.monotonic_ns()
+        return record.gap_s(self.nodes(end), since, end)
+
+    # --- waiting ---
 
     def wait_for(self, what: Callable[[], bool], seconds: float, why: str) -> None:
         """Poll until true.  Raises TimeoutError with every pod's condition."""
@@ -416,59 +478,57 @@ class Cluster:
             time.sleep(0.02)
 
     def wait_for_one_forger(self, seconds: float = 60, *, other_than: Pod | None = None) -> Pod:
-        self.wait_for(lambda: len(f := self.forgers()) == 1 and f[0] is not other_than, seconds, "one node forges")
-        return self.leader()
+        """The forger, once there is exactly one (and it is not `other_than`)."""
+        found: list[Pod] = []
+
+        def one() -> bool:
+            found[:] = self.forgers()
+            return len(found) == 1 and found[0] is not other_than
+
+        self.wait_for(one, seconds, "one node forges")
+        return found[0]
 
     def wait_healthy(self, seconds: float = 60) -> None:
         """All pods up, fit, ready, and one of them forging."""
-        self.wait_for(lambda: len(self.forgers()) == 1, seconds, "one node forges")
+        self.wait_for_one_forger(seconds)
         self.wait_for(lambda: all(pod.healthy() for pod in self.pods), seconds, "all pods are ready")
+        self.wait_for_one_forger(seconds)
 
-    def describe(self) -> str:
-        lines = []
+    # --- telling ---
+
+    def describe(self, since: int | None = None) -> str:
+        """Each pod's condition, and what its node recorded and its sidecar logged since then (at most 120 lines)."""
+        since = self.began if since is None else since
+        began = time.time() - (time.monotonic_ns() - since) / record.NS
+        began_text = time.strftime("%H:%M:%S", time.gmtime(began)) + f".{int(began % 1 * 1000):03d}"
+        lines = [f"=== t=0 is {began_text} UTC"]
         for pod in self.pods:
             shown = pod.status()
             lines.append(f"--- {pod.name}: forging={shown.get('forging')} {json.dumps(shown.get('leader'))}")
             lines.append(f"    fence={json.dumps(shown.get('fence'))} ready={json.dumps(shown.get('ready'))}")
+            lines += [f"    record {line}" for line in _since(pod.record_file, since)]
             for file in (pod.log, pod.root / "node.log"):
                 if file.exists():
-                    lines += [f"    {line}" for line in file.read_text(errors="replace").splitlines()[-25:]]
+                    told = file.read_text(errors="replace").splitlines()
+                    recent = [line for line in told if not line[:2].isdigit() or line[:12] >= began_text]
+                    lines += [f"    {line}" for line in recent[-120:]]
         return "\n".join(lines)
 
-    def overlap_s(self, since: int) -> float:
-        return record.overlap_s(self.nodes(), since, time.monotonic_ns())
 
-    def gap_s(self, since: int) -> float:
-        return record.gap_s(self.nodes(), since, time.monotonic_ns())
-
-
-def prepare_api(url: str, *, lease: bool) -> None:
-    """What an operator applies before the first pod: namespace, CRDs (a real server needs them), an unheld Lease."""
-    for path, body in _manifests(lease=lease):
-        request = urllib.request.Request(
-            url + path, data=json.dumps(body).encode(), headers={"Content-Type": "application/json"}, method="POST"
-        )
-        try:
-            urllib.request.urlopen(request, timeout=10).close()
-        except urllib.error.HTTPError as error:
-            with error:
-                if error.code != 409:
-                    raise
+def _since(file: Path, since: int) -> list[str]:
+    """The node's record but for its slots, in seconds from `since`."""
+    events = [event for event in record.read(file) if event["event"] != "slot" and int(event["t"]) >= since]
+    return [f"{(int(event['t']) - since) / record.NS:8.3f} {event['event']}" for event in events]
 
 
-def _manifests(*, lease: bool) -> Iterator[tuple[str, dict[str, Any]]]:
-    import yaml
+_RBAC: Final = Path(__file__).parent.parent / "deploy" / "rbac" / "role.yaml"
 
-    yield "/api/v1/namespaces", {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}}
-    for file in sorted((Path(__file__).parent.parent / "deploy" / "crds").glob("*.yaml")):
-        yield "/apis/apiextensions.k8s.io/v1/customresourcedefinitions", yaml.safe_load(file.read_text())
-    if lease:
-        yield (
-            f"/apis/coordination.k8s.io/v1/namespaces/{NAMESPACE}/leases",
-            {
-                "apiVersion": "coordination.k8s.io/v1",
-                "kind": "Lease",
-                "metadata": {"name": LEASE, "namespace": NAMESPACE},
-                "spec": {"holderIdentity": "", "leaseTransitions": 0},
-            },
-        )
+
+def _unheld_lease(namespace: str) -> dict[str, Any]:
+    """As a chart would make it: with it, the first election need not wait out the lease of a forgotten holder."""
+    return {
+        "apiVersion": "coordination.k8s.io/v1",
+        "kind": "Lease",
+        "metadata": {"name": LEASE, "namespace": namespace},
+        "spec": {"holderIdentity": "", "leaseTransitions": 0},
+    }

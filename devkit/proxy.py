@@ -25,7 +25,7 @@ HOP_BY_HOP: Final = frozenset(
 
 
 class FaultyProxy:
-    """Modes: pass, hang, refuse, status, lose (the write takes effect, its answer is lost)."""
+    """Modes: pass, hang, refuse, status, slow, lose (the write takes effect, its answer is lost)."""
 
     def __init__(self, server: ApiServer, user: str) -> None:
         self._server = server
@@ -33,6 +33,7 @@ class FaultyProxy:
         self.counts: Counter[str] = Counter()
         """Requests by method; a watch counts as WATCH."""
         self._mode = "pass"
+        self._delay_s = 0.0
         self._status = (500, {})  # type: tuple[int, dict[str, str]]
         self._changed: asyncio.Event
         self._open: set[asyncio.BaseTransport] = set()
@@ -66,10 +67,19 @@ class FaultyProxy:
         self._status = (status, headers or {})
         self._do(self._set("status"))
 
+    def slow(self, seconds: float) -> None:
+        """Every request is passed on only after so long."""
+        self._delay_s = seconds
+        self._do(self._set("slow"))
+
     def lose_answers(self) -> None:
+        """Every request takes effect; then the connection is cut instead of an answer."""
         self._do(self._set("lose"))
 
     def close(self) -> None:
+        """End it; a second time is harmless."""
+        if self._loop.is_closed():
+            return
         self._do(self._stop())
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(5)
@@ -107,8 +117,7 @@ class FaultyProxy:
             self._site = None
         if mode == "refuse" or was == "hang":
             for transport in tuple(self._open):
-                if isinstance(transport, asyncio.Transport):
-                    transport.abort()
+                _cut(transport)
         if mode != "refuse" and self._site is None:
             await self._listen()
 
@@ -121,6 +130,8 @@ class FaultyProxy:
         await asyncio.gather(*tasks, return_exceptions=True)
         await self._session.close()
         await self._runner.cleanup()
+        for _ in range(10):  # connections that were cut take some turns of the loop to be gone
+            await asyncio.sleep(0)
 
     async def _handle(self, request: web.Request) -> web.StreamResponse:
         transport = request.transport
@@ -132,21 +143,26 @@ class FaultyProxy:
         self._tasks.add(task)
         self.counts["WATCH" if "watch" in request.query else request.method] += 1
         try:
-            if self._mode == "hang":
-                await self._frozen()
-            if self._mode == "refuse":  # a connection kept alive from before
-                if isinstance(transport, asyncio.Transport):
-                    transport.abort()
-                raise ConnectionResetError
-            if self._mode == "status":
-                status, headers = self._status
-                return web.json_response(
-                    {"kind": "Status", "code": status, "reason": ""}, status=status, headers=headers
-                )
-            return await self._forward(request, transport)
+            return await self._answer(request)
+        except ConnectionResetError:
+            _cut(transport)  # otherwise aiohttp would answer 500 for us
+            raise
         finally:
             self._open.discard(transport)
             self._tasks.discard(task)
+
+    async def _answer(self, request: web.Request) -> web.StreamResponse:
+        """As the mode wants it.  ConnectionResetError: by a cut."""
+        if self._mode == "hang":
+            await self._frozen()
+        if self._mode == "refuse":  # a connection kept alive from before
+            raise ConnectionResetError
+        if self._mode == "status":
+            status, headers = self._status
+            return web.json_response({"kind": "Status", "code": status, "reason": ""}, status=status, headers=headers)
+        if self._mode == "slow":
+            await asyncio.sleep(self._delay_s)
+        return await self._forward(request)
 
     async def _frozen(self) -> None:
         """No byte passes until the mode changes, and then this connection is cut."""
@@ -154,7 +170,7 @@ class FaultyProxy:
             await self._changed.wait()
         raise ConnectionResetError("was frozen")
 
-    async def _forward(self, request: web.Request, transport: asyncio.BaseTransport) -> web.StreamResponse:
+    async def _forward(self, request: web.Request) -> web.StreamResponse:
         headers = {k: v for k, v in request.headers.items() if k.lower() not in HOP_BY_HOP}
         if self._token is not None:
             headers["Authorization"] = f"Bearer {self._token}"
@@ -170,6 +186,8 @@ class FaultyProxy:
                 if self._mode == "lose":
                     await upstream.read()
                     raise ConnectionResetError("answer lost on purpose")
+                if self._mode == "hang":
+                    await self._frozen()
                 kept = {k: v for k, v in upstream.headers.items() if k.lower() not in HOP_BY_HOP}
                 response = web.StreamResponse(status=upstream.status, headers=kept)
                 await response.prepare(request)
@@ -177,8 +195,6 @@ class FaultyProxy:
                 await response.write_eof()
                 return response
         except aiohttp.ClientError:
-            if isinstance(transport, asyncio.Transport):
-                transport.abort()
             raise ConnectionResetError from None
 
     async def _stream(self, upstream: aiohttp.ClientResponse, response: web.StreamResponse) -> None:
@@ -208,3 +224,9 @@ class FaultyProxy:
             if not data:
                 return
             await response.write(data)
+
+
+def _cut(transport: asyncio.BaseTransport) -> None:
+    """End a connection without another byte."""
+    if isinstance(transport, asyncio.Transport):
+        transport.abort()

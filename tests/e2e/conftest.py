@@ -1,7 +1,8 @@
 """Clusters for the fault tests: several at once, since most of a fault's time is waiting.
 
 All selected faults are given to a few lanes, each with a cluster of its own; each test then asks for the outcome of
-its fault.  A cluster in which a fault went wrong is thrown away.
+its fault.  A cluster in which a fault went wrong is thrown away.  Lanes of embedded servers have one each; a real one
+is shared, each cluster in a namespace of its own, its pods with the role of deploy/rbac and nothing more.
 """
 
 from __future__ import annotations
@@ -20,79 +21,97 @@ import pytest
 
 from devkit.api.embedded import EmbeddedApi, ThreadedApi
 from devkit.api.server_protocol import SyncApiServer
-from devkit.pods import Cluster
+from devkit.pods import SERVICE_ACCOUNT, Cluster
 
 from faults import FAULTS, Fault
 
 REAL = os.environ.get("FORGE_TEST_K8S") == "1"
 LANES = 3
+NAMESPACES = tuple(f"pool-{number}" for number in range(60))
+"""Every cluster gets one of its own: as many as faults could each need a fresh cluster, and some."""
 
 
-def new_api(folder: Path) -> SyncApiServer:
-    """An API server of the kind under test, not started yet."""
+def new_api() -> SyncApiServer:
+    """An API server of the kind under test, not started yet; it knows the service account of each namespace."""
+    users = [f"system:serviceaccount:{namespace}:{SERVICE_ACCOUNT}" for namespace in NAMESPACES]
     if REAL:
         from devkit.realapi.server import RealApi
 
-        return RealApi(folder)
-    return ThreadedApi(EmbeddedApi())
+        return RealApi(users=users)
+    return ThreadedApi(EmbeddedApi(users=users))
 
 
 @dataclass(frozen=True)
 class Outcome:
+    """What the nodes' records say of one fault, and what a person needs to understand a bad one."""
+
     gap_s: float
     overlap_s: float
+    evidence: str
 
 
 class Lanes:
     """Runs faults on clusters that are kept while they are healthy."""
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
+    def __init__(self) -> None:
         self._pool = ThreadPoolExecutor(LANES)
         self._local = threading.local()
         self._apis: list[SyncApiServer] = []
         self._clusters: list[Cluster] = []
         self._lock = threading.Lock()
-        self._numbers = iter(range(1000))
+        self._namespaces = iter(NAMESPACES)
 
     def submit(self, fault: Fault) -> Future[Outcome]:
         return self._pool.submit(self._run, fault)
 
     def _cluster(self) -> Cluster:
-        cluster = getattr(self._local, "cluster", None)
+        cluster: Cluster | None = getattr(self._local, "cluster", None)
         if cluster is not None:
-            return cluster  # type: ignore[no-any-return]
-        api = getattr(self._local, "api", None)
-        if api is None:
-            with self._lock:
-                folder = self._folder / f"api-{next(self._numbers)}"
-                folder.mkdir()
-                api = new_api(folder)
-                self._apis.append(api)
-                api.start_sync()
-            self._local.api = api
-        cluster = Cluster(api)
+            return cluster
+        with self._lock:
+            namespace = next(self._namespaces)
+        cluster = Cluster(self._api(), namespace=namespace)
         self._clusters.append(cluster)
         self._local.cluster = cluster
         return cluster
 
+    def _api(self) -> SyncApiServer:
+        """This lane's server, or the one for all."""
+        api: SyncApiServer | None = getattr(self._local, "api", None)
+        if api is None:
+            with self._lock:
+                if REAL and self._apis:
+                    api = self._apis[0]
+                else:
+                    api = new_api()
+                    self._apis.append(api)
+                    api.start_sync()
+            self._local.api = api
+        return api
+
     def _run(self, fault: Fault) -> Outcome:
+        """Healthy cluster, fault, healthy cluster again; measured from before the fault to after the recovery."""
         cluster = self._cluster()
+        since = time.monotonic_ns()
         try:
             cluster.wait_healthy(90)
             since = time.monotonic_ns()
             fault.make(cluster)
-            outcome = Outcome(cluster.gap_s(since), cluster.overlap_s(since))
-            self._note(fault, outcome)
-            if outcome.overlap_s > 0 or outcome.gap_s > fault.bound + 3:
-                print(f"=== {fault.name}\n{cluster.describe()}")
+            until = time.monotonic_ns()
             cluster.wait_healthy(90)
-        except BaseException:
-            self._local.cluster = None
-            print(f"=== {fault.name}\n{cluster.describe()}")
-            cluster.close()
+            outcome = Outcome(cluster.gap_s(since, until), cluster.overlap_s(since), cluster.describe(since))
+            self._note(fault, outcome)
+        except BaseException as error:
+            error.add_note(cluster.describe(since))
+            self._throw_away(cluster)
             raise
+        if outcome.overlap_s > 0:
+            self._throw_away(cluster)
         return outcome
+
+    def _throw_away(self, cluster: Cluster) -> None:
+        self._local.cluster = None
+        cluster.close()
 
     def _note(self, fault: Fault, outcome: Outcome) -> None:
         file = os.environ.get("FORGE_E2E_RESULTS")
@@ -111,16 +130,14 @@ class Lanes:
 
 
 @pytest.fixture(scope="session")
-def outcomes(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[dict[str, Future[Outcome]]]:
+def outcomes(request: pytest.FixtureRequest) -> Iterator[dict[str, Future[Outcome]]]:
     """Every selected fault, under way; the longest first."""
     selected = {
         item.callspec.params["name"]
         for item in request.session.items
         if hasattr(item, "callspec") and "name" in item.callspec.params
     }
-    lanes = Lanes(tmp_path_factory.mktemp("apis"))
+    lanes = Lanes()
     try:
         chosen = sorted((FAULTS[name] for name in selected if name in FAULTS), key=lambda f: -f.seconds)
         yield {fault.name: lanes.submit(fault) for fault in chosen}
@@ -129,9 +146,9 @@ def outcomes(
 
 
 @pytest.fixture
-def api(tmp_path: Path) -> Iterator[SyncApiServer]:
+def api() -> Iterator[SyncApiServer]:
     """An API server of one's own, for tests that restart it."""
-    server = new_api(tmp_path)
+    server = new_api()
     server.start_sync()
     try:
         yield server

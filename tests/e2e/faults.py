@@ -6,15 +6,13 @@ forges).  What happened in between is measured from the nodes' own records, not 
 
 from __future__ import annotations
 
-import json
 import signal
 import time
-import urllib.request
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from devkit.pods import LEASE, NAMESPACE, WORKERS, Cluster, Pod
+from devkit.pods import LEASE, WORKERS, Cluster, Pod
 
 LEASE_S = 15.0
 
@@ -201,14 +199,30 @@ def _break_leaders_api(name: str, breaks: Callable[[Pod], None]) -> Callable[[Cl
     return make
 
 
-fault(bound=LEASE_S + 1, seconds=30)(_break_leaders_api("hangs", lambda pod: pod.proxy.hang()))
-fault(bound=LEASE_S + 1, seconds=30)(_break_leaders_api("refuses", lambda pod: pod.proxy.refuse()))
-fault(bound=LEASE_S + 1, seconds=30)(_break_leaders_api("answers_500", lambda pod: pod.proxy.answer(500)))
-fault(bound=LEASE_S + 1, seconds=30)(
+FENCED_EARLY_S = 4.0
+"""A leader cut off from the API fences 2.65 s before its lease ends (margin 2, drift 0.15, lead 0.5); then the others
+see it expire, and one of them arms."""
+
+fault(bound=FENCED_EARLY_S, seconds=30)(_break_leaders_api("hangs", lambda pod: pod.proxy.hang()))
+fault(bound=FENCED_EARLY_S, seconds=30)(_break_leaders_api("refuses", lambda pod: pod.proxy.refuse()))
+fault(bound=FENCED_EARLY_S, seconds=30)(_break_leaders_api("answers_500", lambda pod: pod.proxy.answer(500)))
+fault(bound=FENCED_EARLY_S, seconds=30)(
     _break_leaders_api("answers_429", lambda pod: pod.proxy.answer(429, {"Retry-After": "1"}))
 )
-fault(bound=LEASE_S + 1, seconds=30)(_break_leaders_api("answers_409", lambda pod: pod.proxy.answer(409)))
+fault(bound=FENCED_EARLY_S, seconds=30)(_break_leaders_api("answers_409", lambda pod: pod.proxy.answer(409)))
+# Here the lease is renewed, without the leader's knowledge, up to its last attempt.
 fault(bound=LEASE_S + 1, seconds=30)(_break_leaders_api("loses_answers", lambda pod: pod.proxy.lose_answers()))
+
+
+@fault(bound=0, seconds=35)
+def the_leaders_api_path_takes_a_second(cluster: Cluster) -> None:
+    leader = cluster.leader()
+    leader.proxy.slow(1.0)
+    try:
+        time.sleep(25)
+    finally:
+        leader.proxy.let_pass()
+    assert cluster.leader() is leader
 
 
 def _all_api_gone(seconds: float, how: str) -> Callable[[Cluster], None]:
@@ -230,25 +244,37 @@ def _all_api_gone(seconds: float, how: str) -> Callable[[Cluster], None]:
     return make
 
 
+LONGEST_RENEWAL_S = 5.0
+"""SLEEP_INTERVAL: the last renewal before a fault may be this old."""
+FORGING_ON_S = LEASE_S - 2.65 - LONGEST_RENEWAL_S
+"""So long at least a leader forges on without an API."""
 fault(bound=0, seconds=12)(_all_api_gone(6, "refuse"))
 fault(bound=0, seconds=12)(_all_api_gone(6, "hang"))
-fault(bound=40 - (LEASE_S - 2.65 - 5) + 2, seconds=50)(_all_api_gone(40, "refuse"))
-fault(bound=40 - (LEASE_S - 2.65 - 5) + 2, seconds=50)(_all_api_gone(40, "hang"))
+fault(bound=40 - FORGING_ON_S + 2, seconds=50)(_all_api_gone(40, "refuse"))
+fault(bound=40 - FORGING_ON_S + 2, seconds=50)(_all_api_gone(40, "hang"))
 
 
 # --- hands on the Lease ---
 
 
 def _lease(cluster: Cluster, method: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
-    request = urllib.request.Request(
-        f"{cluster.proxies[0].url}/apis/coordination.k8s.io/v1/namespaces/{NAMESPACE}/leases/{LEASE}",
-        data=json.dumps(body).encode() if body is not None else None,
-        headers={"Content-Type": "application/merge-patch+json"},
-        method=method,
-    )
-    with urllib.request.urlopen(request, timeout=10) as answer:
-        found: dict[str, Any] = json.loads(answer.read())
-        return found
+    path = f"/apis/coordination.k8s.io/v1/namespaces/{cluster.namespace}/leases/{LEASE}"
+    answer = cluster.admin.request(method, path, body)
+    assert answer.code == 200, answer.text
+    return answer.body
+
+
+def _give_lease_to(cluster: Cluster, holder: str) -> None:
+    """As kubectl edit does: read, change, write; again after a conflict."""
+    path = f"/apis/coordination.k8s.io/v1/namespaces/{cluster.namespace}/leases/{LEASE}"
+    for _ in range(20):
+        lease = _lease(cluster, "GET")
+        lease["spec"]["holderIdentity"] = holder
+        answer = cluster.admin.request("PUT", path, lease)
+        if answer.code != 409:
+            assert answer.code == 200, answer.text
+            return
+    raise AssertionError("twenty conflicts in a row")
 
 
 @fault(bound=0)
@@ -260,7 +286,7 @@ def the_lease_is_deleted(cluster: Cluster) -> None:
 @fault(bound=LEASE_S + 6, seconds=30)
 def the_lease_is_taken_over_by_hand(cluster: Cluster) -> None:
     """The stranger's term is respected for a whole lease duration; the leader notices at its next renewal."""
-    _lease(cluster, "PATCH", {"spec": {"holderIdentity": "somebody"}})
+    _give_lease_to(cluster, "somebody")
     cluster.wait_for(lambda: not cluster.forgers(), 10, "the leader stops")
     cluster.wait_for_one_forger(40)
     settle(cluster)
@@ -270,7 +296,7 @@ def the_lease_is_taken_over_by_hand(cluster: Cluster) -> None:
 def the_lease_is_given_to_a_standby_by_hand(cluster: Cluster) -> None:
     standby = cluster.standbys()[0]
     identity = standby.status()["leader"]["identity"]
-    _lease(cluster, "PATCH", {"spec": {"holderIdentity": identity}})
+    _give_lease_to(cluster, identity)
     cluster.wait_for(lambda: not cluster.forgers(), 10, "the leader stops")
     cluster.wait_for_one_forger(40)
     settle(cluster)
@@ -301,6 +327,11 @@ def a_target_is_replaced_by_a_real_key_and_the_fence_still_works(cluster: Cluste
     leader.revive()
 
 
+def _says_why(pod: Pod, word: str) -> bool:
+    code, body = pod.get("/ready")
+    return code == 503 and word in body
+
+
 @fault(bound=1)
 def a_source_secret_is_missing_at_the_moment_of_promotion(cluster: Cluster) -> None:
     leader = cluster.leader()
@@ -309,11 +340,9 @@ def a_source_secret_is_missing_at_the_moment_of_promotion(cluster: Cluster) -> N
     (poor.secrets / "kes.skey").unlink()
     try:
         leader.terminate()
-        assert another(cluster, leader) is rich
+        cluster.wait_for(lambda: cluster.forgers() == [rich], 20, "the one with its secrets forges")
         settle(cluster)
-        code, body = poor.get("/ready")
-        assert code == 503
-        assert "SOURCE_KES_KEY" in body
+        cluster.wait_for(lambda: _says_why(poor, "SOURCE_KES_KEY"), 10, "it says which secret is missing")
     finally:
         (poor.secrets / "kes.skey").write_bytes(secret)
     leader.revive()
@@ -334,6 +363,53 @@ def a_node_that_ignores_sighup_is_killed_before_the_lease_may_pass(cluster: Clus
     finally:
         leader.proxy.let_pass()
     settle(cluster)
+
+
+@fault(bound=1, seconds=25)
+def a_deaf_node_at_a_calm_hand_over_is_ended_before_the_lease_is_released(cluster: Cluster) -> None:
+    leader = cluster.leader()
+    leader.node_control("deaf on")
+    pid = leader.node_pid
+    done = leader.forgectl("stand-down", "--for", "15")
+    assert done.returncode == 0, done.stderr
+    another(cluster, leader)
+    assert leader.node_pid != pid, "another forges, and the deaf node lives"
+    settle(cluster)
+    leader.forgectl("come-back")
+
+
+@fault(bound=1, seconds=45)
+def a_frozen_node_is_killed_and_replaced(cluster: Cluster) -> None:
+    """Its record says `on` until it is killed: it could go on at any moment."""
+    leader = cluster.leader()
+    pid = leader.node_pid
+    leader.kill_node(signal.SIGSTOP)
+    another(cluster, leader)
+    assert leader.node_pid != pid
+    settle(cluster)
+
+
+@fault(bound=LEASE_S + 1, seconds=30)
+def a_frozen_node_whose_pod_has_no_api_is_killed_before_the_lease_may_pass(cluster: Cluster) -> None:
+    leader = cluster.leader()
+    leader.proxy.hang()
+    leader.kill_node(signal.SIGSTOP)
+    try:
+        another(cluster, leader)
+        settle(cluster)
+    finally:
+        leader.proxy.let_pass()
+
+
+@fault(bound=0, seconds=20)
+def a_node_without_metrics_forges_on_until_it_is_unfit_for_long(cluster: Cluster) -> None:
+    leader = cluster.leader()
+    leader.node_control("metrics hang")
+    try:
+        time.sleep(10)
+        assert cluster.leader() is leader
+    finally:
+        leader.node_control("metrics on")
 
 
 @fault(bound=1 + 1 + 1)
