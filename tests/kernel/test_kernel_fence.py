@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -10,6 +11,7 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from kernel_actors import NOBODY, REPOSITORY, Child, Node, Refused
@@ -43,7 +45,7 @@ def hup(node: Node) -> None:
     os.kill(node.pid, signal.SIGHUP)
 
 
-def rounds(*options: str) -> list[dict[str, object]]:
+def rounds(*options: str) -> list[dict[str, Any]]:
     done = subprocess.run(
         [sys.executable, "-m", "bench.fence", "--json", *options], cwd=REPOSITORY, capture_output=True, text=True
     )
@@ -147,6 +149,24 @@ def test_aiming_at_a_process_that_is_gone_is_refused_and_the_aim_stays(folder: P
         assert set(node.looks()) == {"ENOENT"}
 
 
+def test_a_node_that_ends_while_it_is_aimed_at_leaves_both_pipes_on_the_former_one(folder: Path) -> None:
+    with Node(folder / "kes") as old, Node(folder / "kes") as new, actuator(folder, old) as child:
+        child.do("real, aims = deathpipe.fcntl.fcntl, []")
+        child.do(
+            "def second_aim_fails(fd, command, value=0):\n"
+            f"    if (command, value) == (deathpipe.fcntl.F_SETOWN, {new.pid}):\n"
+            "        aims.append(fd)\n"
+            "        if len(aims) == 2: raise ProcessLookupError(3, 'No such process')\n"
+            "    return real(fd, command, value)"
+        )
+        child.do("deathpipe.fcntl.fcntl = second_aim_fails")
+        with pytest.raises(Refused, match="ProcessLookupError"):
+            child.do(f"death.aim({new.pid})")
+        child.kill()
+        assert set(old.looks()) == {"ENOENT"}
+        assert new.looks() == []
+
+
 @pytest.mark.parametrize("pid", [0, -1, -4711])
 def test_a_process_group_is_never_aimed_at(folder: Path, pid: int) -> None:
     with Node(folder / "kes") as node, actuator(folder, node) as child, pytest.raises(Refused, match="ValueError"):
@@ -191,7 +211,11 @@ def test_a_program_that_the_actuator_started_does_not_keep_the_fence_open(folder
 
 
 def _open_files(pid: int) -> set[str]:
-    return {str(path.readlink()) for path in Path(f"/proc/{pid}/fd").iterdir()}
+    found = set()
+    for path in Path(f"/proc/{pid}/fd").iterdir():
+        with contextlib.suppress(FileNotFoundError):  # closed while we looked: the program is still loading
+            found.add(str(path.readlink()))
+    return found
 
 
 def _pipes_of_the_death_signal(child: Child) -> set[str]:
