@@ -61,7 +61,11 @@ class Node:
         self.started_at = int(time.time())
         self._last_slot = -1
         self._record = os.open(options.record, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644) if options.record else -1
-        self._stop = asyncio.Event()
+        self._stopping = False
+        self._wake = asyncio.Event()
+        self._landing = asyncio.Event()
+        self._landing.set()
+        self._held: list[asyncio.Event] = []
         self._exit = 0
         self._reloads: set[asyncio.Task[None]] = set()
         self._socket: asyncio.Server | None = None
@@ -112,9 +116,11 @@ class Node:
 
     async def reload(self) -> None:
         """One handler run for one SIGHUP: the files are read half way through."""
-        await asyncio.sleep(self.reload_s / 2)
+        half, landing = self.reload_s / 2, self._landing
+        await asyncio.sleep(half)
         outcome = self._read_again()
-        await asyncio.sleep(self.reload_s / 2)
+        await asyncio.sleep(half)
+        await landing.wait()
         self.note("reload", outcome=outcome)
         if outcome != "unchanged":
             await self.set_block_forging(outcome == "enabled")
@@ -152,8 +158,8 @@ class Node:
         """From handlers to the end; the exit code."""
         options, loop = self.options, asyncio.get_running_loop()
         loop.add_signal_handler(signal.SIGHUP, self.on_hup)
-        loop.add_signal_handler(signal.SIGTERM, self._stop.set)
-        loop.add_signal_handler(signal.SIGINT, self._stop.set)
+        loop.add_signal_handler(signal.SIGTERM, self.stop)
+        loop.add_signal_handler(signal.SIGINT, self.stop)
         self.note("handler")
         await self._serve_metrics()
         await self._serve_control()
@@ -174,15 +180,18 @@ class Node:
         options.socket_path.unlink(missing_ok=True)
         return self._exit
 
+    def stop(self) -> None:
+        self._stopping = True
+        self._wake.set()
+
     async def _stopped_within(self, seconds: float) -> bool:
-        if seconds <= 0:
-            return self._stop.is_set()
-        try:
-            async with asyncio.timeout(seconds):
-                await self._stop.wait()
-        except TimeoutError:
-            return False
-        return True
+        """Wait so long, unless woken; whether the end has come."""
+        if seconds > 0 and not self._stopping:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(seconds):
+                    await self._wake.wait()
+        self._wake.clear()
+        return self._stopping
 
     async def _count_slots(self) -> None:
         """At each slot's beginning, until told to stop."""
@@ -290,12 +299,23 @@ class Node:
         writer.close()
 
     async def _obey(self, words: list[str]) -> str:
-        """Do one command; `ok`, or what was wrong with it."""
+        """Do one command; `ok`, what was asked for, or `unknown command`.
+
+        hold on|off, release: reloads that begin while held land, after reading, only when released.  proceed: end the
+        replay or the gap before the initial forging now.
+        """
         match words:
             case ["deaf", "on" | "off" as state]:
                 self.deaf = state == "on"
             case ["reload-ms", number] if number.isdigit():
                 self.reload_s = int(number) / 1000
+            case ["hold", "on" | "off" as state]:
+                self._hold(state == "on")
+            case ["release"]:
+                for landing in self._held:
+                    landing.set()
+            case ["proceed"]:
+                self._wake.set()
             case ["cancel-ms", number] if number.isdigit():
                 self.cancel_s = int(number) / 1000
             case ["tip-stall", "on" | "off" as state]:
@@ -311,12 +331,20 @@ class Node:
                 await self._open_socket()
             case ["exit", code] if code.isdigit():
                 self._exit = int(code)
-                self._stop.set()
+                self.stop()
             case ["state"]:
                 return json.dumps(self._state())
             case _:
                 return "unknown command"
         return "ok"
+
+    def _hold(self, on: bool) -> None:
+        """Whether reloads that begin from now on wait for a release after they have read."""
+        self._landing = asyncio.Event()
+        if on:
+            self._held.append(self._landing)
+        else:
+            self._landing.set()
 
     def _state(self) -> dict[str, Any]:
         return {"forging": self.forging, "gauge": self.gauge, "checks": self.checks, "replaying": self.replaying}
