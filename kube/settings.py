@@ -16,11 +16,12 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, Final
 
+import aiohttp
 import yaml
 from kubernetes.aio import config as kube_config
 from kubernetes.aio.client import ApiClient, Configuration
 
-from kube.errors import SessionConfigError
+from kube.errors import SessionConfigError, classify
 
 POOL_SIZE: Final = 8
 """Connections at once: a watch, a renewal and a status write, with room."""
@@ -30,7 +31,7 @@ _PATHS: Final = ("client-certificate", "client-key", "tokenFile")
 
 async def load_client(kubeconfig: Path | None) -> Any:
     """An ApiClient for the kubeconfig, or for the pod's service account if None.  Raises SessionConfigError."""
-    settings = Configuration(connection_pool_maxsize=POOL_SIZE)
+    settings = Configuration(connection_pool_maxsize=POOL_SIZE, client_session_kwargs={"middlewares": (_send_once,)})
     with ExitStack() as stack:
         if kubeconfig is None:
             _load_service_account(settings)
@@ -152,6 +153,16 @@ def _memory_file(name: str, content: bytes) -> Iterator[str]:
         yield f"/proc/self/fd/{descriptor}"
     finally:
         os.close(descriptor)
+
+
+async def _send_once(request: aiohttp.ClientRequest, send: aiohttp.ClientHandlerType) -> aiohttp.ClientResponse:
+    """aiohttp sends a GET or PUT again by itself when its connection breaks; we count requests and decide ourselves."""
+    try:
+        return await send(request)
+    except aiohttp.ClientConnectorError:
+        raise  # never sent; not repeated either, and names its reason
+    except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError) as error:
+        raise classify(error, 0) from None
 
 
 def _strip_token(settings: Any) -> None:

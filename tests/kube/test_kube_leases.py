@@ -1,0 +1,246 @@
+"""Reading and writing the Lease: exactly what is sent, exactly what is understood."""
+
+from __future__ import annotations
+
+import json
+import re
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scripted_api import TIMEOUT_S, Json, cut, lease, obj, refusal, scripted, session_with
+
+from kube.errors import ApiFailure, Failure
+from kube.leases import LeaseClient, parse_lease
+from policy.lease import LeaseRecord
+
+MICRO_TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z")
+PATH = "/apis/coordination.k8s.io/v1/namespaces/n/leases"
+
+
+def is_now(text: str) -> bool:
+    """Whether that is a MicroTime of this minute."""
+    assert MICRO_TIME.fullmatch(text), text
+    then = datetime.strptime(text, "%Y-%m-%dT%H:%M:%S.%fZ").replace(tzinfo=UTC)
+    return abs(datetime.now(UTC) - then) < timedelta(minutes=1)
+
+
+async def test_a_lease_is_read_into_a_record(tmp_path: Path) -> None:
+    async with (
+        scripted(("GET", obj(lease("7", "pod-0_1", transitions=3)))) as api,
+        session_with(api.url, tmp_path) as session,
+    ):
+        record = await LeaseClient(session, "n", "l").get(timeout_s=TIMEOUT_S)
+    assert api.requests[0].path == f"{PATH}/l"
+    assert record == LeaseRecord("7", "pod-0_1", 15, 3, "2026-01-01T00:00:00.000000Z", "u1")
+
+
+async def test_no_lease_is_none_and_no_failure(tmp_path: Path) -> None:
+    async with scripted(("GET", refusal(404, "NotFound"))) as api, session_with(api.url, tmp_path) as session:
+        assert await LeaseClient(session, "n", "l").get(timeout_s=TIMEOUT_S) is None
+        assert session.failures_total == 0
+
+
+async def test_an_unreadable_answer_is_never_taken_for_no_lease(tmp_path: Path) -> None:
+    async with scripted(("GET", obj({}))) as api, session_with(api.url, tmp_path) as session:
+        with pytest.raises(ApiFailure) as caught:
+            await LeaseClient(session, "n", "l").get(timeout_s=TIMEOUT_S)
+    assert caught.value.kind is Failure.MALFORMED
+
+
+async def test_a_created_lease_names_holder_and_both_times(tmp_path: Path) -> None:
+    async with scripted(("POST", obj(lease("1"), 201))) as api, session_with(api.url, tmp_path) as session:
+        await LeaseClient(session, "n", "l").create(holder="a", duration_s=15, transitions=4, timeout_s=TIMEOUT_S)
+    sent = api.requests[0].body
+    assert (api.requests[0].path, sent["metadata"]) == (PATH, {"name": "l", "namespace": "n"})
+    assert is_now(sent["spec"]["acquireTime"])
+    assert sent["spec"] == {
+        "holderIdentity": "a",
+        "leaseDurationSeconds": 15,
+        "leaseTransitions": 4,
+        "acquireTime": sent["spec"]["renewTime"],
+        "renewTime": sent["spec"]["renewTime"],
+    }
+
+
+async def put_after_get(tmp_path: Path, found: Json, **wanted: Any) -> Json:
+    """What a replacement of `found` sends."""
+    arguments = {"holder": "b", "duration_s": 20, "transitions": 2, "acquired": False, **wanted}
+    async with (
+        scripted(("GET", obj(found)), ("PUT", obj(lease("8")))) as api,
+        session_with(api.url, tmp_path) as session,
+    ):
+        leases = LeaseClient(session, "n", "l")
+        record = await leases.get(timeout_s=TIMEOUT_S)
+        assert record is not None
+        await leases.replace(record, **arguments, timeout_s=TIMEOUT_S)
+    assert api.requests[1].path == f"{PATH}/l"
+    sent: Json = api.requests[1].body
+    return sent
+
+
+async def test_a_renewal_keeps_when_it_was_acquired_and_says_when_it_was_renewed(tmp_path: Path) -> None:
+    sent = await put_after_get(tmp_path, lease("7"))
+    assert sent["metadata"]["resourceVersion"] == "7"
+    assert is_now(sent["spec"].pop("renewTime"))
+    assert sent["spec"] == {
+        "holderIdentity": "b",
+        "leaseDurationSeconds": 20,
+        "leaseTransitions": 2,
+        "acquireTime": "2026-01-01T00:00:00.000000Z",
+    }
+
+
+async def test_taking_a_lease_says_when_it_was_acquired(tmp_path: Path) -> None:
+    sent = await put_after_get(tmp_path, lease("7"), acquired=True)
+    assert is_now(sent["spec"]["acquireTime"])
+    assert sent["spec"]["acquireTime"] == sent["spec"]["renewTime"]
+
+
+@pytest.mark.parametrize("spec", [None, {}, {"acquireTime": None}])
+async def test_a_lease_made_by_hand_without_times_gets_them(tmp_path: Path, spec: Json | None) -> None:
+    sent = await put_after_get(tmp_path, {**lease("7"), "spec": spec})
+    assert is_now(sent["spec"]["acquireTime"])
+
+
+async def test_what_others_put_on_the_object_is_sent_back(tmp_path: Path) -> None:
+    owners = [{"apiVersion": "v1", "kind": "Pod", "name": "p", "uid": "u"}]
+    found = lease(
+        "7",
+        labels={"app": "cardano"},
+        annotations={"note": "ours"},
+        ownerReferences=owners,
+        finalizers=["x/y"],
+        managedFields=[{"manager": "kubectl"}],
+    )
+    found["spec"] |= {"strategy": "OldestEmulationVersion", "preferredHolder": "c", "novel": 1}
+    sent = await put_after_get(tmp_path, found)
+    meta = sent["metadata"]
+    assert (meta["labels"], meta["annotations"]) == ({"app": "cardano"}, {"note": "ours"})
+    assert (meta["ownerReferences"], meta["finalizers"], meta["uid"]) == (owners, ["x/y"], "u1")
+    assert "managedFields" not in meta
+    assert (sent["spec"]["strategy"], sent["spec"]["preferredHolder"]) == ("OldestEmulationVersion", "c")
+    assert sent["spec"]["novel"] == 1
+
+
+async def test_a_preferred_holder_is_written_and_removed_on_demand(tmp_path: Path) -> None:
+    sent = await put_after_get(tmp_path, lease("7"), preferred_holder="c", strategy="s/t")
+    assert (sent["spec"]["preferredHolder"], sent["spec"]["strategy"]) == ("c", "s/t")
+    found = lease("7")
+    found["spec"] |= {"strategy": "s/t", "preferredHolder": "c"}
+    sent = await put_after_get(tmp_path, found, preferred_holder="", strategy="")
+    assert not {"preferredHolder", "strategy"} & set(sent["spec"])
+
+
+async def test_a_release_is_written_as_client_go_writes_it(tmp_path: Path) -> None:
+    released = lease("8", "", transitions=3)
+    async with (
+        scripted(("GET", obj(lease("7", transitions=3))), ("PUT", obj(released))) as api,
+        session_with(api.url, tmp_path) as session,
+    ):
+        leases = LeaseClient(session, "n", "l")
+        record = await leases.get(timeout_s=TIMEOUT_S)
+        assert record is not None
+        assert (await leases.release(record, timeout_s=TIMEOUT_S)).holder == ""
+    spec = api.requests[1].body["spec"]
+    assert is_now(spec["renewTime"])
+    assert spec == {
+        "holderIdentity": "",
+        "leaseDurationSeconds": 1,
+        "leaseTransitions": 3,
+        "renewTime": spec["renewTime"],
+        "acquireTime": spec["renewTime"],
+    }
+
+
+async def test_renewals_need_no_reading_between_them(tmp_path: Path) -> None:
+    noted = lease("7", labels={"app": "x"})
+    script = [
+        ("GET", obj(noted)),
+        ("PUT", obj(lease("8", labels={"app": "x"}))),
+        ("PUT", obj(lease("9", labels={"app": "x"}))),
+    ]
+    async with scripted(*script) as api, session_with(api.url, tmp_path) as session:
+        leases = LeaseClient(session, "n", "l")
+        record = await leases.get(timeout_s=TIMEOUT_S)
+        for _ in range(2):
+            assert record is not None
+            record = await leases.replace(
+                record, holder="a", duration_s=15, transitions=1, acquired=False, timeout_s=TIMEOUT_S
+            )
+    sent = [request.body["metadata"] for request in api.requests[1:]]
+    assert [(meta["resourceVersion"], meta["labels"]) for meta in sent] == [("7", {"app": "x"}), ("8", {"app": "x"})]
+
+
+@pytest.mark.parametrize(
+    ("answer", "kind"), [(refusal(409, "Conflict"), Failure.CONFLICT), (cut(), Failure.UNREACHABLE)]
+)
+async def test_a_replacement_that_failed_is_not_tried_again(tmp_path: Path, answer: Any, kind: Failure) -> None:
+    async with scripted(("PUT", answer)) as api, session_with(api.url, tmp_path) as session:
+        with pytest.raises(ApiFailure) as caught:
+            await LeaseClient(session, "n", "l").replace(
+                LeaseRecord("7", "a", 15, 1),
+                holder="a",
+                duration_s=15,
+                transitions=1,
+                acquired=False,
+                timeout_s=TIMEOUT_S,
+            )
+    assert caught.value.kind is kind
+    assert api.requests[0].body["metadata"]["resourceVersion"] == "7"
+
+
+# --- reading what others wrote ---
+
+
+@pytest.mark.parametrize("spec", [None, {}, {"holderIdentity": None, "leaseDurationSeconds": None}])
+def test_absent_fields_mean_nobody_and_nothing(spec: Json | None) -> None:
+    record = parse_lease({"metadata": {"resourceVersion": "1", "uid": None}, "spec": spec})
+    assert record == LeaseRecord("1", "", 0, 0)
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        {},
+        {"metadata": None},
+        {"metadata": {}},
+        {"metadata": {"resourceVersion": ""}},
+        {"metadata": {"resourceVersion": 1}},
+        {"metadata": {"resourceVersion": "1"}, "spec": [1]},
+        {"metadata": {"resourceVersion": "1"}, "spec": {"holderIdentity": 1}},
+        {"metadata": {"resourceVersion": "1"}, "spec": {"leaseDurationSeconds": "15"}},
+        {"metadata": {"resourceVersion": "1"}, "spec": {"leaseTransitions": True}},
+    ],
+)
+def test_a_lease_of_another_shape_is_malformed(raw: Json) -> None:
+    with pytest.raises(ApiFailure) as caught:
+        parse_lease(raw)
+    assert caught.value.kind is Failure.MALFORMED
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=3),
+    max_leaves=5,
+)
+SPEC_FIELDS = ["holderIdentity", "leaseDurationSeconds", "acquireTime", "leaseTransitions", "preferredHolder"]
+
+
+@given(
+    metadata=json_values | st.fixed_dictionaries({"resourceVersion": json_values}, optional={"uid": json_values}),
+    spec=json_values | st.fixed_dictionaries({}, optional=dict.fromkeys(SPEC_FIELDS, json_values)),
+)
+def test_any_json_is_a_record_or_malformed_and_a_holder_is_never_made_up(metadata: Any, spec: Any) -> None:
+    raw = json.loads(json.dumps({"metadata": metadata, "spec": spec}))
+    try:
+        record = parse_lease(raw)
+    except ApiFailure as failure:
+        assert failure.kind is Failure.MALFORMED
+        return
+    assert record.resource_version == metadata["resourceVersion"] != ""
+    written = spec.get("holderIdentity") if spec else None
+    assert record.holder == (written or "")
