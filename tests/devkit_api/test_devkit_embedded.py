@@ -28,7 +28,7 @@ MERGE = {"Content-Type": "application/merge-patch+json"}
 
 
 async def call(
-    api: EmbeddedApi | ThreadedApi | str,
+    api: EmbeddedApi | str,
     method: str,
     path: str,
     body: Any = None,
@@ -37,9 +37,11 @@ async def call(
     url = api if isinstance(api, str) else api.url
     data = None if body is None else json.dumps(body)
     given = {"Content-Type": "application/json", **(headers or {})}
-    async with aiohttp.ClientSession() as session:
-        async with session.request(method, url + path, data=data, headers=given) as response:
-            return response.status, json.loads(await response.text())
+    async with (
+        aiohttp.ClientSession() as session,
+        session.request(method, url + path, data=data, headers=given) as response,
+    ):
+        return response.status, json.loads(await response.text())
 
 
 async def watch(api: EmbeddedApi, path: str, events: int) -> list[Json]:
@@ -164,6 +166,13 @@ async def test_a_client_that_leaves_its_watch_leaves_nothing_behind() -> None:
         async with asyncio.timeout(PATIENCE_S):
             while api._store._watchers:
                 await asyncio.sleep(0.01)
+
+
+async def test_a_stop_ends_watches_with_a_whole_answer() -> None:
+    async with EmbeddedApi() as api, aiohttp.ClientSession() as session:
+        async with session.get(f"{api.url}{LEASES}?watch=1") as response:
+            await api.stop()
+            assert await response.content.read() == b""
 
 
 async def test_a_client_that_does_not_read_holds_up_nobody() -> None:
