@@ -1,0 +1,229 @@
+"""The metrics: the contract's names, types and labels; counters that never go down; gauges that never lie."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+from gateway_pictures import ACTUATOR, CONFIG, ELECTOR, GRANT, NOW, picture, state
+from hypothesis import given
+from hypothesis import strategies as st
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.core import Metric
+from prometheus_client.parser import text_string_to_metric_families
+
+from gateway.metrics import FILES, HUP_REASONS, PodCollector, Totals
+from gateway.views import Picture
+from ipc.messages import Fence, Role, StartFlag, Worker
+from policy import timing
+
+LATE = NOW + timing.STATE_VALIDITY
+NOTHING = Picture(config=CONFIG, version="1", now=NOW, started_at=0, states={}, connected={})
+LOCAL = {"pod", "network", "pool_id", "application"}
+CLUSTER = {"cluster", "region", "network", "pool_id"}
+CONTRACT = {
+    "cardano_forging_enabled": ("gauge", LOCAL),
+    "cardano_leader_status": ("gauge", LOCAL),
+    "cardano_leadership_changes_total": ("counter", set()),
+    "cardano_sighup_signals_total": ("counter", {"reason"}),
+    "cardano_credential_operations_total": ("counter", {"operation", "file"}),
+    "cardano_cluster_forge_enabled": ("gauge", CLUSTER),
+    "cardano_cluster_forge_priority": ("gauge", CLUSTER),
+    "cardano_cluster_health_check_success": ("gauge", {"cluster"}),
+    "cardano_cluster_health_check_consecutive_failures": ("gauge", {"cluster"}),
+}
+"""Name -> type and labels, as the seed's tables give them."""
+
+
+def exposition(shown: Picture, totals: Totals | None = None) -> str:
+    if totals is None:
+        totals = Totals()
+        for known in shown.states.values():
+            totals.take(known)
+    registry = CollectorRegistry()
+    registry.register(PodCollector(lambda: shown, totals))
+    return generate_latest(registry).decode()
+
+
+def families(shown: Picture, totals: Totals | None = None) -> dict[str, Metric]:
+    """By the name of the samples, as an operator's query has it."""
+    found = {}
+    for family in text_string_to_metric_families(exposition(shown, totals)):
+        found[family.name + ("_total" if family.type == "counter" else "")] = family
+    return found
+
+
+def value(shown: Picture, name: str, totals: Totals | None = None, **labels: str) -> float | None:
+    for sample in families(shown, totals)[name].samples:
+        if labels.items() <= sample.labels.items():
+            return float(sample.value)
+    return None
+
+
+@pytest.mark.parametrize("name", CONTRACT)
+@pytest.mark.parametrize("shown", [picture(), NOTHING], ids=["leader", "just started"])
+def test_each_metric_of_the_contract_has_its_type_and_labels_from_the_start(name: str, shown: Picture) -> None:
+    kind, labels = CONTRACT[name]
+    family = families(shown)[name]
+    assert family.type == kind
+    assert family.samples
+    for sample in family.samples:
+        assert sample.name == name
+        assert set(sample.labels) == labels
+
+
+def test_the_labels_say_whose_metrics_these_are() -> None:
+    (sample,) = families(picture())["cardano_forging_enabled"].samples
+    assert sample.labels == {
+        "pod": "pod-0",
+        "network": "preprod",
+        "pool_id": "pool1abcd1",
+        "application": "block-producer",
+    }
+    (sample,) = families(picture())["cardano_cluster_forge_priority"].samples
+    assert sample.labels == {"cluster": "eu-1", "region": "eu-1", "network": "preprod", "pool_id": "pool1abcd1"}
+    assert sample.value == 7
+
+
+@pytest.mark.parametrize("shown", [picture(), NOTHING, picture(now=LATE)])
+def test_the_exposition_is_what_promtool_accepts(shown: Picture) -> None:
+    """One HELP and TYPE a name, no name twice, no sample twice, counters and only they end in _total, once."""
+    text = exposition(shown)
+    typed = [line.split()[2:4] for line in text.splitlines() if line.startswith("# TYPE")]
+    names = [name for name, _ in typed]
+    assert len(names) == len(set(names))
+    assert all(name.endswith("_total") == (kind == "counter") for name, kind in typed)
+    assert "_total_total" not in text
+    samples = [line.rsplit(" ", 1)[0] for line in text.splitlines() if not line.startswith("#")]
+    assert len(samples) == len(set(samples))
+    assert all(family.documentation for family in text_string_to_metric_families(text))
+    assert all(name.startswith("cardano_forge_manager_") for name in set(names) - set(CONTRACT))
+
+
+# --- gauges ---
+
+
+def test_forging_leading_and_enabled_are_one_on_a_leader_and_zero_when_nothing_is_known() -> None:
+    for name in ("cardano_forging_enabled", "cardano_leader_status", "cardano_cluster_forge_enabled"):
+        assert value(picture(), name) == 1
+        assert value(NOTHING, name) == 0
+        assert value(picture(now=LATE), name) == 0
+
+
+def test_forging_is_zero_before_the_node_confirmed_and_after_the_right_ended() -> None:
+    assert value(picture(actuator={"fence": Fence.ARMING}), "cardano_forging_enabled") == 0
+    assert value(picture(actuator={"deadline": NOW}), "cardano_forging_enabled") == 0
+
+
+def test_the_seeds_alerts_see_one_enabled_pod_in_a_pool_of_a_leader_and_a_standby() -> None:
+    standby = picture(elector={"role": Role.STANDBY, "grant": None}, actuator={"fence": Fence.FENCED, "deadline": 0})
+    pool = (picture(), standby)
+    assert sum(value(pod, "cardano_cluster_forge_enabled") or 0 for pod in pool) == 1
+    assert sum(value(pod, "cardano_forging_enabled") or 0 for pod in pool) == 1
+
+
+def test_a_leader_cut_off_beyond_its_grant_is_not_enabled() -> None:
+    over = dataclasses.replace(GRANT, deadline=NOW)
+    assert value(picture(elector={"grant": over}), "cardano_cluster_forge_enabled") == 0
+
+
+def test_without_an_endpoint_the_health_check_neither_fails_nor_alerts() -> None:
+    assert value(NOTHING, "cardano_cluster_health_check_success") == 1
+    assert value(NOTHING, "cardano_cluster_health_check_consecutive_failures") == 0
+
+
+def test_the_fence_is_in_one_state_or_in_none_while_the_actuator_is_silent() -> None:
+    def shown(of: Picture) -> list[str]:
+        samples = families(of)["cardano_forge_manager_fence_state"].samples
+        assert {s.labels["state"] for s in samples} == set(map(str, Fence))
+        return [s.labels["state"] for s in samples if s.value == 1]
+
+    for fence in Fence:
+        assert shown(picture(actuator={"fence": fence})) == [str(fence)]
+    assert shown(picture(now=LATE)) == []
+
+
+def test_what_is_not_known_is_left_out_rather_than_guessed() -> None:
+    names = families(picture(now=LATE)).keys()
+    assert "cardano_forge_manager_tip_lag_seconds" not in names
+    assert "cardano_forge_manager_node_started_producing" not in names
+    assert value(picture(), "cardano_forge_manager_tip_lag_seconds") == 12.5
+
+
+def test_a_node_without_the_non_producing_flag_shows() -> None:
+    assert ACTUATOR.node is not None
+    producing = dataclasses.replace(ACTUATOR.node, flag=StartFlag.PRODUCING)
+    assert value(picture(), "cardano_forge_manager_node_started_producing") == 0
+    assert value(picture(actuator={"node": producing}), "cardano_forge_manager_node_started_producing") == 1
+
+
+def test_grants_show_the_seconds_left() -> None:
+    assert value(picture(), "cardano_forge_manager_grant_seconds_left", issuer="elector") == 9
+    assert value(picture(elector={"grant": None}), "cardano_forge_manager_grant_seconds_left", issuer="elector") == 0
+
+
+def test_a_silent_worker_is_not_up() -> None:
+    shown = picture(silent=(Worker.PROBER,))
+    assert value(shown, "cardano_forge_manager_worker_up", worker="prober") == 0
+    assert value(shown, "cardano_forge_manager_worker_up", worker="actuator") == 1
+
+
+# --- counters ---
+
+
+def test_counters_show_what_the_workers_counted() -> None:
+    assert value(picture(), "cardano_leadership_changes_total") == 3
+    assert value(picture(), "cardano_sighup_signals_total", reason="enable") == 2
+    assert value(picture(), "cardano_credential_operations_total", operation="remove", file="kes.skey") == 1
+    assert value(picture(), "cardano_forge_manager_api_requests_total", verb="put") == 40
+    assert value(picture(), "cardano_forge_manager_api_failures_total") == 1
+
+
+def test_labels_known_beforehand_stand_at_zero_from_the_start_so_that_the_first_increase_is_seen() -> None:
+    for reason in HUP_REASONS:
+        assert value(NOTHING, "cardano_sighup_signals_total", reason=reason) == 0
+    for file in FILES:
+        assert value(NOTHING, "cardano_credential_operations_total", operation="install", file=file) == 0
+
+
+def test_a_restarted_worker_counts_on_where_its_earlier_life_ended() -> None:
+    totals = Totals()
+    totals.take(state(dataclasses.replace(ELECTOR, changes_total=5), instance="first"))
+    totals.take(state(dataclasses.replace(ELECTOR, changes_total=0), instance="second"))
+    assert totals.of("changes") == {"": 5}
+    totals.take(state(dataclasses.replace(ELECTOR, changes_total=2), instance="second"))
+    assert totals.of("changes") == {"": 7}
+    assert value(NOTHING, "cardano_forge_manager_worker_restarts_total", totals, worker="elector") == 1
+    assert value(NOTHING, "cardano_forge_manager_worker_restarts_total", totals, worker="prober") == 0
+
+
+def test_the_same_state_heard_twice_counts_once() -> None:
+    totals = Totals()
+    for _ in range(3):
+        totals.take(state(ELECTOR))
+    assert totals.of("changes") == {"": 3}
+    assert totals.restarts[Worker.ELECTOR] == 0
+
+
+@given(
+    st.lists(
+        st.tuples(st.sampled_from("ab"), st.integers(0, 9), st.dictionaries(st.sampled_from("xy"), st.integers(0, 9)))
+    )
+)
+def test_no_total_ever_goes_down(heard: list[tuple[str, int, dict[str, int]]]) -> None:
+    totals, before = Totals(), {"": 0, "x": 0, "y": 0}
+    for instance, changes, requests in heard:
+        body = dataclasses.replace(ELECTOR, changes_total=changes, requests_total=requests)
+        totals.take(state(body, instance=instance))
+        after = {"": 0, "x": 0, "y": 0} | totals.of("changes") | totals.of("api_requests")
+        assert all(after[label] >= count for label, count in before.items())
+        before = after
+
+
+@given(st.text(max_size=20))
+def test_no_label_a_worker_sends_can_break_the_exposition(label: str) -> None:
+    text = label.encode("utf-8", "replace").decode()
+    body = dataclasses.replace(ACTUATOR, sighups_total={text: 1}, operations_total={text: 1}, kills_total={text: 1})
+    totals = Totals()
+    totals.take(state(body))
+    assert value(NOTHING, "cardano_sighup_signals_total", totals, reason=text) == 1

@@ -1,0 +1,168 @@
+"""What the probes and /status answer to what the workers say."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+
+import pytest
+from gateway_pictures import CONFIG, GRANT, NOW, S, picture
+
+from gateway import views
+from gateway.views import Picture
+from ipc.messages import Fence, Role, Startup, Worker
+from policy import timing
+
+NOTHING = Picture(config=CONFIG, version="1", now=NOW, started_at=0, states={}, connected={})
+LATE = NOW + timing.STATE_VALIDITY
+
+# --- /startup-status ---
+
+
+@pytest.mark.parametrize("startup", [Startup.OFFERED, Startup.READ, Startup.UP])
+def test_the_node_may_start_once_its_files_are_offered_read_or_it_is_up(startup: Startup) -> None:
+    answer = views.startup(picture(actuator={"startup": startup, "startup_reason": "why"}))
+    assert (answer.status, answer.body) == (200, {"ready": True, "state": str(startup), "reason": "why"})
+
+
+@pytest.mark.parametrize("startup", [Startup.PREPARING, Startup.FAILED])
+def test_the_node_may_not_start_before(startup: Startup) -> None:
+    answer = views.startup(picture(actuator={"startup": startup}))
+    assert (answer.status, answer.body["ready"]) == (503, False)
+
+
+def test_the_node_may_not_start_on_the_word_of_an_actuator_that_fell_silent() -> None:
+    for unknown in (NOTHING, picture(now=LATE), picture(silent=(Worker.ACTUATOR,))):
+        answer = views.startup(unknown)
+        assert answer.status == 503
+        assert "silent" in answer.body["reason"]
+
+
+# --- /health ---
+
+
+def test_a_pod_is_alive_while_each_worker_speaks() -> None:
+    assert views.health(picture()) == views.Answer(200, {"alive": True, "reasons": []})
+
+
+@pytest.mark.parametrize("worker", views.WATCHED)
+def test_a_pod_with_a_silent_worker_is_not_alive_and_says_which(worker: Worker) -> None:
+    answer = views.health(picture(silent=(worker,)))
+    assert answer == views.Answer(503, {"alive": False, "reasons": [f"the {worker} is silent"]})
+
+
+def test_a_pod_that_has_just_started_is_given_thirty_seconds() -> None:
+    assert views.health(dataclasses.replace(NOTHING, started_at=NOW - 30 * S + 1)).status == 200
+    assert views.health(dataclasses.replace(NOTHING, started_at=NOW - 30 * S)).status == 503
+
+
+# --- /ready ---
+
+
+def test_a_forging_leader_and_a_standby_that_could_take_over_are_ready() -> None:
+    assert views.ready(picture()).status == 200
+    standby = picture(actuator={"fence": Fence.FENCED, "ready": True}, elector={"role": Role.STANDBY, "grant": None})
+    assert views.ready(standby).status == 200
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"prober": {"fit": False, "reasons": ("tip 400 s behind",)}}, "tip 400 s behind"),
+        ({"prober": {"fit": False}}, "the node is not fit"),
+        ({"actuator": {"fence": Fence.FENCED, "ready": False, "refusals": ("no node",)}}, "no node"),
+        ({"actuator": {"fence": Fence.FENCING, "ready": False, "reason": "withdrawn"}}, "withdrawn"),
+        ({"elector": {"api_ok": False}}, "the API server does not answer"),
+        ({"elector": {"standing_down_until": NOW + 1 * S}}, "standing down as asked"),
+        ({"silent": (Worker.PROBER,)}, "the prober is silent"),
+        ({"silent": (Worker.ACTUATOR,)}, "the actuator is silent"),
+        ({"silent": (Worker.ELECTOR,)}, "the elector is silent"),
+    ],
+)
+def test_a_pod_that_could_not_take_over_is_not_ready_and_says_why(changes: dict[str, object], reason: str) -> None:
+    assert views.ready(picture(**changes)) == views.Answer(503, {"ready": False, "reasons": [reason]})
+
+
+def test_a_stand_down_that_is_over_does_not_count() -> None:
+    assert views.ready(picture(elector={"standing_down_until": NOW - 1})).status == 200
+
+
+# --- who forges ---
+
+
+def test_a_pod_forges_only_while_armed_heard_of_and_within_its_right() -> None:
+    assert picture().forging
+    for fence in (Fence.ARMING, Fence.FENCING, Fence.FENCED):
+        assert not picture(actuator={"fence": fence}).forging
+    assert not picture(now=LATE).forging
+    assert not picture(silent=(Worker.ACTUATOR,)).forging
+    assert not picture(actuator={"deadline": NOW}).forging
+    assert picture(actuator={"deadline": NOW + 1}).forging
+
+
+def test_a_pod_leads_while_it_holds_the_lease_and_the_elector_is_heard_of() -> None:
+    assert picture().leading
+    assert picture(elector={"role": Role.HANDOVER}).leading
+    for role in (Role.OBSERVER, Role.STANDBY):
+        assert not picture(elector={"role": role}).leading
+    assert not picture(now=LATE).leading
+
+
+def test_a_pod_is_enabled_only_with_a_lease_as_it_stands_and_a_valid_grant_of_the_arbiter() -> None:
+    over = dataclasses.replace(GRANT, deadline=NOW)
+    assert picture().enabled
+    assert picture(elector={"role": Role.HANDOVER, "grant": None}).enabled
+    assert not picture(elector={"role": Role.STANDBY}).enabled
+    for silent in (Worker.ELECTOR, Worker.ARBITER):
+        assert not picture(silent=(silent,)).enabled
+    for issuer in ("elector", "arbiter"):
+        assert not picture(**{issuer: {"grant": None}}).enabled
+        assert not picture(**{issuer: {"grant": over}}).enabled
+
+
+# --- /status ---
+
+
+def test_status_tells_who_forges_by_which_right_and_for_how_long() -> None:
+    shown = views.status(picture())
+    assert shown["forging"] is True
+    assert shown["leader"]["role"] == "leader"
+    assert shown["leader"]["holder"] == "pod-0_aa"
+    assert shown["grants"]["elector"] == {"seconds_left": 9.0, "exclusive": True, "token": 4, "holder": "pod-0_aa"}
+    assert shown["fence"]["state"] == "armed"
+    assert shown["fence"]["seconds"] == 60.0
+    assert shown["node"]["pid"] == 17
+    assert shown["node"]["metric_names"] == {"slot": "cardano_node_metrics_slotNum_int"}
+    assert shown["workers"]["prober"] == {
+        "alive": True,
+        "connected": True,
+        "pid": 100,
+        "instance": "one",
+        "up_seconds": 100.0,
+        "heard_seconds_ago": 1.0,
+    }
+
+
+def test_status_never_shows_what_has_aged_out_but_still_who_was_heard_last() -> None:
+    shown = views.status(picture(now=LATE))
+    assert shown["forging"] is False
+    assert shown["leader"] is None
+    assert shown["fence"] is None
+    assert shown["grants"] == {"elector": None, "arbiter": None}
+    assert shown["workers"]["elector"]["alive"] is False
+    assert shown["workers"]["elector"]["pid"] == 100
+
+
+def test_a_grant_that_is_over_has_no_seconds_left_and_never_fewer() -> None:
+    shown = views.status(picture(elector={"grant": dataclasses.replace(GRANT, deadline=NOW - 5 * S)}))
+    assert shown["grants"]["elector"]["seconds_left"] == 0.0
+
+
+@pytest.mark.parametrize("worker", views.WATCHED)
+def test_status_is_json_whoever_is_silent(worker: Worker) -> None:
+    assert json.loads(json.dumps(views.status(picture(silent=(worker,))), allow_nan=False))
+    assert json.loads(json.dumps(views.status(NOTHING), allow_nan=False))
+
+
+def test_a_pair_of_metric_names_that_is_none_breaks_nothing() -> None:
+    assert views.status(picture(prober={"aliases": ("odd",)}))["node"]["metric_names"] == {"odd": ""}
