@@ -7,6 +7,7 @@ A pod is a folder for /ipc, /secrets and RUN_DIR, a `forge-manager` tree, and a 
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
 import os
 import select
@@ -52,11 +53,32 @@ def free_port() -> int:
         return int(sock.getsockname()[1])
 
 
-def memory_folder() -> Path:
-    """A fresh folder, in memory where the machine offers that; its path is short (Unix sockets: 107 bytes)."""
-    shm = Path("/dev/shm")
-    base = shm if shm.is_dir() and os.access(shm, os.W_OK) else None
-    return Path(tempfile.mkdtemp(prefix="fm-", dir=base))
+class MemoryFolder:
+    """A fresh folder, in memory where the machine offers that; its path is short (Unix sockets: 107 bytes).
+
+    Removed by `close`, or by the next one to be made if this process is killed.
+    """
+
+    def __init__(self) -> None:
+        shm = Path("/dev/shm")
+        base = shm if shm.is_dir() and os.access(shm, os.W_OK) else Path(tempfile.gettempdir())
+        self._remove_orphans(base)
+        self.path = Path(tempfile.mkdtemp(prefix="fm-", dir=base))
+        unlocked = self.path / "lock.new"
+        self._lock = unlocked.open("w")
+        fcntl.flock(self._lock, fcntl.LOCK_EX)
+        unlocked.rename(self.path / "lock")
+
+    @staticmethod
+    def _remove_orphans(base: Path) -> None:
+        for lock in base.glob("fm-*/lock"):
+            with contextlib.suppress(OSError), lock.open("r+") as file:  # in use, another user's, or just removed
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                shutil.rmtree(lock.parent, ignore_errors=True)
+
+    def close(self) -> None:
+        shutil.rmtree(self.path, ignore_errors=True)
+        self._lock.close()
 
 
 class Pod:
@@ -95,6 +117,8 @@ class Pod:
         self._node: subprocess.Popen[bytes] | None = None
         self._pidfds: dict[str, int] = {}
         self._want_sidecar = True
+        self._revived = False
+        """Asked back while it may still be ending."""
         self._sidecar_at = self._node_at = 0.0
         self._closing = threading.Event()
         self._poke_r, self._poke_w = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
@@ -164,14 +188,15 @@ class Pod:
         if self._sidecar is not None and self._sidecar.poll() is not None:
             self._sidecar = None
             os.close(self._pidfds.pop("sidecar"))
-            if self.restart_sidecar_after is None:
-                self._want_sidecar = False
-            else:
-                self._sidecar_at = now + self.restart_sidecar_after
+            self._want_sidecar = self._revived or self.restart_sidecar_after is not None
+            if not self._revived:
+                self._sidecar_at = now + (self.restart_sidecar_after or 0.0)
+            self._revived = False
 
     def _start_what_is_due(self) -> None:
         now = time.monotonic()
         if self._sidecar is None and self._want_sidecar and now >= self._sidecar_at:
+            self._revived = False
             self._sidecar = self._spawn(
                 [str(Path(sys.executable).with_name("forge-manager"))], self._environment, self.log
             )
@@ -301,11 +326,13 @@ class Pod:
         _kill(self.worker_pids()[worker], sig)
 
     def kill_supervisor(self, sig: int = signal.SIGKILL) -> None:
+        self._revived = False
         if self._sidecar is not None:
             _kill(self._sidecar.pid, sig)
 
     def kill_sidecar(self) -> None:
         """Every process of the tree, as when the container is killed."""
+        self._revived = False
         for pid in self.sidecar_pids():
             _kill(pid, signal.SIGKILL)
 
@@ -327,7 +354,8 @@ class Pod:
         self.kill_supervisor(signal.SIGTERM)
 
     def revive(self) -> None:
-        """Start the sidecar (again)."""
+        """Start the sidecar again, once it has ended, and the node."""
+        self._revived = True
         self._want_sidecar, self._sidecar_at, self.restart_node = True, 0.0, True
         self._poke()
 
@@ -378,7 +406,8 @@ class Cluster:
         lease: bool = True,
         prefix: str = "pod",
     ) -> None:
-        self.root = memory_folder()
+        self._folder = MemoryFolder()
+        self.root = self._folder.path
         self.api = api
         self.namespace = namespace
         made = keys.generate(self.root / "keys", kes_period=keys.current_kes_period("mainnet"))
@@ -416,7 +445,7 @@ class Cluster:
             pod.close()
         for proxy in self.proxies:
             proxy.close()
-        shutil.rmtree(self.root, ignore_errors=True)
+        self._folder.close()
 
     def _prepare_api(self, *, lease: bool) -> str:
         """What an operator applies before the first pod: namespace, role, an unheld Lease.  Who the pods are."""
