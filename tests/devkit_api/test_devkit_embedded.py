@@ -169,10 +169,13 @@ async def test_a_client_that_leaves_its_watch_leaves_nothing_behind() -> None:
 
 
 async def test_a_stop_ends_watches_with_a_whole_answer() -> None:
-    async with EmbeddedApi() as api, aiohttp.ClientSession() as session:
-        async with session.get(f"{api.url}{LEASES}?watch=1") as response:
-            await api.stop()
-            assert await response.content.read() == b""
+    async with (
+        EmbeddedApi() as api,
+        aiohttp.ClientSession() as session,
+        session.get(f"{api.url}{LEASES}?watch=1") as response,
+    ):
+        await api.stop()
+        assert await response.content.read() == b""
 
 
 async def test_a_client_that_does_not_read_holds_up_nobody() -> None:
