@@ -29,6 +29,8 @@ from scripted_api import (
 from kube.errors import ApiFailure, Failure
 from kube.session import MOST_BODY, ApiSession
 
+SHORT_S = 1.0
+"""For what is never answered; long enough for the request to arrive."""
 SLACK_S = 20.0
 """A loaded machine may be late; a request without a limit would wait for ever."""
 
@@ -98,7 +100,7 @@ async def test_every_bad_answer_has_its_name(
 )
 async def test_a_server_that_stops_in_its_answer_holds_nobody_longer_than_asked(tmp_path: Path, answer: Answer) -> None:
     async with scripted(("GET", answer)) as api, session_with(api.url, tmp_path) as session:
-        assert (await failure_of(session, timeout_s=0.3)).kind is Failure.TIMEOUT
+        assert (await failure_of(session, timeout_s=SHORT_S)).kind is Failure.TIMEOUT
 
 
 async def test_a_server_that_never_ends_its_answer_holds_nobody_longer_than_asked(tmp_path: Path) -> None:
@@ -110,12 +112,12 @@ async def test_a_server_that_never_ends_its_answer_holds_nobody_longer_than_aske
             await asyncio.sleep(0.01)
 
     async with scripted(("GET", drip)) as api, session_with(api.url, tmp_path) as session:
-        assert (await failure_of(session, timeout_s=0.3)).kind is Failure.TIMEOUT
+        assert (await failure_of(session, timeout_s=SHORT_S)).kind is Failure.TIMEOUT
 
 
 async def test_a_server_that_does_not_answer_the_tls_handshake_holds_nobody(tmp_path: Path) -> None:
     async with scripted() as api, session_with(api.url.replace("http:", "https:"), tmp_path) as session:
-        assert (await failure_of(session, timeout_s=0.3)).kind is Failure.TIMEOUT
+        assert (await failure_of(session, timeout_s=SHORT_S)).kind is Failure.TIMEOUT
 
 
 async def test_a_name_server_that_does_not_answer_holds_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -124,7 +126,7 @@ async def test_a_name_server_that_does_not_answer_holds_nobody(tmp_path: Path, m
 
     monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", never)
     async with session_with("http://api.invalid", tmp_path) as session:
-        assert (await failure_of(session, timeout_s=0.3)).kind is Failure.TIMEOUT
+        assert (await failure_of(session, timeout_s=SHORT_S)).kind is Failure.TIMEOUT
 
 
 async def test_a_full_accept_queue_is_a_timeout(tmp_path: Path) -> None:
@@ -132,7 +134,7 @@ async def test_a_full_accept_queue_is_a_timeout(tmp_path: Path) -> None:
         port = full.getsockname()[1]
         with socket.create_connection(("127.0.0.1", port)):
             async with session_with(f"http://127.0.0.1:{port}", tmp_path) as session:
-                assert (await failure_of(session, timeout_s=0.3)).kind is Failure.TIMEOUT
+                assert (await failure_of(session, timeout_s=SHORT_S)).kind is Failure.TIMEOUT
 
 
 async def test_a_port_where_nobody_listens_is_unreachable(tmp_path: Path) -> None:
@@ -221,7 +223,7 @@ async def test_after_a_timeout_no_idle_connection_is_trusted(tmp_path: Path) -> 
     script = [("GET", together), ("GET", together), ("GET", hang()), ("GET", obj({}))]
     async with scripted(*script) as api, session_with(api.url, tmp_path) as session:
         await asyncio.gather(*(session.request("get", "/x", timeout_s=TIMEOUT_S) for _ in range(2)))
-        assert (await failure_of(session, timeout_s=0.3)).kind is Failure.TIMEOUT
+        assert (await failure_of(session, timeout_s=SHORT_S)).kind is Failure.TIMEOUT
         await session.request("get", "/x", timeout_s=TIMEOUT_S)
     assert sorted(request.connection for request in api.requests[:2]) == [0, 1]
     assert api.requests[2].connection in (0, 1)
@@ -247,7 +249,7 @@ async def test_a_timeout_leaves_a_healthy_watch_and_a_healthy_request_alone(tmp_
         under_way = asyncio.create_task(session.request("get", "/slow", timeout_s=TIMEOUT_S))
         while len(api.requests) < 2:
             await asyncio.sleep(0.005)
-        await failure_of(session, timeout_s=0.3)
+        await failure_of(session, timeout_s=SHORT_S)
         go_on.set()
         assert await under_way == {"slow": True}
         assert (await anext(events))["type"] == "MODIFIED"
