@@ -1,0 +1,346 @@
+"""forgectl as an operator meets it: a process with arguments, an environment, two outputs and an exit code."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import re
+import socket
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from cli import forgectl
+from ipc.frames import FrameReader, frame
+from ipc.messages import (
+    ArbiterState,
+    ElectorState,
+    GatewayState,
+    Role,
+    StandDown,
+    StandDownReply,
+    Worker,
+    decode,
+    encode,
+)
+from ipc.pubsub import StatePublisher
+
+PATIENCE_S = 60
+US = frozenset({os.getuid()})
+
+
+@dataclass(frozen=True)
+class Ran:
+    code: int
+    out: str
+    err: str
+
+
+Run = Callable[..., Awaitable[Ran]]
+
+
+@pytest.fixture
+def run_dir(tmp_path: Path) -> Path:
+    for worker in Worker:
+        (tmp_path / worker).mkdir()
+    return tmp_path
+
+
+def environment(run_dir: Path) -> dict[str, str]:
+    return {"RUN_DIR": str(run_dir), "POD_NAME": "pod-0", "PATH": os.defpath, "PYTHONDONTWRITEBYTECODE": "1"}
+
+
+@pytest.fixture
+def run(run_dir: Path) -> Run:
+    async def forgectl_with(*arguments: str, **variables: str) -> Ran:
+        process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-m",
+            "cli.forgectl",
+            *arguments,
+            env=environment(run_dir) | variables,
+            cwd=Path(forgectl.__file__).parent.parent,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
+        async with asyncio.timeout(PATIENCE_S):
+            out, err = await process.communicate()
+        assert process.returncode is not None
+        assert b"Traceback" not in err
+        return Ran(process.returncode, out.decode(), err.decode())
+
+    return forgectl_with
+
+
+def elector_state(holder: str = "pod-0_aa") -> ElectorState:
+    return ElectorState(
+        role=Role.STANDBY,
+        since=0,
+        reason="the lease is held",
+        identity="pod-0_aa",
+        lease="default/cardano-node-leader",
+        holder=holder,
+        fencing_token=4,
+        grant=None,
+        settled=True,
+        changes_total=0,
+        requests_total={},
+        failures_total=0,
+        api_ok=True,
+        standing_down_until=0,
+    )
+
+
+@pytest.fixture
+async def publish(run_dir: Path) -> AsyncIterator[Callable[..., Awaitable[StatePublisher]]]:
+    publishers: list[StatePublisher] = []
+
+    async def begin(worker: Worker, body: object) -> StatePublisher:
+        made = StatePublisher(worker, run_dir / worker / "state.sock", allowed_uids=US)
+        await made.start()
+        made.publish(body)  # type: ignore[arg-type]
+        publishers.append(made)
+        return made
+
+    yield begin
+    for made in publishers:
+        made.close()
+
+
+# --- status ---
+
+
+async def test_status_shows_what_answers_and_names_what_is_silent(run: Run, publish: Callable[..., object]) -> None:
+    await publish(Worker.ELECTOR, elector_state())
+    await publish(Worker.GATEWAY, GatewayState(8123, {}))
+    ran = await run("status")
+    rows = dict(re.split(r"\s{2,}", line, maxsplit=1) for line in ran.out.splitlines())
+    assert (ran.code, ran.err) == (0, "")
+    assert rows["forging"] == "no"
+    assert rows["role"].startswith("standby for ")
+    assert rows["lease"] == "default/cardano-node-leader held by pod-0_aa"
+    assert rows["fence"] == "unknown: the actuator is silent"
+    assert rows["worker/elector"].startswith(f"alive, pid {os.getpid()}")
+    assert rows["worker/actuator"] == "silent"
+    assert rows["worker/gateway"] == "alive, port 8123"
+
+
+async def test_status_as_json_is_json_and_nothing_else(run: Run, publish: Callable[..., object]) -> None:
+    await publish(Worker.ELECTOR, elector_state())
+    shown = json.loads((await run("status", "--json")).out)
+    assert shown["leader"]["role"] == "standby"
+    assert shown["workers"]["actuator"]["alive"] is False
+    assert shown["version"]
+
+
+async def test_status_is_a_fault_only_when_nothing_answers(run: Run, run_dir: Path) -> None:
+    ran = await run("status")
+    assert (ran.code, ran.out) == (1, "")
+    assert ran.err == f"forgectl: no worker answers below {run_dir}; is the sidecar running here?\n"
+
+
+async def test_a_hung_worker_is_named_after_seconds_and_the_others_are_shown(
+    run: Run, run_dir: Path, publish: Callable[..., object]
+) -> None:
+    await publish(Worker.ELECTOR, elector_state())
+    with socket.socket(socket.AF_UNIX) as hung:
+        hung.bind(str(run_dir / "actuator" / "state.sock"))
+        hung.listen()
+        ran = await run("status")
+    assert ran.code == 0
+    assert "worker/actuator  silent" in ran.out
+    assert "worker/elector   alive" in ran.out
+
+
+async def test_nothing_in_a_lease_can_speak_to_the_operators_terminal(run: Run, publish: Callable[..., object]) -> None:
+    await publish(Worker.ELECTOR, elector_state("evil\x1b]0;owned\x07\nforging yes"))
+    ran = await run("status")
+    assert "\x1b" not in ran.out
+    assert "\x07" not in ran.out
+    assert r"held by evil\x1b]0;owned\x07\nforging yes" in ran.out
+
+
+async def test_run_dir_can_be_given_as_an_option(run: Run, run_dir: Path, publish: Callable[..., object]) -> None:
+    await publish(Worker.ELECTOR, elector_state())
+    ran = await run("--run-dir", str(run_dir), "status", RUN_DIR="/nowhere")
+    assert ran.code == 0
+
+
+# --- inspect ---
+
+
+async def test_inspect_shows_a_workers_state_as_it_is(run: Run, publish: Callable[..., object]) -> None:
+    await publish(Worker.ARBITER, ArbiterState(None, "why", cluster_management=False))
+    ran = await run("inspect", "arbiter", "--json")
+    shown = json.loads(ran.out)
+    assert (ran.code, ran.out.count("\n")) == (0, 1)
+    assert shown["worker"] == "arbiter"
+    assert shown["body"] == {"grant": None, "reason": "why", "cluster_management": False}
+    assert json.loads((await run("inspect", "arbiter")).out) == shown
+
+
+async def test_inspect_follow_shows_each_change_and_ends_with_the_worker(
+    run_dir: Path, publish: Callable[..., object]
+) -> None:
+    publisher = await publish(Worker.ARBITER, ArbiterState(None, "one", cluster_management=False))
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "cli.forgectl", "inspect", "arbiter", "--follow"),
+        env=environment(run_dir),
+        cwd=Path(forgectl.__file__).parent.parent,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    assert process.stdout is not None
+    async with asyncio.timeout(PATIENCE_S):
+        assert json.loads(await process.stdout.readline())["body"]["reason"] == "one"
+        publisher.publish(ArbiterState(None, "two", cluster_management=False))
+        while json.loads(await process.stdout.readline())["body"]["reason"] != "two":
+            pass
+        publisher.close()
+        _, err = await process.communicate()
+    assert process.returncode == 1
+    assert err == b"forgectl: the arbiter ended the connection\n"
+
+
+async def test_a_worker_of_another_version_is_said_so(run: Run, run_dir: Path) -> None:
+    async def gibberish(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(frame(b"\x93\x63\xa5State\x80"))
+        await reader.read()
+        writer.close()
+
+    server = await asyncio.start_unix_server(gibberish, run_dir / "prober" / "state.sock")
+    ran = await run("inspect", "prober")
+    server.close()
+    assert ran.code == 1
+    assert ran.err == "forgectl: the prober speaks another language: protocol 1 expected\n"
+
+
+# --- stand-down ---
+
+
+class Elector:
+    """The command socket, answering as told."""
+
+    def __init__(self, answer: bytes) -> None:
+        self._answer = answer
+        self.heard: list[StandDown] = []
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        (payload,) = FrameReader().feed(await reader.read(4096))
+        self.heard.append(decode(payload, StandDown))
+        writer.write(self._answer)
+        writer.close()
+
+    async def start(self, run_dir: Path) -> asyncio.Server:
+        return await asyncio.start_unix_server(self.serve, run_dir / "elector" / "command.sock")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "heard"),
+    [
+        (("stand-down",), StandDown(60.0, "asked by forgectl")),
+        (("stand-down", "--for", "7.5", "--reason", "upgrade"), StandDown(7.5, "upgrade")),
+        (("come-back",), StandDown(0.0, "asked by forgectl")),
+    ],
+)
+async def test_a_stand_down_is_asked_of_the_elector_and_its_answer_shown(
+    run: Run, run_dir: Path, arguments: tuple[str, ...], heard: StandDown
+) -> None:
+    elector = Elector(frame(encode(StandDownReply(True, "as you wish"))))
+    server = await elector.start(run_dir)
+    assert await run(*arguments) == Ran(0, "as you wish\n", "")
+    assert elector.heard == [heard]
+    server.close()
+
+
+@pytest.mark.parametrize(
+    ("answer", "said"),
+    [
+        (frame(encode(StandDownReply(False, "not now"))), "not now"),
+        (b"", "the connection was closed without an answer"),
+        (frame(encode(StandDown(1, ""))), "the elector speaks another language: StandDownReply expected"),
+        (b"\xff\xff\xff\xff", "no answer: impossible frame length"),
+    ],
+    ids=["refused", "closed", "another message", "no frame"],
+)
+async def test_a_stand_down_that_was_not_accepted_is_a_fault(run: Run, run_dir: Path, answer: bytes, said: str) -> None:
+    server = await Elector(answer).start(run_dir)
+    assert await run("stand-down") == Ran(1, "", f"forgectl: {said}\n")
+    server.close()
+
+
+@pytest.mark.parametrize("seconds", ["0", "-1", "nan", "inf", "soon"])
+async def test_a_stand_down_for_no_time_at_all_is_a_usage_error(run: Run, seconds: str) -> None:
+    ran = await run("stand-down", f"--for={seconds}")
+    assert ran.code == 2
+    assert "--for" in ran.err
+
+
+@pytest.mark.parametrize("reason", ["x" * 501, "two\nlines", "\x1b[2J"])
+async def test_a_reason_is_one_short_line(run: Run, reason: str) -> None:
+    assert (await run("stand-down", "--reason", reason)).code == 2
+
+
+async def test_without_a_sidecar_a_stand_down_names_the_socket_it_missed(run: Run, run_dir: Path) -> None:
+    ran = await run("stand-down")
+    assert ran.code == 1
+    assert str(run_dir / "elector" / "command.sock") in ran.err
+    assert ran.err.count("\n") == 1
+
+
+# --- config, usage ---
+
+
+async def test_config_shows_every_variable_with_the_value_in_effect_and_where_it_came_from(run: Run) -> None:
+    rows = {
+        row["name"]: (row["value"], row["source"])
+        for row in json.loads((await run("config", "--json", POOL_ID="pool1abcd1234567890", LEASE_DURATION="20")).out)
+    }
+    assert rows["LEASE_DURATION"] == ("20", "environment")
+    assert rows["SLEEP_INTERVAL"][1] == "default"
+    assert rows["LEASE_NAME"] == ("cardano-leader-mainnet-pool1abcd1", "default")
+    assert rows["KUBECONFIG"] == ("", "default")
+    assert rows["DISABLE_SOCKET_CHECK"] == ("false", "default")
+    table = (await run("config")).out
+    assert re.search(r"^LEASE_DURATION +15  \(default\)$", table, re.MULTILINE)
+    assert re.search(r"^POD_NAME +pod-0$", table, re.MULTILINE)
+
+
+async def test_a_wrong_variable_is_named_with_its_remedy(run: Run) -> None:
+    ran = await run("status", LEASE_DURATION="soon")
+    assert (ran.code, ran.out) == (2, "")
+    assert ran.err == "forgectl: LEASE_DURATION='soon': must be a whole number from 6 to 3600\n"
+
+
+async def test_without_a_command_usage_is_shown(run: Run) -> None:
+    ran = await run()
+    assert ran.code == 2
+    assert ran.err.startswith("usage: forgectl")
+
+
+async def test_the_exit_codes_are_documented_in_the_help(run: Run) -> None:
+    ran = await run("--help")
+    assert ran.code == 0
+    assert "exit codes: 0 done;" in ran.out.replace("\n", " ")
+
+
+async def test_a_reader_that_has_seen_enough_is_no_fault(run_dir: Path) -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    try:
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "cli.forgectl", "config"),
+            env=environment(run_dir),
+            cwd=Path(forgectl.__file__).parent.parent,
+            stdout=writing,
+            stderr=subprocess.PIPE,
+        )
+    finally:
+        os.close(writing)
+    _, err = await process.communicate()
+    assert (process.returncode, err) == (0, b"")
