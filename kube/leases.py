@@ -164,6 +164,8 @@ class LeaseClient:
         body.setdefault("kind", "Lease")
         metadata = body.setdefault("metadata", {})
         metadata |= {"name": self._name, "namespace": self._namespace, "resourceVersion": known.resource_version}
+        if known.uid:
+            metadata["uid"] = known.uid  # without it a late PUT would bring a deleted Lease back to life (201)
         metadata.pop("managedFields", None)
         if not isinstance(body.get("spec"), dict):
             body["spec"] = {}
