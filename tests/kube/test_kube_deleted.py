@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import aiohttp
 import pytest
 
 from devkit.api import EmbeddedApi
@@ -19,7 +20,7 @@ async def test_a_late_renewal_does_not_bring_a_deleted_lease_back_to_life(tmp_pa
         async with ApiSession(tmp_path / "config", user_agent="test") as session:
             leases = LeaseClient(session, "default", "mine")
             record = await leases.create(holder="a", duration_s=15, transitions=1, timeout_s=30)
-            await _delete(session)
+            await _delete(api.url)
             assert await LeaseClient(session, "default", "mine").get(timeout_s=30) is None
             for client in (leases, LeaseClient(session, "default", "mine")):
                 with pytest.raises(ApiFailure) as refused:
@@ -28,10 +29,8 @@ async def test_a_late_renewal_does_not_bring_a_deleted_lease_back_to_life(tmp_pa
             assert await leases.get(timeout_s=30) is None
 
 
-async def _delete(session: ApiSession) -> None:
+async def _delete(url: str) -> None:
     """As `kubectl delete lease mine` does; the product itself has no verb for it."""
-    client = session._client  # noqa: SLF001  # the test's own way around the product's verbs
     path = "/apis/coordination.k8s.io/v1/namespaces/default/leases/mine"
-    method, url, headers, _, _ = await client.param_serialize("DELETE", path, query_params=[], header_params={})
-    response = await client.call_api(method, url, headers, None)
-    await response.read()
+    async with aiohttp.ClientSession() as http, http.delete(url + path) as answer:
+        assert answer.status == 200
