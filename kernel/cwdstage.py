@@ -5,7 +5,10 @@ folder in which all files of a set have been written completely, so
 
 - exposing and withdrawing all files is one atomic system call, and no half-written set is ever seen;
 - when this process dies, for whatever reason, the paths stop existing at that instant: ENOENT, the one error that
-  makes a node stop forging (measured; /proc/<pid>/fd/<n> would answer EACCES for a moment).
+  makes a node stop forging (measured; /proc/<pid>/fd/<n> would answer EACCES for a moment).  A look that falls into
+  the very moment in which the dead process is reaped can get ESRCH instead (fs/proc/base.c, proc_pid_permission;
+  measured: about one death in 3000).  A cardano-node asks whether a file exists before it opens it, and every error
+  of that question means "no" to it (cardano-api, fileIOExceptT; directory, doesFileExist).
 
 The reader needs our uid and gid and no fewer capabilities, and we must be dumpable (ptrace_may_access,
 kernel/ptrace.c).  No exception or return value of this module carries contents.
@@ -77,6 +80,7 @@ class Stage:
     def expose(self, prepared: PreparedSet) -> list[str]:
         """Make the set visible at the targets in place of an earlier one; what of that could not be cleaned up.
 
+        A node that reads while an exposed set is replaced may find files of both, or one missing: tell it afterwards.
         Raises OSError; nothing changed then.
         """
         os.chdir(prepared.path)

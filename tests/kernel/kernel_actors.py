@@ -87,7 +87,11 @@ class Child:
 
 
 class Node(Child):
-    """Opens `path` at each SIGHUP, as a cardano-node does, and remembers what it found."""
+    """Opens `path` at each SIGHUP, as a cardano-node does, and remembers what it found.
+
+    ESRCH, what /proc answers to a look that falls into the reaping of its process, is told as ENOENT: for a node both
+    are "does not exist" (bench/fence.py).
+    """
 
     def __init__(self, path: Path, user: tuple[int, int] | None = None) -> None:
         super().__init__(user)
@@ -114,7 +118,7 @@ def _be_node(path: str) -> None:
             try:
                 found.append(Path(path).read_bytes().decode())
             except OSError as error:
-                found.append(errno.errorcode[error.errno or 0])
+                found.append(errno.errorcode[error.errno or 0].replace("ESRCH", "ENOENT"))
         else:
             _answer_with("done", found)
             found = []
