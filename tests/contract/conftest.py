@@ -6,19 +6,18 @@ import asyncio
 import itertools
 import os
 import shutil
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import aiohttp
 import pytest
-from contract_api import Api, client_context
 
 from devkit.api import ADMIN, EmbeddedApi, SyncApiServer
 from devkit.realapi.server import RealApi
 
+from contract_api import SIDECAR, Api, Kubectl, client_context
+
 REAL = os.environ.get("FORGE_TEST_K8S") == "1"
-SIDECAR_NAMESPACE = "forge-rbac"
-SIDECAR = f"system:serviceaccount:{SIDECAR_NAMESPACE}:cardano-forge-crds"
 USERS = [SIDECAR, "pod-a", "pod-b"]
 
 _numbers = itertools.count(1)
@@ -67,9 +66,6 @@ async def _let_connections_close() -> None:
     """A TLS connection that is cut in the midst of a watch takes some turns of the loop to be gone."""
     for _ in range(10):
         await asyncio.sleep(0)
-
-
-Kubectl = Callable[..., Awaitable[str]]
 
 
 @pytest.fixture

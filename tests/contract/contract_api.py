@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import ssl
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -18,6 +18,13 @@ Json = dict[str, Any]
 
 PATIENCE_S = 60.0
 """For what must happen; only a broken server waits so long."""
+
+SIDECAR_NAMESPACE = "forge-rbac"
+SIDECAR = f"system:serviceaccount:{SIDECAR_NAMESPACE}:cardano-forge-crds"
+"""The user that deploy/rbac's ServiceAccount is, in that namespace."""
+
+Kubectl = Callable[..., Awaitable[str]]
+"""Arguments in, standard output out."""
 
 MERGE = "application/merge-patch+json"
 STRATEGIC = "application/strategic-merge-patch+json"

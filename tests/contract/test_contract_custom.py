@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+
 from contract_api import JSON_PATCH, STRATEGIC, Api, cluster, leader
 
 

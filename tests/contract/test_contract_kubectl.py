@@ -12,9 +12,8 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from contract_api import PATIENCE_S, Api
 
-from conftest import Kubectl
+from contract_api import PATIENCE_S, Api, Kubectl
 
 CRDS = Path(__file__).resolve().parents[2] / "deploy" / "crds"
 NAME = "mainnet-pool1abc-us-east-1"

@@ -5,9 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from contract_api import Api, leader, lease
 
-from conftest import SIDECAR, SIDECAR_NAMESPACE, Kubectl
+from contract_api import SIDECAR, SIDECAR_NAMESPACE, Api, Kubectl, leader, lease
 
 pytestmark = pytest.mark.k8s
 

@@ -9,10 +9,11 @@ from pathlib import Path
 
 import aiohttp
 import pytest
-from contract_api import PATIENCE_S, Api, client_context, lease
 from kubernetes import aio
 
 from devkit.api import ApiServer, SyncApiServer
+
+from contract_api import PATIENCE_S, Api, client_context, lease
 
 
 async def test_every_server_is_an_api_server(api_server: SyncApiServer) -> None:

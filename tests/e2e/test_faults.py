@@ -15,8 +15,8 @@ from devkit.api.server_protocol import SyncApiServer
 from devkit.pods import Cluster
 from devkit.record import NS
 
-from conftest import NAMESPACES, Outcome
 from faults import FAULTS, LEASE_S
+from lanes import NAMESPACES, Outcome
 
 SLACK = 1.5
 MEASURING = 0.05
