@@ -305,10 +305,10 @@ def find_by_name(name: str, socket_path: Path) -> list[NodeCandidate]:
 
     wanted = os.path.normpath(socket_path)
     found = []
-    for process in psutil.process_iter(["name", "cmdline", "status"]):
+    for process in psutil.process_iter(["name", "cmdline"]):
         info = process.info
         argv = info["cmdline"] or []
-        if process.pid == os.getpid() or not argv or info["status"] == psutil.STATUS_ZOMBIE:
+        if process.pid == os.getpid() or not argv:  # zombies and kernel threads have no arguments
             continue
         if name not in (info["name"], os.path.basename(argv[0])):  # noqa: PTH119  # a name, not a path
             continue

@@ -120,7 +120,7 @@ def test_labels_are_passed_over_even_with_spaces_and_brackets_in_them() -> None:
 
 def test_a_label_cannot_smuggle_in_a_line() -> None:
     for separator in ("\x0b", "\x0c", "\x1c", "\x85", "\u2028", "\r"):
-        smuggled = f'{PREFIX}tipBlock{{hash="{separator}{PREFIX}forging_enabled 0"}} 1\n'
+        smuggled = f'{PREFIX}tipBlock{{hash="{separator}{PREFIX}forging_enabled 0{separator}"}} 1\n'
         assert parse_metrics(smuggled) == NodeMetrics()
 
 

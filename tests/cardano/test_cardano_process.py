@@ -552,6 +552,24 @@ def test_a_process_that_cannot_be_held_leaves_no_descriptor_open(spawn: Spawn, m
     assert open_descriptors() == before
 
 
+def test_a_process_that_ends_while_it_is_looked_at_is_gone_not_mistaken(
+    spawn: Spawn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its pid may be another's by the time its start is read."""
+    process = spawn(WAIT)
+
+    def too_late(_: int) -> int:
+        process.kill()
+        process.wait()
+        return 12345
+
+    monkeypatch.setattr("cardano.process.start_ticks", too_late)
+    before = open_descriptors()
+    with pytest.raises(NodeGone):
+        NodeProcess.open(process.pid)
+    assert open_descriptors() == before
+
+
 def test_more_than_a_thousand_descriptors_do_not_blind_it(spawn: Spawn) -> None:
     process = spawn(WAIT)
     held = NodeProcess.open(process.pid)

@@ -135,8 +135,10 @@ def test_bech32_gives_the_vectors_of_bip_173(prefix: str, data: str, text: str) 
     assert bech32(prefix, bytes.fromhex(data)) == text
 
 
-def test_secret_files_are_their_owners_alone_even_under_a_loose_umask(tmp_path: Path) -> None:
-    before = os.umask(0)
+@pytest.mark.parametrize("umask", [0, 0o277])
+def test_files_have_their_modes_whatever_the_umask(tmp_path: Path, umask: int) -> None:
+    (tmp_path / "keys").mkdir(mode=0o700)
+    before = os.umask(umask)
     try:
         made = generate(tmp_path / "keys")
     finally:

@@ -164,10 +164,11 @@ def test_enabling_it_again_checks_the_same_slot_again(start: StartNode) -> None:
     """A new forging thread looks at the current slot, whether an old one did or not: hence time between two nodes."""
     node = start()
     node.wait_for("on")
-    before = node.count("slot")
     for _ in range(5):
         node.hup_and_wait("enabled")
-    wait_until(lambda: node.count("slot") >= before + 5, "a check for each enabling")
+    wait_until(lambda: node.events()[-1]["event"] != "reload", "what follows the last one")
+    names = [e["event"] for e in node.events()]
+    assert [names[i + 1] for i, name in enumerate(names) if name == "reload"] == ["slot"] * 5
 
 
 # --- metrics ---
