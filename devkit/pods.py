@@ -281,6 +281,12 @@ class Pod:
         except (urllib.error.URLError, OSError, ValueError):
             return {}
 
+    def api_requests(self) -> float:
+        """How many requests to the API server the pod says it made since it was started."""
+        _, text = self.get("/metrics")
+        lines = [line for line in text.splitlines() if line.startswith("cardano_forge_manager_api_requests_total{")]
+        return sum(float(line.rpartition(" ")[2]) for line in lines)
+
     def get(self, path: str) -> tuple[int, str]:
         """Status and body of a GET."""
         try:

@@ -6,9 +6,10 @@ forges).  What happened in between is measured from the nodes' own records, not 
 
 from __future__ import annotations
 
+import contextlib
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -184,15 +185,54 @@ for _worker in WORKERS:
 # --- the API path ---
 
 
+MOST_REQUESTS_A_SECOND = 8.0
+"""One pod's attempts while its API path fails: a retry after 0.4 to 0.6 s, and the status object beside the Lease."""
+
+
+@contextlib.contextmanager
+def sparing_the_api(pods: list[Pod]) -> Iterator[None]:
+    """However requests fail inside, these pods do not make a storm of them."""
+    before, began = [pod.api_requests() for pod in pods], time.monotonic()
+    yield
+    seconds = time.monotonic() - began
+    for pod, count in zip(pods, before, strict=True):
+        made = pod.api_requests() - count
+        assert made <= MOST_REQUESTS_A_SECOND * seconds + 5, f"{pod.name} made {made:g} requests in {seconds:.1f} s"
+
+
+def _break_standbys_api(name: str, breaks: Callable[[Pod], None]) -> Callable[[Cluster], None]:
+    def make(cluster: Cluster) -> None:
+        leader, standbys = cluster.leader(), cluster.standbys()
+        with sparing_the_api(standbys):
+            for pod in standbys:
+                breaks(pod)
+            try:
+                time.sleep(6)
+            finally:
+                for pod in standbys:
+                    pod.proxy.let_pass()
+        assert cluster.leader() is leader
+
+    make.__name__ = f"the_standbys_api_paths_{name}"
+    return make
+
+
+fault(bound=0)(_break_standbys_api("answer_500", lambda pod: pod.proxy.answer(500)))
+fault(bound=0)(_break_standbys_api("answer_429", lambda pod: pod.proxy.answer(429, {"Retry-After": "1"})))
+fault(bound=0)(_break_standbys_api("answer_403", lambda pod: pod.proxy.answer(403)))
+fault(bound=0)(_break_standbys_api("refuse", lambda pod: pod.proxy.refuse()))
+
+
 def _break_leaders_api(name: str, breaks: Callable[[Pod], None]) -> Callable[[Cluster], None]:
     def make(cluster: Cluster) -> None:
         leader = cluster.leader()
-        breaks(leader)
-        try:
-            another(cluster, leader)
-            settle(cluster)
-        finally:
-            leader.proxy.let_pass()
+        with sparing_the_api(cluster.pods):
+            breaks(leader)
+            try:
+                another(cluster, leader)
+                settle(cluster)
+            finally:
+                leader.proxy.let_pass()
         settle(cluster, 3)
 
     make.__name__ = f"the_leaders_api_path_{name}"
@@ -227,13 +267,14 @@ def the_leaders_api_path_takes_a_second(cluster: Cluster) -> None:
 
 def _all_api_gone(seconds: float, how: str) -> Callable[[Cluster], None]:
     def make(cluster: Cluster) -> None:
-        for proxy in cluster.proxies:
-            getattr(proxy, how)()
-        try:
-            time.sleep(seconds)
-        finally:
+        with sparing_the_api(cluster.pods):
             for proxy in cluster.proxies:
-                proxy.let_pass()
+                getattr(proxy, how)()
+            try:
+                time.sleep(seconds)
+            finally:
+                for proxy in cluster.proxies:
+                    proxy.let_pass()
         back = time.monotonic_ns()
         cluster.wait_for_one_forger(20)
         late = cluster.gap_s(back)

@@ -19,11 +19,13 @@ from pathlib import Path
 from devkit.api.embedded import EmbeddedApi, ThreadedApi
 from devkit.api.server_protocol import SyncApiServer
 from devkit.pods import SERVICE_ACCOUNT, Cluster
+from kernel.wallclock import WallClockWatch
 
 from faults import Fault
 
 REAL = os.environ.get("FORGE_TEST_K8S") == "1"
 LANES = 3
+ATTEMPTS = 3
 NAMESPACES = tuple(f"pool-{number}" for number in range(60))
 """Every cluster gets one of its own: as many as faults could each need a fresh cluster, and some."""
 
@@ -87,6 +89,28 @@ class Lanes:
         return api
 
     def _run(self, fault: Fault) -> Outcome:
+        """The outcome of the fault alone.
+
+        Somebody else's hand on the machine's clock is a second fault, which the product answers by fencing at once:
+        then the measurement is repeated.  Two forgers are never excused.
+        """
+        for _ in range(ATTEMPTS - 1):
+            clock = WallClockWatch()
+            try:
+                outcome = self._measure(fault)
+                if outcome.overlap_s > 0 or not clock.jumped():
+                    break
+            except (AssertionError, TimeoutError, OSError):
+                if not clock.jumped():
+                    raise
+            finally:
+                clock.close()
+        else:
+            outcome = self._measure(fault)
+        self._note(fault, outcome)
+        return outcome
+
+    def _measure(self, fault: Fault) -> Outcome:
         """Healthy cluster, fault, healthy cluster again; measured from before the fault to after the recovery."""
         cluster = self._cluster()
         since = time.monotonic_ns()
@@ -97,7 +121,6 @@ class Lanes:
             until = time.monotonic_ns()
             cluster.wait_healthy(90)
             outcome = Outcome(cluster.gap_s(since, until), cluster.overlap_s(since), cluster.describe(since))
-            self._note(fault, outcome)
         except BaseException as error:
             error.add_note(cluster.describe(since))
             self._throw_away(cluster)
