@@ -278,8 +278,9 @@ async def test_a_fault_in_what_a_subscriber_does_with_a_state_is_not_swallowed(
 
 
 async def test_a_reader_that_does_not_read_delays_nobody_and_later_gets_the_last_state(
-    path: Path, publisher: StatePublisher, follow: Callable[[Path], Follower]
+    path: Path, publisher: StatePublisher, follow: Callable[[Path], Follower], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(pubsub.timing, "HEARTBEAT", 3600 * timing.SECOND)
     publisher.publish(body("first"))
     follower = follow(path)
     await follower.sees("first")
