@@ -7,8 +7,10 @@ file included, is Refused.  Not checked, as there: the cold key's signature, the
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
+import os
 import stat
 from dataclasses import dataclass
 from pathlib import Path
@@ -73,7 +75,13 @@ def read(where: Paths) -> Certificate:
 
 
 def _envelope(path: Path, kind: str) -> bytes:
-    """The CBOR of a text envelope of this type.  Raises Refused, OSError."""
+    """The CBOR of a text envelope of this type.  Raises FileNotFoundError, Refused, OSError.
+
+    As cardano-api's fileIOExceptT: it asks doesFileExist first, which answers "no" for *any* error of stat (ENOENT,
+    but also ESRCH under a /proc/PID that is just being reaped); only after a "yes" is a failing open an error.
+    """
+    if not os.path.exists(path):  # noqa: PTH110  # Path.exists raises for some errors
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path))
     try:
         envelope: Any = json.loads(path.read_bytes())
         if envelope["type"] != kind:
