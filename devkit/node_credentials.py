@@ -77,10 +77,11 @@ def read(where: Paths) -> Certificate:
 def _envelope(path: Path, kind: str) -> bytes:
     """The CBOR of a text envelope of this type.  Raises FileNotFoundError, Refused, OSError.
 
-    As cardano-api's fileIOExceptT: it asks doesFileExist first, which answers "no" for *any* error of stat (ENOENT,
-    but also ESRCH under a /proc/PID that is just being reaped); only after a "yes" is a failing open an error.
+    As cardano-api's fileIOExceptT: it asks doesFileExist first, which answers "no" for a folder and for *any* error of
+    stat (ENOENT, but also ESRCH under a /proc/PID that is just being reaped); only after a "yes" is a failing open an
+    error.
     """
-    if not os.path.exists(path):  # noqa: PTH110  # Path.exists raises for some errors
+    if not os.path.exists(path) or os.path.isdir(path):  # noqa: PTH110, PTH112  # Path.exists raises for some errors
         raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path))
     try:
         envelope: Any = json.loads(path.read_bytes())

@@ -203,7 +203,20 @@ def a_file_above(path: Path, folder: Path) -> None:
     path.symlink_to(folder / "plain" / "x")
 
 
-@pytest.mark.parametrize("spoil", [truncate, empty, another_type, a_byte_short, a_folder, a_file_above])
+@pytest.mark.parametrize("spoil", [a_folder, a_file_above])
+@pytest.mark.parametrize("name", FILES)
+def test_a_path_at_which_no_file_can_be_counts_as_a_missing_file(
+    start: StartNode, keys: Path, folder: Path, name: str, spoil: Callable[[Path, Path], None]
+) -> None:
+    """doesFileExist says "no" to both: cardano-api never gets as far as opening them."""
+    node = start()
+    node.wait_for("on")
+    spoil(keys / name, folder)
+    node.hup_and_wait("off")
+    assert not node.forging()
+
+
+@pytest.mark.parametrize("spoil", [truncate, empty, another_type, a_byte_short])
 @pytest.mark.parametrize("name", FILES)
 def test_a_file_that_is_there_but_wrong_leaves_a_forger_forging(
     start: StartNode, keys: Path, folder: Path, name: str, spoil: Callable[[Path, Path], None]
