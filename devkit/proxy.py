@@ -183,19 +183,27 @@ class FaultyProxy:
                 timeout=aiohttp.ClientTimeout(total=None, sock_connect=5),
                 allow_redirects=False,
             ) as upstream:
-                if self._mode == "lose":
-                    await upstream.read()
-                    raise ConnectionResetError("answer lost on purpose")
-                if self._mode == "hang":
-                    await self._frozen()
-                kept = {k: v for k, v in upstream.headers.items() if k.lower() not in HOP_BY_HOP}
-                response = web.StreamResponse(status=upstream.status, headers=kept)
-                await response.prepare(request)
-                await self._stream(upstream, response)
-                await response.write_eof()
-                return response
+                try:
+                    return await self._pass_on(request, upstream)
+                except BaseException:  # also a cancellation: whatever ends this ends the server's side too, at once
+                    if upstream.connection is not None and upstream.connection.transport is not None:
+                        _cut(upstream.connection.transport)
+                    raise
         except aiohttp.ClientError:
             raise ConnectionResetError from None
+
+    async def _pass_on(self, request: web.Request, upstream: aiohttp.ClientResponse) -> web.StreamResponse:
+        if self._mode == "lose":
+            await upstream.read()
+            raise ConnectionResetError("answer lost on purpose")
+        if self._mode == "hang":
+            await self._frozen()
+        kept = {k: v for k, v in upstream.headers.items() if k.lower() not in HOP_BY_HOP}
+        response = web.StreamResponse(status=upstream.status, headers=kept)
+        await response.prepare(request)
+        await self._stream(upstream, response)
+        await response.write_eof()
+        return response
 
     async def _stream(self, upstream: aiohttp.ClientResponse, response: web.StreamResponse) -> None:
         while True:

@@ -414,7 +414,7 @@ def a_deaf_node_at_a_calm_hand_over_is_ended_before_the_lease_is_released(cluste
     done = leader.forgectl("stand-down", "--for", "15")
     assert done.returncode == 0, done.stderr
     another(cluster, leader)
-    assert leader.node_pid != pid, "another forges, and the deaf node lives"
+    cluster.wait_for(lambda: leader.node_pid != pid, 5, "the deaf node ends")
     settle(cluster)
     leader.forgectl("come-back")
 
@@ -426,7 +426,7 @@ def a_frozen_node_is_killed_and_replaced(cluster: Cluster) -> None:
     pid = leader.node_pid
     leader.kill_node(signal.SIGSTOP)
     another(cluster, leader)
-    assert leader.node_pid != pid
+    assert leader.node_pid != pid, "another forges, and the frozen node lives"
     settle(cluster)
 
 
