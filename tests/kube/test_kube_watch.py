@@ -168,6 +168,7 @@ async def test_a_watch_whose_server_forgot_to_end_it_ends_shortly_after_its_time
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(session_module, "WATCH_GRACE_S", 0.2)
+    monkeypatch.setattr(session_module, "OPEN_WATCH_S", 3600.0)  # aiohttp's own limit shall not help
     stalled = hang(STREAM_HEAD + chunk(event("ADDED", lease("2"))))
     async with scripted(("GET", stalled), ("GET", obj({}))) as api, session_with(api.url, tmp_path) as session:
         seen, failure = await failure_of(session, timeout_s=1)
@@ -181,6 +182,7 @@ async def test_a_slow_reader_is_not_struck_by_the_end_of_the_watch(
 ) -> None:
     """The time runs out while the caller is busy with an event: the watch fails, the caller's own work does not."""
     monkeypatch.setattr(session_module, "WATCH_GRACE_S", 0.0)
+    monkeypatch.setattr(session_module, "OPEN_WATCH_S", 3600.0)  # aiohttp's own limit shall not help
     stalled = hang(STREAM_HEAD + chunk(event("ADDED", lease("2"))))
     finished = False
 
