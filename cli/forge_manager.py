@@ -8,16 +8,17 @@ Exit codes: 0 stopped on request, 1 a fault (the kubelet should restart it), 2 c
 from __future__ import annotations
 
 import argparse
+import errno
 import os
 import secrets
 import signal
 import stat
 import sys
-from importlib.metadata import version
+import tempfile
+from importlib.metadata import PackageNotFoundError, distribution, version
 from pathlib import Path
 from typing import Final
 
-from cli import supervision
 from config import Config, ConfigError, Mistake, load
 from ipc.messages import Worker
 from kernel.flock import AlreadyHeld, hold
@@ -25,17 +26,26 @@ from workers import logs
 from workers.runtime import SUPERVISOR_PID
 
 _CONF: Final = "supervisor.conf"
+_PACKAGE: Final = "cardano-forge-manager"
+_HELD: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP, signal.SIGUSR2, signal.SIGCHLD)
+"""supervisord's signals."""
+_PYTHON_KEPT: Final = frozenset(
+    f"PYTHON{name}" for name in ("PATH", "HOME", "PYCACHEPREFIX", "NOUSERSITE", "USERBASE", "MALLOC", "HASHSEED")
+)
+"""The interpreter's variables that say where things are.  The others (INSPECT, OPTIMIZE, WARNINGS...) change how
+it behaves, and are not for the workers."""
 
 
 def main() -> None:
     """Check, prepare, become supervisord."""
+    _open_standard_descriptors()
     parser = argparse.ArgumentParser(
         prog="forge-manager",
         description="Keeps exactly one cardano-node of a stake pool forging. Configured by environment "
         "variables; `forgectl config` lists them.",
     )
     parser.add_argument("--check", action="store_true", help="check the configuration and end")
-    parser.add_argument("--version", action="version", version=version("cardano-forge-manager"))
+    parser.add_argument("--version", action="version", version=version(_PACKAGE))
     arguments = parser.parse_args()
     try:
         config = load(os.environ)
@@ -50,12 +60,51 @@ def main() -> None:
     except AlreadyHeld as error:
         print(f"forge-manager: RUN_DIR={str(config.run_dir)!r}: {error}", file=sys.stderr)
         sys.exit(1)
-    logs.set_up("manager", config.log_level, config.log_format)
+    sys.exit(_supervise(config))
+
+
+def _supervise(config: Config) -> int:
+    """Be supervisord; the exit code."""
+    _hold_signals()
+    from cli import supervision  # half of our start: signals are held by then
+
+    writer = logs.set_up("manager", config.log_level, config.log_format)
+    os.chdir("/")  # pin nobody's mount
+    tempfile.tempdir = str(config.run_dir)  # supervisord looks for one by writing into all it knows
+    make_environment(config)
+    return supervision.run(str(configuration_file()), writer, config.log_format)
+
+
+def _hold_signals() -> None:
+    """From now on no signal is lost: those for supervisord wait until it listens.
+
+    Whoever started us may have left signals ignored or blocked (nohup, a shell's `&`), and process 1 of a container
+    would not die of a SIGTERM it has no handler for.
+    """
+    signal.pthread_sigmask(signal.SIG_SETMASK, _HELD)
+    for sig in _HELD:
+        signal.signal(sig, signal.SIG_DFL)
+
+
+def make_environment(config: Config) -> None:
+    """What the workers inherit: ours, without what would have Python import or behave otherwise."""
+    for name in [n for n in os.environ if n.startswith("PYTHON") and n not in _PYTHON_KEPT]:
+        del os.environ[name]
+    folders = [f for f in os.environ.pop("PYTHONPATH", "").split(os.pathsep) if f.startswith("/")]
+    if folders:
+        os.environ["PYTHONPATH"] = os.pathsep.join(folders)
+    os.environ["PYTHONDONTWRITEBYTECODE"] = "1"
+    os.environ["PYTHONSAFEPATH"] = "1"
     os.environ["RUN_DIR"] = str(config.run_dir)
     os.environ["FORGE_PYTHON"] = sys.executable
     os.environ[SUPERVISOR_PID] = str(os.getpid())
-    os.environ.setdefault("PYTHONDONTWRITEBYTECODE", "1")
-    sys.exit(supervision.run(str(configuration_file())))
+
+
+def _open_standard_descriptors() -> None:
+    """Where one of 0, 1, 2 is closed, the next file opened would get its number, and what we print."""
+    while (fd := os.open(os.devnull, os.O_RDWR)) <= 2:
+        os.set_inheritable(fd, True)
+    os.close(fd)
 
 
 def prepare(config: Config) -> None:
@@ -67,12 +116,12 @@ def prepare(config: Config) -> None:
     run_dir = config.run_dir
     try:
         run_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-        _private(run_dir)
+        _claim(run_dir, run_dir.stat(), roots_will_do=True)
         hold(run_dir / "lock")
         for worker in Worker:
             folder = config.worker_dir(worker)
             folder.mkdir(mode=0o700, exist_ok=True)
-            _private(folder)
+            _claim(folder, folder.lstat(), roots_will_do=False)
         _instance(config.instance_file)
     except OSError as error:
         what = f"cannot be prepared ({error.strerror}: {error.filename}); mount a memory-backed emptyDir that "
@@ -80,13 +129,19 @@ def prepare(config: Config) -> None:
         raise ConfigError((Mistake("RUN_DIR", str(run_dir), remedy),)) from None
 
 
-def _private(folder: Path) -> None:
-    """Insist that the folder is ours and closed to others.  An emptyDir comes as 0777, owned by root."""
-    info = folder.stat()
+def _claim(folder: Path, info: os.stat_result, *, roots_will_do: bool) -> None:
+    """Insist that the folder is ours, and close it to others.  Raises OSError.
+
+    roots_will_do: an emptyDir belongs to root and comes as 0777 (a tmpfs of a container engine as 1777).  Nobody
+    but the pod's containers is there, and what lies below it is 0700 and ours.
+    """
+    if not stat.S_ISDIR(info.st_mode):
+        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(folder))
     if info.st_uid == os.getuid():
-        folder.chmod(0o700)
-    elif stat.S_IMODE(info.st_mode) & 0o002 and not info.st_mode & stat.S_ISVTX and folder.is_dir():
-        return  # an emptyDir: nobody else is in the pod but its containers; what is below it is 0700 and ours
+        if stat.S_IMODE(info.st_mode) != 0o700:
+            folder.chmod(0o700)
+    elif info.st_uid != 0 or not roots_will_do:
+        raise PermissionError(errno.EPERM, f"belongs to uid {info.st_uid}", str(folder))
 
 
 def _instance(path: Path) -> str:
@@ -107,9 +162,16 @@ def _instance(path: Path) -> str:
 def configuration_file() -> Path:
     """supervisor.conf: beside the packages in a checkout, under share/ when installed from a wheel."""
     beside = Path(__file__).resolve().parent.parent / _CONF
-    return beside if beside.is_file() else Path(sys.prefix) / "share" / "forge-manager" / _CONF
+    if beside.is_file():
+        return beside
+    try:
+        for file in distribution(_PACKAGE).files or ():  # wherever pip's scheme put it (--user, --prefix)
+            if file.name == _CONF and (found := Path(str(file.locate()))).is_file():
+                return found.resolve()
+    except PackageNotFoundError:
+        pass
+    return Path(sys.prefix) / "share" / "forge-manager" / _CONF
 
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGPIPE, signal.SIG_DFL)
     main()

@@ -2,17 +2,28 @@
 
 Each record names its kind of event (`event`); further fields come through `extra`.  Only fields that a caller
 passes are written: no object is rendered that the caller did not choose, so nothing secret can slip in.
+
+Writing never waits.  A log that nobody reads, or a disk that is full, costs lines (and says how many), never the
+turn of a loop on which a node's fence may depend.
 """
 
 from __future__ import annotations
 
 import json
 import logging
-import sys
+import os
+import select
 import time
+from collections.abc import Callable
 from typing import Final
 
 _STANDARD: Final = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
+_CONTROLS: Final = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160))} | {10: "\\n", 9: " "}
+
+BACKLOG: Final = 1 << 20
+"""Bytes that wait for a slow reader."""
+GOODBYE_S: Final = 0.2
+"""How long an ending process waits for its last lines to be taken."""
 
 
 def _extras(record: logging.LogRecord) -> dict[str, object]:
@@ -46,7 +57,7 @@ class JsonFormatter(logging.Formatter):
 
 
 class ConsoleFormatter(logging.Formatter):
-    """`12:00:01.123 INFO elector   lease acquired  token=3`."""
+    """`12:00:01.123 INFO elector   lease acquired  token=3`; no text from elsewhere can begin a line of its own."""
 
     def __init__(self, worker: str) -> None:
         super().__init__()
@@ -57,14 +68,122 @@ class ConsoleFormatter(logging.Formatter):
         extras.pop("event", None)
         tail = "".join(f"  {k}={v}" for k, v in extras.items())
         line = f"{_timestamp(record)[11:-1]} {record.levelname:<7} {self._worker:<8} {record.getMessage()}{tail}"
+        line = line.translate(_CONTROLS)
         return line + ("\n" + self.formatException(record.exc_info) if record.exc_info else "")
 
 
-def set_up(worker: str, level: str, form: str) -> None:
-    """Send all logging of this process to standard output, where supervisord collects it."""
-    handler = logging.StreamHandler(sys.stdout)
-    handler.setFormatter(JsonFormatter(worker) if form == "json" else ConsoleFormatter(worker))
+def formatter(worker: str, form: str) -> logging.Formatter:
+    """The formatter of LOG_FORMAT."""
+    return JsonFormatter(worker) if form == "json" else ConsoleFormatter(worker)
+
+
+class LineWriter:
+    """Writes whole lines to a descriptor without ever waiting and without changing the descriptor's flags.
+
+    A descriptor may be shared with strangers (a terminal, `2>&1 | less`), so O_NONBLOCK is not ours to set.  It need
+    not be: poll(2) reports a pipe writable only when a page is free, and we alone write to it, at most a page a time.
+    """
+
+    def __init__(self, fd: int, note: Callable[[int], str], *, backlog: int = BACKLOG) -> None:
+        """note: makes the line that tells how many lines were dropped."""
+        self.fd = fd
+        self._note = note
+        self._most = backlog
+        self._queue = bytearray()
+        self._dropped = 0
+        self._noted = 0
+        self._mid_line = self._torn = False
+        self._poll = select.poll()
+        self._poll.register(fd, select.POLLOUT)
+
+    @property
+    def pending(self) -> bool:
+        """Whether lines wait for the reader."""
+        return bool(self._queue)
+
+    def write(self, line: bytes) -> None:
+        """Queue a line (without its end) and hand over what the reader takes; drop it when the queue is full."""
+        self.flush()
+        if self._dropped and not self._queue:
+            told = self._note(self._dropped).encode("utf-8", "backslashreplace")
+            self._queue += told + b"\n"
+            self._noted, self._dropped = self._dropped, 0
+        if len(self._queue) + len(line) >= self._most:
+            self._dropped += 1
+            return
+        self._queue += line + b"\n"
+        self.flush()
+
+    def flush(self) -> None:
+        """Hand over what is taken without waiting."""
+        if self._queue and self._torn:
+            self._queue[:0] = b"\n"
+            self._torn = False
+        while self._queue and self._poll.poll(0):
+            piece = bytes(self._queue[: select.PIPE_BUF])
+            try:
+                done = os.write(self.fd, piece)
+            except BlockingIOError:
+                return
+            except OSError:  # EPIPE: the reader has gone; ENOSPC, EIO: the disk; EBADF: closed.  We go on without.
+                self._lose()
+                return
+            self._mid_line = piece[done - 1 : done] != b"\n"
+            del self._queue[:done]
+        if not self._queue:
+            self._noted = 0
+
+    def _lose(self) -> None:
+        """What could not be written will never be; a line that was cut is ended before the next."""
+        self._dropped += self._queue.count(b"\n") + max(self._noted - 1, 0)
+        self._noted = 0
+        self._torn = self._torn or self._mid_line
+        self._mid_line = False
+        self._queue.clear()
+
+    def finish(self, patience_s: float = GOODBYE_S) -> None:
+        """Give the reader this long (s) to take the rest."""
+        until = time.monotonic() + patience_s
+        self.flush()
+        while self._queue and (left := until - time.monotonic()) > 0:
+            self._poll.poll(left * 1000)
+            self.flush()
+
+
+class _Handler(logging.Handler):
+    """Formats, and gives to the writer."""
+
+    def __init__(self, writer: LineWriter) -> None:
+        super().__init__()
+        self._writer = writer
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            text = self.format(record)
+        except Exception:  # noqa: BLE001  # a process boundary: a record that cannot be shown must not end a worker
+            safe = {"levelno": record.levelno, "levelname": record.levelname, "event": "log_failed"}
+            text = self.format(logging.makeLogRecord({**safe, "msg": f"unprintable record: {record.msg!r:.200}"}))
+        self._writer.write(text.encode("utf-8", "backslashreplace"))
+
+    def flush(self) -> None:
+        self._writer.finish()
+
+
+def set_up(worker: str, level: str, form: str) -> LineWriter:
+    """Send all logging of this process to standard output, where supervisord collects it.  The writer, to share."""
+    shown = formatter(worker, form)
+
+    def note(lines: int) -> str:
+        text = "lines of the log were dropped: nobody read them in time"
+        told = {"levelno": logging.WARNING, "levelname": "WARNING", "event": "log_dropped", "lines": lines}
+        return shown.format(logging.makeLogRecord({**told, "msg": text}))
+
+    writer = LineWriter(1, note)
+    handler = _Handler(writer)
+    handler.setFormatter(shown)
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level)
+    logging.captureWarnings(True)
     logging.getLogger("asyncio").setLevel("WARNING")
+    return writer

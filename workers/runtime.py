@@ -13,7 +13,7 @@ import os
 import signal
 import sys
 from collections.abc import Awaitable, Callable
-from typing import Any, Final
+from typing import Any, Final, NoReturn
 
 from config import Config, ConfigError, load
 from ipc.messages import Body, Worker
@@ -77,10 +77,11 @@ class Watchdog:
         period = self._patience / timing.SECOND / 4
         self._handle = asyncio.get_running_loop().call_later(period, self.start)
 
-    def stop(self) -> None:
+    def last(self) -> None:
+        """One more patience for the way out; the timer ends with the process."""
         if self._handle is not None:
             self._handle.cancel()
-        self._timer.close()
+        self._timer.arm(boottime_ns() + self._patience)
 
 
 def run_worker(
@@ -90,14 +91,14 @@ def run_worker(
     watchdog: int = timing.WATCHDOG,
 ) -> None:
     """Run a worker until SIGTERM; does not return.  Exit codes: 0 asked to stop, 1 fault, 2 configuration."""
+    if (parent := os.environ.get(SUPERVISOR_PID, "")).isdecimal():
+        die_with_parent(signal.SIGKILL, int(parent))
     try:
         config = load(os.environ)
     except ConfigError as error:
         print("\n".join(str(m) for m in error.mistakes), file=sys.stderr)  # noqa: T201  # no logging yet
         sys.exit(2)
     logs.set_up(worker, config.log_level, config.log_format)
-    if parent := os.environ.get(SUPERVISOR_PID):
-        die_with_parent(signal.SIGKILL, int(parent))
     no_core_dumps()
     set_name(f"forge-{worker}")
     os.umask(0o077)
@@ -116,24 +117,22 @@ async def _main(worker: Worker, config: Config, serve: Callable[[Context], Await
         await context.start()
         log.info("started", extra={"event": "worker_started", "pid": os.getpid()})
         await serve(context)
-    except Exception:  # the process boundary: whatever it was, this worker must not go on
-        log.critical("ended by a fault", exc_info=True, extra={"event": "worker_fault"})
-        return 1
-    finally:
-        dog.stop()
         await context.close()
+    except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001  # the process boundary: no going on
+        _end(f"{type(error).__name__} in its own work", error)
     log.info("stopped", extra={"event": "worker_stopped"})
+    dog.last()
     return 0
 
 
 def _fail_stop(loop: asyncio.AbstractEventLoop, what: dict[str, Any]) -> None:
-    """An exception nobody awaited or a callback that raised: end at once, the kernel cleans up."""
+    """An exception nobody awaited or a callback that raised."""
     error = what.get("exception")
-    log.critical(
-        "ended by a fault: %s",
-        what.get("message", ""),
-        exc_info=error if isinstance(error, BaseException) else None,
-        extra={"event": "worker_fault"},
-    )
+    _end(str(what.get("message", "")), error if isinstance(error, BaseException) else None)
+
+
+def _end(what: str, error: BaseException | None) -> NoReturn:
+    """Say why and end at once: whatever else would have to be tidied up, the kernel does, and nothing can hang."""
+    log.critical("ended by a fault: %s", what, exc_info=error, extra={"event": "worker_fault"})
     logging.shutdown()
     os._exit(1)
