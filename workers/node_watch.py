@@ -78,7 +78,9 @@ class NodeWatch:
         if self._process is not None and not self._process.alive():
             self._forget("the node process ended")
         if not self._up and now >= self._look_at:
-            self._look_at = now + (FAST_LOOK if self._flag is StartFlag.PRODUCING else LOOK_FOR_NODE)
+            self._look_at = now + (
+                FAST_LOOK if self._flag in (StartFlag.PRODUCING, StartFlag.UNKNOWN) else LOOK_FOR_NODE
+            )
             self._search(now)
         if self._process is not None and not self._takes_hup:
             self._read_status()

@@ -212,7 +212,8 @@ def test_a_path_at_which_no_file_can_be_counts_as_a_missing_file(
     node = start()
     node.wait_for("on")
     spoil(keys / name, folder)
-    node.hup_and_wait("off")
+    node.hup_and_wait("disabled")
+    node.wait_for("off")
     assert not node.forging()
 
 
