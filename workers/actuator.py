@@ -312,8 +312,8 @@ class Actuator:
                 "the node was started without --start-as-non-producing-node: it forges from bootstrap files as soon "
                 "as it is up, until it is told to stop; add the flag"
                 if node.flag is StartFlag.PRODUCING
-                else "whether the node was started as a non-producing one is not known (a key in its configuration is no "
-                "proof: versions differ); start it with --start-as-non-producing-node"
+                else "whether the node was started as a non-producing one is not known (a key in its configuration is "
+                "no proof: versions differ); start it with --start-as-non-producing-node"
             )
             found.append(text)
             if self._flag_said != node.pid:
