@@ -1,0 +1,400 @@
+"""One pod without a cluster: what the kubelet does for it, with real processes.
+
+A pod is a folder for /ipc, /secrets and RUN_DIR, a `forge-manager` tree, and a simulated node that is started when
+/startup-status says so and restarted when it ends.  Everything dies with the thread that started it, by the kernel.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import select
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+from typing import Any, Final
+
+from devkit import record
+from devkit.proxy import FaultyProxy
+
+LEASE: Final = "cardano-node-leader"
+NAMESPACE: Final = "cardano"
+NODE_RESTART_S: Final = 2.0
+_DIE_WITH_US: Final = (
+    "import ctypes,os,sys\n"
+    "ctypes.CDLL(None).prctl(1,9,0,0,0)\n"
+    "os.getppid()==int(sys.argv[1]) or sys.exit(1)\n"
+    "os.execv(sys.argv[2],sys.argv[2:])"
+)
+WORKERS: Final = ("actuator", "prober", "arbiter", "gateway", "elector")
+
+
+_given: set[int] = set()
+_giving = threading.Lock()
+
+
+def free_port() -> int:
+    """A TCP port that nobody uses now, and that was not given before."""
+    with _giving:
+        while True:
+            with socket.socket() as sock:
+                sock.bind(("127.0.0.1", 0))
+                port = int(sock.getsockname()[1])
+            if port not in _given:
+                _given.add(port)
+                return port
+
+
+def _forge_manager() -> list[str]:
+    """The installed command, or its module from a checkout."""
+    script = Path(sys.executable).with_name("forge-manager")
+    return [str(script)] if script.exists() else [sys.executable, "-P", "-m", "cli.forge_manager"]
+
+
+class MemoryFolder:
+    """A fresh folder, in memory where the machine offers that; its path is short (Unix sockets: 107 bytes).
+
+    Removed by `close`, or by the next one to be made if this process is killed.
+    """
+
+    def __init__(self) -> None:
+        shm = Path("/dev/shm")
+        base = shm if shm.is_dir() and os.access(shm, os.W_OK) else Path(tempfile.gettempdir())
+        self._remove_orphans(base)
+        self.path = Path(tempfile.mkdtemp(prefix="fm-", dir=base))
+        unlocked = self.path / "lock.new"
+        self._lock = unlocked.open("w")
+        fcntl.flock(self._lock, fcntl.LOCK_EX)
+        unlocked.rename(self.path / "lock")
+
+    @staticmethod
+    def _remove_orphans(base: Path) -> None:
+        for lock in base.glob("fm-*/lock"):
+            with contextlib.suppress(OSError), lock.open("r+") as file:  # in use, another user's, or just removed
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                shutil.rmtree(lock.parent, ignore_errors=True)
+
+    def close(self) -> None:
+        shutil.rmtree(self.path, ignore_errors=True)
+        self._lock.close()
+
+
+class Pod:
+    """One pod.  Its methods may be called from any thread."""
+
+    def __init__(
+        self,
+        name: str,
+        root: Path,
+        proxy: FaultyProxy,
+        secrets_from: Path,
+        *,
+        namespace: str = NAMESPACE,
+        environment: dict[str, str] | None = None,
+        node_flags: tuple[str, ...] = (),
+        non_producing: bool = True,
+    ) -> None:
+        self.name = name
+        self.namespace = namespace
+        self.proxy = proxy
+        self.root = root / name
+        self.ipc, self.secrets, self.run_dir = self.root / "ipc", self.root / "secrets", self.root / "run"
+        for folder in (self.ipc, self.secrets):
+            folder.mkdir(parents=True)
+        for file in secrets_from.iterdir():
+            shutil.copy(file, self.secrets / file.name)
+        self.log, self.record_file = self.root / "sidecar.log", self.root / "record"
+        self.metrics_port, self.node_port = free_port(), free_port()
+        self.node_flags = node_flags
+        self.non_producing = non_producing
+        self.restart_node = True
+        self.restart_sidecar_after: float | None = None
+        """Seconds; None: a sidecar that ended stays away."""
+        self._environment = self._make_environment() | (environment or {})
+        self._sidecar: subprocess.Popen[bytes] | None = None
+        self._node: subprocess.Popen[bytes] | None = None
+        self._pidfds: dict[str, int] = {}
+        self._want_sidecar = True
+        self._revived = False
+        """Asked back while it may still be ending."""
+        self._sidecar_at = self._node_at = 0.0
+        self._closing = threading.Event()
+        self._poke_r, self._poke_w = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        self.fault: BaseException | None = None
+        self._thread = threading.Thread(target=self._kubelet, name=f"kubelet-{name}", daemon=True)
+        self._thread.start()
+
+    def _make_environment(self) -> dict[str, str]:
+        kubeconfig = self.root / "kubeconfig"
+        kubeconfig.write_text(
+            json.dumps(
+                {
+                    "apiVersion": "v1",
+                    "kind": "Config",
+                    "clusters": [{"name": "c", "cluster": {"server": self.proxy.url}}],
+                    "users": [{"name": "u", "user": {}}],
+                    "contexts": [{"name": "x", "context": {"cluster": "c", "user": "u", "namespace": self.namespace}}],
+                    "current-context": "x",
+                }
+            )
+        )
+        return {
+            "PATH": os.environ.get("PATH", ""),
+            "HOME": str(self.root),
+            "NAMESPACE": self.namespace,
+            "POD_NAME": self.name,
+            "LEASE_NAME": LEASE,
+            "NODE_SOCKET": str(self.ipc / "node.socket"),
+            "SOURCE_KES_KEY": str(self.secrets / "kes.skey"),
+            "SOURCE_VRF_KEY": str(self.secrets / "vrf.skey"),
+            "SOURCE_OP_CERT": str(self.secrets / "node.cert"),
+            "TARGET_KES_KEY": str(self.ipc / "kes.skey"),
+            "TARGET_VRF_KEY": str(self.ipc / "vrf.skey"),
+            "TARGET_OP_CERT": str(self.ipc / "node.cert"),
+            "NODE_METRICS_URL": f"http://127.0.0.1:{self.node_port}/metrics",
+            "METRICS_PORT": str(self.metrics_port),
+            "RUN_DIR": str(self.run_dir),
+            "KUBECONFIG": str(kubeconfig),
+            "LOG_FORMAT": "console",
+        }
+
+    # --- the kubelet: one thread starts and reaps everything of this pod ---
+
+    def _kubelet(self) -> None:
+        try:
+            while not self._closing.is_set():
+                self._reap()
+                self._start_what_is_due()
+                watched = [self._poke_r, *self._pidfds.values()]
+                select.select(watched, [], [], 0.05)
+                with contextlib.suppress(BlockingIOError):
+                    os.read(self._poke_r, 4096)
+        except BaseException as error:
+            self.fault = error
+            raise
+        finally:
+            self._end_all()
+
+    def _reap(self) -> None:
+        now = time.monotonic()
+        if self._node is not None and self._node.poll() is not None:
+            line = {"t": time.monotonic_ns(), "event": "exit", "node": self.name}
+            with self.record_file.open("a") as file:
+                file.write(json.dumps(line) + "\n")
+            self._node, self._node_at = None, now + NODE_RESTART_S
+            os.close(self._pidfds.pop("node"))
+        if self._sidecar is not None and self._sidecar.poll() is not None:
+            self._sidecar = None
+            os.close(self._pidfds.pop("sidecar"))
+            self._want_sidecar = self._revived or self.restart_sidecar_after is not None
+            if not self._revived:
+                self._sidecar_at = now + (self.restart_sidecar_after or 0.0)
+            self._revived = False
+
+    def _start_what_is_due(self) -> None:
+        now = time.monotonic()
+        if self._sidecar is None and self._want_sidecar and now >= self._sidecar_at:
+            self._revived = False
+            self._sidecar = self._spawn(_forge_manager(), self._environment, self.log)
+            self._pidfds["sidecar"] = os.pidfd_open(self._sidecar.pid)
+        if self._node is None and self.restart_node and now >= self._node_at and self._startup_ok():
+            self._node = self._spawn_node()
+            self._pidfds["node"] = os.pidfd_open(self._node.pid)
+
+    def _spawn(self, command: list[str], environment: dict[str, str], log: Path) -> subprocess.Popen[bytes]:
+        with log.open("ab") as output:
+            return subprocess.Popen(
+                [sys.executable, "-S", "-E", "-c", _DIE_WITH_US, str(os.getpid()), *command],
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+                cwd="/",
+            )
+
+    def _spawn_node(self) -> subprocess.Popen[bytes]:
+        script = Path(__file__).with_name("node.py")
+        command = [sys.executable, "-S", "-E", str(script), "run", "--name", self.name]
+        command += ["--socket-path", str(self.ipc / "node.socket"), "--port", str(self.node_port)]
+        command += ["--record", str(self.record_file), "--control", str(self.root / "control")]
+        command += ["--shelley-kes-key", str(self.ipc / "kes.skey"), "--shelley-vrf-key", str(self.ipc / "vrf.skey")]
+        command += ["--shelley-operational-certificate", str(self.ipc / "node.cert")]
+        if self.non_producing:
+            command.append("--start-as-non-producing-node")
+        return self._spawn([*command, *self.node_flags], {"PATH": os.environ.get("PATH", "")}, self.root / "node.log")
+
+    def _startup_ok(self) -> bool:
+        if self._sidecar is None:
+            return False
+        try:
+            with urllib.request.urlopen(f"{self.address}/startup-status", timeout=1) as answer:
+                return bool(answer.status == 200)
+        except (urllib.error.URLError, OSError):
+            return False
+
+    def _end_all(self) -> None:
+        for pid in self.sidecar_pids():
+            _kill(pid, signal.SIGKILL)
+        for process in (self._sidecar, self._node):
+            if process is not None:
+                process.kill()
+                process.wait()
+        for fd in self._pidfds.values():
+            os.close(fd)
+        self._pidfds.clear()
+
+    def begin_close(self) -> None:
+        """Have the kubelet end everything of this pod."""
+        self._closing.set()
+        self._poke()
+
+    def close(self) -> None:
+        """The same, and wait until it is done."""
+        self.begin_close()
+        self._thread.join(20)
+        for fd in (self._poke_r, self._poke_w):
+            if fd >= 0:
+                os.close(fd)
+        self._poke_r = self._poke_w = -1
+
+    def _poke(self) -> None:
+        with contextlib.suppress(OSError):
+            os.write(self._poke_w, b"x")
+
+    # --- looking ---
+
+    @property
+    def address(self) -> str:
+        return f"http://127.0.0.1:{self.metrics_port}"
+
+    def status(self) -> dict[str, Any]:
+        """/status; empty while nobody answers."""
+        try:
+            with urllib.request.urlopen(f"{self.address}/status", timeout=2) as answer:
+                shown: dict[str, Any] = json.loads(answer.read())
+                return shown
+        except (urllib.error.URLError, OSError, ValueError):
+            return {}
+
+    def api_requests(self) -> float:
+        """How many requests to the API server the pod says it made since it was started."""
+        _, text = self.get("/metrics")
+        lines = [line for line in text.splitlines() if line.startswith("cardano_forge_manager_api_requests_total{")]
+        return sum(float(line.rpartition(" ")[2]) for line in lines)
+
+    def get(self, path: str) -> tuple[int, str]:
+        """Status and body of a GET."""
+        try:
+            with urllib.request.urlopen(self.address + path, timeout=3) as answer:
+                return answer.status, answer.read().decode()
+        except urllib.error.HTTPError as error:
+            return error.code, error.read().decode()
+
+    @property
+    def node_pid(self) -> int:
+        return self._node.pid if self._node is not None else 0
+
+    def worker_pids(self) -> dict[str, int]:
+        """Worker -> pid, from /proc."""
+        if self._sidecar is None:
+            return {}
+        found = {}
+        for pid in _children(self._sidecar.pid):
+            with contextlib.suppress(OSError):
+                text = Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace")
+                for worker in WORKERS:
+                    if f"workers.{worker}" in text:
+                        found[worker] = pid
+        return found
+
+    def sidecar_pids(self) -> list[int]:
+        """supervisord and its children."""
+        return [] if self._sidecar is None else [self._sidecar.pid, *_children(self._sidecar.pid)]
+
+    def intervals(self, now: int) -> list[record.Interval]:
+        """When the node forged, as it says itself; `now` ends one that goes on (CLOCK_MONOTONIC, ns)."""
+        return record.intervals(record.read(self.record_file), now)
+
+    def healthy(self) -> bool:
+        return bool(self.status().get("ready", {}).get("ready"))
+
+    # --- breaking and mending ---
+
+    def kill_node(self, sig: int = signal.SIGKILL) -> None:
+        _kill(self.node_pid, sig)
+
+    def kill_worker(self, worker: str, sig: int = signal.SIGKILL) -> None:
+        _kill(self.worker_pids()[worker], sig)
+
+    def kill_supervisor(self, sig: int = signal.SIGKILL) -> None:
+        self._revived = False
+        if self._sidecar is not None:
+            _kill(self._sidecar.pid, sig)
+
+    def kill_sidecar(self) -> None:
+        """Every process of the tree, as when the container is killed."""
+        self._revived = False
+        for pid in self.sidecar_pids():
+            _kill(pid, signal.SIGKILL)
+
+    def freeze_sidecar(self) -> list[int]:
+        """SIGSTOP to the whole tree; who was stopped."""
+        pids = self.sidecar_pids()
+        for pid in pids:
+            _kill(pid, signal.SIGSTOP)
+        return pids
+
+    @staticmethod
+    def thaw(pids: list[int]) -> None:
+        for pid in pids:
+            _kill(pid, signal.SIGCONT)
+
+    def terminate(self) -> None:
+        """SIGTERM to the sidecar; it stays away until `revive`."""
+        self.restart_sidecar_after = None
+        self.kill_supervisor(signal.SIGTERM)
+
+    def revive(self) -> None:
+        """Start the sidecar again, once it has ended, and the node."""
+        self._revived = True
+        self._want_sidecar, self._sidecar_at, self.restart_node = True, 0.0, True
+        self._poke()
+
+    def sidecar_running(self) -> bool:
+        return self._sidecar is not None
+
+    def node_control(self, command: str) -> str:
+        """Tell the simulated node; its answer."""
+        with socket.socket(socket.AF_UNIX) as sock:
+            sock.settimeout(3)
+            sock.connect(str(self.root / "control"))
+            sock.sendall(command.encode() + b"\n")
+            return sock.recv(100).decode().strip()
+
+    def forgectl(self, *words: str) -> subprocess.CompletedProcess[str]:
+        command = [str(Path(sys.executable).with_name("forgectl")), *words]
+        return subprocess.run(command, env=self._environment, capture_output=True, text=True, timeout=20, check=False)
+
+
+def _kill(pid: int, sig: int) -> None:
+    if pid > 1:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, sig)
+
+
+def _children(pid: int) -> list[int]:
+    try:
+        return [int(p) for p in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    except (FileNotFoundError, ProcessLookupError):
+        return []
