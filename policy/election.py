@@ -86,6 +86,8 @@ class Election:
         self._interval = sleep_interval
         self._held_token = held_token
         """The term we held when this pod's elector last wrote it down; survives a restart of the container."""
+        self._tried_token: int | None = None
+        """Of the last new term that we asked for."""
         self._renewed_at = 0
         self._retry_at = 0
         self._conflict_at = now - timing.SECOND
@@ -101,6 +103,8 @@ class Election:
         """The Lease as read or watched; `now` taken after the answer arrived."""
         self.observed = observe(self.observed, record, now)
         self._must_read = False
+        if record is not None and record.holder != self.identity:
+            self._tried_token = None  # another was faster
         if self.leading and not self._ours(record):
             if record is None and now < self._right_ends():
                 return  # vanished under us: nobody else may take it before our right has ended; we make it anew
@@ -280,13 +284,16 @@ class Election:
 
     # --- helpers ---
 
-    def next_transitions(self, act: Do) -> int:
-        """The fencing token to write: it rises with each new term and never falls while anybody remembers."""
+    def begin(self, act: Do) -> int:
+        """The fencing token to write with `act`: it rises with each new term, and never falls while we remember.
+
+        A new term's token is kept in mind: if the answer is lost, the record will tell whether the write arrived.
+        """
         record = self.observed.record if self.observed is not None else None
-        last = max(record.transitions if record is not None else 0, self.token)
         if act is Do.RENEW and record is not None:
             return record.transitions
-        return last + 1
+        self._tried_token = max(record.transitions if record is not None else 0, self.token) + 1
+        return self._tried_token
 
     def _wait(self, duration_s: int) -> int:
         """How long an unchanged (or vanished) Lease must be respected: the longer of its word and ours."""
@@ -300,14 +307,11 @@ class Election:
         return record is not None and record.holder == self.identity and record.transitions == self.token
 
     def _continuing(self) -> bool:
-        """Whether the record names us in the very term this pod wrote down: not somebody's edit by hand."""
+        """Whether the record names us in a term this pod wrote down, or tried to: not somebody's edit by hand."""
         record = self.observed.record if self.observed is not None else None
-        return (
-            record is not None
-            and record.holder == self.identity
-            and self._held_token is not None
-            and record.transitions == self._held_token
-        )
+        if record is None or record.holder != self.identity:
+            return False
+        return record.transitions in {self._held_token, self._tried_token} - {None}
 
     def _at_retry(self, act: Do, now: int, why: str) -> Step:
         if now < self._retry_at:

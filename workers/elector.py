@@ -156,7 +156,7 @@ class Elector:
             record = await leases.get(timeout_s=TIMEOUT_S)
             election.saw(record, boottime_ns())
             return
-        transitions = election.next_transitions(act)
+        transitions = election.begin(act)
         if act is Do.CREATE:
             written = await leases.create(
                 holder=election.identity,

@@ -48,7 +48,7 @@ class Pod:
     gone: bool = False
     stopping: bool = False
     api: str = "ok"
-    """ok, down (request lost), mute (answer lost), conflict (every write is refused)."""
+    """ok, down (request lost), mute (answer lost), mute writes (answers to writes lost), conflict (every write is refused)."""
     frozen: bool = False
     fence: Fence = Fence.FENCED
     granted_until: int = 0
@@ -116,10 +116,10 @@ class Pod:
         if self.api == "conflict":
             self._fail(now, conflict=True)
             return
-        transitions = self.election.next_transitions(act)
+        transitions = self.election.begin(act)
         holder = "" if act is Do.RELEASE else self.name
         written = self.server.write(version, holder, transitions)
-        if self.api == "mute":
+        if self.api in ("mute", "mute writes"):
             self._fail(now, conflict=False)
         elif written is None:
             self._fail(now, conflict=True)

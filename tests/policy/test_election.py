@@ -117,6 +117,19 @@ def test_a_leader_whose_answers_are_lost_stops_by_its_own_clock_though_its_write
     assert pool.leader()
 
 
+def test_a_taking_whose_answer_was_lost_is_gone_on_with_as_soon_as_answers_come() -> None:
+    pool = Pool.of(2)
+    pool.pods[1].fit = False
+    pool.pods[0].api = "mute writes"
+    pool.run(3)
+    assert pool.server.record is not None
+    assert pool.server.record.holder == "pod-0"
+    assert not pool.pods[0].forging
+    pool.pods[0].api = "ok"
+    pool.run(1)
+    assert pool.leader() is pool.pods[0]
+
+
 def test_a_lease_deleted_under_a_leader_is_made_anew_by_it_without_a_gap() -> None:
     pool = led_pool()
     leader = pool.leader()
