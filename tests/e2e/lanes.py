@@ -24,7 +24,7 @@ from kernel.wallclock import WallClockWatch
 from faults import Fault
 
 REAL = os.environ.get("FORGE_TEST_K8S") == "1"
-LANES = 3
+LANES = 2 if REAL else 3
 ATTEMPTS = 3
 NAMESPACES = tuple(f"pool-{number}" for number in range(60))
 """Every cluster gets one of its own: as many as faults could each need a fresh cluster, and some."""

@@ -48,7 +48,7 @@ class Pod:
     gone: bool = False
     stopping: bool = False
     api: str = "ok"
-    """ok, down (request lost), mute (answer lost), mute writes (answers to writes lost), conflict (every write is refused)."""
+    """ok, down (request lost), mute (answer lost), mute writes (of writes only), conflict (every write is refused)."""
     frozen: bool = False
     fence: Fence = Fence.FENCED
     granted_until: int = 0
