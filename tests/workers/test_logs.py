@@ -1,0 +1,158 @@
+"""The log: one object a line, never a wait, and a count of what was lost."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import logging
+import os
+import select
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from workers.logs import ConsoleFormatter, JsonFormatter, LineWriter, formatter
+
+PAGE = 4096
+
+
+@pytest.fixture
+def pipe() -> Iterator[tuple[int, int]]:
+    reader, writer = os.pipe2(os.O_CLOEXEC)
+    fcntl.fcntl(writer, 1031, PAGE)  # F_SETPIPE_SZ
+    fds = {reader, writer}
+    yield reader, writer
+    for fd in fds:
+        try:
+            os.close(fd)
+        except OSError:
+            continue
+
+
+def _note(lines: int) -> str:
+    return f"lost {lines}"
+
+
+def _read_all(reader: int, writer: LineWriter | None = None) -> bytes:
+    got = b""
+    while True:
+        if writer is not None:
+            writer.flush()
+        if not select.select([reader], [], [], 0)[0]:
+            return got
+        got += os.read(reader, 100_000)
+
+
+def _blocking(fd: int) -> bool:
+    return os.get_blocking(fd)
+
+
+def test_lines_wait_for_a_slow_reader_in_their_order_and_nobody_waits_for_it(pipe: tuple[int, int]) -> None:
+    reader, fd = pipe
+    writer = LineWriter(fd, _note)
+    wanted = [f"{n} {'x' * 1000}".encode() for n in range(100)]
+    for line in wanted:
+        writer.write(line)  # a write that waited would never return
+    assert writer.pending
+    assert _blocking(fd)  # the descriptor is as it was
+    assert _read_all(reader, writer).splitlines() == wanted
+    assert not writer.pending
+
+
+def test_what_does_not_fit_is_dropped_and_counted_once_there_is_room(pipe: tuple[int, int]) -> None:
+    reader, fd = pipe
+    writer = LineWriter(fd, _note, backlog=10_000)
+    for n in range(100):
+        writer.write(f"{n} {'x' * 1000}".encode())
+    got = _read_all(reader, writer).splitlines()
+    writer.write(b"after")
+    *_, note, after = got + _read_all(reader, writer).splitlines()
+    assert after == b"after"
+    assert note == f"lost {100 - len(got)}".encode()
+
+
+def test_a_reader_that_has_gone_leaves_nothing_pending_even_if_the_pipe_was_full(pipe: tuple[int, int]) -> None:
+    """Pending lines on a pipe in error would make supervisord's poll() return without end."""
+    reader, fd = pipe
+    writer = LineWriter(fd, _note)
+    for _ in range(20):
+        writer.write(b"x" * 1000)
+    os.close(reader)
+    writer.flush()
+    assert not writer.pending
+    writer.write(b"nobody hears it")
+    assert not writer.pending
+
+
+def test_a_full_disk_costs_lines_not_the_process_and_the_next_line_is_whole() -> None:
+    with tempfile.NamedTemporaryFile() as file, Path("/dev/full").open("wb") as full:
+        kept = os.dup(file.fileno())
+        writer = LineWriter(kept, _note)
+        writer.write(b"before")
+        os.dup2(full.fileno(), kept)
+        for _ in range(3):
+            writer.write(b"lost")
+        os.dup2(file.fileno(), kept)
+        writer.write(b"after")
+        os.close(kept)
+        assert Path(file.name).read_bytes().split(b"\n") == [b"before", b"lost 3", b"after", b""]
+
+
+def test_a_line_larger_than_the_backlog_is_dropped_not_cut(pipe: tuple[int, int]) -> None:
+    reader, fd = pipe
+    writer = LineWriter(fd, _note, backlog=2000)
+    writer.write(b"x" * 3000)
+    writer.write(b"y")
+    assert _read_all(reader, writer) == b"lost 1\ny\n"
+
+
+def test_an_ending_process_waits_for_a_reader_but_not_long(pipe: tuple[int, int]) -> None:
+    _, fd = pipe
+    writer = LineWriter(fd, _note)
+    for _ in range(20):
+        writer.write(b"x" * 1000)
+    writer.finish(0.01)
+    assert writer.pending
+
+
+def test_somebody_elses_nonblocking_descriptor_is_no_trouble(pipe: tuple[int, int]) -> None:
+    reader, fd = pipe
+    os.set_blocking(fd, False)
+    writer = LineWriter(fd, _note)
+    for n in range(50):
+        writer.write(f"{n} {'x' * 1000}".encode())
+    assert len(_read_all(reader, writer).splitlines()) == 50
+
+
+_TEXT = st.text(st.characters(codec=None), max_size=50)
+
+
+@given(
+    _TEXT, st.dictionaries(st.from_regex(r"x[a-z]{1,8}", fullmatch=True), st.one_of(_TEXT, st.integers(), st.none()))
+)
+def test_whatever_is_logged_is_one_json_object_on_one_line(text: str, extra: dict[str, object]) -> None:
+    record = logging.makeLogRecord({"msg": text, "levelname": "INFO", "event": "e", **extra})
+    line = JsonFormatter("w").format(record).encode("utf-8", "backslashreplace")
+    assert b"\n" not in line
+    found = json.loads(line)
+    assert found["event"] == "e"
+    assert found["worker"] == "w"
+
+
+@given(_TEXT)
+def test_no_text_can_begin_a_line_of_its_own_or_move_the_cursor_in_a_log_for_people(text: str) -> None:
+    line = ConsoleFormatter("w").format(logging.makeLogRecord({"msg": text, "levelname": "INFO", "holder": text}))
+    assert not [c for c in line if ord(c) < 32 or 127 <= ord(c) < 160]
+
+
+def test_a_trace_is_in_the_object() -> None:
+    try:
+        raise ValueError("why")
+    except ValueError as error:
+        info = (type(error), error, error.__traceback__)
+    record = logging.makeLogRecord({"msg": "m", "levelname": "ERROR", "exc_info": info})
+    assert "ValueError: why" in json.loads(formatter("w", "json").format(record))["trace"]

@@ -1,0 +1,182 @@
+"""What every worker promises: it ends at once when confused, hung, or alone; and in peace when asked."""
+
+from __future__ import annotations
+
+import json
+import select
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+PATIENCE = 60
+
+_HEAD = """
+import asyncio, logging, os, signal, sys, time
+from ipc.messages import Worker
+from workers.runtime import Context, run_worker
+log = logging.getLogger("test")
+async def forever(): await asyncio.Event().wait()
+def boom(): raise ValueError("boom")
+async def abroad(): raise ValueError("boom")
+async def serve(context):
+"""
+_TAIL = "\nrun_worker(Worker.PROBER, serve, watchdog={watchdog})\n"
+
+
+class Run:
+    """A worker with a body of its own, as a process."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        (folder / "run" / "prober").mkdir(parents=True)
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def start(self, body: str, *, parent: int | None = None, watchdog: int = 60_000_000_000, **more: str) -> None:
+        text = _HEAD + "".join(f"    {line}\n" for line in body.strip().splitlines()) + _TAIL.format(watchdog=watchdog)
+        given = {"RUN_DIR": str(self.folder / "run"), "PYTHONPATH": str(ROOT), **more}
+        if parent is not None:
+            given["FORGE_SUPERVISOR_PID"] = str(parent)
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", text], env=given, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd="/"
+        )
+
+    def end(self) -> tuple[int, list[dict[str, Any]], str]:
+        assert self.process is not None
+        out, err = self.process.communicate(timeout=PATIENCE)
+        return self.process.returncode, [json.loads(line) for line in out.decode().splitlines()], err.decode()
+
+    def wait_started(self) -> None:
+        assert self.process is not None
+        assert self.process.stdout is not None
+        assert select.select([self.process.stdout], [], [], PATIENCE)[0]
+
+    def do(self, body: str, **more: Any) -> tuple[int, list[dict[str, Any]], str]:
+        self.start(body, **more)
+        return self.end()
+
+
+@pytest.fixture
+def worker() -> Iterator[Run]:
+    folder = Path(tempfile.mkdtemp(prefix="wr-"))
+    made = Run(folder)
+    yield made
+    if made.process is not None:
+        made.process.kill()
+        made.process.communicate()
+    shutil.rmtree(folder)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "boom()",
+        "asyncio.get_running_loop().call_soon(boom); await forever()",
+        "asyncio.create_task(abroad()); await forever()",
+        "asyncio.get_running_loop().add_signal_handler(10, boom)\nos.kill(os.getpid(), 10); await forever()",
+        "raise asyncio.CancelledError",
+        "async def hang():\n    try: await forever()\n    finally: time.sleep(600)\n"
+        "asyncio.create_task(hang()); await asyncio.sleep(0); boom()",
+        "context.subscribe(Worker.ARBITER, boom); boom()",
+    ],
+    ids=["serve", "callback", "task", "signal handler", "cancelled", "a task that would hang the end", "subscribed"],
+)
+def test_anything_unforeseen_ends_a_worker_with_1_and_a_worker_fault(worker: Run, body: str) -> None:
+    code, said, _ = worker.do(body)
+    assert code == 1
+    (fault,) = [r for r in said if r["event"] == "worker_fault"]
+    assert fault["level"] == "CRITICAL"
+    assert fault["worker"] == "prober"
+    assert "Error" in fault.get("trace", fault["message"])
+
+
+def test_asked_to_stop_it_ends_with_0_and_says_so(worker: Run) -> None:
+    worker.start("await context.stopping.wait()")
+    worker.wait_started()
+    assert worker.process is not None
+    worker.process.send_signal(signal.SIGTERM)
+    code, said, err = worker.end()
+    assert (code, err) == (0, "")
+    assert [r["event"] for r in said] == ["worker_started", "worker_stopped"]
+
+
+def test_a_sigterm_before_its_loop_runs_ends_it(worker: Run) -> None:
+    worker.start("await forever()")
+    assert worker.process is not None
+    worker.process.send_signal(signal.SIGTERM)
+    assert worker.process.wait(PATIENCE) == -signal.SIGTERM
+
+
+def test_it_dies_at_once_when_its_parent_is_not_supervisord(worker: Run) -> None:
+    code, said, _ = worker.do("await forever()", parent=1)
+    assert code == -signal.SIGKILL
+    assert said == []
+
+
+def test_a_parents_pid_that_is_none_is_no_fault(worker: Run) -> None:
+    code, _, _ = worker.do("return", FORGE_SUPERVISOR_PID="none")
+    assert code == 0
+
+
+@pytest.mark.parametrize(
+    "body",
+    ["time.sleep(600)", "os.kill(os.getpid(), signal.SIGSTOP)", "while True: pass"],
+    ids=["blocked", "stopped", "spinning"],
+)
+def test_a_loop_that_stands_still_is_ended_by_the_kernel(worker: Run, body: str) -> None:
+    code, _, _ = worker.do(body, watchdog=500_000_000)
+    assert code == -signal.SIGKILL
+
+
+def test_a_loop_that_turns_is_left_alone_longer_than_the_watchdogs_patience(worker: Run) -> None:
+    code, _, _ = worker.do("await asyncio.sleep(8)", watchdog=4_000_000_000)
+    assert code == 0
+
+
+def test_one_that_hangs_on_its_way_out_is_ended_by_the_kernel(worker: Run) -> None:
+    body = "asyncio.get_running_loop().run_in_executor(None, time.sleep, 600); await asyncio.sleep(0)"
+    code, said, _ = worker.do(body, watchdog=1_000_000_000)
+    assert code == -signal.SIGKILL
+    assert said[-1]["event"] == "worker_stopped"
+
+
+def test_a_wrong_configuration_ends_it_with_2_and_names_the_variable(worker: Run) -> None:
+    code, _, err = worker.do("return", LEASE_DURATION="x")
+    assert code == 2
+    assert err.startswith("LEASE_DURATION='x': ")
+
+
+def test_a_log_that_nobody_reads_does_not_hold_its_loop(worker: Run) -> None:
+    worker.start(
+        "for n in range(20000): log.info('x' * 100)\nopen(os.environ['RUN_DIR'] + '/done', 'w').close()\n"
+        "await context.stopping.wait()",
+    )
+    assert worker.process is not None
+    done = worker.folder / "run" / "done"
+    while not done.exists():
+        assert worker.process.poll() is None
+        select.select([], [], [], 0.02)
+    worker.process.send_signal(signal.SIGTERM)
+    code = worker.process.wait(PATIENCE)
+    assert code == 0
+    assert worker.process.stdout is not None
+    for line in worker.process.stdout.read().split(b"\n")[:-1]:
+        json.loads(line)
+
+
+def test_it_leaves_no_core_and_only_private_files(worker: Run) -> None:
+    code, said, _ = worker.do(
+        "import resource\nopen(os.environ['RUN_DIR'] + '/f', 'w').close()\n"
+        "log.info('x', extra={'core': resource.getrlimit(resource.RLIMIT_CORE)[1]})"
+    )
+    assert code == 0
+    assert next(r for r in said if "core" in r)["core"] in (0, 1)
+    assert (worker.folder / "run" / "f").stat().st_mode & 0o077 == 0
+    assert (worker.folder / "run" / "prober" / "state.sock").exists()
