@@ -214,7 +214,8 @@ class ActuatorState:
     operations_total: dict[str, int]
     """`operation/file` -> count."""
     kills_total: dict[str, int]
-    unfenced_at_exit: bool
+    void_before: int = 0
+    """Grants renewed at or before this instant count for nothing (the wall clock jumped): their givers renew at once."""
 
 
 @dataclass(frozen=True, slots=True)

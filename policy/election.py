@@ -56,6 +56,8 @@ class Circumstances:
     not_ready_why: str
     fence: Fence | None
     """None: the actuator's state is not known."""
+    void_before: int
+    """The actuator takes no grant that was renewed at or before this instant (ns)."""
     node_gone: bool
     """The actuator's node ended and none has come up since."""
     stopping: bool
@@ -161,6 +163,10 @@ class Election:
     def leading(self) -> bool:
         return self.role in (Role.LEADER, Role.HANDOVER)
 
+    def may_watch(self, now: int) -> bool:
+        """Whether a contender may open a watch: the record is known, and no pause after a failure is running."""
+        return not self.leading and self.observed is not None and not self._must_read and now >= self._retry_at
+
     @property
     def standing_down_until(self) -> int:
         return self._stand_down_until
@@ -211,7 +217,8 @@ class Election:
             return Step(Do.WAIT, min(now + timing.SECOND, self._right_ends()), "the fence is not known")
         if vanished:
             return self._at_retry(Do.CREATE, now, "the lease vanished while we held it")
-        due = max(self._renewed_at + self._interval, self._retry_at)
+        void = self._renewed_at <= world.void_before
+        due = max(now if void else self._renewed_at + self._interval, self._retry_at)
         if now >= due:
             return Step(Do.RENEW, now, "renewal is due")
         return Step(Do.WAIT, min(due, now + timing.SECOND, self._right_ends()), "renewal is not due")

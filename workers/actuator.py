@@ -174,7 +174,7 @@ class Actuator:
         if body.settled:  # otherwise it has just started; what its earlier life granted stands until its deadline
             self._granted = body.grant
         grant = self._granted
-        alive = self._elector.current(now) is not None and now - self._void_before > timing.STEP_BACK
+        alive = self._elector.current(now) is not None and state.sent_at > self._void_before
         granting = grant is not None and now < timing.soft_deadline(grant.deadline)
         return grant, alive and (body.role is Role.HANDOVER or granting)
 
@@ -287,7 +287,7 @@ class Actuator:
                 sighups_total=dict(self._sighups),
                 operations_total=dict(self._credentials.operations),
                 kills_total=dict(self._kills),
-                unfenced_at_exit=False,
+                void_before=self._void_before,
             )
         )
         said = (machine.fence, machine.reason)

@@ -1,7 +1,7 @@
 """arbiter: may this cluster forge for the pool?
 
-Privileges: serves its own state socket; nothing else.  No secrets, no signals, no TCP, and (while cluster
-management is off) no API token.
+Privileges: serves its own state socket, subscribes to the actuator; nothing else.  No secrets, no signals, no TCP,
+and (while cluster management is off) no API token.
 
 With cluster management off every cluster is a pool of its own: the grant is standing, but still renewed by a
 living process, and not exclusive: it never suffices alone.
@@ -13,30 +13,56 @@ import workers.lean  # noqa: F401  # before asyncio: this worker must not speak 
 
 # isort: split
 import asyncio
+import contextlib
 
-from ipc.messages import ArbiterState, Grant, Worker
+from ipc.messages import ActuatorState, ArbiterState, Grant, Worker
 from kernel.clock import boottime_ns
 from policy import timing
 from workers.runtime import Context, run_worker
 
 
-async def serve(context: Context) -> None:
-    """Renew the standing grant until asked to stop."""
-    while not context.stopping.is_set():
-        now = boottime_ns()
+class Arbiter:
+    """Renews the standing grant while it lives."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        self._wake = asyncio.Event()
+        self._renewed_at = 0
+        self._actuator = context.subscribe(Worker.ACTUATOR, self._look)
+
+    def _look(self) -> None:
+        """Renew at once what the actuator no longer takes: the wall clock jumped."""
+        state = self._actuator.last()
+        if state is not None and isinstance(state.body, ActuatorState) and self._renewed_at <= state.body.void_before:
+            self._wake.set()
+
+    async def run(self) -> None:
+        """Renew until asked to stop."""
+        stopping = asyncio.create_task(self._context.stopping.wait())
+        stopping.add_done_callback(lambda _: self._wake.set())
+        while not stopping.done():
+            self._renew()
+            self._wake.clear()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(timing.STANDING_RENEWAL / timing.SECOND):
+                    await self._wake.wait()
+
+    def _renew(self) -> None:
+        now = self._renewed_at = boottime_ns()
         grant = Grant(
-            holder=context.config.cluster,
+            holder=self._context.config.cluster,
             fencing_token=0,
             deadline=now + timing.STANDING_GRANT,
             renewed_at=now,
             exclusive=False,
         )
-        context.publish(ArbiterState(grant, "cluster management is off: standing grant", cluster_management=False))
-        try:
-            async with asyncio.timeout(timing.STANDING_RENEWAL / timing.SECOND):
-                await context.stopping.wait()
-        except TimeoutError:
-            continue
+        self._context.publish(
+            ArbiterState(grant, "cluster management is off: standing grant", cluster_management=False)
+        )
+
+
+async def serve(context: Context) -> None:
+    await Arbiter(context).run()
 
 
 if __name__ == "__main__":

@@ -205,9 +205,7 @@ class Elector:
 
     def _keep_watching(self) -> None:
         """A contender learns of changes by one watch; a leader needs none."""
-        if self._election.leading or self._election.observed is None or self._context.stopping.is_set():
-            return
-        if self._watching is None:
+        if self._watching is None and self._election.may_watch(boottime_ns()) and not self._context.stopping.is_set():
             self._watching = asyncio.create_task(self._watch(), name="watch")
             self._watching.add_done_callback(self._watch_ended)
 
@@ -247,10 +245,10 @@ class Elector:
             fit, unfit_why = prober.body.fit, "; ".join(prober.body.reasons)
         if fit:
             self._fit_at = now
-        ready, not_ready_why, fence, gone = False, "the actuator is silent", None, False
+        ready, not_ready_why, fence, gone, void_before = False, "the actuator is silent", None, False, 0
         if actuator is not None and isinstance(actuator.body, ActuatorState):
             body = actuator.body
-            ready, fence = body.ready, body.fence
+            ready, fence, void_before = body.ready, body.fence, body.void_before
             not_ready_why = "; ".join(body.refusals) or body.reason
             gone = fence is Fence.FENCED and body.proof is Proof.NODE_GONE and body.node is None
         if not self._arbiter_grants(now):
@@ -262,6 +260,7 @@ class Elector:
             ready=ready,
             not_ready_why=not_ready_why,
             fence=fence,
+            void_before=void_before,
             node_gone=gone,
             stopping=self._context.stopping.is_set(),
         )

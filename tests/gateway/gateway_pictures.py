@@ -56,7 +56,6 @@ ACTUATOR = ActuatorState(
     sighups_total={"enable": 2, "disable": 1},
     operations_total={"install/kes.skey": 2, "remove/kes.skey": 1},
     kills_total={},
-    unfenced_at_exit=False,
 )
 ELECTOR = ElectorState(
     role=Role.LEADER,

@@ -50,6 +50,7 @@ class Pod:
     api: str = "ok"
     """ok, down (request lost), mute (answer lost), mute writes (of writes only), conflict (every write is refused)."""
     frozen: bool = False
+    void_before: int = 0
     fence: Fence = Fence.FENCED
     granted_until: int = 0
     """Own clock: soft deadline of the last grant that the node's actuator heard of."""
@@ -81,6 +82,7 @@ class Pod:
             ready=self.ready and self.fence is not Fence.FENCING,
             not_ready_why="source missing",
             fence=self.fence,
+            void_before=self.void_before,
             node_gone=self.gone,
             stopping=self.stopping,
         )

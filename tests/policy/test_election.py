@@ -248,6 +248,31 @@ def test_a_server_that_answers_nothing_but_conflicts_is_not_asked_in_a_tight_loo
         assert sum(pod.requests.values()) <= 200
 
 
+def test_a_leader_whose_grant_was_voided_by_a_jump_of_the_clock_renews_at_once() -> None:
+    pool = led_pool()
+    leader = pool.leader()
+    leader.requests.clear()
+    leader.void_before = leader.clock(pool.true)
+    pool.run(0.3)
+    assert leader.requests.get("renew") == 1
+    pool.run(4)
+    assert leader.requests.get("renew") == 1
+
+
+def test_no_watch_is_opened_while_the_record_must_be_read_or_a_pause_is_running() -> None:
+    """Otherwise a server that refuses watches would be asked for them in a tight loop."""
+    pool = Pool.of(2)
+    pool.run(3)
+    standby = next(p for p in pool.pods if not p.forging)
+    election, now = standby.election, standby.clock(pool.true)
+    assert election.may_watch(now)
+    election.failed(now, conflict=False, pause=S)
+    assert not election.may_watch(now + 2 * S)
+    election.saw(pool.server.record, now + S // 2)
+    assert not election.may_watch(now + S // 2)
+    assert election.may_watch(now + 2 * S)
+
+
 def test_observation_time_starts_again_only_when_something_changed() -> None:
     record = LeaseRecord("5", "a", 15, 1)
     first = observe(None, record, 100)
