@@ -215,7 +215,7 @@ class ActuatorState:
     """`operation/file` -> count."""
     kills_total: dict[str, int]
     void_before: int = 0
-    """Grants renewed at or before this instant count for nothing (the wall clock jumped): their givers renew at once."""
+    """Grants renewed at or before this instant count for nothing (the wall clock jumped); their givers renew now."""
 
 
 @dataclass(frozen=True, slots=True)
