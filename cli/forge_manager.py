@@ -81,9 +81,7 @@ def _hold_signals() -> None:
     Whoever started us may have left signals ignored or blocked (nohup, a shell's `&`), and process 1 of a container
     would not die of a SIGTERM it has no handler for.
     """
-    signal.pthread_sigmask(signal.SIG_SETMASK, _HELD)
-    for sig in _HELD:
-        signal.signal(sig, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_SETMASK, _HELD)  # a blocked signal waits even where it was ignored
 
 
 def make_environment(config: Config) -> None:
