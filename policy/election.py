@@ -159,6 +159,12 @@ class Election:
 
     # --- what to do ---
 
+    def request_timeout(self, now: int) -> int:
+        """ns that the next request may take: a leader's leaves room for two more before its right ends."""
+        if not self.leading:
+            return timing.CONTENDER_TIMEOUT
+        return max(timing.REQUEST_TIMEOUT, (self._right_ends() - now) // 3)
+
     @property
     def leading(self) -> bool:
         return self.role in (Role.LEADER, Role.HANDOVER)

@@ -43,7 +43,10 @@ ACTUATOR_WATCHDOG: Final = 10 * SECOND
 """Longer for the actuator: its death costs a pause in forging, and its grant has a timer of its own."""
 
 REQUEST_TIMEOUT: Final = SECOND * 3 // 2
-"""For one request to the API server: several fit between a missed renewal and the end of the grant."""
+"""The least for a leader's request: several fit between a missed renewal and the end of the grant."""
+
+CONTENDER_TIMEOUT: Final = SECOND * 5 // 2
+"""For a contender's request: a slow server must not keep everybody from forging."""
 
 RETRY_PAUSE: Final = SECOND * 2 // 5
 """Between attempts after a failed request, plus up to half of it at random."""

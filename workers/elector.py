@@ -44,7 +44,6 @@ from workers.runtime import Context, run_worker
 
 log = logging.getLogger("elector")
 
-TIMEOUT_S: Final = timing.REQUEST_TIMEOUT / timing.SECOND
 RETRY_AFTER_MOST: Final = 2 * timing.SECOND
 """A server that asks for more patience than this is asked again all the same: the grant is running out."""
 STOP_PATIENCE: Final = 9 * timing.SECOND
@@ -140,7 +139,7 @@ class Elector:
         """One request, and what its answer means."""
         sent = boottime_ns()
         try:
-            await self._request(step.act, sent)
+            await self._request(step.act, sent, self._election.request_timeout(sent) / timing.SECOND)
         except ApiFailure as failure:
             self._failed(step, failure)
         else:
@@ -150,10 +149,10 @@ class Elector:
             if self._election.leading:
                 await self._stop_watching()
 
-    async def _request(self, act: Do, sent: int) -> None:
+    async def _request(self, act: Do, sent: int, timeout_s: float) -> None:
         election, leases = self._election, self._leases
         if act is Do.READ:
-            record = await leases.get(timeout_s=TIMEOUT_S)
+            record = await leases.get(timeout_s=timeout_s)
             election.saw(record, boottime_ns())
             return
         transitions = election.begin(act)
@@ -162,7 +161,7 @@ class Elector:
                 holder=election.identity,
                 duration_s=self._config.lease_duration,
                 transitions=transitions,
-                timeout_s=TIMEOUT_S,
+                timeout_s=timeout_s,
             )
             election.wrote(written, sent_at=sent, now=boottime_ns())
         else:
@@ -170,7 +169,7 @@ class Elector:
             known = election.observed.record
             assert known is not None
             if act is Do.RELEASE:
-                written = await leases.release(known, timeout_s=TIMEOUT_S)
+                written = await leases.release(known, timeout_s=timeout_s)
                 election.released(written, boottime_ns())
             else:
                 written = await leases.replace(
@@ -179,7 +178,7 @@ class Elector:
                     duration_s=self._config.lease_duration,
                     transitions=transitions,
                     acquired=act is Do.TAKE,
-                    timeout_s=TIMEOUT_S,
+                    timeout_s=timeout_s,
                 )
                 election.wrote(written, sent_at=sent, now=boottime_ns())
         self._write_term()

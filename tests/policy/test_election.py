@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ipc.messages import Role
+from policy import timing
 from policy.lease import LeaseRecord, observe
 
 from lease_world import Pool, S
@@ -257,6 +258,16 @@ def test_a_leader_whose_grant_was_voided_by_a_jump_of_the_clock_renews_at_once()
     assert leader.requests.get("renew") == 1
     pool.run(4)
     assert leader.requests.get("renew") == 1
+
+
+def test_a_leaders_requests_leave_room_for_two_more_and_are_never_hurried_below_the_least() -> None:
+    pool = led_pool()
+    leader = pool.leader()
+    now = leader.clock(pool.true)
+    assert leader.election.grant is not None
+    left = leader.election.grant.deadline - now
+    assert leader.election.request_timeout(now) == max(left // 3, timing.REQUEST_TIMEOUT)
+    assert leader.election.request_timeout(now + left) == timing.REQUEST_TIMEOUT
 
 
 def test_no_watch_is_opened_while_the_record_must_be_read_or_a_pause_is_running() -> None:
