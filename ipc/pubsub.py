@@ -47,7 +47,8 @@ def listen(path: Path) -> socket.socket:
     Raises OSError.  Binding under a temporary name and renaming makes the path appear ready to accept.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.unlink(missing_ok=True)
+    for left in path.parent.glob(f".{path.name}.*"):  # by a life that ended between bind and rename
+        left.unlink(missing_ok=True)
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
     try:
         sock.bind(str(temporary))
@@ -210,6 +211,7 @@ class Subscription:
         self.worker = worker
         self.connected = False
         self.errors_total = 0
+        self._complaint = ""
         self._path = path
         self._on_change = on_change
         self._allowed = allowed_uids
@@ -244,10 +246,12 @@ class Subscription:
                 log.debug("no connection", extra={"event": "subscription_retry", "errno": error.errno})
             except ProtocolError as error:
                 self.errors_total += 1
-                log.warning(
+                log.log(
+                    logging.WARNING if str(error) != self._complaint else logging.DEBUG,  # said once, counted on
                     "peer broke the protocol",
                     extra={"event": "protocol_error", "peer": str(self.worker), "why": str(error)},
                 )
+                self._complaint = str(error)
                 pause = _RETRY_MOST_S
             if self.connected:
                 self.connected = False
@@ -284,6 +288,7 @@ class Subscription:
         if state.sent_at > boottime_ns():
             raise ProtocolError("sent in the future")
         self._state = state
+        self._complaint = ""
         self.connected = True
         self._on_change()
 
