@@ -12,6 +12,9 @@ from typing import Final
 
 from kernel.libc import call
 
+SUPERVISOR_PID: Final = "FORGE_SUPERVISOR_PID"
+"""Environment variable by which forge-manager tells the workers whose children they are."""
+
 _PR_SET_PDEATHSIG: Final = 1
 _PR_SET_DUMPABLE: Final = 4
 _PR_SET_NAME: Final = 15

@@ -13,21 +13,18 @@ import os
 import signal
 import sys
 from collections.abc import Awaitable, Callable
-from typing import Any, Final, NoReturn
+from typing import Any, NoReturn
 
 from config import Config, ConfigError, load
 from ipc.messages import Body, Worker
 from ipc.pubsub import StatePublisher, Subscription
 from kernel.clock import boottime_ns
 from kernel.deadline import DeathTimer
-from kernel.process import die_with_parent, no_core_dumps, set_name
+from kernel.process import SUPERVISOR_PID, die_with_parent, no_core_dumps, set_name
 from policy import timing
 from workers import logs
 
 log = logging.getLogger("worker")
-
-SUPERVISOR_PID: Final = "FORGE_SUPERVISOR_PID"
-"""Environment variable by which forge-manager tells the workers whose children they are."""
 
 
 class Context:
