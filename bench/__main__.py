@@ -1,0 +1,29 @@
+"""`make bench`: the fence by a thousand deaths, the cost at rest, fail-over beside client-go.  Figures, no verdicts."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import platform
+
+from bench import cost, failover, fence
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
+    parser.add_argument("--rounds", type=int, default=1000, help="deaths of the actuator")
+    parser.add_argument("--seconds", type=float, default=60.0, help="how long the pods are watched at rest")
+    parser.add_argument("--failovers", type=int, default=3, help="of each kind")
+    chosen = parser.parse_args()
+    load = os.getloadavg()[0]
+    print(f"{platform.system()} {platform.release()}, {os.cpu_count()} CPUs, load {load:.1f}\n", flush=True)
+    print("== the fence: SIGKILL of the actuator until its node is off", flush=True)
+    fence.main(["--rounds", str(chosen.rounds)])
+    print("\n== cost at rest", flush=True)
+    print(cost.report(chosen.seconds), flush=True)
+    print("\n== fail-over", flush=True)
+    print(failover.report(chosen.failovers), flush=True)
+
+
+if __name__ == "__main__":
+    main()
