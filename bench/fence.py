@@ -48,7 +48,7 @@ from kernel.process import die_with_parent, filesystem_is_memory, set_dumpable
 MODES: Final = ("quiet", "busy", "stopped", "deadline")
 NAMES: Final = ("vrf.skey", "node.cert", "kes.skey")
 _LIFE_NS: Final = 60_000_000_000
-_DEADLINE_NS: Final = 5_000_000
+_DEADLINE_NS: Final = 20_000_000
 _LOOK: Final = struct.Struct("<qi")
 _NUMBER: Final = struct.Struct("<q")
 

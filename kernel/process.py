@@ -10,7 +10,7 @@ import signal
 from pathlib import Path
 from typing import Final
 
-from kernel.libc import call
+from kernel.libc import LIBC, call
 
 SUPERVISOR_PID: Final = "FORGE_SUPERVISOR_PID"
 """Environment variable by which forge-manager tells the workers whose children they are."""
@@ -63,6 +63,13 @@ def no_core_dumps() -> None:
     resource.setrlimit(resource.RLIMIT_CORE, (limit, limit))
     with contextlib.suppress(OSError):  # /proc/self may be closed to a process that is not dumpable; the limit holds
         Path("/proc/self/coredump_filter").write_text("0", encoding="ascii")
+
+
+def give_back_memory() -> None:
+    """Return what imports left unused in the C heap to the system (malloc_trim(3), glibc); musl has no such call."""
+    trim = getattr(LIBC, "malloc_trim", None)
+    if trim is not None:
+        trim(ctypes.c_size_t(0))
 
 
 def filesystem_is_memory(path: Path) -> bool:

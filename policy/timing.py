@@ -28,13 +28,13 @@ DRIFT_SHARE: Final = 100
 STATE_VALIDITY: Final = 6 * SECOND
 """A published state means nothing after this time; a frozen peer is thus forgotten."""
 
-HEARTBEAT: Final = 2 * SECOND
+HEARTBEAT: Final = SECOND * 5 // 2
 """Each worker repeats its unchanged state this often."""
 
 STANDING_GRANT: Final = 10 * SECOND
 """Length of the arbiter's grant while cluster management is off: long enough to survive its restart."""
 
-STANDING_RENEWAL: Final = 2 * SECOND
+STANDING_RENEWAL: Final = SECOND * 5 // 2
 
 WATCHDOG: Final = 5 * SECOND
 """The kernel kills a worker whose loop stood still this long; supervisord then starts a new one."""

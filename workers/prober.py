@@ -3,8 +3,8 @@
 Privileges: connects to NODE_SOCKET and to the node's metrics port; subscribes to the actuator.  No API token, no
 secrets, no signals.
 
-It looks every two seconds, and twenty times a second while the actuator waits for a confirmation: the length of a
-hand-over is the time until the node's own metrics say that it stopped.
+It looks every two and a half seconds, and twenty times a second while the actuator waits for a confirmation: the
+length of a hand-over is the time until the node's own metrics say that it stopped.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from workers.runtime import Context, run_worker
 
 log = logging.getLogger("prober")
 
-CALM_S: Final = 2.0
+CALM_S: Final = 2.5
 BUSY_S: Final = 0.05
 JUST_FENCED: Final = 2 * timing.SECOND
 """A reload that overtook ours would show in this time."""

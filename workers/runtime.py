@@ -13,18 +13,21 @@ import os
 import signal
 import sys
 from collections.abc import Awaitable, Callable
-from typing import Any, NoReturn
+from typing import Any, Final, NoReturn
 
 from config import Config, ConfigError, load
 from ipc.messages import Body, Worker
 from ipc.pubsub import StatePublisher, Subscription
 from kernel.clock import boottime_ns
 from kernel.deadline import DeathTimer
-from kernel.process import SUPERVISOR_PID, die_with_parent, no_core_dumps, set_name
+from kernel.process import SUPERVISOR_PID, die_with_parent, give_back_memory, no_core_dumps, set_name
 from policy import timing
 from workers import logs
 
 log = logging.getLogger("worker")
+
+SETTLED_S: Final = 5.0
+"""After this time a worker has made what it needs, and what its imports left over can go back."""
 
 
 class Context:
@@ -113,6 +116,7 @@ async def _main(worker: Worker, config: Config, serve: Callable[[Context], Await
     try:
         await context.start()
         log.info("started", extra={"event": "worker_started", "pid": os.getpid()})
+        loop.call_later(SETTLED_S, give_back_memory)
         await serve(context)
         await context.close()
     except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001  # the process boundary: no going on
