@@ -203,7 +203,7 @@ class _SockFprog(ctypes.Structure):
 
 def install(code: tuple[Instruction, ...], architecture: Architecture) -> None:
     """Filter this process's calls from now on, in all its threads.  Needs no_new_privs.  Raises OSError."""
-    array = (_SockFilter * len(code))(*((i.code, i.jt, i.jf, i.k) for i in code))
+    array = (_SockFilter * len(code))(*(_SockFilter(i.code, i.jt, i.jf, i.k) for i in code))
     prog = _SockFprog(len(code), array)
     nr = number("seccomp", architecture)
     result = int(
