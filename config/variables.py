@@ -152,6 +152,23 @@ def _hex_pool(value: str) -> str:
     return value.lower()
 
 
+_WORKERS: Final = ("actuator", "arbiter", "elector", "gateway", "prober")
+
+
+def _worker_uids(value: str) -> tuple[tuple[str, int], ...]:
+    if not value:
+        return ()
+    found: dict[str, int] = {}
+    for word in value.split(","):
+        name, _, number = word.strip().partition("=")
+        if name not in _WORKERS or name in found or not re.fullmatch(r"[0-9]{1,9}", number) or int(number) == 0:
+            raise _WrongValueError("must be name=uid pairs, e.g. actuator=10001,prober=10002,...; no uid may be 0")
+        found[name] = int(number)
+    if len(found) < len(_WORKERS) or len(set(found.values())) < len(found):
+        raise _WrongValueError(f"must give each of {', '.join(_WORKERS)} a uid of its own")
+    return tuple(sorted(found.items()))
+
+
 def _var(
     name: str, default: str, parse: Callable[[str], Any], help_text: str, *, group: str = "Core configuration"
 ) -> Any:
@@ -304,6 +321,22 @@ class Config:
     kubeconfig: Path | None = _var(
         "KUBECONFIG", "", _optional_path, "Kubeconfig file; empty: the pod's service account", group=_PROCESS
     )
+    sandbox: str = _var(
+        "SANDBOX",
+        "enforce",
+        _choice("enforce", "permissive"),
+        "enforce: a worker whose sandbox cannot be closed as declared does not start; permissive: it starts, and "
+        "/status, a metric and `forgectl audit` say what is missing",
+        group=_PROCESS,
+    )
+    worker_uids_given: tuple[tuple[str, int], ...] = _var(
+        "WORKER_UIDS",
+        "",
+        _worker_uids,
+        "A uid for each worker, which is its gid too: `actuator=10001,prober=10002,elector=10003,arbiter=10004,"
+        "gateway=10005`; the actuator's must be the node's. Empty: all run as one user",
+        group=_PROCESS,
+    )
     log_level: str = _var(
         "LOG_LEVEL",
         "INFO",
@@ -353,6 +386,11 @@ class Config:
     def sleep_interval_ns(self) -> int:
         return int(self.sleep_interval * timing.SECOND)
 
+    @property
+    def worker_uids(self) -> dict[str, int]:
+        """Worker -> uid (and gid); empty: all run as the user that started them."""
+        return dict(self.worker_uids_given)
+
     def worker_dir(self, worker: str) -> Path:
         return self.run_dir / worker
 
@@ -366,7 +404,8 @@ class Config:
 
     @property
     def instance_file(self) -> Path:
-        return self.run_dir / "instance"
+        """Random, made once per pod, kept over container restarts."""
+        return self.worker_dir("elector") / "instance"
 
 
 @dataclass(frozen=True)

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import fcntl
 import os
 import resource
+import select
 import signal
+import stat
 from pathlib import Path
 from typing import Final
 
@@ -15,13 +18,15 @@ from kernel.libc import LIBC, call
 SUPERVISOR_PID: Final = "FORGE_SUPERVISOR_PID"
 """Environment variable by which forge-manager tells the workers whose children they are."""
 
+_F_SETSIG: Final = 10
 _PR_SET_PDEATHSIG: Final = 1
 _PR_SET_DUMPABLE: Final = 4
 _PR_SET_NAME: Final = 15
 _MEMORY_FILESYSTEMS: Final = frozenset({"tmpfs", "ramfs"})
 
 
-def _prctl(option: int, value: int | bytes) -> None:
+def prctl(option: int, value: int | bytes) -> None:
+    """prctl(2) with one argument.  Raises OSError."""
     argument = ctypes.c_char_p(value) if isinstance(value, bytes) else ctypes.c_ulong(value)
     zero = ctypes.c_ulong(0)
     call("prctl", ctypes.c_int(option), argument, zero, zero, zero)
@@ -33,9 +38,25 @@ def die_with_parent(sig: signal.Signals, parent: int) -> None:
     The setting survives exec, but neither fork nor a change of our credentials (PR_SET_PDEATHSIG(2const)).
     `parent` is the pid we expect to be our parent's.
     """
-    _prctl(_PR_SET_PDEATHSIG, int(sig))
+    prctl(_PR_SET_PDEATHSIG, int(sig))
     if os.getppid() != parent:
         os.kill(os.getpid(), sig)
+
+
+def die_with_supervisor() -> None:
+    """Have the kernel kill us when supervisord ends, also where it may not signal us (another uid, no CAP_KILL).
+
+    supervisord holds the writing end of the pipe that is our standard input.  When it ends, the kernel closes it and,
+    since we ask for it, sends SIGKILL to the owner of the reading end: ourselves, under our own credentials
+    (fcntl(2), F_SETOWN, F_SETSIG).  Does nothing where standard input is no pipe.
+    """
+    if not stat.S_ISFIFO(os.fstat(0).st_mode):
+        return
+    fcntl.fcntl(0, fcntl.F_SETOWN, os.getpid())
+    fcntl.fcntl(0, _F_SETSIG, signal.SIGKILL)
+    fcntl.fcntl(0, fcntl.F_SETFL, fcntl.fcntl(0, fcntl.F_GETFL) | os.O_ASYNC)
+    if select.select([0], [], [], 0)[0]:  # it has ended already: nothing is ever written there
+        os.kill(os.getpid(), signal.SIGKILL)
 
 
 def set_dumpable(dumpable: bool) -> None:
@@ -43,12 +64,12 @@ def set_dumpable(dumpable: bool) -> None:
 
     A change of uid or gid takes it away (PR_SET_DUMPABLE(2const)): set it after that.
     """
-    _prctl(_PR_SET_DUMPABLE, int(dumpable))
+    prctl(_PR_SET_DUMPABLE, int(dumpable))
 
 
 def set_name(name: str) -> None:
     """The name that ps and top show; the kernel keeps 15 bytes."""
-    _prctl(_PR_SET_NAME, os.fsencode(name)[:15])
+    prctl(_PR_SET_NAME, os.fsencode(name)[:15])
 
 
 def no_core_dumps() -> None:

@@ -141,7 +141,7 @@ def test_a_run_dir_that_its_group_may_write_is_closed_to_the_group(root: Path) -
     (root / "run").mkdir()
     (root / "run").chmod(0o775)
     with _held(root) as made:
-        until(lambda: (root / "run" / "instance").exists(), "prepared")
+        until(lambda: (root / "run" / "elector" / "instance").exists(), "prepared")
         assert (root / "run").stat().st_mode & 0o7777 == 0o700
         assert made.process.poll() is None
 
@@ -154,7 +154,7 @@ def test_an_empty_dir_of_the_kubelets_or_a_tmpfs_of_a_container_engines_will_do(
         (root / "run").mkdir()
         (root / "run").chmod(mode)
         with _held(root, uid=nobody):
-            until(lambda: (root / "run" / "instance").exists(), "prepared")
+            until(lambda: (root / "run" / "elector" / "instance").exists(), "prepared")
             for path in (root / "run").iterdir():
                 assert path.stat().st_uid == nobody
                 assert path.stat().st_mode & 0o077 == 0, path
@@ -174,14 +174,14 @@ def _held(root: Path, **more: Any) -> Iterator[Tree]:
 
 def test_a_second_forge_manager_is_refused_by_the_first_ones_pid_and_disturbs_nothing(root: Path) -> None:
     with _held(root) as first:
-        until(lambda: (root / "run" / "instance").exists(), "prepared")
-        instance = (root / "run" / "instance").read_text()
+        until(lambda: (root / "run" / "elector" / "instance").exists(), "prepared")
+        instance = (root / "run" / "elector" / "instance").read_text()
         second = run(root)
         assert second.returncode == 1
         assert second.stderr.splitlines() == [
             f"forge-manager: RUN_DIR='{root / 'run'}': in use by another forge-manager (pid {first.pid})"
         ]
-        assert (root / "run" / "instance").read_text() == instance
+        assert (root / "run" / "elector" / "instance").read_text() == instance
         assert first.process.poll() is None
 
 
@@ -190,18 +190,18 @@ def test_what_a_dead_one_left_is_no_obstacle_and_the_instance_id_outlives_it(roo
         first.wait_up("arbiter")
         first.process.kill()
         first.process.wait()
-    instance = (root / "run" / "instance").read_text()
+    instance = (root / "run" / "elector" / "instance").read_text()
     with _held(root) as second:
         second.wait_up("arbiter")
-    assert (root / "run" / "instance").read_text() == instance
+    assert (root / "run" / "elector" / "instance").read_text() == instance
 
 
 @pytest.mark.parametrize("left", ["", "short", "\u00e4" * 8, "../../..", "a" * 4096])
 def test_an_instance_file_that_makes_no_sense_is_made_anew(root: Path, left: str) -> None:
     (root / "run").mkdir()
-    (root / "run" / "instance").write_text(left, encoding="utf-8")
+    (root / "run" / "elector" / "instance").write_text(left, encoding="utf-8")
     with _held(root):
-        until(lambda: len((root / "run" / "instance").read_bytes()) == 9, "made anew")
+        until(lambda: len((root / "run" / "elector" / "instance").read_bytes()) == 9, "made anew")
 
 
 def test_nothing_is_written_outside_run_dir_on_a_read_only_root(root: Path) -> None:
@@ -260,7 +260,7 @@ def test_run_dir_may_contain_what_is_special_to_supervisors_configuration(root: 
     odd = root / "a %(x)s ; 'b'"
     with _held(root, RUN_DIR=str(odd)) as made:
         made.wait_up("arbiter", "actuator")
-    assert (odd / "instance").is_file()
+    assert (odd / "elector" / "instance").is_file()
 
 
 @pytest.mark.parametrize("fds", [(0,), (1,), (2,), (0, 1, 2)])

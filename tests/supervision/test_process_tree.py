@@ -131,7 +131,7 @@ def test_a_sigterm_during_the_start_ends_it_too(after: float) -> None:
 
 def test_a_sigterm_that_came_before_supervisord_listened_starts_nobody() -> None:
     with tree() as made:
-        until(lambda: (made.root / "run" / "instance").exists(), "prepared")
+        until(lambda: (made.root / "run" / "elector" / "instance").exists(), "prepared")
         os.kill(made.pid, signal.SIGTERM)
         assert made.wait_end() in (0, -signal.SIGTERM)
         assert not made.records("worker_started")

@@ -1,0 +1,124 @@
+"""From the meaning of a place to paths on this machine: the one file of the sandbox that looks at the file system.
+
+A folder is left open rather than a file where files in it are replaced while we run (Kubernetes swaps the `..data`
+link of a mounted secret), but never a folder in which something lies that the worker must not have.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import sysconfig
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from config import Config
+from ipc.messages import Worker
+from kube.endpoint import SERVICE_ACCOUNT, Endpoint
+from sandbox.privileges import Place
+
+PACKAGES: Final = ("cardano", "config", "gateway", "ipc", "kernel", "kube", "policy", "sandbox", "workers")
+"""Our own, as far as workers import them."""
+
+_LIBRARIES: Final = ("/lib", "/lib64", "/usr/lib", "/usr/lib64", "/usr/local/lib", "/etc/ld.so.cache")
+_ZONES: Final = ("/usr/share/zoneinfo", "/etc/localtime")
+_DEVICES: Final = ("/dev/null", "/dev/zero", "/dev/urandom", "/dev/random")
+_NAMES: Final = ("hosts", "resolv.conf", "nsswitch.conf", "host.conf", "gai.conf", "services", "protocols")
+_TRUST: Final = ("/etc/ssl/certs", "/etc/ssl/openssl.cnf", "/etc/pki/tls/certs", "/usr/share/ca-certificates")
+_TOO_WIDE: Final = frozenset(
+    Path("/" + name)
+    for name in ("", "etc", "usr", "home", "root", "tmp", "var", "var/run", "run", "opt", "mnt", "srv", "dev/shm")
+)
+"""Folders that are everybody's: a file in one of them is left open as a file."""
+
+
+@dataclass(frozen=True, slots=True)
+class Secret:
+    """Something that only declared workers may reach."""
+
+    name: str
+    """The variable that names it, or what it is."""
+    path: Path
+    place: Place
+    owner: Worker | None = None
+    """For a worker's own folder."""
+
+
+def installation() -> tuple[Path, ...]:
+    """What every worker reads: the interpreter, the libraries, our packages, /proc, a few devices."""
+    paths = {Path(p) for p in (sys.prefix, sys.base_prefix, sys.exec_prefix, sys.base_exec_prefix)}
+    paths |= {Path(path) for path in sysconfig.get_paths().values()}
+    paths |= {Path(p) for p in sys.path if p and os.path.isabs(p) and p.endswith(("site-packages", "dist-packages"))}  # noqa: PTH117
+    root = Path(__file__).resolve().parent.parent
+    paths |= {root / name for name in PACKAGES}
+    paths |= {Path(path) for path in (*_LIBRARIES, *_ZONES, *_DEVICES, "/proc")}
+    if python_home := os.environ.get("PYTHONPATH", ""):
+        paths |= {Path(part) for part in python_home.split(os.pathsep) if os.path.isabs(part)}  # noqa: PTH117
+    return _outermost(path for path in paths if path.exists() and path != Path("/"))
+
+
+def _outermost(paths: Iterable[Path]) -> tuple[Path, ...]:
+    """Without those that lie below another of them, links followed."""
+    real = {path.resolve() for path in paths}
+    return tuple(sorted(path for path in real if not real & set(path.parents)))
+
+
+def secrets(config: Config) -> tuple[Secret, ...]:
+    """Everything that is not for everybody, by the names under which it is configured."""
+    found = [
+        Secret("SOURCE_KES_KEY", config.source_kes_key, Place.SOURCES),
+        Secret("SOURCE_VRF_KEY", config.source_vrf_key, Place.SOURCES),
+        Secret("SOURCE_OP_CERT", config.source_op_cert, Place.SOURCES),
+        Secret("the service account's token", SERVICE_ACCOUNT / "token", Place.API_CREDENTIALS),
+    ]
+    if config.kubeconfig is not None:
+        found.append(Secret("KUBECONFIG", config.kubeconfig, Place.API_CREDENTIALS))
+    found += [Secret(f"the {worker}'s folder", config.worker_dir(worker), Place.OWN, worker) for worker in Worker]
+    return tuple(found)
+
+
+def targets(config: Config) -> tuple[Path, ...]:
+    """The folders in which the target paths stand."""
+    files = (config.target_kes_key, config.target_vrf_key, config.target_op_cert)
+    return tuple(sorted({path.parent for path in files}))
+
+
+def paths(place: Place, worker: Worker, config: Config, endpoint: Endpoint | None) -> tuple[Path, ...]:
+    """The files and folders that `place` means for this worker; they need not exist."""
+    forbidden = [_real(s.path) for s in secrets(config) if s.place is not place and s.owner is not worker]
+    match place:
+        case Place.SOURCES:
+            return _widened((config.source_kes_key, config.source_vrf_key, config.source_op_cert), forbidden)
+        case Place.TARGETS:
+            return targets(config)
+        case Place.OWN:
+            return (config.worker_dir(worker),)
+        case Place.API_CREDENTIALS:
+            return _widened(endpoint.files if endpoint is not None else (), forbidden)
+        case Place.TRUST:
+            import ssl  # there only in workers that speak TLS
+
+            known = ssl.get_default_verify_paths()
+            named = (known.cafile, known.capath, known.openssl_cafile, known.openssl_capath)
+            return tuple(sorted({Path(path) for path in (*named, *_TRUST) if path}))
+        case Place.NAMES:
+            files = [Path("/etc") / name for name in _NAMES]
+            return tuple(sorted({*files, *(_real(file) for file in files)}))
+
+
+def _widened(files: Iterable[Path], forbidden: list[Path]) -> tuple[Path, ...]:
+    """The folders of these files, where nothing else of value lies in them; else the files themselves."""
+    found: set[Path] = set()
+    for named in files:
+        for file in {named, _real(named)}:
+            folder = file if file.is_dir() else file.parent
+            shared = _real(folder) in _TOO_WIDE or any(_real(folder) in {path, *path.parents} for path in forbidden)
+            found.add(file if shared else folder)
+    return tuple(sorted(found))
+
+
+def _real(path: Path) -> Path:
+    """Without symbolic links, as far as it exists."""
+    return Path(os.path.realpath(path))

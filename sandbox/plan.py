@@ -1,0 +1,103 @@
+"""From a declaration to rules: what exactly one worker's sandbox leaves open.  Pure: paths and ports come in.
+
+`exposed` promises that nothing of value is left open by an accident of paths (a secret mounted below /usr, a
+kubeconfig beside the keys): a worker with such a plan must not start.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from sandbox.landlock import Access, Scope
+from sandbox.places import Secret
+from sandbox.privileges import Place, Privileges
+from sandbox.seccomp import Permit, permits
+
+READ: Final = Access.READ_FILE | Access.READ_DIR
+_OWN: Final = (
+    READ
+    | Access.WRITE_FILE
+    | Access.TRUNCATE
+    | Access.MAKE_REG
+    | Access.MAKE_DIR
+    | Access.REMOVE_FILE
+    | Access.REMOVE_DIR
+)
+_LINKS: Final = Access.READ_DIR | Access.MAKE_SYM | Access.REMOVE_FILE
+"""For target paths that are links to our working directory."""
+_PLAIN: Final = _LINKS | READ | Access.MAKE_REG | Access.WRITE_FILE | Access.TRUNCATE
+_DNS: Final = 53
+
+
+@dataclass(frozen=True, slots=True)
+class PathRule:
+    """These rights stay for `path` and what lies below it."""
+
+    path: Path
+    rights: Access
+    place: Place | None
+    """None: every worker's."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What one worker's sandbox leaves open."""
+
+    rules: tuple[PathRule, ...]
+    ports: tuple[int, ...]
+    """TCP ports that it may connect to."""
+    scopes: Scope
+    permits: tuple[Permit, ...]
+    dumpable: bool
+
+
+def make(
+    privileges: Privileges,
+    *,
+    installation: Iterable[Path],
+    places: Mapping[Place, tuple[Path, ...]],
+    ports: Iterable[int],
+    names: bool,
+    plain_targets: bool,
+) -> Plan:
+    """The plan of one worker.
+
+    places: the paths of what it declares.  ports: of what it connects to.  names: whether one of the addresses is a
+    host name and not a number.  plain_targets: CREDENTIAL_MODE=file.
+    """
+    looks_up = privileges.names and names
+    rules = [PathRule(path, READ, None) for path in installation]
+    for place in sorted(privileges.reads | privileges.writes, key=lambda p: p.name):
+        rights = READ
+        if place in privileges.writes:
+            rights = _OWN if place is Place.OWN else _PLAIN if plain_targets else _LINKS
+        if place is Place.NAMES and not looks_up:
+            continue
+        rules += [PathRule(path, rights, place) for path in places[place]]
+    scopes = Scope.ABSTRACT_SOCKETS if privileges.signals else Scope.ABSTRACT_SOCKETS | Scope.SIGNALS
+    return Plan(
+        rules=tuple(rules),
+        ports=tuple(sorted({*ports, _DNS} if looks_up else set(ports))),
+        scopes=scopes,
+        permits=permits(privileges.calls, internet=privileges.internet, names=looks_up, signals=privileges.signals),
+        dumpable=privileges.dumpable,
+    )
+
+
+def exposed(plan: Plan, privileges: Privileges, secrets: Iterable[Secret]) -> tuple[str, ...]:
+    """What this plan would leave open though it is not declared, each with the remedy; empty: nothing."""
+    found = []
+    for secret in secrets:
+        if secret.owner is privileges.worker or (secret.owner is None and secret.place in privileges.reads):
+            continue
+        for rule in plan.rules:
+            if rule.path == secret.path or rule.path in secret.path.parents:
+                found.append(
+                    f"{secret.name} ({secret.path}) lies below {rule.path}, which the {privileges.worker} may use; "
+                    "mount it elsewhere"
+                )
+                break
+    return tuple(found)
