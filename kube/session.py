@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import copy
 import json
 from collections import Counter
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
@@ -21,6 +20,7 @@ from typing import Any, Final, Self
 import aiohttp
 from kubernetes.aio.config import ConfigException
 
+from kube.client import Connections
 from kube.errors import ANSWERS, TRANSPORT_ERRORS, ApiFailure, Failure, SessionConfigError, classify, from_status
 from kube.settings import load_client
 
@@ -38,10 +38,10 @@ _METHOD: Final = {"get": "GET", "list": "GET", "create": "POST", "update": "PUT"
 
 
 @dataclass(eq=False)
-class _Connections:
+class _Generation:
     """The connections that are trusted together; once retired they serve nobody new."""
 
-    client: Any
+    client: Connections
     users: int = 0
     retired: bool = False
 
@@ -58,7 +58,7 @@ class ApiSession:
     def __init__(self, kubeconfig: Path | None, *, user_agent: str) -> None:
         self._kubeconfig = kubeconfig
         self._user_agent = user_agent
-        self._current: _Connections
+        self._current: _Generation
         self._reload = False
         """The credentials or the trust were refused: read the files again, they rotate."""
         self.requests_total: Counter[str] = Counter()
@@ -68,7 +68,7 @@ class ApiSession:
 
     async def __aenter__(self) -> Self:
         """Raises SessionConfigError."""
-        self._current = _Connections(await self._load())
+        self._current = _Generation(await self._load())
         return self
 
     async def __aexit__(
@@ -122,19 +122,19 @@ class ApiSession:
 
     # --- connections ---
 
-    async def _load(self) -> Any:
+    async def _load(self) -> Connections:
         client = await load_client(self._kubeconfig)
         client.user_agent = self._user_agent
         return client
 
     @contextlib.asynccontextmanager
-    async def _attempt(self, timeout_s: float, ready_by: float) -> AsyncIterator[Any]:
+    async def _attempt(self, timeout_s: float, ready_by: float) -> AsyncIterator[Connections]:
         """The client for one request; whatever goes wrong inside is counted and leaves as ApiFailure.
 
         A failure that may be the connection's fault retires all connections, since a dead one would swallow the next
         attempts too; those still in use by others may finish.
         """
-        used: _Connections | None = None
+        used: _Generation | None = None
         try:
             if self._reload:
                 async with asyncio.timeout_at(ready_by):
@@ -155,21 +155,18 @@ class ApiSession:
                 if used.retired and used.users == 0:
                     await used.close()
 
-    def _note(self, used: _Connections | None, failure: ApiFailure) -> None:
+    def _note(self, used: _Generation | None, failure: ApiFailure) -> None:
         self.failures_total += failure.kind not in ANSWERS
         self._reload |= failure.credentials_suspect
         if failure.connection_suspect and used is not None:
             self._retire(used)
 
-    def _retire(self, used: _Connections) -> None:
+    def _retire(self, used: _Generation) -> None:
         """New requests get connections of their own, under the same settings."""
         if used is not self._current or used.retired:
             return
         used.retired = True
-        client = copy.copy(used.client)
-        client.rest_client = copy.copy(used.client.rest_client)
-        client.rest_client.pool_manager = None
-        self._current = _Connections(client)
+        self._current = _Generation(used.client.anew())
 
     async def _replace_by_reloaded(self) -> None:
         try:
@@ -177,14 +174,14 @@ class ApiSession:
         except SessionConfigError as error:
             raise ApiFailure(Failure.UNAUTHORIZED, str(error)) from None
         self._reload = False
-        old, self._current = self._current, _Connections(client)
+        old, self._current = self._current, _Generation(client)
         old.retired = True
         if old.users == 0:
             await old.close()
 
 
 async def _send(
-    client: Any,
+    client: Connections,
     method: str,
     path: str,
     query: list[tuple[str, str]],
@@ -194,19 +191,11 @@ async def _send(
 ) -> aiohttp.ClientResponse:
     """The response, its body not read yet."""
     try:
-        method, url, headers, _, _ = await client.param_serialize(
-            method,
-            path,
-            query_params=query,
-            header_params={"Accept": "application/json", "Content-Type": content_type},
-            auth_settings=["BearerToken"],
-        )
+        headers = await client.headers(content_type)
     except (ConfigException, OSError, ValueError):
         raise ApiFailure(Failure.UNAUTHORIZED, "the service account's token cannot be read") from None
     limits = aiohttp.ClientTimeout(total=timeout_s, sock_connect=CONNECT_S)
-    answered = await client.call_api(method, url, headers, body, _request_timeout=limits)
-    response: aiohttp.ClientResponse = answered.response
-    return response
+    return await client.send(method, path, query, headers, body, limits)
 
 
 async def _body(response: aiohttp.ClientResponse) -> bytes:

@@ -19,18 +19,21 @@ from typing import Any, Final
 import aiohttp
 import yaml
 from kubernetes.aio import config as kube_config
-from kubernetes.aio.client import ApiClient, Configuration
+from kubernetes.aio.client import Configuration
 
+from kube.client import Connections
 from kube.errors import SessionConfigError, classify
 
 POOL_SIZE: Final = 8
 """Connections at once: a watch, a renewal and a status write, with room."""
 _USER_FILES: Final = ("client-certificate", "client-key")
 _PATHS: Final = ("client-certificate", "client-key", "tokenFile")
+_PROGRAMS: Final = ("gcp",)
+"""Names of an auth-provider that get their tokens from a program (kubernetes.aio.config.google_auth)."""
 
 
-async def load_client(kubeconfig: Path | None) -> Any:
-    """An ApiClient for the kubeconfig, or for the pod's service account if None.  Raises SessionConfigError."""
+async def load_client(kubeconfig: Path | None) -> Connections:
+    """Connections for the kubeconfig, or for the pod's service account if None.  Raises SessionConfigError."""
     settings = Configuration(connection_pool_maxsize=POOL_SIZE, client_session_kwargs={"middlewares": (_send_once,)})
     with ExitStack() as stack:
         if kubeconfig is None:
@@ -40,7 +43,7 @@ async def load_client(kubeconfig: Path | None) -> Any:
             subject = f"KUBECONFIG {kubeconfig}"
             await _load_kubeconfig(kubeconfig, settings, stack)
         try:
-            client = ApiClient(settings)
+            client = Connections(settings)
         except (OSError, ssl.SSLError, ValueError) as error:
             raise SessionConfigError(
                 f"{subject}: its certificates or keys cannot be used ({type(error).__name__}); they must be PEM, "
@@ -105,6 +108,7 @@ def read_kubeconfig(path: Path) -> dict[str, Any]:
     server = cluster.get("server")
     if not isinstance(server, str) or not server.startswith(("https://", "http://")):
         raise SessionConfigError(f"KUBECONFIG {path}: the cluster's server must be an http(s) address")
+    _refuse_programs(path, user)
     _make_absolute(path, cluster, ("certificate-authority",))
     _make_absolute(path, user, _PATHS)
     return {
@@ -123,6 +127,19 @@ def _named(path: Path, content: dict[str, Any], kind: str, inner: str, name: obj
             if found is None or isinstance(found, dict):
                 return dict(found or {})
     raise SessionConfigError(f"KUBECONFIG {path}: no {inner} of the name the current context gives under {kind}")
+
+
+def _refuse_programs(path: Path, user: dict[str, Any]) -> None:
+    """A worker may start no program: such a token would work until it expires, and never again."""
+    provider = user.get("auth-provider")
+    field = "exec" if user.get("exec") else ""
+    if isinstance(provider, dict) and provider.get("name") in _PROGRAMS:
+        field = f"auth-provider {provider['name']}"
+    if field:
+        raise SessionConfigError(
+            f"KUBECONFIG {path}: the user's {field} gets its credentials from a program, and the sandbox lets no "
+            "worker start one; use a service account's token in a file (tokenFile), or no KUBECONFIG inside the cluster"
+        )
 
 
 def _make_absolute(path: Path, entry: dict[str, Any], names: tuple[str, ...]) -> None:

@@ -77,6 +77,8 @@ async def refusal_of(path: Path | None) -> str:
         (user(**{"client-certificate-data": base64.b64encode(b"SECRET").decode()}), "certificates"),
         (user(tokenFile="/no/such/token"), "tokenFile"),
         (user(**{"auth-provider": {"name": "oidc", "config": {}}}), "kubeconfig"),
+        (user(exec={"apiVersion": "client.authentication.k8s.io/v1", "command": "SECRET"}), "the user's exec"),
+        (user(**{"auth-provider": {"name": "gcp", "config": {"access-token": "SECRET"}}}), "auth-provider gcp"),
     ],
 )
 async def test_a_wrong_kubeconfig_is_refused_with_file_and_field(
@@ -87,6 +89,25 @@ async def test_a_wrong_kubeconfig_is_refused_with_file_and_field(
     said = await refusal_of(path)
     assert named in said
     assert str(path) in said
+
+
+async def test_a_program_for_credentials_is_refused_before_it_is_started_and_the_remedy_told(tmp_path: Path) -> None:
+    ran = tmp_path / "ran"
+    path = tmp_path / "kubeconfig"
+    plugin = {"apiVersion": "client.authentication.k8s.io/v1", "command": "touch", "args": [str(ran)]}
+    path.write_text(json.dumps(user(exec=plugin)), encoding="utf-8")
+    said = await refusal_of(path)
+    assert "sandbox" in said
+    assert "tokenFile" in said
+    assert not ran.exists()
+
+
+async def test_a_program_of_a_user_who_is_not_the_current_one_does_not_matter(tmp_path: Path) -> None:
+    path = tmp_path / "kubeconfig"
+    other = {"name": "other", "user": {"exec": {"command": "no-such-program"}}}
+    path.write_text(json.dumps(whole(users=[{"name": "u", "user": {"token": "t"}}, other])), encoding="utf-8")
+    async with ApiSession(path, user_agent=AGENT):
+        pass
 
 
 async def test_a_missing_kubeconfig_is_named(tmp_path: Path) -> None:
