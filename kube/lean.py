@@ -1,8 +1,8 @@
 """The parts of `kubernetes.aio` that this product uses, and not the rest of it.
 
 Importing `kubernetes.aio` executes the synchronous client, the dynamic client, the leader election and their
-dependencies (requests, urllib3, oauthlib, websocket), and its ApiClient brings pydantic: 21 MiB and a third of a second that
-nothing here uses.  Here the packages `kubernetes`, `kubernetes.aio` and `kubernetes.aio.client` are entered without
+dependencies (requests, urllib3, oauthlib, websocket), and its ApiClient brings pydantic: 21 MiB and a third of a second
+that nothing here uses.  Here the packages `kubernetes`, `kubernetes.aio` and `kubernetes.aio.client` are entered without
 executing their `__init__`; the modules inside are the library's own.  Whoever asks such a package for anything that is
 not loaded makes it load itself after all: nothing that works with the library ceases to work, it only costs again.
 

@@ -276,6 +276,19 @@ async def test_a_server_with_another_certificate_is_not_spoken_to(tmp_path: Path
             await session.request("get", "/x", timeout_s=TIMEOUT_S)
 
 
+async def test_a_kubeconfig_without_authorities_trusts_the_system_s(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    certificate, key = write_certificate(tmp_path)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate, key)
+    monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+    async with scripted(("GET", obj({})), tls=context) as api:
+        path = kubeconfig(tmp_path, api.url, token="t")
+        async with ApiSession(path, user_agent=AGENT) as session:
+            await session.request("get", "/x", timeout_s=TIMEOUT_S)
+
+
 async def test_an_unverified_server_is_spoken_to_when_the_kubeconfig_says_so(tmp_path: Path) -> None:
     certificate, key = write_certificate(tmp_path)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
