@@ -2,9 +2,10 @@
 
 Importing `kubernetes.aio` executes the synchronous client, the dynamic client, the leader election and their
 dependencies (requests, urllib3, oauthlib, websocket), and its ApiClient brings pydantic: 21 MiB and a third of a second
-that nothing here uses.  Here the packages `kubernetes`, `kubernetes.aio` and `kubernetes.aio.client` are entered without
-executing their `__init__`; the modules inside are the library's own.  Whoever asks such a package for anything that is
-not loaded makes it load itself after all: nothing that works with the library ceases to work, it only costs again.
+that nothing here uses.  Here the packages `kubernetes`, `kubernetes.aio` and `kubernetes.aio.client` are entered
+without executing their `__init__`; the modules inside are the library's own.  Whoever asks such a package for anything
+that is not loaded makes it load itself after all: nothing that works with the library ceases to work, it only costs
+again.
 
 `kube/__init__.py` imports this before anything else of ours imports aiohttp or the library.
 """
