@@ -27,6 +27,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from kernel.secretmem import Content
+
 _F_SETSIG: Final = 10
 _F_SETLEASE: Final = 1024
 
@@ -61,7 +63,7 @@ class Stage:
         """Whether a set is visible at the targets."""
         return self._current is not None
 
-    def prepare(self, files: Mapping[str, bytes]) -> PreparedSet:
+    def prepare(self, files: Mapping[str, Content]) -> PreparedSet:
         """Write a set, 0400; good until the next `withdraw` or `expose`.
 
         Raises OSError (its filename tells which file); then nothing of the set remains.
@@ -129,18 +131,25 @@ class Stage:
         return [problem for folder in folders if folder != self._current for problem in _discard(folder)]
 
 
-def write_new(path: Path, content: bytes) -> None:
+def write_new(path: Path, content: Content) -> None:
     """Write a file, 0400, where none is.  Raises OSError with the path, also when the file system is full."""
     try:
         fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o400)
         try:
-            rest = memoryview(content)
-            while rest:
-                rest = rest[os.write(fd, rest) :]
+            _write_all(fd, content)
         finally:
             os.close(fd)
     except OSError as error:
         raise OSError(error.errno, error.strerror, str(path)) from None
+
+
+def _write_all(fd: int, content: Content) -> None:
+    """No view of the content is left behind, even in an exception's frames: a SecretBuffer must be able to unmap."""
+    done = 0
+    with memoryview(content) as whole:
+        while done < len(whole):
+            with whole[done:] as rest:
+                done += os.write(fd, rest)
 
 
 def _says(path: Path) -> str | None:

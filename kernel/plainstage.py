@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from kernel.cwdstage import write_new
+from kernel.secretmem import Content
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +31,7 @@ class PlainStage:
         self.exposed = False
         self.withdraw()
 
-    def prepare(self, files: Mapping[str, bytes]) -> PlainSet:
+    def prepare(self, files: Mapping[str, Content]) -> PlainSet:
         """Write all files beside their targets, 0400.  Raises OSError with the path; then nothing of them remains."""
         moves = tuple((_beside(target), target) for target in self._targets.values())
         try:

@@ -2,7 +2,8 @@
 
 `ephemeral`: target paths are links to /proc/<our pid>/cwd/<name>; exposing and withdrawing all three files is one
 chdir, and our death withdraws them (`kernel.cwdstage`).  `file`: plain files (`kernel.plainstage`).
-Contents are read when they are to be exposed and not kept; nothing here logs or raises them.
+Contents are read when they are to be exposed, into memory that is locked, and zeroed afterwards (`kernel.secretmem`);
+nothing here keeps, logs or raises them.
 """
 
 from __future__ import annotations
@@ -12,7 +13,8 @@ import logging
 import os
 import stat
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Final
 
@@ -22,12 +24,17 @@ from kernel.cwdstage import Stage
 from kernel.inotify import Inotify
 from kernel.plainstage import PlainStage
 from kernel.process import filesystem_is_memory
+from kernel.secretmem import Content, SecretBuffer, read_secret
 from policy import timing
 
 log = logging.getLogger("actuator")
 
 MOST_BYTES: Final = 64 * 1024
 """No credential is larger; a larger file is a mistake in the mount."""
+_NOT_LOCKED: Final = (
+    "keys cannot be locked into memory while they are copied and may be written to swap: raise the memlock limit "
+    f"(RLIMIT_MEMLOCK) to {4 * MOST_BYTES // 1024} KiB"
+)
 LOOK_EVERY: Final = 2 * timing.SECOND
 _TARGET_EVENTS: Final = inotify.IN_CREATE | inotify.IN_DELETE | inotify.IN_MOVED_FROM | inotify.IN_MOVED_TO
 
@@ -54,20 +61,22 @@ class Credentials:
         self.operations: Counter[str] = Counter()
         self.sources_problem = "not looked at yet"
         self.targets_problem = "not looked at yet"
-        self.warnings: tuple[str, ...] = ()
+        self._warnings: tuple[str, ...] = ()
         self._root = config.worker_dir("actuator") / "keys"
         self._stage: Stage | None = None
         self._plain: PlainStage | None = None
         if config.credential_mode == "file":
             self._plain = PlainStage(self._targets)
-            self.warnings = (
+            self._warnings = (
                 "CREDENTIAL_MODE=file: if this process is killed the keys stay where they are and the node goes on "
                 "forging until the sidecar is back",
             )
         else:
             self._stage = Stage(self._root)
             if not filesystem_is_memory(self._root):
-                self.warnings = (f"{self._root} is not in memory: armed keys are written to a disk",)
+                self._warnings = (f"{self._root} is not in memory: armed keys are written to a disk",)
+        with SecretBuffer(1) as probe:
+            self._locked = probe.locked
         self._events = Inotify()
         self._watched: dict[Path, int] = {}
         self._set_watch = -1
@@ -79,6 +88,11 @@ class Credentials:
     def close(self) -> None:
         asyncio.get_running_loop().remove_reader(self._events.fileno())
         self._events.close()
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What cannot be promised here, and what would mend it."""
+        return self._warnings if self._locked else (*self._warnings, _NOT_LOCKED)
 
     # --- looking ---
 
@@ -162,22 +176,24 @@ class Credentials:
 
     def expose(self, why: str) -> None:
         """Read the sources and make them visible at the targets.  Raises CannotExpose; then nothing is visible."""
-        try:
-            files = {name: self._read(path) for name, path in self._sources.items()}
-        except OSError as error:
-            self._look_at = 0
-            raise CannotExpose(f"{error.filename}: {error.strerror}; check the secret and its mount") from None
-        try:
-            self._put(files)
-        except OSError as error:
-            self._look_at = 0
-            raise CannotExpose(f"{error.filename}: {error.strerror}") from None
+        with ExitStack() as secrets:
+            try:
+                files = {n: secrets.enter_context(read_secret(p, MOST_BYTES)) for n, p in self._sources.items()}
+            except OSError as error:
+                self._look_at = 0
+                raise CannotExpose(f"{error.filename}: {error.strerror}; check the secret and its mount") from None
+            self._locked = all(secret.locked for secret in files.values())
+            try:
+                self._put({name: secret.view for name, secret in files.items()})
+            except OSError as error:
+                self._look_at = 0
+                raise CannotExpose(f"{error.filename}: {error.strerror}") from None
         self._exposed, self._unread = True, set(self._sources)
         for name in self._sources:
             self.operations[f"install/{name}"] += 1
         log.info("credentials installed", extra={"event": "credentials_installed", "why": why})
 
-    def _put(self, files: dict[str, bytes]) -> None:
+    def _put(self, files: Mapping[str, Content]) -> None:
         if self._plain is not None:
             self._plain.expose(self._plain.prepare(files))
             return
@@ -185,14 +201,6 @@ class Credentials:
         prepared = self._stage.prepare(files)
         self._set_watch = self._events.watch(prepared.path, inotify.IN_CLOSE_NOWRITE)
         self._stage.expose(prepared)
-
-    @staticmethod
-    def _read(path: Path) -> bytes:
-        with path.open("rb") as file:
-            data = file.read(MOST_BYTES + 1)
-        if not 0 < len(data) <= MOST_BYTES:
-            raise OSError(0, f"has an impossible size; a credential has 1 to {MOST_BYTES} bytes", str(path))
-        return data
 
     def withdraw(self, why: str) -> None:
         """Make the target paths cease to exist.  What could not be cleaned up afterwards is logged."""
