@@ -22,6 +22,7 @@ from prometheus_client.registry import Collector
 
 from gateway import views
 from gateway.views import Answer, Picture
+from ipc.acceptor import Acceptor
 
 log = logging.getLogger("gateway")
 
@@ -42,10 +43,6 @@ INDEX: Final = "Cardano Forge Manager: /status /metrics /startup-status /health 
 HEADERS: Final = {"Cache-Control": "no-store", "Server": "forge-manager", "X-Content-Type-Options": "nosniff"}
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
-
-
-class PortTaken(Exception):  # noqa: N818  # a state of the world, said to the operator
-    """METRICS_PORT cannot be bound; the text says why and what to do."""
 
 
 class Site:
@@ -206,53 +203,25 @@ class _Client(web.RequestHandler):
 
 
 class Listener:
-    """A running server.  `port` is where it listens, the same on IPv4 and IPv6."""
+    """A running server on sockets that listen already.  `port` is where, the same on IPv4 and IPv6."""
 
     def __init__(self, site: Site) -> None:
         self._runner = web.AppRunner(site.application(), handle_signals=False, shutdown_timeout=SHUTDOWN_S)
-        self._servers: list[asyncio.Server] = []
+        self._acceptors: list[Acceptor] = []
         self.port = 0
 
-    async def start(self, port: int) -> None:
-        """Listen on all addresses; 0 means any free port.  Raises PortTaken."""
-        sockets = _bind(port)
+    async def start(self, sockets: list[socket.socket]) -> None:
+        """Serve these (`kernel.tcp.listen`)."""
         await self._runner.setup()
         manager, crowd, loop = self._runner.server, _Crowd(), asyncio.get_running_loop()
         assert manager is not None
         for sock in sockets:
-            server = await loop.create_server(
-                lambda: _Client(manager, crowd, loop), sock=sock, backlog=MOST_CONNECTIONS
-            )
-            self._servers.append(server)
+            acceptor = Acceptor(sock, lambda: _Client(manager, crowd, loop))
+            acceptor.start()
+            self._acceptors.append(acceptor)
         self.port = int(sockets[0].getsockname()[1])
 
     async def close(self) -> None:
-        for server in self._servers:
-            server.close()
+        for acceptor in self._acceptors:
+            acceptor.close()
         await self._runner.cleanup()
-
-
-def _bind(port: int) -> list[socket.socket]:
-    """0.0.0.0 and, where the host has IPv6, [::] on the same port.  Raises PortTaken."""
-    try:
-        sockets = [_bound(socket.AF_INET, "0.0.0.0", port)]  # noqa: S104  # kubelet and Prometheus come from outside
-    except OSError as error:
-        raise PortTaken(f"METRICS_PORT={port} cannot be used: {error.strerror}; free it or set another") from None
-    try:
-        sockets.append(_bound(socket.AF_INET6, "::", sockets[0].getsockname()[1]))
-    except OSError as error:
-        log.info("IPv4 only", extra={"event": "no_ipv6", "why": error.strerror})
-    return sockets
-
-
-def _bound(family: socket.AddressFamily, address: str, port: int) -> socket.socket:
-    sock = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
-    try:
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        if family == socket.AF_INET6:
-            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-        sock.bind((address, port))
-    except OSError:
-        sock.close()
-        raise
-    return sock

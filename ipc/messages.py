@@ -18,7 +18,7 @@ from typing import Any, Final, TypeVar, Union
 
 import msgpack
 
-PROTOCOL: Final = 1
+PROTOCOL: Final = 2
 """Raised when a message changes its shape: an old tool never talks to a new worker by accident."""
 
 MAX_FRAME: Final = 64 * 1024
@@ -236,6 +236,22 @@ BODIES: Final[dict[Worker, type[Body]]] = {
 
 
 @dataclass(frozen=True, slots=True)
+class Sandbox:
+    """How far the sender is locked up, in its own words; `forgectl audit` checks them against the kernel's."""
+
+    closed: bool = False
+    """As declared.  False only with SANDBOX=permissive."""
+    separation: str = ""
+    """single-uid, uids or containers."""
+    missing: tuple[str, ...] = ()
+    """What this kernel cannot take away, or (permissive) what could not be closed."""
+    violations: tuple[str, ...] = ()
+    """What its last attempts got beyond its declaration."""
+    audited_at: int = 0
+    """When the attempts were made last; 0: not yet."""
+
+
+@dataclass(frozen=True, slots=True)
 class State:
     """One frame of a state subscription."""
 
@@ -248,6 +264,7 @@ class State:
     sent_at: int
     valid_until: int
     body: Body
+    sandbox: Sandbox = Sandbox()
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,8 +22,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
+from ipc.acceptor import Acceptor
 from ipc.frames import FrameReader, frame
-from ipc.messages import Body, ProtocolError, State, Worker, decode_state, encode
+from ipc.messages import Body, ProtocolError, Sandbox, State, Worker, decode_state, encode
 from ipc.peers import peer_of
 from kernel.clock import boottime_ns
 from policy import timing
@@ -41,10 +42,11 @@ _RETRY_FIRST_S: Final = 0.02
 _RETRY_MOST_S: Final = 0.5
 
 
-def listen(path: Path) -> socket.socket:
-    """A listening Unix socket at `path`, mode 0600, in place of whatever socket an earlier life left there.
+def listen(path: Path, *, mode: int = 0o600) -> socket.socket:
+    """A listening Unix socket at `path` in place of whatever socket an earlier life left there.
 
-    Raises OSError.  Binding under a temporary name and renaming makes the path appear ready to accept.
+    mode: of the file; who may really speak is decided by SO_PEERCRED.  Raises OSError.
+    Binding under a temporary name and renaming makes the path appear ready to accept.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     for left in path.parent.glob(f".{path.name}.*"):  # by a life that ended between bind and rename
@@ -52,7 +54,7 @@ def listen(path: Path) -> socket.socket:
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
     try:
         sock.bind(str(temporary))
-        temporary.chmod(0o600)
+        temporary.chmod(mode)
         sock.listen(MAX_SUBSCRIBERS)
         temporary.rename(path)
     except OSError:
@@ -113,26 +115,32 @@ class _Subscriber(asyncio.Protocol):
 
 
 class StatePublisher:
-    """Serves one worker's latest state on a Unix socket."""
+    """Serves one worker's latest state on a Unix socket, which it makes at once; `start` begins to accept."""
 
-    def __init__(self, worker: Worker, path: Path, *, allowed_uids: frozenset[int]) -> None:
+    def __init__(self, worker: Worker, path: Path, *, allowed_uids: frozenset[int], mode: int = 0o600) -> None:
+        """Raises OSError when the socket cannot be made."""
         self._worker = worker
-        self._path = path
+        self._acceptor = Acceptor(listen(path, mode=mode), lambda: _Subscriber(self))
         self._allowed = allowed_uids
         self._instance = secrets.token_hex(4)
         self._started = boottime_ns()
         self._sequence = 0
         self._body: Body | None = None
         self._subscribers: dict[_Subscriber, int] = {}
-        self._server: asyncio.Server | None = None
         self._beat: asyncio.TimerHandle | None = None
         self._complain_at = 0
         self.latest = b""
+        self.sandbox = Sandbox()
 
     async def start(self) -> None:
-        """Begin to serve.  Raises OSError when the socket cannot be made."""
-        loop = asyncio.get_running_loop()
-        self._server = await loop.create_unix_server(lambda: _Subscriber(self), sock=listen(self._path))
+        """Begin to serve."""
+        self._acceptor.start()
+
+    def sealed(self, sandbox: Sandbox) -> None:
+        """What every state says of our sandbox from now on."""
+        if sandbox != self.sandbox:
+            self.sandbox = sandbox
+            self._send()
 
     def publish(self, body: Body) -> None:
         """Make `body` the state; tell every subscriber if it differs from the last one."""
@@ -157,6 +165,7 @@ class StatePublisher:
             sent_at=now,
             valid_until=now + timing.STATE_VALIDITY,
             body=self._body,
+            sandbox=self.sandbox,
         )
         self.latest = frame(encode(state))
         for subscriber in tuple(self._subscribers):
@@ -188,8 +197,7 @@ class StatePublisher:
         """Stop serving.  The socket file stays: a successor replaces it; unlinking might hit a newer one."""
         if self._beat is not None:
             self._beat.cancel()
-        if self._server is not None:
-            self._server.close()
+        self._acceptor.close()
         for subscriber in tuple(self._subscribers):
             subscriber.close()
 

@@ -4,60 +4,48 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
 
-SERVICE_ACCOUNT: Final = Path("/var/run/secrets/kubernetes.io/serviceaccount")
-"""Where the kubelet mounts token, CA and namespace (Kubernetes: "Accessing the API from a pod")."""
+from kube.errors import SessionConfigError
+from kube.settings import proxy_for, read_kubeconfig
+from sandbox.places import SERVICE_ACCOUNT, Endpoint, Unreachable
+
 _HTTPS: Final = 443
-
-
-@dataclass(frozen=True, slots=True)
-class Endpoint:
-    """One API server as this pod reaches it."""
-
-    host: str
-    ports: tuple[int, ...]
-    """The server's, and a proxy's."""
-    files: tuple[Path, ...]
-    """Files and folders that hold credentials and trust; they are read again when they rotate."""
-
-
-def find(kubeconfig: Path | None, environment: Mapping[str, str] = os.environ) -> Endpoint:
-    """By kubeconfig, or by what the kubelet tells a pod.  Raises SessionConfigError."""
-    from kube.errors import SessionConfigError  # brings a client with it: only who needs the API comes here
-
-    if kubeconfig is None:
-        host, port = environment.get("KUBERNETES_SERVICE_HOST", ""), environment.get("KUBERNETES_SERVICE_PORT", "")
-        if not host or not port.isdecimal() or not 0 < int(port) < 65536:
-            raise SessionConfigError(
-                "KUBERNETES_SERVICE_HOST and KUBERNETES_SERVICE_PORT do not name an API server; set KUBECONFIG outside "
-                "a cluster"
-            )
-        return Endpoint(host, (int(port),), (SERVICE_ACCOUNT,))
-    from kube.settings import read_kubeconfig
-
-    content = read_kubeconfig(kubeconfig)
-    cluster, user = content["clusters"][0]["cluster"], content["users"][0]["user"]
-    named = [cluster.get("certificate-authority"), *(user.get(k) for k in _USERS_FILES)]
-    host, port_number = _address(kubeconfig, str(cluster["server"]))
-    ports = [port_number]
-    if proxy := cluster.get("proxy-url"):
-        ports.append(_address(kubeconfig, str(proxy))[1])
-    return Endpoint(host, tuple(ports), (kubeconfig, *(Path(str(name)) for name in named if name)))
-
-
 _USERS_FILES: Final = ("client-certificate", "client-key", "tokenFile")
 
 
-def _address(kubeconfig: Path, url: str) -> tuple[str, int]:
+def find(kubeconfig: Path | None, environment: Mapping[str, str] = os.environ) -> Endpoint:
+    """By kubeconfig, or by what the kubelet tells a pod.  Raises Unreachable."""
+    if kubeconfig is None:
+        host, port = environment.get("KUBERNETES_SERVICE_HOST", ""), environment.get("KUBERNETES_SERVICE_PORT", "")
+        if not host or not port.isdecimal():
+            raise Unreachable(
+                "KUBERNETES_SERVICE_HOST and KUBERNETES_SERVICE_PORT do not name an API server; set KUBECONFIG outside "
+                "a cluster"
+            )
+        server = f"https://[{host}]:{port}" if ":" in host else f"https://{host}:{port}"
+        return _endpoint(server, None, (SERVICE_ACCOUNT,), "the pod's service account")
     try:
-        parts = urlsplit(url)
+        content = read_kubeconfig(kubeconfig)
+    except SessionConfigError as error:
+        raise Unreachable(str(error)) from None
+    cluster, user = content["clusters"][0]["cluster"], content["users"][0]["user"]
+    named = [cluster.get("certificate-authority"), *(user.get(k) for k in _USERS_FILES)]
+    files = (kubeconfig, *(Path(str(name)) for name in named if name))
+    return _endpoint(str(cluster["server"]), cluster.get("proxy-url"), files, f"KUBECONFIG {kubeconfig}")
+
+
+def _endpoint(server: str, proxy: object, files: tuple[Path, ...], subject: str) -> Endpoint:
+    hosts, ports = zip(*(_address(url, subject) for url in (server, proxy or proxy_for(server)) if url), strict=True)
+    return Endpoint(hosts, ports, files)
+
+
+def _address(url: object, subject: str) -> tuple[str, int]:
+    try:
+        parts = urlsplit(str(url))
         port = parts.port or (80 if parts.scheme == "http" else _HTTPS)
     except ValueError:
-        from kube.errors import SessionConfigError
-
-        raise SessionConfigError(f"KUBECONFIG {kubeconfig}: an address in it has an impossible port") from None
+        raise Unreachable(f"{subject}: the address of the server or of a proxy has an impossible port") from None
     return parts.hostname or "", port

@@ -15,6 +15,8 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, Final
+from urllib.parse import urlsplit
+from urllib.request import getproxies, proxy_bypass
 
 import aiohttp
 import yaml
@@ -34,7 +36,9 @@ _PROGRAMS: Final = ("gcp",)
 
 async def load_client(kubeconfig: Path | None) -> Connections:
     """Connections for the kubeconfig, or for the pod's service account if None.  Raises SessionConfigError."""
-    settings = Configuration(connection_pool_maxsize=POOL_SIZE, client_session_kwargs={"middlewares": (_send_once,)})
+    # Not trust_env: it would read ~/.netrc in a thread for every request, and a closed sandbox has no threads.
+    session = {"middlewares": (_send_once,), "trust_env": False}
+    settings = Configuration(connection_pool_maxsize=POOL_SIZE, client_session_kwargs=session)
     with ExitStack() as stack:
         if kubeconfig is None:
             _load_service_account(settings)
@@ -42,6 +46,7 @@ async def load_client(kubeconfig: Path | None) -> Connections:
         else:
             subject = f"KUBECONFIG {kubeconfig}"
             await _load_kubeconfig(kubeconfig, settings, stack)
+        settings.proxy = settings.proxy or proxy_for(settings.host)
         try:
             client = Connections(settings)
         except (OSError, ssl.SSLError, ValueError) as error:
@@ -51,6 +56,14 @@ async def load_client(kubeconfig: Path | None) -> Connections:
             ) from None
     _strip_token(settings)
     return client
+
+
+def proxy_for(server: str) -> str | None:
+    """The proxy that the environment names for this server (HTTPS_PROXY, NO_PROXY, ...), as other clients read it."""
+    parts = urlsplit(server)
+    if not parts.hostname or proxy_bypass(parts.netloc.rpartition("@")[2]):
+        return None
+    return getproxies().get(parts.scheme)
 
 
 def _load_service_account(settings: Any) -> None:

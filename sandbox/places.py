@@ -16,7 +16,6 @@ from typing import Final
 
 from config import Config
 from ipc.messages import Worker
-from kube.endpoint import SERVICE_ACCOUNT, Endpoint
 from sandbox.privileges import Place
 
 PACKAGES: Final = ("cardano", "config", "gateway", "ipc", "kernel", "kube", "policy", "sandbox", "workers")
@@ -32,6 +31,25 @@ _TOO_WIDE: Final = frozenset(
     for name in ("", "etc", "usr", "home", "root", "tmp", "var", "var/run", "run", "opt", "mnt", "srv", "dev/shm")
 )
 """Folders that are everybody's: a file in one of them is left open as a file."""
+
+
+SERVICE_ACCOUNT: Final = Path("/var/run/secrets/kubernetes.io/serviceaccount")
+"""Where the kubelet mounts token, CA and namespace (Kubernetes: "Accessing the API from a pod")."""
+
+
+class Unreachable(Exception):  # noqa: N818  # a state of the world, said to the operator
+    """No API server can be found by the settings; the text says what is wrong with which."""
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """One API server as this pod reaches it."""
+
+    hosts: tuple[str, ...]
+    """The server's, and a proxy's; numbers or names."""
+    ports: tuple[int, ...]
+    files: tuple[Path, ...]
+    """Files and folders that hold credentials and trust; they are read again when they rotate."""
 
 
 @dataclass(frozen=True, slots=True)

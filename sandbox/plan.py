@@ -15,6 +15,7 @@ from sandbox.landlock import Access, Scope
 from sandbox.places import Secret
 from sandbox.privileges import Place, Privileges
 from sandbox.seccomp import Permit, permits
+from sandbox.syscalls import Calls
 
 READ: Final = Access.READ_FILE | Access.READ_DIR
 _OWN: Final = (
@@ -82,7 +83,12 @@ def make(
         rules=tuple(rules),
         ports=tuple(sorted({*ports, _DNS} if looks_up else set(ports))),
         scopes=scopes,
-        permits=permits(privileges.calls, internet=privileges.internet, names=looks_up, signals=privileges.signals),
+        permits=permits(
+            privileges.calls | {Calls.THREADS, Calls.NAMES} if looks_up else privileges.calls,
+            internet=privileges.internet,
+            names=looks_up,
+            signals=privileges.signals,
+        ),
         dumpable=privileges.dumpable,
     )
 

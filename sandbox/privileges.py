@@ -51,7 +51,7 @@ class Privileges:
 
     worker: Worker
     calls: frozenset[Calls]
-    """Groups of system calls."""
+    """Groups of system calls; those for looking up names are added where `names` comes to bear."""
     reads: frozenset[Place] = frozenset()
     writes: frozenset[Place] = frozenset()
     serves: tuple[Socket, ...] = (Socket.STATE, Socket.DEBUG)
@@ -67,7 +67,7 @@ class Privileges:
     """Others of its uid may look into its /proc files."""
 
     @property
-    def worker_needs_token(self) -> bool:
+    def api_token(self) -> bool:
         """Whether it reads the API's credentials."""
         return Place.API_CREDENTIALS in self.reads
 

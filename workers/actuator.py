@@ -1,7 +1,6 @@
 """actuator: arms and fences the node.
 
-Privileges: reads the source credentials, writes the target paths, signals the node; subscribes to elector, arbiter
-and prober.  No network of any kind, no API token.  It must stay dumpable: the node follows /proc/<our pid>/cwd.
+It alone reads the source credentials, writes the target paths and signals the node; it has no network of any kind.
 
 Decisions are `policy.fencing`'s; this file looks, carries out, and reports.  Anything it did not foresee ends the
 process, and the process's end fences the node (docs/safety.md): the kernel sees to that.
@@ -36,7 +35,6 @@ from ipc.messages import (
 from kernel.clock import boottime_ns
 from kernel.deadline import DeathTimer
 from kernel.deathpipe import DeathSignal
-from kernel.process import set_dumpable
 from kernel.wallclock import WallClockWatch
 from policy import timing
 from policy.fencing import (
@@ -52,9 +50,21 @@ from policy.fencing import (
     View,
     Withdraw,
 )
+from sandbox.privileges import Place, Privileges
+from sandbox.syscalls import Calls
 from workers.credentials import CannotExpose, Credentials
 from workers.node_watch import NodeWatch
 from workers.runtime import Context, run_worker
+
+PRIVILEGES: Final = Privileges(
+    worker=Worker.ACTUATOR,
+    calls=frozenset({Calls.PYTHON, Calls.WRITE, Calls.FENCE}),
+    reads=frozenset({Place.SOURCES}),
+    writes=frozenset({Place.OWN, Place.TARGETS}),
+    subscribes=frozenset({Worker.ELECTOR, Worker.ARBITER, Worker.PROBER}),
+    signals=True,
+    dumpable=True,  # the node follows /proc/<our pid>/cwd
+)
 
 log = logging.getLogger("actuator")
 
@@ -327,9 +337,8 @@ class Actuator:
 
 
 async def serve(context: Context) -> None:
-    set_dumpable(True)
     await Actuator(context).run()
 
 
 if __name__ == "__main__":
-    run_worker(Worker.ACTUATOR, serve, watchdog=timing.ACTUATOR_WATCHDOG)
+    run_worker(PRIVILEGES, serve, watchdog=timing.ACTUATOR_WATCHDOG)

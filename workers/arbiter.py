@@ -1,8 +1,5 @@
 """arbiter: may this cluster forge for the pool?
 
-Privileges: serves its own state socket, subscribes to the actuator; nothing else.  No secrets, no signals, no TCP,
-and (while cluster management is off) no API token.
-
 With cluster management off every cluster is a pool of its own: the grant is standing, but still renewed by a
 living process, and not exclusive: it never suffices alone.
 """
@@ -14,11 +11,20 @@ import workers.lean  # noqa: F401  # before asyncio: this worker must not speak 
 # isort: split
 import asyncio
 import contextlib
+from typing import Final
 
 from ipc.messages import ActuatorState, ArbiterState, Grant, Worker
 from kernel.clock import boottime_ns
 from policy import timing
+from sandbox.privileges import Privileges
+from sandbox.syscalls import Calls
 from workers.runtime import Context, run_worker
+
+PRIVILEGES: Final = Privileges(
+    worker=Worker.ARBITER,
+    calls=frozenset({Calls.PYTHON}),
+    subscribes=frozenset({Worker.ACTUATOR}),
+)
 
 
 class Arbiter:
@@ -66,4 +72,4 @@ async def serve(context: Context) -> None:
 
 
 if __name__ == "__main__":
-    run_worker(Worker.ARBITER, serve)
+    run_worker(PRIVILEGES, serve)

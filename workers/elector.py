@@ -1,8 +1,5 @@
 """elector: does this pod hold its cluster's Lease?
 
-Privileges: talks to the Kubernetes API (the pod's token); subscribes to prober, actuator and arbiter; serves its
-state and the one command there is, `stand-down`.  No secrets, no signals, no listening TCP port.
-
 A standby holds one watch; the leader sends one PUT per renewal and watches nothing.  Every request has a timeout.
 """
 
@@ -14,8 +11,10 @@ import logging
 import random
 from typing import Final
 
+from ipc.acceptor import Acceptor
 from ipc.frames import FrameReader, frame
 from ipc.messages import (
+    MAX_FRAME,
     ActuatorState,
     ArbiterState,
     ElectorState,
@@ -31,16 +30,29 @@ from ipc.messages import (
     encode,
 )
 from ipc.peers import peer_of
-from ipc.pubsub import listen
 from kernel.clock import boottime_ns
+from kube import endpoint
 from kube.errors import ApiFailure, Failure
 from kube.leader_status import LeaderStatusClient
 from kube.leases import LeaseClient
 from kube.session import ApiSession
 from policy import timing
 from policy.election import Circumstances, Do, Election, Step
+from sandbox.privileges import Place, Port, Privileges, Socket
+from sandbox.syscalls import Calls
 from workers.leader_report import LeaderReporter
 from workers.runtime import Context, run_worker
+
+PRIVILEGES: Final = Privileges(
+    worker=Worker.ELECTOR,
+    calls=frozenset({Calls.PYTHON, Calls.WRITE, Calls.MEMORY_FILES}),
+    reads=frozenset({Place.API_CREDENTIALS, Place.TRUST, Place.NAMES}),
+    writes=frozenset({Place.OWN}),
+    serves=(Socket.STATE, Socket.DEBUG, Socket.COMMAND),
+    subscribes=frozenset({Worker.PROBER, Worker.ACTUATOR, Worker.ARBITER}),
+    connects=(Port.API,),
+    names=True,
+)
 
 log = logging.getLogger("elector")
 
@@ -331,7 +343,7 @@ class Elector:
         """One connection to the command socket: one frame in, one frame out."""
         try:
             sock = writer.get_extra_info("socket")
-            if peer_of(sock).uid not in self._context.uids:
+            if peer_of(sock).uid not in self._context.own_uids:
                 return
             async with asyncio.timeout(5):
                 reply = self._stand_down(decode(await _one_frame(reader), StandDown))
@@ -371,12 +383,19 @@ async def serve(context: Context) -> None:
     config = context.config
     async with ApiSession(config.kubeconfig, user_agent="cardano-forge-manager/elector") as session:
         elector = Elector(context, session)
-        server = await asyncio.start_unix_server(elector.command, sock=listen(config.command_socket))
+        assert context.command is not None  # declared
+        commands = Acceptor(context.command, lambda: _command_protocol(elector))
+        commands.start()
         try:
             await elector.run()
         finally:
-            server.close()
+            commands.close()
+
+
+def _command_protocol(elector: Elector) -> asyncio.StreamReaderProtocol:
+    """One connection to the command socket."""
+    return asyncio.StreamReaderProtocol(asyncio.StreamReader(limit=MAX_FRAME), elector.command)
 
 
 if __name__ == "__main__":
-    run_worker(Worker.ELECTOR, serve)
+    run_worker(PRIVILEGES, serve, find_endpoint=endpoint.find)

@@ -1,25 +1,32 @@
 """gateway: shows the pod to the outside.
 
-Privileges: listens on METRICS_PORT; subscribes to every other worker.  No API token, no secrets, no signals; there
-is nothing it could order anybody to do.
+There is nothing it could order anybody to do.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-import sys
 from functools import partial
 from importlib.metadata import version
 from typing import Final
 
-from gateway.http import Listener, PortTaken, Site
+from gateway.http import Listener, Site
 from gateway.metrics import PodCollector, Totals
 from gateway.views import WATCHED, Picture
 from ipc.messages import GatewayState, Worker
 from ipc.pubsub import Subscription
 from kernel.clock import boottime_ns
+from sandbox.privileges import Port, Privileges
+from sandbox.syscalls import Calls
 from workers.runtime import Context, run_worker
+
+PRIVILEGES: Final = Privileges(
+    worker=Worker.GATEWAY,
+    calls=frozenset({Calls.PYTHON}),
+    subscribes=frozenset(WATCHED),
+    listens=(Port.METRICS,),
+)
 
 log = logging.getLogger("gateway")
 
@@ -56,11 +63,11 @@ class Gateway:
         )
 
     async def run(self) -> None:
-        """Serve until asked to stop.  Raises PortTaken."""
+        """Serve until asked to stop."""
         site = Site(self.look, PodCollector(self.look, self._totals))
         listener = Listener(site)
         try:
-            await listener.start(self._context.config.metrics_port)
+            await listener.start(self._context.tcp[Port.METRICS])
             log.info("listening", extra={"event": "listening", "port": listener.port})
             while not self._context.stopping.is_set():
                 self._context.publish(GatewayState(listener.port, dict(site.requests)))
@@ -74,12 +81,8 @@ class Gateway:
 
 
 async def serve(context: Context) -> None:
-    try:
-        await Gateway(context).run()
-    except PortTaken as error:
-        log.error(str(error), extra={"event": "port_taken"})
-        sys.exit(1)  # supervisord tries again
+    await Gateway(context).run()
 
 
 if __name__ == "__main__":
-    run_worker(Worker.GATEWAY, serve)
+    run_worker(PRIVILEGES, serve)

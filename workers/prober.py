@@ -1,8 +1,5 @@
 """prober: is the node fit to forge, and what does it say of itself?
 
-Privileges: connects to NODE_SOCKET and to the node's metrics port; subscribes to the actuator.  No API token, no
-secrets, no signals.
-
 It looks every two and a half seconds, and twenty times a second while the actuator waits for a confirmation: the
 length of a hand-over is the time until the node's own metrics say that it stopped.
 """
@@ -25,7 +22,18 @@ from ipc.messages import ActuatorState, Fence, NodeSample, ProberState, Worker
 from kernel.clock import boottime_ns
 from policy import timing
 from policy.fitness import Fitness, Look
+from sandbox.privileges import Place, Port, Privileges
+from sandbox.syscalls import Calls
 from workers.runtime import Context, run_worker
+
+PRIVILEGES: Final = Privileges(
+    worker=Worker.PROBER,
+    calls=frozenset({Calls.PYTHON}),
+    reads=frozenset({Place.NAMES}),
+    subscribes=frozenset({Worker.ACTUATOR}),
+    connects=(Port.NODE_METRICS,),
+    names=True,
+)
 
 log = logging.getLogger("prober")
 
@@ -162,4 +170,4 @@ async def serve(context: Context) -> None:
 
 
 if __name__ == "__main__":
-    run_worker(Worker.PROBER, serve)
+    run_worker(PRIVILEGES, serve)

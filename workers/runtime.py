@@ -1,8 +1,9 @@
 """What every worker does before and around its own work.
 
 `run_worker` promises: the configuration is checked; the process dies with supervisord and when its loop stands
-still (the kernel sees to both); its state is served; SIGTERM sets `stopping`; anything unforeseen, in a task or
-in a callback, ends the process with exit code 1, because a confused worker must not go on.
+still (the kernel sees to both); its sockets listen, and the sandbox is closed as the worker declared it before the
+first byte from outside is read; its state is served; SIGTERM sets `stopping`; anything unforeseen, in a task or in a
+callback, ends the process with exit code 1, because a confused worker must not go on.
 """
 
 from __future__ import annotations
@@ -11,46 +12,103 @@ import asyncio
 import logging
 import os
 import signal
+import socket
 import sys
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import Any, Final, NoReturn
 
 from config import Config, ConfigError, load
-from ipc.messages import Body, Worker
-from ipc.pubsub import StatePublisher, Subscription
+from ipc.messages import Body, Sandbox, Worker
+from ipc.pubsub import StatePublisher, Subscription, listen
+from kernel import tcp
 from kernel.clock import boottime_ns
 from kernel.deadline import DeathTimer
-from kernel.process import SUPERVISOR_PID, die_with_parent, give_back_memory, no_core_dumps, set_name
+from kernel.flock import AlreadyHeld, hold
+from kernel.process import (
+    SUPERVISOR_PID,
+    die_with_parent,
+    die_with_supervisor,
+    give_back_memory,
+    no_core_dumps,
+    set_name,
+)
+from kernel.tcp import PortTaken
 from policy import timing
+from sandbox.close import CannotClose, Closed, close
+from sandbox.places import Endpoint, Unreachable
+from sandbox.privileges import Port, Privileges, Socket
 from workers import logs
 
 log = logging.getLogger("worker")
 
+ABSENT_EVERY_S: Final = 2.0
+MOST_TOLD: Final = 32
 SETTLED_S: Final = 5.0
 """After this time a worker has made what it needs, and what its imports left over can go back."""
 
 
 class Context:
-    """What a worker's own code gets: configuration, its publisher, subscriptions, the wish to stop."""
+    """What a worker's own code gets: configuration, its sockets and subscriptions, the wish to stop.
 
-    def __init__(self, worker: Worker, config: Config) -> None:
-        self.worker = worker
+    Made before the sandbox closes: every socket that will ever listen listens from here on.
+    """
+
+    def __init__(self, privileges: Privileges, config: Config) -> None:
+        """Raises OSError, PortTaken."""
+        self.privileges = privileges
+        self.worker = privileges.worker
         self.config = config
         self.stopping = asyncio.Event()
-        self.uids = frozenset({os.getuid()})
-        self._publisher = StatePublisher(worker, config.state_socket(worker), allowed_uids=self.uids)
+        self.own_uids = frozenset({os.getuid(), 0})
+        """Who may give commands: ourselves and root."""
+        self.uids = self.own_uids | frozenset(config.worker_uids.values())
+        """Who may see our state."""
+        self._mode = 0o666 if config.worker_uids else 0o600  # other uids must get as far as SO_PEERCRED
+        self._publisher = StatePublisher(
+            self.worker, config.state_socket(self.worker), allowed_uids=self.uids, mode=self._mode
+        )
+        self.command: socket.socket | None = None
+        if Socket.COMMAND in privileges.serves:
+            self.command = listen(config.command_socket, mode=self._mode)
+        self.tcp: dict[Port, list[socket.socket]] = {}
+        for port in privileges.listens:
+            self.tcp[port] = tcp.listen(config.metrics_port, port.value)
         self._subscriptions: list[Subscription] = []
+        self._closed: Closed | None = None
+
+    def seal(self, closed: Closed) -> None:
+        """The sandbox is closed; every state says so from now on."""
+        self._closed = closed
+        self._publisher.sandbox = Sandbox(
+            closed=not closed.failures,
+            separation=closed.separation,
+            missing=tuple([*closed.failures, *closed.missing][:MOST_TOLD]),
+        )
 
     async def start(self) -> None:
         await self._publisher.start()
+        self._look_for_absent_places()
+
+    def _look_for_absent_places(self) -> None:
+        """What did not exist when the sandbox closed cannot be reached by this process, only by its successor."""
+        absent = self._closed.absent if self._closed is not None else []
+        for path in absent:
+            if os.path.exists(path):  # noqa: PTH110
+                log.warning("%s appeared after our start", path, extra={"event": "place_appeared", "path": path})
+                _end("a declared folder appeared; starting anew to be able to use it", None)
+        if absent:
+            asyncio.get_running_loop().call_later(ABSENT_EVERY_S, self._look_for_absent_places)
 
     def publish(self, body: Body) -> None:
         """Make `body` the state that subscribers see."""
         self._publisher.publish(body)
 
     def subscribe(self, worker: Worker, on_change: Callable[[], None]) -> Subscription:
-        """Follow another worker's state from now on."""
-        subscription = Subscription(worker, self.config.state_socket(worker), on_change, allowed_uids=self.uids)
+        """Follow another worker's state from now on; it must be a declared one."""
+        assert worker in self.privileges.subscribes, f"the {self.worker} does not declare to follow the {worker}"
+        uid = self.config.worker_uids.get(worker, os.getuid())
+        subscription = Subscription(worker, self.config.state_socket(worker), on_change, allowed_uids=frozenset({uid}))
         subscription.start()
         self._subscriptions.append(subscription)
         return subscription
@@ -85,14 +143,20 @@ class Watchdog:
 
 
 def run_worker(
-    worker: Worker,
+    privileges: Privileges,
     serve: Callable[[Context], Awaitable[None]],
     *,
+    find_endpoint: Callable[[Path | None], Endpoint] | None = None,
     watchdog: int = timing.WATCHDOG,
 ) -> None:
-    """Run a worker until SIGTERM; does not return.  Exit codes: 0 asked to stop, 1 fault, 2 configuration."""
+    """Run a worker until SIGTERM; does not return.  Exit codes: 0 asked to stop, 1 fault, 2 configuration.
+
+    find_endpoint: for workers that use the API (`kube.endpoint.find`); they must know it before the sandbox closes.
+    """
+    worker = privileges.worker
     if (parent := os.environ.get(SUPERVISOR_PID, "")).isdecimal():
         die_with_parent(signal.SIGKILL, int(parent))
+        die_with_supervisor()
     try:
         config = load(os.environ)
     except ConfigError as error:
@@ -102,13 +166,43 @@ def run_worker(
     no_core_dumps()
     set_name(f"forge-{worker}")
     os.umask(0o077)
-    sys.exit(asyncio.run(_main(worker, config, serve, watchdog)))
+    context = _closed_context(privileges, config, find_endpoint)
+    sys.exit(asyncio.run(_main(context, serve, watchdog)))
 
 
-async def _main(worker: Worker, config: Config, serve: Callable[[Context], Awaitable[None]], patience: int) -> int:
+def _closed_context(
+    privileges: Privileges, config: Config, find_endpoint: Callable[[Path | None], Endpoint] | None
+) -> Context:
+    """Sockets made, sandbox closed.  Ends the process, saying why, when that cannot be done."""
+    uid = config.worker_uids.get(privileges.worker, os.getuid())
+    if uid != os.getuid():
+        log.critical("runs as uid %d, but WORKER_UIDS says %d", os.getuid(), uid, extra={"event": "wrong_uid"})
+        sys.exit(2)
+    try:
+        hold(config.worker_dir(privileges.worker) / "lock")
+        context = Context(privileges, config)
+        endpoint = find_endpoint(config.kubeconfig) if find_endpoint is not None else None
+        context.seal(close(privileges, config, endpoint))
+    except AlreadyHeld as error:
+        log.critical("another %s runs: %s", privileges.worker, error, extra={"event": "already_runs"})
+    except PortTaken as error:
+        log.error(str(error), extra={"event": "port_taken"})
+    except OSError as error:
+        log.critical("its sockets cannot be made: %s: %s", error.filename, error.strerror, extra={"event": "no_socket"})
+    except CannotClose as error:
+        why = "the sandbox cannot be closed: %s (SANDBOX=permissive starts all the same)"
+        log.critical(why, error, extra={"event": "sandbox_open"})
+    except Unreachable as error:
+        log.critical(str(error), extra={"event": "api_settings"})
+    else:
+        return context
+    logging.shutdown()
+    sys.exit(1)
+
+
+async def _main(context: Context, serve: Callable[[Context], Awaitable[None]], patience: int) -> int:
     loop = asyncio.get_running_loop()
     loop.set_exception_handler(_fail_stop)
-    context = Context(worker, config)
     loop.add_signal_handler(signal.SIGTERM, context.stopping.set)
     loop.add_signal_handler(signal.SIGINT, context.stopping.set)
     dog = Watchdog(patience)

@@ -13,9 +13,11 @@ from aiohttp import ClientSession
 from gateway_pictures import CONFIG, NOW, picture
 
 from gateway import http
-from gateway.http import Listener, PortTaken, Site
+from gateway.http import Listener, Site
 from gateway.metrics import PodCollector, Totals
 from gateway.views import Picture
+from kernel import tcp
+from kernel.tcp import PortTaken
 
 PATHS = ("/", "/metrics", "/startup-status", "/health", "/ready", "/status")
 PATIENCE_S = 30
@@ -59,7 +61,7 @@ class Pod:
 @pytest.fixture
 async def pod() -> AsyncIterator[Pod]:
     made = Pod()
-    await made.listener.start(0)
+    await made.listener.start(tcp.listen(0, "METRICS_PORT"))
     yield made
     await made.listener.close()
 
@@ -243,12 +245,10 @@ async def test_the_port_is_the_same_on_ipv4_and_ipv6(pod: Pod, client: ClientSes
 
 
 async def test_a_port_in_use_is_said_in_one_line_with_the_remedy(pod: Pod) -> None:
-    second = Listener(pod.site)
     with pytest.raises(
         PortTaken, match=rf"^METRICS_PORT={pod.listener.port} cannot be used: .*; free it or set another$"
     ):
-        await second.start(pod.listener.port)
-    await second.close()
+        tcp.listen(pod.listener.port, "METRICS_PORT")
 
 
 async def test_closing_waits_for_no_client(pod: Pod) -> None:
