@@ -1,7 +1,9 @@
 """`forge-manager`: the container's entry point.
 
 Promises: every mistake in the configuration is named before anything is started (exit 2); RUN_DIR is private to
-this user and to this one process tree; then this process *is* supervisord, in the foreground.
+this user and to this one process tree; then this process *is* supervisord, in the foreground, with no more power than
+it takes to give the workers their users (WORKER_UIDS).  With `--worker NAME` it is that one worker instead, for pods
+that give each worker a container.
 Exit codes: 0 stopped on request, 1 a fault (the kubelet should restart it), 2 configuration.
 """
 
@@ -20,12 +22,14 @@ import sys
 import tempfile
 from importlib.metadata import PackageNotFoundError, distribution, version
 from pathlib import Path
-from typing import Final
+from typing import Final, NoReturn
 
 from config import Config, ConfigError, Mistake, load
 from ipc.messages import Worker
+from kernel import identity
 from kernel.flock import AlreadyHeld, hold
 from kernel.process import SUPERVISOR_PID
+from sandbox.close import obstacles
 from workers import logs
 
 _CONF: Final = "supervisor.conf"
@@ -48,13 +52,21 @@ def main() -> None:
         "variables; `forgectl config` lists them.",
     )
     parser.add_argument("--check", action="store_true", help="check the configuration and end")
+    parser.add_argument(
+        "--worker",
+        choices=[str(worker) for worker in Worker],
+        help="be this one worker, without supervisord: for a pod with a container for each",
+    )
     parser.add_argument("--version", action="version", version=version(_PACKAGE))
     arguments = parser.parse_args()
     try:
         config = load(os.environ)
+        _insist_on_sandbox(config)
         if arguments.check:
             print("configuration is complete and consistent")
             return
+        if arguments.worker:
+            _be_worker(config, Worker(arguments.worker))
         prepare(config)
     except ConfigError as error:
         for mistake in error.mistakes:
@@ -66,8 +78,30 @@ def main() -> None:
     sys.exit(_supervise(config))
 
 
+def _insist_on_sandbox(config: Config) -> None:
+    """What no worker could do is said once, here.  Raises ConfigError."""
+    if config.sandbox == "enforce" and (found := obstacles(config)):
+        remedy = "; ".join(found) + "; or accept less with SANDBOX=permissive"
+        raise ConfigError((Mistake("SANDBOX", config.sandbox, remedy),))
+
+
+def _be_worker(config: Config, worker: Worker) -> NoReturn:
+    """Become one worker.  Raises ConfigError."""
+    uid = config.worker_uids.get(worker, os.getuid())
+    if uid != os.getuid():
+        remedy = f"gives the {worker} uid {uid}, but this container runs as {os.getuid()}; set its runAsUser"
+        raise ConfigError((Mistake("WORKER_UIDS", f"{worker}={uid}", remedy),))
+    _prepare_folders(config, (worker,))
+    make_environment(config)
+    os.environ.pop(SUPERVISOR_PID, None)
+    os.chdir("/")
+    os.execv(sys.executable, [sys.executable, "-P", "-m", f"workers.{worker}"])  # noqa: S606  # our own
+
+
 def _supervise(config: Config) -> int:
     """Be supervisord; the exit code."""
+    identity.no_new_privs()
+    identity.keep_only((identity.CAP_SETUID, identity.CAP_SETGID) if config.worker_uids else ())
     _hold_signals()
     from cli import supervision  # half of our start: signals are held by then
 
@@ -75,7 +109,7 @@ def _supervise(config: Config) -> int:
     os.chdir("/")  # pin nobody's mount
     tempfile.tempdir = str(config.run_dir)  # supervisord looks for one by writing into all it knows
     make_environment(config)
-    return supervision.run(str(configuration_file()), writer, config.log_format)
+    return supervision.run(str(configuration_file()), writer, config.log_format, config.worker_uids)
 
 
 def _hold_signals() -> None:
@@ -113,34 +147,63 @@ def prepare(config: Config) -> None:
 
     Raises ConfigError when the folder cannot be used, AlreadyHeld when another forge-manager uses it.
     """
+    if config.worker_uids and not (identity.has(identity.CAP_SETUID) and identity.has(identity.CAP_SETGID)):
+        remedy = (
+            "to give the workers these users, forge-manager must be started as root with the capabilities SETUID and "
+            "SETGID; or run each worker in a container of its own (--worker)"
+        )
+        raise ConfigError((Mistake("WORKER_UIDS", "set", remedy),))
+    _prepare_folders(config, tuple(Worker))
+    try:
+        hold(config.run_dir / "lock")
+    except OSError as error:
+        raise _unusable(config, error) from None
+
+
+def _prepare_folders(config: Config, workers: tuple[Worker, ...]) -> None:
+    """RUN_DIR and the folders of these workers, each its worker's own.  Raises ConfigError."""
     os.umask(0o077)
     run_dir = config.run_dir
     try:
         run_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-        _claim(run_dir, run_dir.stat(), roots_will_do=True)
-        hold(run_dir / "lock")
-        for worker in Worker:
-            folder = config.worker_dir(worker)
-            folder.mkdir(mode=0o700, exist_ok=True)
-            _claim(folder, folder.lstat(), roots_will_do=False)
-        _instance(config.instance_file)
+        _claim(run_dir, run_dir.stat(), _open_mode(config), roots_will_do=True)
+        missing = [worker for worker in workers if not os.path.lexists(config.worker_dir(worker))]
+        if config.worker_uids and missing and run_dir.stat().st_uid == os.getuid():
+            run_dir.chmod(0o777)  # the workers' users make their folders themselves: nobody here may give files away
+        for worker in workers:
+            uid = config.worker_uids.get(worker, os.getuid())
+            with identity.acting_as(uid, uid if config.worker_uids else os.getegid()):
+                folder = config.worker_dir(worker)
+                folder.mkdir(mode=0o700, exist_ok=True)
+                _claim(folder, folder.lstat(), _open_mode(config), roots_will_do=False)
+                if worker is Worker.ELECTOR:
+                    _instance(config.instance_file)
+        _claim(run_dir, run_dir.stat(), _open_mode(config), roots_will_do=True)
     except OSError as error:
-        what = f"cannot be prepared ({error.strerror}: {error.filename}); mount a memory-backed emptyDir that "
-        remedy = what + f"uid {os.getuid()} may write to"
-        raise ConfigError((Mistake("RUN_DIR", str(run_dir), remedy),)) from None
+        raise _unusable(config, error) from None
 
 
-def _claim(folder: Path, info: os.stat_result, *, roots_will_do: bool) -> None:
+def _unusable(config: Config, error: OSError) -> ConfigError:
+    what = f"cannot be prepared ({error.strerror}: {error.filename}); mount a memory-backed emptyDir that "
+    return ConfigError((Mistake("RUN_DIR", str(config.run_dir), what + f"uid {os.getuid()} may write to"),))
+
+
+def _open_mode(config: Config) -> int:
+    """With a user for each worker, others must get as far as the sockets, which ask the kernel who they are."""
+    return 0o711 if config.worker_uids else 0o700
+
+
+def _claim(folder: Path, info: os.stat_result, mode: int, *, roots_will_do: bool) -> None:
     """Insist that the folder is ours, and close it to others.  Raises OSError.
 
     roots_will_do: an emptyDir belongs to root and comes as 0777 (a tmpfs of a container engine as 1777).  Nobody
-    but the pod's containers is there, and what lies below it is 0700 and ours.
+    but the pod's containers is there, and what lies below it is its worker's own.
     """
     if not stat.S_ISDIR(info.st_mode):
         raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(folder))
-    if info.st_uid == os.getuid():
-        if stat.S_IMODE(info.st_mode) != 0o700:
-            folder.chmod(0o700)
+    if info.st_uid == os.geteuid():
+        if stat.S_IMODE(info.st_mode) != mode:
+            folder.chmod(mode)
     elif info.st_uid != 0 or not roots_will_do:
         raise PermissionError(errno.EPERM, f"belongs to uid {info.st_uid}", str(folder))
 

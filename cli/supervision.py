@@ -7,6 +7,7 @@
 - If the actuator cannot be kept alive the container ends with a failure, so that the kubelet starts it anew.
 - If supervisord itself stands still for a minute the kernel kills it, and with it every worker.
 - What the workers write goes out line by line in LOG_FORMAT; nobody ever waits for the reader of the log.
+- Each worker gets its own user where WORKER_UIDS names one, without CAP_KILL or CAP_CHOWN on our side.
 - SIGHUP and SIGUSR2 do nothing: the configuration is the environment, and that does not change.
 """
 
@@ -17,6 +18,7 @@ import logging
 import os
 import signal
 import time
+from collections.abc import Mapping
 from typing import Any, Final, NoReturn
 
 from supervisor import events, loggers
@@ -27,6 +29,7 @@ from supervisor.supervisord import Supervisor
 
 from kernel.clock import boottime_ns
 from kernel.deadline import DeathTimer
+from kernel.identity import acting_as, become
 from policy import timing
 from workers.logs import LineWriter, formatter
 
@@ -67,6 +70,21 @@ class _Options(ServerOptions):  # type: ignore[misc]
 
     def set_uid_or_exit(self) -> None:
         """We are whom the container says, root or not, and never become anybody else."""
+
+    def drop_privileges(self, user: int) -> str | None:
+        """In the child, before exec: be this user, whom no passwd file need know; why not, in words."""
+        try:
+            become(user, user)
+        except OSError as error:
+            return error.strerror or "not permitted"
+        return None
+
+    def kill(self, pid: int, sig: int) -> None:
+        """Signal a worker: as its own user, since we may not signal others'.  Raises OSError."""
+        process = self.pidhistory.get(pid)
+        uid = process.config.uid if process is not None else None
+        with contextlib.nullcontext() if uid is None else acting_as(uid, uid):
+            os.kill(pid, sig)
 
     def make_logger(self) -> None:
         self.logger = loggers.Logger(self.loglevel, [_ToOurLog()])
@@ -256,13 +274,16 @@ class ForgeSupervisor(Supervisor):  # type: ignore[misc]
         self.options.mood = SupervisorStates.SHUTDOWN
 
 
-def run(conf: str, writer: LineWriter, form: str) -> int:
+def run(conf: str, writer: LineWriter, form: str, uids: Mapping[str, int]) -> int:
     """Be supervisord with this configuration file, in the foreground.  The exit code: 0 stopped, 1 failed.
 
-    writer, form: where the workers' lines go, and LOG_FORMAT.
+    writer, form: where the workers' lines go, and LOG_FORMAT.  uids: of the workers; empty: all are we.
     """
     options = _Options()
     options.realize(["-n", "-c", conf], doc=__doc__)
+    for group in options.process_group_configs:
+        for process in group.process_configs:
+            process.uid = uids.get(process.name)
     options.first = True
     options.test = False
     supervisor = ForgeSupervisor(options, writer, form)
