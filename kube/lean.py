@@ -75,10 +75,10 @@ def _load_parts() -> None:
         del client.__dict__["ApiClient"]
 
 
-def load() -> bool:
-    """Load the parts; False if the library had to be imported as a whole, or was before."""
+def load() -> None:
+    """Load the parts, or the whole library where they are not where they should be; one loaded before stays as it is."""
     if _PACKAGES[0] in sys.modules:
-        return False
+        return
     try:
         _load_parts()
     except (_OtherLayoutError, ImportError, AttributeError) as error:
@@ -86,8 +86,6 @@ def load() -> bool:
         for name in [name for name in sys.modules if name.partition(".")[0] == _PACKAGES[0]]:
             del sys.modules[name]
         importlib.import_module("kubernetes.aio")
-        return False
-    return True
 
 
 @contextmanager

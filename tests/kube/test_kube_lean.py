@@ -10,8 +10,11 @@ import os
 import subprocess
 import sys
 from collections.abc import Mapping
+from pathlib import Path
 
 import pytest
+
+from devkit.api.certificates import write_certificate
 
 LEFT_OUT = (
     "kubernetes.client",
@@ -167,3 +170,14 @@ def test_the_variables_of_the_system_s_trust_are_as_before(file: str | None) -> 
     begin = "os.environ.pop('SSL_CERT_FILE', None)" if file is None else f"os.environ['SSL_CERT_FILE'] = {file!r}"
     told = process(f"import os; {begin}; {code}", {"SSL_CERT_DIR": "/etc/own"})
     assert told.split() == [str(file), "/etc/own"]
+
+
+def test_the_system_s_authorities_are_not_read_into_a_context_that_nobody_uses(tmp_path: Path) -> None:
+    certificate, _ = write_certificate(tmp_path)
+    told = process(
+        "import ssl, kube.session, aiohttp.connector\n"
+        "print(len(ssl.create_default_context().get_ca_certs()))\n"
+        "print(len(aiohttp.connector._SSL_CONTEXT_VERIFIED.get_ca_certs()))",
+        {"SSL_CERT_FILE": str(certificate), "SSL_CERT_DIR": os.devnull},
+    )
+    assert told.split() == ["1", "0"]
