@@ -76,7 +76,7 @@ def _load_parts() -> None:
 
 
 def load() -> None:
-    """Load the parts, or the whole library where they are not where they should be; one loaded before stays as it is."""
+    """Load the parts, or all of it if they are not where they should be; what was loaded before stays as it is."""
     if _PACKAGES[0] in sys.modules:
         return
     try:
