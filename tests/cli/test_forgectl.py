@@ -18,6 +18,7 @@ import pytest
 from cli import forgectl
 from ipc.frames import FrameReader, frame
 from ipc.messages import (
+    PROTOCOL,
     ArbiterState,
     ElectorState,
     GatewayState,
@@ -217,7 +218,7 @@ async def test_a_worker_of_another_version_is_said_so(run: Run, run_dir: Path) -
     ran = await run("inspect", "prober")
     server.close()
     assert ran.code == 1
-    assert ran.err == "forgectl: the prober speaks another language: protocol 1 expected\n"
+    assert ran.err == f"forgectl: the prober speaks another language: protocol {PROTOCOL} expected\n"
 
 
 # --- stand-down ---

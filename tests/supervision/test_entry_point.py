@@ -198,7 +198,7 @@ def test_what_a_dead_one_left_is_no_obstacle_and_the_instance_id_outlives_it(roo
 
 @pytest.mark.parametrize("left", ["", "short", "\u00e4" * 8, "../../..", "a" * 4096])
 def test_an_instance_file_that_makes_no_sense_is_made_anew(root: Path, left: str) -> None:
-    (root / "run").mkdir()
+    (root / "run" / "elector").mkdir(parents=True)
     (root / "run" / "elector" / "instance").write_text(left, encoding="utf-8")
     with _held(root):
         until(lambda: len((root / "run" / "elector" / "instance").read_bytes()) == 9, "made anew")

@@ -85,7 +85,7 @@ def test_workers_inherit_no_descriptor_of_supervisords(shared: Tree) -> None:
     """The lock above all: a successor must not wait for, nor take over, what a worker holds."""
     for pid in shared.wait_up().values():
         targets = [str(entry.readlink()) for entry in Path(f"/proc/{pid}/fd").iterdir()]
-        assert not [t for t in targets if t.endswith(("/lock", "/log"))]
+        assert not [t for t in targets if t.endswith(("/run/lock", "/log"))]
 
 
 def test_workers_hear_signals_whatever_forge_manager_inherited(uid: int | None) -> None:

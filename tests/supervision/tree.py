@@ -40,8 +40,10 @@ def environment(root: Path, **more: str) -> dict[str, str]:
         "NODE_SOCKET": root / "node.socket",
         "KUBECONFIG": root / "kubeconfig",
         **{f"SOURCE_{name}": root / f"source-{name}" for name in ("KES_KEY", "VRF_KEY", "OP_CERT")},
-        **{f"TARGET_{name}": root / f"target-{name}" for name in ("KES_KEY", "VRF_KEY", "OP_CERT")},
+        **{f"TARGET_{name}": root / "ipc" / f"target-{name}" for name in ("KES_KEY", "VRF_KEY", "OP_CERT")},
     }
+    (root / "ipc").mkdir(exist_ok=True)
+    (root / "ipc").chmod(0o777)
     kubeconfig = {
         "apiVersion": "v1",
         "kind": "Config",
