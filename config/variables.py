@@ -397,6 +397,10 @@ class Config:
     def state_socket(self, worker: str) -> Path:
         return self.worker_dir(worker) / "state.sock"
 
+    def debug_socket(self, worker: str) -> Path:
+        """Where a worker answers `forgectl inspect`."""
+        return self.worker_dir(worker) / "debug.sock"
+
     @property
     def command_socket(self) -> Path:
         """Where the elector takes `stand-down`, the only command there is."""

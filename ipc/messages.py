@@ -1,8 +1,8 @@
 """Every word that crosses a socket between workers, once, typed.
 
 All instants are CLOCK_BOOTTIME nanoseconds of this host.  A state is what a worker knows *now*; it carries
-`valid_until`, past which it means nothing.  No message but `StandDown` asks anybody to do anything, and none
-carries key material.  `decode` promises: a value of exactly the declared types, or `ProtocolError`.
+`valid_until`, past which it means nothing.  No message but `StandDown` and `DebugRequest` asks anybody for anything,
+and none carries key material.  `decode` promises: a value of exactly the declared types, or `ProtocolError`.
 """
 
 from __future__ import annotations
@@ -281,6 +281,129 @@ class StandDownReply:
     message: str
 
 
+# --- debug: one question, one answer (ipc/debug.py) ---
+
+
+class DebugWhat(enum.StrEnum):
+    """What a worker can be asked over its debug socket, and (`DEBUG_REPLIES`) the kind of the answer."""
+
+    STATE = "state"
+    DECISIONS = "decisions"
+    SUBSCRIPTIONS = "subscriptions"
+    COUNTERS = "counters"
+    TASKS = "tasks"
+    LOG_LEVEL = "log_level"
+    """The argument DEBUG, INFO, WARNING or ERROR sets it until the worker ends; an empty one only asks."""
+
+
+@dataclass(frozen=True, slots=True)
+class DebugRequest:
+    """The question.  But for `log_level`, asking changes nothing."""
+
+    what: DebugWhat
+    argument: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class DebugRefusal:
+    """Instead of the answer: why there is none."""
+
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """Something the worker did or noticed: a line of its log, INFO or above, shown there or not."""
+
+    at: int
+    level: str
+    event: str
+    message: str
+    fields: dict[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class DebugDecisions:
+    decisions: tuple[Decision, ...]
+    """The latest, oldest first."""
+    cut: int
+    """Older ones that are kept but did not fit into the frame."""
+
+
+@dataclass(frozen=True, slots=True)
+class SubscriptionView:
+    """One worker that this one follows."""
+
+    worker: Worker
+    connected: bool
+    age_ns: int
+    """Since its last state was sent; -1: none was ever received."""
+    errors_total: int
+    """Connections ended because it broke the protocol."""
+
+
+@dataclass(frozen=True, slots=True)
+class SubscriberView:
+    """One process that follows this worker."""
+
+    pid: int
+    uid: int
+
+
+@dataclass(frozen=True, slots=True)
+class DebugSubscriptions:
+    subscriptions: tuple[SubscriptionView, ...]
+    subscribers: tuple[SubscriberView, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class DebugCounters:
+    """Since the start of the worker's process."""
+
+    frames_sent: int
+    """Over the state socket, to all subscribers together."""
+    subscribers_refused: int
+    protocol_errors: int
+    """By those it follows, its subscribers, and whoever used its debug socket."""
+    debug_requests: int
+    debug_refused: int
+    """Connections to the debug socket that were not let in."""
+    log_lines: dict[str, int]
+    """By level; shown or not.  DEBUG counts only while it is shown."""
+
+
+@dataclass(frozen=True, slots=True)
+class TaskView:
+    name: str
+    stack: tuple[str, ...]
+    """`file:line:function`, outermost first; no values."""
+
+
+@dataclass(frozen=True, slots=True)
+class DebugTasks:
+    tasks: tuple[TaskView, ...]
+    cut: int
+    """Tasks that did not fit into the frame."""
+
+
+@dataclass(frozen=True, slots=True)
+class DebugLogLevel:
+    level: str
+    """In effect now."""
+
+
+DebugReply = State | DebugDecisions | DebugSubscriptions | DebugCounters | DebugTasks | DebugLogLevel | DebugRefusal
+
+DEBUG_REPLIES: Final[dict[DebugWhat, type[DebugReply]]] = {
+    DebugWhat.STATE: State,
+    DebugWhat.DECISIONS: DebugDecisions,
+    DebugWhat.SUBSCRIPTIONS: DebugSubscriptions,
+    DebugWhat.COUNTERS: DebugCounters,
+    DebugWhat.TASKS: DebugTasks,
+    DebugWhat.LOG_LEVEL: DebugLogLevel,
+}
+
+
 T = TypeVar("T")
 
 
@@ -297,6 +420,15 @@ def encode(message: Any) -> bytes:
 
 def decode(payload: bytes, expected: type[T]) -> T:
     """The message of type `expected` in a payload.  Raises ProtocolError for anything else."""
+    return typing.cast("T", _decode_one_of(payload, (expected,)))
+
+
+def decode_debug_reply(payload: bytes, what: DebugWhat) -> DebugReply:
+    """The answer to that very question, or its refusal.  Raises ProtocolError."""
+    return typing.cast("DebugReply", _decode_one_of(payload, (DEBUG_REPLIES[what], DebugRefusal)))
+
+
+def _decode_one_of(payload: bytes, expected: tuple[type, ...]) -> Any:
     if len(payload) > MAX_FRAME:
         raise ProtocolError("frame too large")
     try:
@@ -316,9 +448,10 @@ def decode(payload: bytes, expected: type[T]) -> T:
         raise ProtocolError("a frame is [protocol, kind, body]")
     if type(raw[0]) is not int or raw[0] != PROTOCOL:
         raise ProtocolError(f"protocol {PROTOCOL} expected")
-    if raw[1] != expected.__name__:
-        raise ProtocolError(f"{expected.__name__} expected")
-    return typing.cast("T", _build(expected, raw[2], expected.__name__))
+    for kind in expected:
+        if raw[1] == kind.__name__:
+            return _build(kind, raw[2], kind.__name__)
+    raise ProtocolError(f"{expected[0].__name__} expected")
 
 
 def decode_state(payload: bytes, worker: Worker) -> State:

@@ -25,7 +25,7 @@ from typing import Final
 from ipc.acceptor import Acceptor
 from ipc.frames import FrameReader, frame
 from ipc.messages import Body, ProtocolError, Sandbox, State, Worker, decode_state, encode
-from ipc.peers import peer_of
+from ipc.peers import Peer, peer_of
 from kernel.clock import boottime_ns
 from policy import timing
 
@@ -82,6 +82,7 @@ class _Subscriber(asyncio.Protocol):
             transport.abort()
 
     def data_received(self, data: bytes) -> None:
+        self._publisher.errors_total += 1
         self._publisher.complain("subscriber sent data; closed")
         self.close()
 
@@ -102,6 +103,7 @@ class _Subscriber(asyncio.Protocol):
         if self._paused:
             self._missed = True
         elif self._transport is not None and data:
+            self._publisher.sent_total += 1
             self._transport.write(data)
 
     def close(self) -> None:
@@ -126,11 +128,14 @@ class StatePublisher:
         self._started = boottime_ns()
         self._sequence = 0
         self._body: Body | None = None
-        self._subscribers: dict[_Subscriber, int] = {}
+        self._subscribers: dict[_Subscriber, Peer] = {}
         self._beat: asyncio.TimerHandle | None = None
         self._complain_at = 0
         self.latest = b""
+        """The present state as a frame; empty: none yet."""
         self.sandbox = Sandbox()
+        self.sent_total = self.refused_total = self.errors_total = 0
+        """Frames to all subscribers; connections not let in; subscribers that broke the protocol."""
 
     async def start(self) -> None:
         """Begin to serve."""
@@ -174,14 +179,20 @@ class StatePublisher:
     def admit(self, subscriber: _Subscriber, transport: asyncio.Transport) -> bool:
         """Whether this connection may stay; sends it the current state if so."""
         peer = peer_of(transport.get_extra_info("socket"))
-        same = sum(pid == peer.pid for pid in self._subscribers.values())
+        same = sum(other.pid == peer.pid for other in self._subscribers.values())
         crowded = same >= MAX_PER_PROCESS or len(self._subscribers) >= MAX_SUBSCRIBERS
         if crowded or peer.uid not in self._allowed:
+            self.refused_total += 1
             self.complain("subscriber refused", uid=peer.uid, peer_pid=peer.pid, connections=same)
             return False
-        self._subscribers[subscriber] = peer.pid
+        self._subscribers[subscriber] = peer
         subscriber.send(self.latest)
         return True
+
+    @property
+    def subscribers(self) -> tuple[Peer, ...]:
+        """Who follows this worker now."""
+        return tuple(self._subscribers.values())
 
     def complain(self, what: str, **facts: int) -> None:
         """Log a subscriber's misbehaviour, but not each time: a flood of connections must not become one of lines."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import os
 import random
 from typing import Final
 
@@ -29,7 +30,7 @@ from ipc.messages import (
     decode,
     encode,
 )
-from ipc.peers import peer_of
+from ipc.peers import may_command, peer_of
 from kernel.clock import boottime_ns
 from kube import endpoint
 from kube.errors import ApiFailure, Failure
@@ -343,7 +344,7 @@ class Elector:
         """One connection to the command socket: one frame in, one frame out."""
         try:
             sock = writer.get_extra_info("socket")
-            if peer_of(sock).uid not in self._context.own_uids:
+            if not may_command(peer_of(sock), os.getuid(), self._context.parent):
                 return
             async with asyncio.timeout(5):
                 reply = self._stand_down(decode(await _one_frame(reader), StandDown))

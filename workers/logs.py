@@ -5,6 +5,9 @@ passes are written: no object is rendered that the caller did not choose, so not
 
 Writing never waits.  A log that nobody reads, or a disk that is full, costs lines (and says how many), never the
 turn of a loop on which a node's fence may depend.
+
+LOG_LEVEL decides what is written.  `Recent` keeps the last records of INFO and above whatever LOG_LEVEL says: they are
+the decisions that a debug socket tells.
 """
 
 from __future__ import annotations
@@ -14,14 +17,22 @@ import logging
 import os
 import select
 import time
+from collections import Counter, deque
 from collections.abc import Callable
 from typing import Final
+
+from ipc.messages import Decision
+from kernel.clock import boottime_ns
 
 _STANDARD: Final = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 _CONTROLS: Final = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160))} | {10: "\\n", 9: " "}
 
 BACKLOG: Final = 1 << 20
 """Bytes that wait for a slow reader."""
+KEPT: Final = 64
+TEXT: Final = 300
+FIELDS: Final = 16
+"""Of kept records: how many, bytes of each text, fields of each."""
 GOODBYE_S: Final = 0.2
 """How long an ending process waits for its last lines to be taken."""
 
@@ -169,6 +180,60 @@ class _Handler(logging.Handler):
         self._writer.finish()
 
 
+class Recent(logging.Handler):
+    """Keeps the last records that name their event, by their chosen fields, in bounded memory; counts all by level."""
+
+    def __init__(self, keep: int = KEPT) -> None:
+        super().__init__()
+        self._decisions: deque[Decision] = deque(maxlen=keep)
+        self.lines: Counter[str] = Counter()
+
+    @property
+    def decisions(self) -> tuple[Decision, ...]:
+        """The latest, oldest first."""
+        return tuple(self._decisions)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.lines[record.levelname] += 1
+        fields = _extras(record)
+        event = fields.pop("event", None)
+        if event is None or record.levelno < logging.INFO:
+            return
+        try:
+            message = record.getMessage()
+        except (TypeError, ValueError):  # arguments that do not fit the text
+            message = str(record.msg)
+        told = {cut(name): cut(str(value)) for name, value in [*fields.items()][:FIELDS]}
+        self._decisions.append(Decision(boottime_ns(), record.levelname, cut(str(event)), cut(message), told))
+
+
+def cut(text: str) -> str:
+    """At most TEXT bytes of UTF-8."""
+    return text[:TEXT].encode("utf-8", "replace")[:TEXT].decode("utf-8", "ignore")
+
+
+def keep_recent() -> Recent:
+    """Begin to keep what is logged; after `set_up`."""
+    recent = Recent()
+    logging.getLogger().addHandler(recent)
+    return recent
+
+
+def level() -> str:
+    """The least severity that is written, as LOG_LEVEL names it."""
+    levels = [handler.level for handler in logging.getLogger().handlers if isinstance(handler, _Handler)]
+    return logging.getLevelName(min(levels, default=logging.getLogger().level))
+
+
+def set_level(name: str) -> None:
+    """Write `name` (DEBUG, INFO, WARNING or ERROR) and above from now on; INFO and above are kept all the same."""
+    root = logging.getLogger()
+    for handler in root.handlers:
+        if isinstance(handler, _Handler):
+            handler.setLevel(name)
+    root.setLevel(min(logging.getLevelNamesMapping()[name], logging.INFO))
+
+
 def set_up(worker: str, level: str, form: str) -> LineWriter:
     """Send all logging of this process to standard output, where supervisord collects it.  The writer, to share."""
     shown = formatter(worker, form)
@@ -183,7 +248,7 @@ def set_up(worker: str, level: str, form: str) -> LineWriter:
     handler.setFormatter(shown)
     root = logging.getLogger()
     root.handlers[:] = [handler]
-    root.setLevel(level)
+    set_level(level)
     logging.captureWarnings(True)
     logging.getLogger("asyncio").setLevel("WARNING")
     return writer

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, Final, NoReturn
 
 from config import Config, ConfigError, load
+from ipc.debug import DebugServer
 from ipc.messages import Body, Sandbox, Worker
 from ipc.pubsub import StatePublisher, Subscription, listen
 from kernel import tcp
@@ -39,6 +40,7 @@ from sandbox.close import CannotClose, Closed, close
 from sandbox.places import Endpoint, Unreachable
 from sandbox.privileges import Port, Privileges, Socket
 from workers import logs
+from workers.inspection import Inspection
 
 log = logging.getLogger("worker")
 
@@ -68,6 +70,10 @@ class Context:
         self._publisher = StatePublisher(
             self.worker, config.state_socket(self.worker), allowed_uids=self.uids, mode=self._mode
         )
+        self.parent = os.getppid() if SUPERVISOR_PID in os.environ else None
+        """Whose children are our siblings: they may not use our debug and command sockets."""
+        self.debug = DebugServer(listen(config.debug_socket(self.worker), mode=self._mode), parent=self.parent)
+        """For answers of the worker's own: `debug.answer`."""
         self.command: socket.socket | None = None
         if Socket.COMMAND in privileges.serves:
             self.command = listen(config.command_socket, mode=self._mode)
@@ -76,6 +82,7 @@ class Context:
             self.tcp[port] = tcp.listen(config.metrics_port, port.value)
         self._subscriptions: list[Subscription] = []
         self._closed: Closed | None = None
+        Inspection(self.worker, self._publisher, self._subscriptions, logs.keep_recent(), self.debug)
 
     def seal(self, closed: Closed) -> None:
         """The sandbox is closed; every state says so from now on."""
@@ -88,6 +95,7 @@ class Context:
 
     async def start(self) -> None:
         await self._publisher.start()
+        self.debug.start()
         self._look_for_absent_places()
 
     def _look_for_absent_places(self) -> None:
@@ -117,6 +125,7 @@ class Context:
         for subscription in self._subscriptions:
             await subscription.close()
         self._publisher.close()
+        self.debug.close()
 
 
 class Watchdog:
