@@ -26,16 +26,20 @@ from typing import Any, Final
 
 from devkit import record
 from devkit.proxy import FaultyProxy
+from kernel.identity import CAP_SETGID, CAP_SETUID
 
 LEASE: Final = "cardano-node-leader"
 NAMESPACE: Final = "cardano"
 NODE_RESTART_S: Final = 2.0
-_DIE_WITH_US: Final = (
-    "import ctypes,os,sys\n"
-    "ctypes.CDLL(None).prctl(1,9,0,0,0)\n"
-    "os.getppid()==int(sys.argv[1]) or sys.exit(1)\n"
-    "os.execv(sys.argv[2],sys.argv[2:])"
+_LAUNCH: Final = str(Path(__file__).with_name("launch.py"))
+_INSTALLATION: Final = tuple(
+    str(path)
+    for path in sorted({Path(sys.base_prefix).resolve(), Path(sys.prefix), Path(__file__).resolve().parents[1]})
 )
+UIDS: Final = {"actuator": 10001, "prober": 10002, "elector": 10003, "arbiter": 10004, "gateway": 10005}
+"""For pods whose workers have users of their own; the node has the actuator's."""
+SEPARATIONS: Final = ("single-uid", "uids", "containers")
+CONTAINER_RESTART_S: Final = 0.3
 WORKERS: Final = ("actuator", "prober", "arbiter", "gateway", "elector")
 
 
@@ -103,7 +107,9 @@ class Pod:
         environment: dict[str, str] | None = None,
         node_flags: tuple[str, ...] = (),
         non_producing: bool = True,
+        separation: str = "single-uid",
     ) -> None:
+        """separation: how the workers run; other than single-uid needs root."""
         self.name = name
         self.namespace = namespace
         self.proxy = proxy
@@ -120,14 +126,20 @@ class Pod:
         self.restart_node = True
         self.restart_sidecar_after: float | None = None
         """Seconds; None: a sidecar that ended stays away."""
+        self.separation = separation
         self._environment = self._make_environment() | (environment or {})
-        self._sidecar: subprocess.Popen[bytes] | None = None
+        if separation != "single-uid":
+            self._give_away()
+        self._sidecars: dict[str, subprocess.Popen[bytes]] = {}
+        """By container: `sidecar`, or one for each worker."""
         self._node: subprocess.Popen[bytes] | None = None
         self._pidfds: dict[str, int] = {}
         self._want_sidecar = True
         self._revived = False
         """Asked back while it may still be ending."""
         self._sidecar_at = self._node_at = 0.0
+        if separation == "containers":
+            self.restart_sidecar_after = CONTAINER_RESTART_S
         self._closing = threading.Event()
         self._poke_r, self._poke_w = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         self.fault: BaseException | None = None
@@ -168,6 +180,30 @@ class Pod:
             "LOG_FORMAT": "console",
         }
 
+    def _give_away(self) -> None:
+        """What volumes with their modes do in a real pod: each file is its user's."""
+        self._environment["WORKER_UIDS"] = ",".join(f"{name}={uid}" for name, uid in UIDS.items())
+        node = UIDS["actuator"]
+        for path in (self.root, self.ipc, self.secrets, *self.secrets.iterdir()):
+            os.chown(path, node, node)
+        self.root.parent.chmod(0o711)
+        self.root.chmod(0o711)
+        self.secrets.chmod(0o700)
+        self.run_dir.mkdir()  # an emptyDir
+        self.run_dir.chmod(0o777)
+        for worker in ("elector", "arbiter"):  # in a real pod: one token volume for each
+            mine = self.root / f"kubeconfig-{worker}"
+            shutil.copy(self.root / "kubeconfig", mine)
+            os.chown(mine, UIDS[worker], UIDS[worker])
+            mine.chmod(0o400)
+        (self.root / "kubeconfig").chmod(0o644 if self.separation == "uids" else 0o600)
+
+    def _containers(self) -> dict[str, list[str]]:
+        """Name -> command."""
+        if self.separation != "containers":
+            return {"sidecar": _forge_manager()}
+        return {worker: [*_forge_manager(), "--worker", worker] for worker in WORKERS}
+
     # --- the kubelet: one thread starts and reaps everything of this pod ---
 
     def _kubelet(self) -> None:
@@ -193,28 +229,47 @@ class Pod:
                 file.write(json.dumps(line) + "\n")
             self._node, self._node_at = None, now + NODE_RESTART_S
             os.close(self._pidfds.pop("node"))
-        if self._sidecar is not None and self._sidecar.poll() is not None:
-            self._sidecar = None
-            os.close(self._pidfds.pop("sidecar"))
+        for name, process in list(self._sidecars.items()):
+            if process.poll() is None:
+                continue
+            del self._sidecars[name]
+            os.close(self._pidfds.pop(name))
             self._want_sidecar = self._revived or self.restart_sidecar_after is not None
             if not self._revived:
                 self._sidecar_at = now + (self.restart_sidecar_after or 0.0)
-            self._revived = False
+            if not self._sidecars:
+                self._revived = False
 
     def _start_what_is_due(self) -> None:
         now = time.monotonic()
-        if self._sidecar is None and self._want_sidecar and now >= self._sidecar_at:
+        for name, command in self._containers().items():
+            if name in self._sidecars or not self._want_sidecar or now < self._sidecar_at:
+                continue
             self._revived = False
-            self._sidecar = self._spawn(_forge_manager(), self._environment, self.log)
-            self._pidfds["sidecar"] = os.pidfd_open(self._sidecar.pid)
+            environment = dict(self._environment)
+            if self.separation == "containers" and (mine := self.root / f"kubeconfig-{name}").exists():
+                environment["KUBECONFIG"] = str(mine)
+            self._sidecars[name] = self._spawn(command, environment, self.log, container=name)
+            self._pidfds[name] = os.pidfd_open(self._sidecars[name].pid)
         if self._node is None and self.restart_node and now >= self._node_at and self._startup_ok():
             self._node = self._spawn_node()
             self._pidfds["node"] = os.pidfd_open(self._node.pid)
 
-    def _spawn(self, command: list[str], environment: dict[str, str], log: Path) -> subprocess.Popen[bytes]:
+    def _spawn(
+        self, command: list[str], environment: dict[str, str], log: Path, *, container: str
+    ) -> subprocess.Popen[bytes]:
+        launch = [sys.executable, "-S", "-E", _LAUNCH, "--parent", str(os.getpid())]
+        if self.separation != "single-uid":
+            launch += ["--reach", os.pathsep.join(_INSTALLATION)]
+            if container == "sidecar":
+                launch += ["--capabilities", f"{CAP_SETUID},{CAP_SETGID}"]
+            else:
+                launch += ["--uid", str(UIDS.get(container, UIDS["actuator"])), "--capabilities", ""]
+            if container not in ("actuator", "sidecar"):  # whose container mounts the secret
+                launch += ["--hide", str(self.secrets)]
         with log.open("ab") as output:
             return subprocess.Popen(
-                [sys.executable, "-S", "-E", "-c", _DIE_WITH_US, str(os.getpid()), *command],
+                [*launch, "--", *command],
                 env=environment,
                 stdin=subprocess.DEVNULL,
                 stdout=output,
@@ -232,10 +287,12 @@ class Pod:
         command += ["--shelley-operational-certificate", str(self.ipc / "node.cert")]
         if self.non_producing:
             command.append("--start-as-non-producing-node")
-        return self._spawn([*command, *self.node_flags], {"PATH": os.environ.get("PATH", "")}, self.root / "node.log")
+        command += self.node_flags
+        environment = {"PATH": os.environ.get("PATH", "")}
+        return self._spawn(command, environment, self.root / "node.log", container="node")
 
     def _startup_ok(self) -> bool:
-        if self._sidecar is None:
+        if not self._sidecars:
             return False
         try:
             with urllib.request.urlopen(f"{self.address}/startup-status", timeout=1) as answer:
@@ -246,7 +303,7 @@ class Pod:
     def _end_all(self) -> None:
         for pid in self.sidecar_pids():
             _kill(pid, signal.SIGKILL)
-        for process in (self._sidecar, self._node):
+        for process in (*self._sidecars.values(), self._node):
             if process is not None:
                 process.kill()
                 process.wait()
@@ -307,10 +364,8 @@ class Pod:
 
     def worker_pids(self) -> dict[str, int]:
         """Worker -> pid, from /proc."""
-        if self._sidecar is None:
-            return {}
         found = {}
-        for pid in _children(self._sidecar.pid):
+        for pid in self.sidecar_pids():
             with contextlib.suppress(OSError):
                 text = Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace")
                 for worker in WORKERS:
@@ -319,8 +374,8 @@ class Pod:
         return found
 
     def sidecar_pids(self) -> list[int]:
-        """supervisord and its children."""
-        return [] if self._sidecar is None else [self._sidecar.pid, *_children(self._sidecar.pid)]
+        """supervisord and its children, or the worker of each container."""
+        return [pid for process in list(self._sidecars.values()) for pid in (process.pid, *_children(process.pid))]
 
     def intervals(self, now: int) -> list[record.Interval]:
         """When the node forged, as it says itself; `now` ends one that goes on (CLOCK_MONOTONIC, ns)."""
@@ -339,8 +394,8 @@ class Pod:
 
     def kill_supervisor(self, sig: int = signal.SIGKILL) -> None:
         self._revived = False
-        if self._sidecar is not None:
-            _kill(self._sidecar.pid, sig)
+        for process in list(self._sidecars.values()):
+            _kill(process.pid, sig)
 
     def kill_sidecar(self) -> None:
         """Every process of the tree, as when the container is killed."""
@@ -372,7 +427,7 @@ class Pod:
         self._poke()
 
     def sidecar_running(self) -> bool:
-        return self._sidecar is not None
+        return bool(self._sidecars)
 
     def node_control(self, command: str) -> str:
         """Tell the simulated node; its answer."""

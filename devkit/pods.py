@@ -41,6 +41,7 @@ class Cluster:
         environment: dict[str, str] | None = None,
         node_flags: tuple[str, ...] = (),
         lease: bool = True,
+        separation: str = "single-uid",
         prefix: str = "pod",
     ) -> None:
         self._folder = MemoryFolder()
@@ -64,6 +65,7 @@ class Cluster:
                 namespace=namespace,
                 environment=environment,
                 node_flags=node_flags,
+                separation=separation,
             )
             for i in range(pods)
         ]

@@ -57,21 +57,28 @@ def keep_only(capabilities: Iterable[int] = ()) -> None:
     The bounding set can be emptied only by who has CAP_SETPCAP; without that, no_new_privs keeps it from mattering.
     Raises OSError.
     """
-    kept = sum(1 << capability for capability in capabilities)
-    if has(CAP_SETPCAP):
-        for capability in range(64):
-            if kept >> capability & 1:
-                continue
-            try:
-                prctl(_PR_CAPBSET_DROP, capability)
-            except OSError as error:
-                if error.errno == errno.EINVAL:  # beyond the kernel's last one
-                    break
-                raise
+    kept = frozenset(capabilities)
+    drop_bounding(kept)
     with contextlib.suppress(OSError):  # EINVAL before Linux 4.3: no ambient set
         prctl(_PR_CAP_AMBIENT, _PR_CAP_AMBIENT_CLEAR_ALL)
+    mask = sum(1 << capability for capability in kept)
     now, permitted = _get()
-    _set(now & kept, permitted & kept)
+    _set(now & mask, permitted & mask)
+
+
+def drop_bounding(kept: frozenset[int]) -> None:
+    """No exec of ours can ever gain more than these.  Does nothing without CAP_SETPCAP.  Raises OSError."""
+    if not has(CAP_SETPCAP):
+        return
+    for capability in range(64):
+        if capability in kept:
+            continue
+        try:
+            prctl(_PR_CAPBSET_DROP, capability)
+        except OSError as error:
+            if error.errno == errno.EINVAL:  # beyond the kernel's last one
+                return
+            raise
 
 
 def _get() -> tuple[int, int]:

@@ -15,7 +15,7 @@ import time
 from typing import Final
 
 from cardano.metrics import NodeMetrics, parse_metrics
-from cardano.process import SocketCheck, check_socket
+from cardano.process import SocketCheck, SocketOutcome, check_socket
 from cardano.scrape import ScrapeError, fetch
 from cardano.slots import slot_at, slot_length_s
 from ipc.messages import ActuatorState, Fence, NodeSample, ProberState, Worker
@@ -42,6 +42,8 @@ BUSY_S: Final = 0.05
 JUST_FENCED: Final = 2 * timing.SECOND
 """A reload that overtook ours would show in this time."""
 SCRAPE_TIMEOUT_S: Final = 1.5
+LINGER: Final = 2 * timing.SECOND
+"""How long after a SIGTERM the actuator may need us; below supervisord's stopwaitsecs."""
 SOCKET_EVERY: Final = 5 * timing.SECOND
 """A connection is an entry in the node's log: not more often than needed."""
 
@@ -61,23 +63,28 @@ class Prober:
         self._was_fit: bool | None = None
 
     async def run(self) -> None:
-        """Look, publish, wait; until asked to stop."""
+        """Look, publish, wait; until asked to stop and no longer needed."""
         stop = asyncio.create_task(self._context.stopping.wait())
-        while not stop.done():
+        leave_by = 0
+        while not stop.done() or (self._needed() and boottime_ns() < leave_by):
             began = boottime_ns()
             await self.look()
             pause = (BUSY_S if self._busy() else CALM_S) - (boottime_ns() - began) / timing.SECOND
             await self._pause(max(pause, 0.01), stop)
+            if stop.done() and not leave_by:
+                leave_by = boottime_ns() + LINGER
 
     async def _pause(self, seconds: float, stop: asyncio.Task[bool]) -> None:
         """Wait, unless the actuator begins to wait for us or its node changes."""
         loop = asyncio.get_running_loop()
         until = loop.time() + seconds
-        while (left := until - loop.time()) > 0 and not stop.done():
+        stopped = stop.done()
+        while (left := until - loop.time()) > 0 and stop.done() is stopped:
             self._wake.clear()
             before = (self._busy(), self._node_pid())
             wake = asyncio.create_task(self._wake.wait())
-            await asyncio.wait({wake, stop}, timeout=left, return_when=asyncio.FIRST_COMPLETED)
+            awaited = {wake} if stopped else {wake, stop}
+            await asyncio.wait(awaited, timeout=left, return_when=asyncio.FIRST_COMPLETED)
             wake.cancel()
             if (self._busy(), self._node_pid()) != before:
                 return
@@ -144,7 +151,12 @@ class Prober:
     def _check_socket(self) -> SocketCheck:
         if self._config.disable_socket_check:
             return SocketCheck(ok=True, why="", pid=0)
-        return check_socket(self._config.node_socket)
+        found = check_socket(self._config.node_socket)
+        state = self._state()
+        if found.outcome is SocketOutcome.FORBIDDEN and state is not None and state.node is not None and state.node.up:
+            # A node's socket is its own user's; where we have another one, the actuator has looked for us.
+            return SocketCheck(ok=True, why="", pid=state.node.pid)
+        return found
 
     def _state(self) -> ActuatorState | None:
         state = self._actuator.current(boottime_ns())
@@ -156,6 +168,11 @@ class Prober:
             return False
         just_fenced = state.fence is Fence.FENCED and boottime_ns() - state.since < JUST_FENCED
         return state.fence in (Fence.ARMING, Fence.FENCING) or just_fenced
+
+    def _needed(self) -> bool:
+        """Whether the actuator still needs our eyes: where all are told to stop at once, it has to prove its fence."""
+        state = self._state()
+        return state is not None and state.fence is not Fence.FENCED
 
     def _node_pid(self) -> int:
         """The node's process as the actuator knows it; else whoever last answered behind the socket."""

@@ -17,6 +17,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from devkit import launch
+
 FORGE_MANAGER = str(Path(sys.executable).with_name("forge-manager"))
 WORKERS = frozenset({"actuator", "prober", "arbiter", "gateway", "elector"})
 NOBODY = 65534
@@ -62,37 +64,12 @@ _LIBC = ctypes.CDLL(None, use_errno=True)
 _NEEDED = tuple(sorted({Path(sys.base_prefix).resolve(), Path(sys.prefix), Path(__file__).resolve().parents[2]}))
 
 
-def _closed_ancestors(path: Path) -> list[Path]:
-    """Folders above `path` through which another user may not pass."""
-    return [p for p in reversed(path.parents) if not p.stat().st_mode & 0o001]
-
-
-def _open_the_way() -> None:
-    """In a mount namespace of our own, make the installation reachable for other users (it may lie in /root)."""
-    blocked = {path: closed[0] for path in _NEEDED if (closed := _closed_ancestors(path))}
-    if not blocked:
-        return
-    _must(_LIBC.unshare(0x00020000))
-    _must(_LIBC.mount(b"none", b"/", None, 0x44000, None))  # private, with all below
-    fds = {path: os.open(path, os.O_PATH) for path in blocked}
-    for closed in set(blocked.values()):
-        _must(_LIBC.mount(b"none", os.fsencode(closed), b"tmpfs", 0, b"mode=755"))
-    for path, fd in fds.items():
-        path.mkdir(parents=True, mode=0o755, exist_ok=True)
-        _must(_LIBC.mount(f"/proc/self/fd/{fd}".encode(), os.fsencode(path), None, 0x5000, None))  # bind
-
-
-def _must(result: int) -> None:
-    if result != 0:
-        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
-
-
 def become(uid: int | None, then: Callable[[], object] = lambda: None) -> Callable[[], None]:
     """To be done in the child: another user, to die with us, `then`."""
 
     def do() -> None:
         if uid is not None:
-            _open_the_way()
+            launch.see(reach=_NEEDED)
             os.setgroups([])
             os.setgid(uid)
             os.setuid(uid)
