@@ -8,16 +8,14 @@ Formats: proc_pid_status(5), proc_pid_stat(5), proc_pid_cmdline(5); SO_PEERCRED:
 
 from __future__ import annotations
 
-import contextlib
 import enum
 import errno
-import json
 import os
 import select
 import signal
 import socket
 import stat
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -26,7 +24,6 @@ from ipc.messages import StartFlag
 from ipc.peers import peer_of
 
 PROC: Final = Path("/proc")
-MOST_CONFIG_BYTES: Final = 1024 * 1024
 
 NON_PRODUCING_FLAGS: Final = frozenset({"--start-as-non-producing-node", "--non-producing-node"})
 """Its two names; which one is the deprecated one depends on the version (cardano-node Parsers.hs)."""
@@ -153,26 +150,19 @@ def split_arguments(raw: bytes) -> tuple[str, ...]:
 # --- how it was started ---
 
 
-def start_flag(argv: Sequence[str], read_config: Callable[[str], str | None]) -> StartFlag:
+def start_flag(argv: Sequence[str]) -> StartFlag:
     """Whether a node started so forges from its bootstrap files by itself.
 
-    Only the flag on the command line is proof that it does not.  `StartAsNonProducingNode` in the configuration is
-    not: versions differ in whether they read that key at all, and for some the command line's silence overrules it
-    (cardano-node POM.hs, Parsers.hs).  So with the key set, or with a configuration that cannot be read, the answer is
-    UNKNOWN.  NO_CREDENTIALS: a relay, whatever else it says; credentials come by flags alone.
-    `read_config` gives the text of the node's configuration file, None when it cannot be read.
+    Only the flag on the command line is proof that it does not.  `StartAsNonProducingNode` in the node's configuration
+    is not looked at: versions differ in whether they read that key at all, and for some the command line's silence
+    overrules it (cardano-node POM.hs, Parsers.hs); nor could a closed sandbox read another process's files.
+    NO_CREDENTIALS: a relay, whatever else it says; credentials come by flags alone.
     """
     if not argv:
         return StartFlag.UNKNOWN
     if not {word.partition("=")[0] for word in argv} & CREDENTIAL_FLAGS:
         return StartFlag.NO_CREDENTIALS
-    if NON_PRODUCING_FLAGS & set(argv):
-        return StartFlag.NON_PRODUCING
-    path = _argument(argv, "--config")
-    if path is None:
-        return StartFlag.PRODUCING
-    text = read_config(path)
-    return StartFlag.UNKNOWN if text is None or _configured_non_producing(text) else StartFlag.PRODUCING
+    return StartFlag.NON_PRODUCING if NON_PRODUCING_FLAGS & set(argv) else StartFlag.PRODUCING
 
 
 def _argument(argv: Sequence[str], name: str) -> str | None:
@@ -185,36 +175,9 @@ def _argument(argv: Sequence[str], name: str) -> str | None:
     return None
 
 
-def _configured_non_producing(text: str) -> bool:
-    try:
-        parsed = json.loads(text)
-    except (ValueError, RecursionError):
-        return _yaml_says(text, "StartAsNonProducingNode")
-    return isinstance(parsed, dict) and parsed.get("StartAsNonProducingNode") is True
-
-
-def _yaml_says(text: str, key: str) -> bool:
-    """`key: true` at the top level of simple YAML, which is what such a file is when it is not JSON."""
-    for line in text.splitlines():
-        name, separator, value = line.partition(":")
-        if separator and name.rstrip().strip("\"'") == key:
-            return value.partition("#")[0].strip().lower() in ("true", "yes", "on", "y")
-    return False
-
-
 def read_start_flag(pid: int) -> StartFlag:
-    """The same for a living process, reading its configuration as it sees it.  Raises NodeGone, ProcessUnreadable."""
-
-    def read_config(path: str) -> str | None:
-        base = PROC / str(pid)
-        try:
-            inside = path if path.startswith("/") else str((base / "cwd").readlink() / path)
-            with (base / "root" / inside.lstrip("/")).open("rb") as file:
-                return file.read(MOST_CONFIG_BYTES).decode("utf-8", errors="replace")
-        except OSError:
-            return None
-
-    return start_flag(read_argv(pid), read_config)
+    """The same for a living process.  Raises NodeGone, ProcessUnreadable."""
+    return start_flag(read_argv(pid))
 
 
 # --- who it is ---
@@ -313,18 +276,20 @@ def find_by_name(name: str, socket_path: Path) -> list[NodeCandidate]:
         if name not in (info["name"], os.path.basename(argv[0])):  # noqa: PTH119  # a name, not a path
             continue
         given = _argument(argv, "--socket-path")
-        if given is None or _normal(process.pid, given) == wanted:
+        if given is None or _means(given, wanted):
             found.append(NodeCandidate(process.pid, given is not None))
     ours = [candidate for candidate in found if candidate.names_our_socket]
     return ours or found
 
 
-def _normal(pid: int, path: str) -> str:
-    """A path as that process means it; a relative one counts from its working directory, if we may see that."""
-    if not os.path.isabs(path):  # noqa: PTH117
-        with contextlib.suppress(OSError):
-            path = str((PROC / str(pid) / "cwd").readlink() / path)
-    return os.path.normpath(path)
+def _means(given: str, wanted: str) -> bool:
+    """Whether a path of that process can be ours; its working directory is not ours to see (Landlock's ptrace rule)."""
+    path = os.path.normpath(given)
+    if os.path.isabs(path):  # noqa: PTH117
+        return path == wanted
+    while path.startswith("../"):
+        path = path.removeprefix("../")
+    return wanted.endswith("/" + path)
 
 
 class NodeProcess:

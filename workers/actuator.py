@@ -320,10 +320,10 @@ class Actuator:
         if node is not None and node.flag in (StartFlag.PRODUCING, StartFlag.UNKNOWN):
             text = (
                 "the node was started without --start-as-non-producing-node: it forges from bootstrap files as soon "
-                "as it is up, until it is told to stop; add the flag"
+                "as it is up, until it is told to stop; add the flag (a key in its configuration is no proof: versions "
+                "differ)"
                 if node.flag is StartFlag.PRODUCING
-                else "whether the node was started as a non-producing one is not known (a key in its configuration is "
-                "no proof: versions differ); start it with --start-as-non-producing-node"
+                else "whether the node was started as a non-producing one is not known: its arguments cannot be seen"
             )
             found.append(text)
             if self._flag_said != node.pid:
