@@ -93,7 +93,7 @@ class Startup(enum.StrEnum):
 
 
 class StartFlag(enum.StrEnum):
-    """How the node was started, read from its arguments and configuration."""
+    """How the node was started, read from its arguments."""
 
     NON_PRODUCING = "non-producing"
     PRODUCING = "producing"
