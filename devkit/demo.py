@@ -115,6 +115,8 @@ def run(console: Console) -> int:
             f"around one embedded Kubernetes API at {api.url}; LEASE_DURATION={LEASE_S}.\n"
         )
         with Cluster(api) as cluster:
+            for obstacle in cluster.pods[0].not_closed_because:
+                console.print(f"Without the sandbox (SANDBOX=permissive): {obstacle}\n", markup=False)
             demo = Demo(cluster, console)
             demo.watch(60, lambda: bool(cluster.forgers()))
             cluster.wait_healthy(60)

@@ -21,6 +21,8 @@ def main() -> None:
             cluster.wait_healthy(90)
             for pod in cluster.pods:
                 pod.restart_sidecar_after = 2.0
+            for obstacle in cluster.pods[0].not_closed_because:
+                console.print(f"without the sandbox (SANDBOX=permissive): {obstacle}", markup=False)
             _explain(console, cluster)
             while True:
                 _show(console, cluster)

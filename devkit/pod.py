@@ -24,9 +24,11 @@ import urllib.request
 from pathlib import Path
 from typing import Any, Final
 
+from config import load
 from devkit import record
 from devkit.proxy import FaultyProxy
 from kernel.identity import CAP_SETGID, CAP_SETUID
+from sandbox.close import obstacles
 
 LEASE: Final = "cardano-node-leader"
 NAMESPACE: Final = "cardano"
@@ -130,6 +132,11 @@ class Pod:
         self._environment = self._make_environment() | (environment or {})
         if separation != "single-uid":
             self._give_away()
+        uids = {"WORKER_UIDS": self._environment.get("WORKER_UIDS", "")}
+        self.not_closed_because = obstacles(load(uids))
+        """What keeps this machine from closing a sandbox; empty: nothing.  The pod then runs with less."""
+        if self.not_closed_because:
+            self._environment.setdefault("SANDBOX", "permissive")
         self._sidecars: dict[str, subprocess.Popen[bytes]] = {}
         """By container: `sidecar`, or one for each worker."""
         self._node: subprocess.Popen[bytes] | None = None
