@@ -1,0 +1,129 @@
+"""The manifests in deploy/examples say what the program needs: read as an API server would read them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from config import Config, load
+from ipc.messages import Worker
+from sandbox.places import SERVICE_ACCOUNT
+
+EXAMPLES = Path(__file__).parents[2] / "deploy" / "examples"
+NAMES = ["single-uid", "uids", "containers"]
+ONE_FOR_EACH = {"containers"}
+
+
+def _documents(name: str) -> list[dict[str, Any]]:
+    return [d for d in yaml.safe_load_all((EXAMPLES / f"{name}.yaml").read_text()) if d]
+
+
+def _pod(name: str) -> dict[str, Any]:
+    (spec,) = [d["spec"]["template"]["spec"] for d in _documents(name) if d["kind"] == "StatefulSet"]
+    found: dict[str, Any] = spec
+    return found
+
+
+def _settings(name: str, container: dict[str, Any]) -> Config:
+    """The configuration that a container of ours gets."""
+    maps = {d["metadata"]["name"]: d["data"] for d in _documents(name) if d["kind"] == "ConfigMap"}
+    found: dict[str, str] = {}
+    for source in container.get("envFrom", ()):
+        found |= maps[source["configMapRef"]["name"]]
+    for item in container["env"]:
+        found[item["name"]] = item.get("value", f"some-{item['name'].lower().replace('_', '-')}")
+    return load(found)
+
+
+def _ours(name: str) -> dict[str, dict[str, Any]]:
+    return {container["name"]: container for container in _pod(name)["initContainers"]}
+
+
+def _node(name: str) -> dict[str, Any]:
+    (node,) = _pod(name)["containers"]
+    found: dict[str, Any] = node
+    return found
+
+
+def _mounts(container: dict[str, Any]) -> dict[str, str]:
+    return {mount["mountPath"]: mount["name"] for mount in container["volumeMounts"]}
+
+
+def _uid(name: str, container: dict[str, Any]) -> tuple[int, int]:
+    context = _pod(name)["securityContext"] | container["securityContext"]
+    return context["runAsUser"], context["runAsGroup"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_container_of_ours_has_a_complete_configuration_and_no_way_to_more_rights(name: str) -> None:
+    for container in _ours(name).values():
+        config = _settings(name, container)
+        assert _mounts(container)[str(config.run_dir)] == "run"
+        security = container["securityContext"]
+        assert security["allowPrivilegeEscalation"] is False
+        assert security["readOnlyRootFilesystem"] is True
+        assert security["capabilities"]["drop"] == ["ALL"]
+        assert security["capabilities"].get("add", []) == (["SETUID", "SETGID"] if name == "uids" else [])
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_node_is_told_to_wait_for_us_and_looks_where_we_put_the_keys(name: str) -> None:
+    config = _settings(name, next(iter(_ours(name).values())))
+    arguments = _node(name)["args"]
+    assert "--start-as-non-producing-node" in arguments
+    for option, path in (
+        ("--socket-path", config.node_socket),
+        ("--shelley-kes-key", config.target_kes_key),
+        ("--shelley-vrf-key", config.target_vrf_key),
+        ("--shelley-operational-certificate", config.target_op_cert),
+    ):
+        assert f"{option}={path}" in arguments
+        assert _mounts(_node(name))[str(path.parent)] == "ipc"
+    assert _pod(name)["shareProcessNamespace"] is True
+    (probed,) = [c for c in _ours(name).values() if "startupProbe" in c]
+    assert probed["startupProbe"]["httpGet"]["path"] == "/startup-status"
+    assert {p["name"]: p["containerPort"] for p in probed["ports"]} == {"metrics": config.metrics_port}
+    assert list(_ours(name))[-1] == probed["name"], "the node starts after the last of ours has started"
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_actuators_user_is_the_nodes(name: str) -> None:
+    ours = _ours(name)
+    config = _settings(name, next(iter(ours.values())))
+    actuator = config.worker_uids.get(Worker.ACTUATOR)
+    expected = (actuator, actuator) if actuator is not None else _uid(name, ours["forge-manager"])
+    assert _uid(name, _node(name)) == expected
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_keys_stay_in_memory_and_out_of_the_nodes_container(name: str) -> None:
+    volumes = {volume["name"]: volume for volume in _pod(name)["volumes"]}
+    assert volumes["run"]["emptyDir"]["medium"] == "Memory"
+    assert set(_mounts(_node(name)).values()) == {"ipc", "config", "data"}
+    assert _pod(name)["automountServiceAccountToken"] is False
+
+
+def test_with_a_container_for_each_every_worker_has_one_and_the_uid_it_says() -> None:
+    ours = _ours("containers")
+    assert set(ours) == set(Worker)
+    for worker, container in ours.items():
+        assert container["command"] == ["forge-manager", "--worker", worker]
+        uid = _settings("containers", container).worker_uids[Worker(worker)]
+        assert _uid("containers", container) == (uid, uid)
+
+
+def test_with_a_container_for_each_only_the_actuator_sees_the_keys_and_only_who_asks_the_api_the_token() -> None:
+    for worker, container in _ours("containers").items():
+        mounts = _mounts(container)
+        assert ("keys" in mounts.values()) is (worker == Worker.ACTUATOR)
+        assert (mounts.get(str(SERVICE_ACCOUNT)) == "api-token") is (worker in (Worker.ELECTOR, Worker.ARBITER))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_service_account_is_the_one_of_the_role(name: str) -> None:
+    role = yaml.safe_load_all((EXAMPLES.parent / "rbac" / "role.yaml").read_text())
+    (account,) = [d["metadata"]["name"] for d in role if d["kind"] == "ServiceAccount"]
+    assert _pod(name)["serviceAccountName"] == account
