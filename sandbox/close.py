@@ -19,6 +19,7 @@ import socket
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from ipaddress import ip_address
+from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -98,6 +99,7 @@ def close(privileges: Privileges, config: Config, endpoint: Endpoint | None) -> 
         closed.stranger = _stranger(closed.abi)
         _step(closed, "Landlock", lambda: _landlock(closed))
         closed.failures += _what_landlock_lets_through(closed)
+    closed.failures += _what_can_be_read_all_the_same(privileges, config)
     architecture = Architecture.of(platform.machine())
     if architecture is not None:
         code = seccomp.program(closed.plan.permits, architecture)
@@ -188,6 +190,21 @@ def _what_landlock_lets_through(closed: Closed) -> list[str]:
     if closed.stranger is not None and reaches(closed.stranger) != errno.EPERM:
         found.append("Landlock: abstract sockets outside can still be connected to")
     return found
+
+
+def _what_can_be_read_all_the_same(privileges: Privileges, config: Config) -> list[str]:
+    """Where Landlock is missing, owners and modes must keep us out; one look tells, and it tells of Landlock too."""
+    undeclared = [secret for secret in places.secrets(config) if not plan.declared(privileges, secret)]
+    found = [secret.name for secret in undeclared if _opens(secret.path)]
+    if not found:
+        return []
+    return [
+        f"undeclared, but it can be read: {', '.join(found)}; take it from this worker's user, or mount it elsewhere"
+    ]
+
+
+def _opens(path: Path) -> bool:
+    return errno_of(lambda: os.close(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC))) == 0
 
 
 def _what_seccomp_lets_through(architecture: Architecture) -> list[str]:

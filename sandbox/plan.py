@@ -93,11 +93,16 @@ def make(
     )
 
 
+def declared(privileges: Privileges, secret: Secret) -> bool:
+    """Whether this worker may have it."""
+    return secret.owner is privileges.worker or (secret.owner is None and secret.place in privileges.reads)
+
+
 def exposed(plan: Plan, privileges: Privileges, secrets: Iterable[Secret]) -> tuple[str, ...]:
     """What this plan would leave open though it is not declared, each with the remedy; empty: nothing."""
     found = []
     for secret in secrets:
-        if secret.owner is privileges.worker or (secret.owner is None and secret.place in privileges.reads):
+        if declared(privileges, secret):
             continue
         for rule in plan.rules:
             if rule.path == secret.path or rule.path in secret.path.parents:
