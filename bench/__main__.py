@@ -8,7 +8,7 @@ import platform
 import subprocess
 import sys
 
-from bench import cost, failover
+from bench import cost, failover, sandbox
 
 
 def main() -> None:
@@ -22,6 +22,8 @@ def main() -> None:
     print("== the fence: SIGKILL of the actuator until its node is off", flush=True)
     # A process of its own: forks of one that holds a Kubernetes client would measure the copying of its pages.
     subprocess.run([sys.executable, "-m", "bench.fence", "--rounds", str(chosen.rounds)], check=True)
+    print("\n== the sandbox", flush=True)
+    print(sandbox.report(9), flush=True)
     print("\n== cost at rest", flush=True)
     print(cost.report(chosen.seconds), flush=True)
     print("\n== fail-over", flush=True)
