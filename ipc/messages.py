@@ -294,6 +294,8 @@ class DebugWhat(enum.StrEnum):
     TASKS = "tasks"
     LOG_LEVEL = "log_level"
     """The argument DEBUG, INFO, WARNING or ERROR sets it until the worker ends; an empty one only asks."""
+    AUDIT = "audit"
+    """It tries now what it must not be able to do; takes up to some seconds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -392,7 +394,72 @@ class DebugLogLevel:
     """In effect now."""
 
 
-DebugReply = State | DebugDecisions | DebugSubscriptions | DebugCounters | DebugTasks | DebugLogLevel | DebugRefusal
+@dataclass(frozen=True, slots=True)
+class AuditRow:
+    """One thing that was tried, or looked at, against the declaration."""
+
+    check: str
+    expected: str
+    got: str
+    verdict: str
+    """ok; exceeds (beyond the declaration); lacks (declared, but refused); excused (this kernel cannot refuse it);
+    unclear (the answer says neither)."""
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessView:
+    """A process as the kernel describes it (proc_pid_status(5), getrlimit(2)), whoever read it there."""
+
+    pid: int
+    uids: tuple[int, ...]
+    """Real, effective, saved, file system."""
+    gids: tuple[int, ...]
+    groups: tuple[int, ...]
+    cap_inheritable: int
+    cap_permitted: int
+    cap_effective: int
+    cap_bounding: int
+    cap_ambient: int
+    no_new_privs: int
+    seccomp: int
+    """2: filtered."""
+    seccomp_filters: int
+    """-1: this kernel does not tell."""
+    threads: int
+    dumpable: int
+    """0 or 1; -1: not to be told from where it was read."""
+    core_limit: int
+    """Bytes; -1: none."""
+    memlock_limit: int
+    """Bytes; -1: none."""
+    files: tuple[str, ...] | None
+    """`number target` of each open file; sockets with family, type and addresses where those are known.
+    None: not to be read from where the rest was."""
+    mounts: tuple[str, ...]
+    """Mount points that it sees."""
+
+
+@dataclass(frozen=True, slots=True)
+class DebugAudit:
+    """What a worker got when it tried, and what it sees of itself."""
+
+    separation: str
+    permissive: bool
+    view: ProcessView
+    files: tuple[AuditRow, ...]
+    processes: tuple[AuditRow, ...]
+    calls: tuple[AuditRow, ...]
+    network: tuple[AuditRow, ...]
+    itself: tuple[AuditRow, ...]
+    """What `view` and the closing of the sandbox say."""
+    took_ns: int
+    longest_ns: int
+    """The longest time for which its event loop stood still for it."""
+
+
+DebugReply = (
+    State | DebugDecisions | DebugSubscriptions | DebugCounters | DebugTasks | DebugLogLevel | DebugAudit | DebugRefusal
+)
 
 DEBUG_REPLIES: Final[dict[DebugWhat, type[DebugReply]]] = {
     DebugWhat.STATE: State,
@@ -401,6 +468,7 @@ DEBUG_REPLIES: Final[dict[DebugWhat, type[DebugReply]]] = {
     DebugWhat.COUNTERS: DebugCounters,
     DebugWhat.TASKS: DebugTasks,
     DebugWhat.LOG_LEVEL: DebugLogLevel,
+    DebugWhat.AUDIT: DebugAudit,
 }
 
 
