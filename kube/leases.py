@@ -11,16 +11,13 @@ import copy
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Final, TypeVar
+from typing import TypeVar
 
 from kube.errors import ApiFailure, Failure
 from kube.session import ApiSession, Json
-from policy.lease import LeaseRecord
+from policy.lease import RELEASED_DURATION_S, LeaseRecord
 
 T = TypeVar("T", str, int)
-
-RELEASED_DURATION_S: Final = 1
-"""What client-go writes on release: its contenders need not wait for a lease nobody holds."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,8 +4,9 @@
 next.  It keeps the invariants
 
 - a grant is given only for a renewal that the API server confirmed, and counts from before its request was sent;
-- whoever finds the Lease held, changed or vanished waits a whole lease duration, measured here, from the moment
-  this process saw it so; no clock of another machine is read;
+- whoever finds the Lease held, changed, vanished or without the holder that it had waits a whole lease duration,
+  measured here, from the moment this process saw it so; no clock of another machine is read.  Only a release as its
+  holder writes it is believed at once;
 - the Lease is released only when the actuator reports the node fenced; until then it is renewed while possible.
 
 All instants are ns of CLOCK_BOOTTIME.
@@ -108,8 +109,8 @@ class Election:
         if record is not None and record.holder != self.identity:
             self._tried_token = None  # another was faster
         if self.leading and not self._ours(record):
-            if record is None and now < self._right_ends():
-                return  # vanished under us: nobody else may take it before our right has ended; we make it anew
+            if self.observed.orphaned and now < self._right_ends():
+                return  # nobody else may take it before our right has ended; we make it ours again
             holder = record.holder if record is not None else ""
             self._lose(now, f"the lease was taken by {holder}" if holder else "the lease was released by hand")
 
@@ -213,6 +214,9 @@ class Election:
         if self._must_read:
             return self._at_retry(Do.READ, now, "the last request did not succeed")
         vanished = self.observed is not None and self.observed.record is None
+        erased = self.observed is not None and self.observed.orphaned and not vanished
+        if erased:  # also before a release, which the others would not believe of a lease that names nobody
+            return self._at_retry(Do.RENEW, now, "we were erased from the lease while we held it")
         if self.role is Role.HANDOVER and world.fence is Fence.FENCED:
             if vanished:
                 self._lose(now, self.reason)
@@ -281,19 +285,18 @@ class Election:
             return self._at_retry(Do.RELEASE, now, f"held from before, but {against}")
         if against:
             return Step(Do.WAIT, now + timing.SECOND, against)
-        if record is None:
-            free_at = self.observed.at + self._wait(self.observed.previous_duration_s)
-            if now < free_at:
-                return Step(Do.WAIT, free_at, "no lease: its last holder may still forge")
-            return self._at_retry(Do.CREATE, now, "there is no lease")
         if self._continuing():
             return self._at_retry(Do.RENEW, now, "we held it before a restart")
-        if not record.holder:
+        if self.observed.free:
             return self._at_retry(Do.TAKE, now, "the lease is free")
-        free_at = self.observed.at + self._wait(record.duration_s)
-        if now >= free_at:
-            return self._at_retry(Do.TAKE, now, f"{record.holder} did not renew it")
-        return Step(Do.WAIT, free_at, f"held by {record.holder}")
+        free_at = self.observed.at + max(self.observed.duration_s * timing.SECOND, self._duration)
+        holder = record.holder if record is not None else ""
+        if now < free_at:
+            what = "no lease" if record is None else "nobody in the lease"
+            return Step(Do.WAIT, free_at, f"held by {holder}" if holder else f"{what}: its last holder may still forge")
+        if record is None:
+            return self._at_retry(Do.CREATE, now, "there is no lease")
+        return self._at_retry(Do.TAKE, now, f"{holder or 'its last holder'} did not renew it")
 
     # --- helpers ---
 
@@ -304,13 +307,9 @@ class Election:
         """
         record = self.observed.record if self.observed is not None else None
         if act is Do.RENEW and record is not None:
-            return record.transitions
+            return self.token if self.leading else record.transitions
         self._tried_token = max(record.transitions if record is not None else 0, self.token) + 1
         return self._tried_token
-
-    def _wait(self, duration_s: int) -> int:
-        """How long an unchanged (or vanished) Lease must be respected: the longer of its word and ours."""
-        return max(duration_s * timing.SECOND, self._duration)
 
     def _right_ends(self) -> int:
         """End of the right that our last confirmed renewal gave."""

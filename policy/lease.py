@@ -7,6 +7,10 @@ people and never compared with a clock of ours.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
+
+RELEASED_DURATION_S: Final = 1
+"""leaseDurationSeconds that a holder leaves behind with its release, as client-go does."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +30,11 @@ class LeaseRecord:
     """metadata.uid: another one means the object was deleted and made anew."""
     preferred_holder: str = ""
 
+    @property
+    def given_up(self) -> bool:
+        """Nobody's, as a holder leaves it (or as nobody ever held it).  A holder erased by hand leaves its duration."""
+        return not self.holder and self.duration_s <= RELEASED_DURATION_S
+
 
 @dataclass(frozen=True, slots=True)
 class Observed:
@@ -36,14 +45,39 @@ class Observed:
     at: int
     """CLOCK_BOOTTIME ns, taken after the answer arrived."""
     previous_duration_s: int = 0
-    """Of the record that was last seen before the Lease vanished: its holder may still be forging."""
+    """Of a holder that went without a release that we can believe: it may still be forging."""
+
+    @property
+    def free(self) -> bool:
+        """Nobody can hold it: its last holder released it."""
+        return self.record is not None and self.record.given_up and not self.previous_duration_s
+
+    @property
+    def duration_s(self) -> int:
+        """For how long somebody may hold it from `at` on, as far as the Lease says."""
+        said = self.record.duration_s if self.record is not None else 0
+        return max(said, self.previous_duration_s)
+
+    @property
+    def orphaned(self) -> bool:
+        """Taken from its holder without being given to another: deleted, or the holder erased by hand."""
+        return self.record is None or (not self.record.holder and not self.free)
 
 
 def observe(old: Observed | None, record: LeaseRecord | None, now: int) -> Observed:
     """The new observation: time starts again only if something changed."""
     if old is not None and old.record == record:
         return old
-    previous = 0
-    if record is None and old is not None:
-        previous = old.record.duration_s if old.record is not None else old.previous_duration_s
-    return Observed(record, now, previous)
+    return Observed(record, now, _unreleased(old, record))
+
+
+def _unreleased(old: Observed | None, record: LeaseRecord | None) -> int:
+    """Duration of a term that went without its holder's release; 0: none, or another holder's term counts now."""
+    if old is None or (record is not None and record.holder):
+        return 0
+    before = old.record
+    if before is None or not before.holder:
+        return max(old.previous_duration_s, 0 if before is None or before.given_up else before.duration_s)
+    if record is not None and record.given_up and record.uid == before.uid and record.transitions >= before.transitions:
+        return 0
+    return before.duration_s

@@ -327,6 +327,23 @@ def the_lease_is_deleted(cluster: Cluster) -> None:
     settle(cluster, 8)
 
 
+@fault(bound=0, seconds=20)
+def the_lease_is_deleted_and_made_anew_without_a_holder(cluster: Cluster) -> None:
+    """As `kubectl replace --force` does with a manifest."""
+    path = f"/apis/coordination.k8s.io/v1/namespaces/{cluster.namespace}/leases"
+    _lease(cluster, "DELETE")
+    body = {"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": {"name": LEASE}, "spec": {}}
+    answer = cluster.admin.request("POST", path, body)
+    assert answer.code in (201, 409), answer.text  # 409: the leader was faster
+    settle(cluster, 8)
+
+
+@fault(bound=0, seconds=20)
+def the_holder_is_erased_by_hand(cluster: Cluster) -> None:
+    _give_lease_to(cluster, "")
+    settle(cluster, 8)
+
+
 @fault(bound=LEASE_S + 6, seconds=30)
 def the_lease_is_taken_over_by_hand(cluster: Cluster) -> None:
     """The stranger's term is respected for a whole lease duration; the leader notices at its next renewal."""

@@ -24,14 +24,22 @@ class Server:
 
     record: LeaseRecord | None = None
     version: int = 0
+    made: int = 0
+    """Times the object was created."""
 
-    def write(self, expected: str | None, holder: str, transitions: int, duration_s: int = 15) -> LeaseRecord | None:
-        """Compare and swap; None is a conflict.  `expected` None: create."""
+    def write(
+        self, expected: str | None, holder: str, transitions: int, duration_s: int | None = None
+    ) -> LeaseRecord | None:
+        """Compare and swap; None is a conflict.  `expected` None: create.  Without a holder: as a release does."""
         current = self.record.resource_version if self.record is not None else None
         if current != expected:
             return None
         self.version += 1
-        self.record = LeaseRecord(str(self.version), holder, duration_s, transitions)
+        if duration_s is None:
+            duration_s = 15 if holder else 1
+        if current is None:
+            self.made += 1
+        self.record = LeaseRecord(str(self.version), holder, duration_s, transitions, uid=str(self.made))
         return self.record
 
 

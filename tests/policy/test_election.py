@@ -150,6 +150,67 @@ def test_a_lease_deleted_under_a_leader_that_is_cut_off_is_not_taken_while_it_ma
     assert pool.leader()
 
 
+def test_a_holder_erased_by_hand_puts_itself_back_before_anybody_else_may_take_the_lease() -> None:
+    pool = led_pool()
+    leader, record = pool.leader(), pool.server.record
+    assert record is not None
+    pool.server.write(record.resource_version, "", record.transitions, duration_s=15)
+    pool.without = 0
+    pool.run(40)
+    assert pool.without == pool.overlap == 0
+    assert pool.leader() is leader
+
+
+@pytest.mark.parametrize("duration_s", [0, 1, 15])
+def test_a_lease_made_anew_by_hand_is_not_taken_while_the_last_holder_may_forge(duration_s: int) -> None:
+    pool = led_pool()
+    leader = pool.leader()
+    leader.api = "down"
+    pool.server.record = None
+    pool.server.write(None, "", 0, duration_s=duration_s)
+    pool.run(40)
+    assert pool.overlap == 0
+    assert pool.leader() is not leader
+
+
+def test_a_lease_made_anew_by_hand_under_a_leader_stays_its_own() -> None:
+    pool = led_pool()
+    leader = pool.leader()
+    pool.server.record = None
+    pool.server.write(None, "", 0, duration_s=0)
+    pool.without = 0
+    pool.run(40)
+    assert pool.without == pool.overlap == 0
+    assert pool.leader() is leader
+
+
+def test_a_holder_erased_by_hand_may_hand_over_all_the_same() -> None:
+    pool = led_pool()
+    leader, record = pool.leader(), pool.server.record
+    assert record is not None
+    pool.server.write(record.resource_version, "", record.transitions, duration_s=15)
+    leader.stopping = True
+    assert gap_after(pool, 30) < 1
+
+
+def test_a_release_is_believed_of_the_same_lease_and_no_earlier_term_only() -> None:
+    held = observe(None, LeaseRecord("5", "a", 15, 7, uid="u"), 100)
+    for record, free in (
+        (LeaseRecord("6", "", 1, 7, uid="u"), True),
+        (LeaseRecord("6", "", 0, 9, uid="u"), True),
+        (LeaseRecord("6", "", 1, 6, uid="u"), False),
+        (LeaseRecord("6", "", 1, 7, uid="v"), False),
+        (LeaseRecord("6", "", 15, 7, uid="u"), False),
+        (None, False),
+    ):
+        seen = observe(held, record, 200)
+        assert (seen.free, seen.orphaned) == (free, not free)
+        assert seen.duration_s >= (0 if free else 15)
+        if not free:
+            later = observe(seen, LeaseRecord("9", "", 1, 9, uid="u"), 300)
+            assert not later.free, "what is not believed once is not believed after another edit"
+
+
 def test_a_lease_taken_by_hand_for_a_stranger_stops_the_leader_and_comes_back_after_its_duration() -> None:
     pool = led_pool()
     record = pool.server.record
@@ -308,6 +369,7 @@ FAULTS = st.sampled_from(
         "delete lease",
         "steal lease",
         "give lease",
+        "clear lease",
     ]
 )
 
@@ -355,6 +417,8 @@ def test_no_schedule_of_faults_makes_two_forge_and_one_forges_soon_after_it(
                 pool.server.write(record.resource_version, "somebody", record.transitions)
             case "give lease" if record is not None:
                 pool.server.write(record.resource_version, pod.name, record.transitions)
+            case "clear lease" if record is not None:
+                pool.server.write(record.resource_version, "", record.transitions, duration_s=15)
         pool.run(seconds)
     for pod in pool.pods:
         pod.api, pod.frozen, pod.stopping, pod.gone, pod.ready, pod.fit = "ok", False, False, False, True, True
