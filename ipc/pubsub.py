@@ -190,6 +190,11 @@ class StatePublisher:
         return True
 
     @property
+    def body(self) -> Body | None:
+        """What the state says now; None: none yet."""
+        return self._body
+
+    @property
     def subscribers(self) -> tuple[Peer, ...]:
         """Who follows this worker now."""
         return tuple(self._subscribers.values())

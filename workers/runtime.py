@@ -41,6 +41,7 @@ from sandbox.places import Endpoint, Unreachable
 from sandbox.privileges import Port, Privileges, Socket
 from workers import logs
 from workers.inspection import Inspection
+from workers.self_audit import SelfAudit
 
 log = logging.getLogger("worker")
 
@@ -82,6 +83,7 @@ class Context:
             self.tcp[port] = tcp.listen(config.metrics_port, port.value)
         self._subscriptions: list[Subscription] = []
         self._closed: Closed | None = None
+        self._audit: SelfAudit | None = None
         Inspection(self.worker, self._publisher, self._subscriptions, logs.keep_recent(), self.debug)
 
     def seal(self, closed: Closed) -> None:
@@ -92,9 +94,19 @@ class Context:
             separation=closed.separation,
             missing=tuple([*closed.failures, *closed.missing][:MOST_TOLD]),
         )
+        self._audit = SelfAudit(
+            self.privileges, self.config, closed, self._publisher, self._subscriptions, parent=self.parent
+        )
+
+    @property
+    def sandbox(self) -> Sandbox:
+        """What our state says of our sandbox now."""
+        return self._publisher.sandbox
 
     async def start(self) -> None:
         await self._publisher.start()
+        if self._audit is not None:
+            self._audit.start(self.debug)
         self.debug.start()
         self._look_for_absent_places()
 
@@ -124,6 +136,8 @@ class Context:
     async def close(self) -> None:
         for subscription in self._subscriptions:
             await subscription.close()
+        if self._audit is not None:
+            self._audit.close()
         self._publisher.close()
         self.debug.close()
 
