@@ -14,7 +14,7 @@ from typing import Final
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from gateway.views import WATCHED, Picture
+from gateway.views import SANDBOXED, WATCHED, Picture
 from ipc.messages import ActuatorState, ElectorState, Fence, StartFlag, State, Worker
 
 PREFIX: Final = "cardano_forge_manager_"
@@ -91,6 +91,7 @@ class PodCollector(Collector):
         yield from self._counters()
         yield from self._cluster(picture)
         yield from self._workers(picture)
+        yield from self._sandboxes(picture)
         yield from self._fence(picture)
         yield from self._node(picture)
         yield from self._api()
@@ -184,6 +185,27 @@ class PodCollector(Collector):
             {str(worker): self._totals.restarts[worker] for worker in WATCHED},
             "worker",
         )
+
+    def _sandboxes(self, picture: Picture) -> Iterator[Metric]:
+        """A silent worker says nothing of its sandbox, nor one that was not audited yet of violations."""
+        closed = GaugeMetricFamily(
+            PREFIX + "sandbox_closed",
+            "Whether a worker's sandbox is closed as declared (0 or 1; 0 only with SANDBOX=permissive)",
+            labels=["worker"],
+        )
+        violations = GaugeMetricFamily(
+            PREFIX + "privilege_violations",
+            "What a worker could do at its last self-audit that it does not declare",
+            labels=["worker"],
+        )
+        for worker in SANDBOXED:
+            sandbox = picture.sandbox(worker)
+            if sandbox is not None:
+                closed.add_metric([str(worker)], int(sandbox.closed))
+                if sandbox.audited_at:
+                    violations.add_metric([str(worker)], len(sandbox.violations))
+        yield closed
+        yield violations
 
     def _fence(self, picture: Picture) -> Iterator[Metric]:
         left = GaugeMetricFamily(

@@ -18,6 +18,7 @@ from ipc.messages import (
     Grant,
     ProberState,
     Role,
+    Sandbox,
     Startup,
     State,
     Worker,
@@ -26,6 +27,7 @@ from policy import timing
 
 STARTUP_GRACE: Final = 30 * timing.SECOND
 WATCHED: Final = (Worker.ACTUATOR, Worker.PROBER, Worker.ARBITER, Worker.ELECTOR)
+SANDBOXED: Final = (*WATCHED, Worker.GATEWAY)
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +41,8 @@ class Picture:
     states: Mapping[Worker, State]
     """Last state of each worker that was ever heard of, valid or not."""
     connected: Mapping[Worker, bool]
+    own: Sandbox | None = None
+    """The gateway's own sandbox, where it is the one who looks."""
 
     def fresh(self, worker: Worker) -> State | None:
         state = self.states.get(worker)
@@ -87,6 +91,13 @@ class Picture:
 
     def _stands(self, grant: Grant | None) -> bool:
         return grant is not None and self.now < grant.deadline
+
+    def sandbox(self, worker: Worker) -> Sandbox | None:
+        """How far a worker says it is locked up; None: it is silent."""
+        if worker is Worker.GATEWAY and self.own is not None:
+            return self.own
+        state = self.fresh(worker)
+        return state.sandbox if state is not None else None
 
     def seconds_since(self, instant: int) -> float:
         """Seconds from `instant` (ns) to now."""
@@ -181,7 +192,8 @@ def status(picture: Picture) -> dict[str, Any]:
         "startup": startup(picture).body,
         "health": health(picture).body,
         "ready": ready(picture).body,
-        "warnings": list(actuator.warnings) if actuator is not None else [],
+        "warnings": [*(actuator.warnings if actuator is not None else ()), *_sandbox_warnings(picture)],
+        "sandbox": {str(worker): _sandbox(picture, worker) for worker in SANDBOXED},
         "workers": {str(worker): _worker(picture, worker) for worker in WATCHED},
         "standing_down_seconds": _standing_down(picture, elector),
     }
@@ -250,6 +262,32 @@ def _worker(picture: Picture, worker: Worker) -> dict[str, Any]:
         "up_seconds": picture.seconds_since(state.started_at),
         "heard_seconds_ago": picture.seconds_since(state.sent_at),
     }
+
+
+def _sandbox(picture: Picture, worker: Worker) -> dict[str, Any] | None:
+    sandbox = picture.sandbox(worker)
+    if sandbox is None:
+        return None
+    return {
+        "closed": sandbox.closed,
+        "separation": sandbox.separation,
+        "missing": list(sandbox.missing),
+        "violations": list(sandbox.violations),
+        "audited_seconds_ago": picture.seconds_since(sandbox.audited_at) if sandbox.audited_at else None,
+    }
+
+
+def _sandbox_warnings(picture: Picture) -> list[str]:
+    found = []
+    for worker in SANDBOXED:
+        sandbox = picture.sandbox(worker)
+        if sandbox is None:
+            continue
+        if not sandbox.closed:
+            found.append(f"the {worker}'s sandbox is not closed (SANDBOX=permissive): {'; '.join(sandbox.missing)}")
+        if sandbox.violations:
+            found.append(f"the {worker} can do what it does not declare: {'; '.join(sandbox.violations)}")
+    return found
 
 
 def _standing_down(picture: Picture, elector: ElectorState | None) -> float:

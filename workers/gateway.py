@@ -60,6 +60,7 @@ class Gateway:
             started_at=self._started,
             states={worker: state for worker, state in known.items() if state is not None},
             connected={worker: s.connected for worker, s in self._subscriptions.items()},
+            own=self._context.sandbox,
         )
 
     async def run(self) -> None:

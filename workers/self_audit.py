@@ -129,13 +129,14 @@ class SelfAudit:
             processes=processes,
             opened=attempts.opened(self._closed.plan),
         )
+        await pace.turn()
         files = await self._make(attempts.files(scene), pace)
         others = await self._make(attempts.processes(scene), pace)
         calls = await self._make(attempts.calls(scene), pace)
         network = await self._make(attempts.network(scene), pace)
         await pace.turn()
         seen = view_of_ourselves()
-        itself = (*self._of_closing(), *audit.examine(seen, self._standard()))
+        itself = (*self._of_closing(), *audit.examine(seen, self._standard(scene)))
         pace.stop()
         if knock:
             others = (*others, *await self._knock())
@@ -166,13 +167,14 @@ class SelfAudit:
         missing = [AuditRow("this kernel", "enough", why, audit.Verdict.EXCUSED) for why in self._closed.missing]
         return [*open_, *missing]
 
-    def _standard(self) -> Standard:
+    def _standard(self, scene: Scene) -> Standard:
+        own = self._config.worker_dir(self._privileges.worker)  # its lock and sockets are open from before
         return Standard(
             privileges=self._privileges,
             separation=self._closed.separation,
             uid=self._config.worker_uids.get(self._privileges.worker, os.getuid()),
             threads=any(permit.call == "clone" for permit in self._closed.plan.permits),
-            reach=attempts.reach(self._privileges, self._config),
+            reach=(*scene.opened, Path(os.path.realpath(own))),
         )
 
     def _tell(self, violations: tuple[str, ...]) -> None:
