@@ -96,6 +96,11 @@ def _parser() -> argparse.ArgumentParser:
     back = commands.add_parser("come-back", help="end a stand-down")
     back.add_argument("--reason", type=_reason, default="asked by forgectl", metavar="TEXT", help="for the log")
     back.set_defaults(command=_stand_down, seconds=0.0)
+    audit = commands.add_parser("audit", help="does each worker hold exactly what it declares? exit 1 if not")
+    audit.add_argument("--worker", choices=[str(w) for w in Worker], help="this one only")
+    audit.add_argument("--json", action="store_true", help="every row, as JSON")
+    audit.add_argument("--all", action="store_true", help="every row, not only what deviates")
+    audit.set_defaults(command=_audit)
     settings = commands.add_parser("config", help="every variable with the value in effect")
     settings.add_argument("--json", action="store_true")
     settings.set_defaults(command=_config)
@@ -302,6 +307,12 @@ def _stand_down(config: Config, arguments: argparse.Namespace) -> None:
     if not reply.accepted:
         raise Failed(reply.message)
     print(_printable(reply.message))
+
+
+def _audit(config: Config, arguments: argparse.Namespace) -> None:
+    from cli import auditing  # with every worker's declaration: half a second that no other command needs
+
+    auditing.command(config, arguments)
 
 
 def _config(config: Config, arguments: argparse.Namespace) -> None:
