@@ -22,8 +22,7 @@ def test_a_stop_of_the_leader_fences_releases_and_leaves_no_process_behind() -> 
         with Cluster(api, 1) as cluster:
             pod = cluster.wait_for_one_forger(90)
             until(pod.healthy, "ready")
-            process = pod._sidecar
-            assert process is not None
+            (process,) = pod._sidecars.values()
             pids = pod.sidecar_pids()
             assert len(pids) == 6
             began = time.monotonic()
