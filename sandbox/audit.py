@@ -16,6 +16,7 @@ from typing import Final
 from ipc.messages import AuditRow, DebugAudit, ProcessView
 from kernel.identity import CAP_SETGID, CAP_SETUID
 from sandbox.privileges import Privileges
+from sandbox.syscalls import Calls
 
 STANDARD_STREAMS: Final = 3
 """Descriptors 0, 1 and 2 are whoever's started the container."""
@@ -265,7 +266,9 @@ def _open_file(text: str, standard: Standard) -> AuditRow:
     number, _, target = text.partition(" ")
     privileges = standard.privileges
     expected, right = "of its declaration", True
-    if target.startswith("/") and number.isdecimal() and int(number) >= STANDARD_STREAMS:
+    if target.startswith("/memfd:"):
+        right = Calls.MEMORY_FILES in privileges.calls
+    elif target.startswith("/") and number.isdecimal() and int(number) >= STANDARD_STREAMS:
         path = Path(target.removesuffix(" (deleted)"))
         right = any(path == allowed or allowed in path.parents for allowed in standard.reach)
     elif target.startswith(("socket inet stream listening", "socket inet6 stream listening")):

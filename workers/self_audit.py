@@ -185,7 +185,7 @@ class SelfAudit:
             return
         if violations:
             what = "this worker can do what it does not declare: %s"
-            log.error(what, "; ".join(violations), extra={"event": "privilege_violation", "count": len(violations)})
+            log.error(what, logs.cut("; ".join(kept)), extra={"event": "privilege_violation", "count": len(violations)})
         else:
             log.info("nothing beyond the declaration any more", extra={"event": "privileges_kept"})
 
@@ -334,7 +334,9 @@ def _address(ask: Callable[[], object]) -> str:
         return ""
     if isinstance(address, tuple):
         return ":".join(map(str, address[:2]))
-    return ascii(address).strip("'") if address else ""
+    if isinstance(address, bytes):  # an abstract one
+        return "@" + address[1:].decode("ascii", "replace")
+    return str(address)
 
 
 def _raise_fault(task: asyncio.Task[None]) -> None:
