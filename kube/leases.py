@@ -11,13 +11,17 @@ import copy
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TypeVar
+from typing import Final, TypeVar
 
 from kube.errors import ApiFailure, Failure
 from kube.session import ApiSession, Json
 from policy.lease import RELEASED_DURATION_S, LeaseRecord
 
 T = TypeVar("T", str, int)
+
+SEAL: Final = "cardano.io/lease-seal"
+KEY: Final = "cardano.io/lease-key"
+"""Annotations: a term's seal, and what opens it (`policy.seal`)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,13 +56,18 @@ class LeaseClient:
             self._known = {}
             return None
 
-    async def create(self, *, holder: str, duration_s: int, transitions: int, timeout_s: float) -> LeaseRecord:
+    async def create(
+        self, *, holder: str, duration_s: int, transitions: int, timeout_s: float, seal: str = ""
+    ) -> LeaseRecord:
         """Make the Lease, held by `holder`.  ALREADY_EXISTS if somebody was faster."""
         now = _micro_time()
+        metadata: Json = {"name": self._name, "namespace": self._namespace}
+        if seal:
+            metadata["annotations"] = {SEAL: seal}
         body = {
             "apiVersion": "coordination.k8s.io/v1",
             "kind": "Lease",
-            "metadata": {"name": self._name, "namespace": self._namespace},
+            "metadata": metadata,
             "spec": {
                 "holderIdentity": holder,
                 "leaseDurationSeconds": duration_s,
@@ -80,13 +89,18 @@ class LeaseClient:
         timeout_s: float,
         preferred_holder: str | None = None,
         strategy: str | None = None,
+        seal: str | None = None,
+        key: str = "",
     ) -> LeaseRecord:
         """One PUT that succeeds only if the Lease is still as `known`.  CONFLICT otherwise.
 
         `acquired`: a new term, whose acquireTime is now.  `preferred_holder`, `strategy`: None leaves them as they
-        are, empty removes them; the API takes a preferred holder only together with a strategy.
+        are, empty removes them; the API takes a preferred holder only together with a strategy.  `seal`: None leaves
+        seal and key as they are.
         """
         body = self._body(known)
+        if seal is not None:
+            body["metadata"]["annotations"] = _sealed(body["metadata"].get("annotations"), seal, key)
         now = _micro_time()
         body["spec"] |= {
             "holderIdentity": holder,
@@ -110,8 +124,10 @@ class LeaseClient:
         timeout_s: float,
         preferred_holder: str | None = None,
         strategy: str | None = None,
+        seal: str | None = None,
+        key: str = "",
     ) -> LeaseRecord:
-        """Give the Lease up as client-go does: no holder, a duration of one second, both times now."""
+        """Give the Lease up as client-go does: no holder, a duration of one second, both times now; and open it."""
         return await self.replace(
             known,
             holder="",
@@ -121,6 +137,8 @@ class LeaseClient:
             timeout_s=timeout_s,
             preferred_holder=preferred_holder,
             strategy=strategy,
+            seal=seal,
+            key=key,
         )
 
     async def watch(self, resource_version: str | None, *, timeout_s: int) -> AsyncGenerator[LeaseChange, None]:
@@ -180,6 +198,9 @@ def parse_lease(raw: Json) -> LeaseRecord:
     spec = raw.get("spec") or {}
     if not isinstance(metadata, dict) or not isinstance(spec, dict):
         raise ApiFailure(Failure.MALFORMED, "a Lease without metadata")
+    annotations = metadata.get("annotations") or {}
+    if not isinstance(annotations, dict):
+        raise ApiFailure(Failure.MALFORMED, "a Lease whose annotations are none")
     version = metadata.get("resourceVersion")
     if not isinstance(version, str) or not version:
         raise ApiFailure(Failure.MALFORMED, "a Lease without a resourceVersion")
@@ -191,7 +212,15 @@ def parse_lease(raw: Json) -> LeaseRecord:
         acquire_time=_field(spec, "acquireTime", ""),
         uid=_field(metadata, "uid", ""),
         preferred_holder=_field(spec, "preferredHolder", ""),
+        seal=_field(annotations, SEAL, ""),
+        key=_field(annotations, KEY, ""),
     )
+
+
+def _sealed(annotations: Json | None, seal: str, key: str) -> Json:
+    """The annotations with this seal and, for a release, its key; others stay."""
+    others = {name: value for name, value in (annotations or {}).items() if name not in (SEAL, KEY)}
+    return others | ({SEAL: seal} if seal else {}) | ({KEY: key} if key else {})
 
 
 def _field(spec: Json, name: str, default: T) -> T:

@@ -116,7 +116,7 @@ class Election:
 
     def wrote(self, record: LeaseRecord, *, sent_at: int, now: int) -> None:
         """Our write (CREATE, TAKE or RENEW) succeeded; `sent_at` taken before the request left."""
-        self.observed = Observed(record, now)
+        self.observed = Observed(record, now, seal=record.seal)
         self._must_read = False
         self._retry_at = 0
         self._renewed_at = sent_at
@@ -306,7 +306,7 @@ class Election:
         A new term's token is kept in mind: if the answer is lost, the record will tell whether the write arrived.
         """
         record = self.observed.record if self.observed is not None else None
-        if act is Do.RENEW and record is not None:
+        if act in (Do.RENEW, Do.RELEASE) and record is not None:
             return self.token if self.leading else record.transitions
         self._tried_token = max(record.transitions if record is not None else 0, self.token) + 1
         return self._tried_token

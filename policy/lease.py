@@ -9,6 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
+from policy.seal import opens
+
 RELEASED_DURATION_S: Final = 1
 """leaseDurationSeconds that a holder leaves behind with its release, as client-go does."""
 
@@ -29,11 +31,17 @@ class LeaseRecord:
     uid: str = ""
     """metadata.uid: another one means the object was deleted and made anew."""
     preferred_holder: str = ""
+    seal: str = ""
+    """Of the term (`policy.seal`); empty: its holder is one that makes none."""
+    key: str = ""
+    """Opens the seal: the term was released."""
 
     @property
     def given_up(self) -> bool:
         """Nobody's, as a holder leaves it (or as nobody ever held it).  A holder erased by hand leaves its duration."""
-        return not self.holder and self.duration_s <= RELEASED_DURATION_S
+        if self.holder:
+            return False
+        return opens(self.key, self.seal) if self.seal else self.duration_s <= RELEASED_DURATION_S
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +54,8 @@ class Observed:
     """CLOCK_BOOTTIME ns, taken after the answer arrived."""
     previous_duration_s: int = 0
     """Of a holder that went without a release that we can believe: it may still be forging."""
+    seal: str = ""
+    """Of the holder's term as it was first seen: what is written over it later opens nothing."""
 
     @property
     def free(self) -> bool:
@@ -68,7 +78,14 @@ def observe(old: Observed | None, record: LeaseRecord | None, now: int) -> Obser
     """The new observation: time starts again only if something changed."""
     if old is not None and old.record == record:
         return old
-    return Observed(record, now, _unreleased(old, record))
+    seal = record.seal if record is not None and record.holder else ""
+    if old is not None and old.record is not None and record is not None and _same_term(old.record, record):
+        seal = old.seal
+    return Observed(record, now, _unreleased(old, record), seal)
+
+
+def _same_term(one: LeaseRecord, other: LeaseRecord) -> bool:
+    return (one.holder, one.transitions, one.uid) == (other.holder, other.transitions, other.uid)
 
 
 def _unreleased(old: Observed | None, record: LeaseRecord | None) -> int:
@@ -78,6 +95,13 @@ def _unreleased(old: Observed | None, record: LeaseRecord | None) -> int:
     before = old.record
     if before is None or not before.holder:
         return max(old.previous_duration_s, 0 if before is None or before.given_up else before.duration_s)
-    if record is not None and record.given_up and record.uid == before.uid and record.transitions >= before.transitions:
-        return 0
-    return before.duration_s
+    return 0 if record is not None and _released(old, before, record) else before.duration_s
+
+
+def _released(old: Observed, before: LeaseRecord, record: LeaseRecord) -> bool:
+    """Whether the holder itself released the term that was last seen, in the same Lease."""
+    if not record.given_up or record.uid != before.uid:
+        return False
+    if old.seal:
+        return record.transitions == before.transitions and opens(record.key, old.seal)
+    return record.transitions >= before.transitions

@@ -10,6 +10,7 @@ import contextlib
 import logging
 import os
 import random
+import secrets
 from typing import Final
 
 from ipc.acceptor import Acceptor
@@ -39,6 +40,7 @@ from kube.leases import LeaseClient
 from kube.session import ApiSession
 from policy import timing
 from policy.election import Circumstances, Do, Election, Step
+from policy.seal import seal_of
 from sandbox.privileges import Place, Port, Privileges, Socket
 from sandbox.syscalls import Calls
 from workers.leader_report import LeaderReporter
@@ -76,11 +78,14 @@ class Elector:
         self._leases = LeaseClient(session, config.namespace, config.lease_name)
         instance = config.instance_file.read_text(encoding="ascii").strip()
         self._term_file = config.worker_dir("elector") / "term"
+        held_token, self._key = self._read_term()
+        self._key_told = False
+        """It went out with a release: the next term needs another one."""
         self._election = Election(
             f"{config.pod_name}_{instance}",
             lease_duration_s=config.lease_duration,
             sleep_interval=config.sleep_interval_ns,
-            held_token=self._read_term(),
+            held_token=held_token,
             now=boottime_ns(),
         )
         self._wake = asyncio.Event()
@@ -169,12 +174,16 @@ class Elector:
             election.saw(record, boottime_ns())
             return
         transitions = election.begin(act)
+        if act in (Do.CREATE, Do.TAKE) and self._key_told:
+            self._key, self._key_told = secrets.token_hex(16), False
+        seal = seal_of(self._key)
         if act is Do.CREATE:
             written = await leases.create(
                 holder=election.identity,
                 duration_s=self._config.lease_duration,
                 transitions=transitions,
                 timeout_s=timeout_s,
+                seal=seal,
             )
             election.wrote(written, sent_at=sent, now=boottime_ns())
         else:
@@ -182,7 +191,8 @@ class Elector:
             known = election.observed.record
             assert known is not None
             if act is Do.RELEASE:
-                written = await leases.release(known, timeout_s=timeout_s)
+                self._key_told = True
+                written = await leases.release(known, timeout_s=timeout_s, seal=seal, key=self._key)
                 election.released(written, boottime_ns())
             else:
                 written = await leases.replace(
@@ -192,6 +202,7 @@ class Elector:
                     transitions=transitions,
                     acquired=act is Do.TAKE,
                     timeout_s=timeout_s,
+                    seal=seal,
                 )
                 election.wrote(written, sent_at=sent, now=boottime_ns())
         self._write_term()
@@ -320,14 +331,16 @@ class Elector:
 
     # --- the term, kept over a restart ---
 
-    def _read_term(self) -> int | None:
+    def _read_term(self) -> tuple[int | None, str]:
+        """The token of the term that an earlier life held, and the key of its seal; else None and a new key."""
         try:
-            return int(self._term_file.read_text(encoding="ascii"))
+            token, key = self._term_file.read_text(encoding="ascii").split()
+            return int(token), key
         except FileNotFoundError:
-            return None
+            pass
         except ValueError:
             log.warning("unreadable term file; starting as a stranger", extra={"event": "term_unreadable"})
-            return None
+        return None, secrets.token_hex(16)
 
     def _write_term(self) -> None:
         token = self._election.held_token
@@ -335,7 +348,7 @@ class Elector:
             self._term_file.unlink(missing_ok=True)
             return
         temporary = self._term_file.with_suffix(".new")
-        temporary.write_text(f"{token}\n", encoding="ascii")
+        temporary.write_text(f"{token} {self._key}\n", encoding="ascii")
         temporary.rename(self._term_file)
 
     # --- stand-down ---

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from devkit.pods import LEASE, WORKERS, Cluster, Pod
+from kube.leases import KEY
 
 LEASE_S = 15.0
 
@@ -308,17 +309,21 @@ def _lease(cluster: Cluster, method: str, body: dict[str, Any] | None = None) ->
     return answer.body
 
 
-def _give_lease_to(cluster: Cluster, holder: str) -> None:
+def _edit_lease(cluster: Cluster, change: Callable[[dict[str, Any]], None]) -> None:
     """As kubectl edit does: read, change, write; again after a conflict."""
     path = f"/apis/coordination.k8s.io/v1/namespaces/{cluster.namespace}/leases/{LEASE}"
     for _ in range(20):
         lease = _lease(cluster, "GET")
-        lease["spec"]["holderIdentity"] = holder
+        change(lease)
         answer = cluster.admin.request("PUT", path, lease)
         if answer.code != 409:
             assert answer.code == 200, answer.text
             return
     raise AssertionError("twenty conflicts in a row")
+
+
+def _give_lease_to(cluster: Cluster, holder: str) -> None:
+    _edit_lease(cluster, lambda lease: lease["spec"].update(holderIdentity=holder))
 
 
 @fault(bound=0)
@@ -341,6 +346,18 @@ def the_lease_is_deleted_and_made_anew_without_a_holder(cluster: Cluster) -> Non
 @fault(bound=0, seconds=20)
 def the_holder_is_erased_by_hand(cluster: Cluster) -> None:
     _give_lease_to(cluster, "")
+    settle(cluster, 8)
+
+
+@fault(bound=0, seconds=20)
+def a_release_is_forged(cluster: Cluster) -> None:
+    """As a pod's elector gone bad could do it: all is right but the key."""
+
+    def forge(lease: dict[str, Any]) -> None:
+        lease["spec"] |= {"holderIdentity": "", "leaseDurationSeconds": 1}
+        lease["metadata"]["annotations"] |= {KEY: "00" * 16}
+
+    _edit_lease(cluster, forge)
     settle(cluster, 8)
 
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from scripted_api import TIMEOUT_S, Json, cut, lease, obj, refusal, scripted, session_with
 
 from kube.errors import ApiFailure, Failure
-from kube.leases import LeaseClient, parse_lease
+from kube.leases import KEY, SEAL, LeaseClient, parse_lease
 from policy.lease import LeaseRecord
 
 MICRO_TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z")
@@ -124,6 +124,25 @@ async def test_what_others_put_on_the_object_is_sent_back(tmp_path: Path) -> Non
     assert "managedFields" not in meta
     assert (sent["spec"]["strategy"], sent["spec"]["preferredHolder"]) == ("OldestEmulationVersion", "c")
     assert sent["spec"]["novel"] == 1
+
+
+async def test_a_new_term_carries_its_seal_and_nothing_of_the_last_one(tmp_path: Path) -> None:
+    found = lease("7", "", annotations={SEAL: "old", KEY: "told", "note": "ours"})
+    sent = await put_after_get(tmp_path, found, acquired=True, seal="new")
+    assert sent["metadata"]["annotations"] == {SEAL: "new", "note": "ours"}
+
+
+async def test_a_release_carries_the_key_of_its_seal(tmp_path: Path) -> None:
+    sent = await put_after_get(tmp_path, lease("7"), seal="s", key="k")
+    assert sent["metadata"]["annotations"] == {SEAL: "s", KEY: "k"}
+
+
+async def test_seal_and_key_are_read_and_what_is_none_is_refused(tmp_path: Path) -> None:
+    record = parse_lease(lease("7", annotations={SEAL: "s", KEY: "k"}))
+    assert (record.seal, record.key) == ("s", "k")
+    for wrong in ([1], "x", {SEAL: 1}, {KEY: ["k"]}):
+        with pytest.raises(ApiFailure):
+            parse_lease(lease("7", annotations=wrong))
 
 
 async def test_a_preferred_holder_is_written_and_removed_on_demand(tmp_path: Path) -> None:

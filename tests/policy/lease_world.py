@@ -13,6 +13,7 @@ from ipc.messages import Fence, Role
 from policy import timing
 from policy.election import Circumstances, Do, Election
 from policy.lease import LeaseRecord
+from policy.seal import seal_of
 
 S = timing.SECOND
 MS = timing.MILLISECOND
@@ -28,9 +29,16 @@ class Server:
     """Times the object was created."""
 
     def write(
-        self, expected: str | None, holder: str, transitions: int, duration_s: int | None = None
+        self,
+        expected: str | None,
+        holder: str,
+        transitions: int,
+        duration_s: int | None = None,
+        *,
+        seal: str | None = None,
+        key: str = "",
     ) -> LeaseRecord | None:
-        """Compare and swap; None is a conflict.  `expected` None: create.  Without a holder: as a release does."""
+        """Compare and swap; None is a conflict.  `expected` None: create.  `seal` None: as it is, by hand."""
         current = self.record.resource_version if self.record is not None else None
         if current != expected:
             return None
@@ -39,7 +47,10 @@ class Server:
             duration_s = 15 if holder else 1
         if current is None:
             self.made += 1
-        self.record = LeaseRecord(str(self.version), holder, duration_s, transitions, uid=str(self.made))
+        if seal is None:
+            seal = self.record.seal if self.record is not None else ""
+        uid = str(self.made)
+        self.record = LeaseRecord(str(self.version), holder, duration_s, transitions, uid=uid, seal=seal, key=key)
         return self.record
 
 
@@ -127,8 +138,11 @@ class Pod:
             self._fail(now, conflict=True)
             return
         transitions = self.election.begin(act)
-        holder = "" if act is Do.RELEASE else self.name
-        written = self.server.write(version, holder, transitions)
+        key = f"{self.name} {transitions}"
+        if act is Do.RELEASE:
+            written = self.server.write(version, "", transitions, seal=seal_of(key), key=key)
+        else:
+            written = self.server.write(version, self.name, transitions, seal=seal_of(key))
         if self.api in ("mute", "mute writes"):
             self._fail(now, conflict=False)
         elif written is None:

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from ipc.messages import Role
 from policy import timing
 from policy.lease import LeaseRecord, observe
+from policy.seal import opens, seal_of
 
 from lease_world import Pool, S
 
@@ -211,6 +212,55 @@ def test_a_release_is_believed_of_the_same_lease_and_no_earlier_term_only() -> N
             assert not later.free, "what is not believed once is not believed after another edit"
 
 
+@pytest.mark.parametrize("forged", ["no key", "wrong key", "own seal and key", "a later term"])
+def test_a_release_written_by_anybody_but_the_holder_frees_nothing(forged: str) -> None:
+    pool = led_pool()
+    leader, record = pool.leader(), pool.server.record
+    assert record is not None
+    seal = seal_of("evil") if forged in ("own seal and key", "a later term") else None
+    key = "" if forged == "no key" else "evil"
+    token = record.transitions + (forged == "a later term")
+    leader.api = "down"
+    pool.server.write(record.resource_version, "", token, duration_s=1, seal=seal, key=key)
+    pool.run(40)
+    assert pool.overlap == 0
+    assert pool.leader() is not leader
+
+
+@pytest.mark.parametrize("seal", [None, seal_of("evil")])
+def test_a_leader_whose_release_was_forged_writes_itself_back(seal: str | None) -> None:
+    pool = led_pool()
+    leader, record = pool.leader(), pool.server.record
+    assert record is not None
+    pool.server.write(record.resource_version, "", record.transitions, duration_s=1, seal=seal, key="evil")
+    pool.without = 0
+    pool.run(40)
+    assert pool.without == pool.overlap == 0
+    assert pool.leader() is leader
+
+
+def test_a_seal_that_is_changed_within_a_term_opens_nothing() -> None:
+    held = observe(None, LeaseRecord("5", "a", 15, 7, uid="u", seal=seal_of("k")), 100)
+    edited = observe(held, LeaseRecord("6", "a", 15, 7, uid="u", seal=seal_of("evil")), 200)
+    assert not observe(edited, LeaseRecord("7", "", 1, 7, uid="u", seal=seal_of("evil"), key="evil"), 300).free
+    assert observe(edited, LeaseRecord("7", "", 1, 7, uid="u", seal=seal_of("k"), key="k"), 300).free
+    following = observe(edited, LeaseRecord("7", "b", 15, 8, uid="u", seal=seal_of("l")), 300)
+    assert observe(following, LeaseRecord("8", "", 1, 8, uid="u", seal=seal_of("l"), key="l"), 400).free
+
+
+def test_the_release_of_a_holder_that_makes_no_seal_is_told_by_its_duration() -> None:
+    held = observe(None, LeaseRecord("5", "a", 15, 7, uid="u"), 100)
+    assert observe(held, LeaseRecord("6", "", 1, 7, uid="u"), 200).free
+    assert not observe(held, LeaseRecord("6", "", 15, 7, uid="u"), 200).free
+
+
+@given(st.text(), st.text())
+def test_a_seal_is_opened_by_its_own_key_alone(key: str, other: str) -> None:
+    assert opens(key, seal_of(key)) is bool(key)
+    assert opens(other, seal_of(key)) is (bool(other) and other == key)
+    assert not opens(key, "")
+
+
 def test_a_lease_taken_by_hand_for_a_stranger_stops_the_leader_and_comes_back_after_its_duration() -> None:
     pool = led_pool()
     record = pool.server.record
@@ -370,6 +420,7 @@ FAULTS = st.sampled_from(
         "steal lease",
         "give lease",
         "clear lease",
+        "forge release",
     ]
 )
 
@@ -419,6 +470,8 @@ def test_no_schedule_of_faults_makes_two_forge_and_one_forges_soon_after_it(
                 pool.server.write(record.resource_version, pod.name, record.transitions)
             case "clear lease" if record is not None:
                 pool.server.write(record.resource_version, "", record.transitions, duration_s=15)
+            case "forge release" if record is not None:
+                pool.server.write(record.resource_version, "", record.transitions, duration_s=1, key="guessed")
         pool.run(seconds)
     for pod in pool.pods:
         pod.api, pod.frozen, pod.stopping, pod.gone, pod.ready, pod.fit = "ok", False, False, False, True, True
