@@ -36,6 +36,11 @@ REFUSE: Final = 0x00050000 | errno.ENOSYS
 _SET_MODE_FILTER: Final = 1
 _FLAG_TSYNC: Final = 1
 
+_FARTHEST: Final = 0xFF
+"""A conditional jump's distance is one byte (struct sock_filter)."""
+_LONGEST: Final = 4096
+"""BPF_MAXINSNS."""
+
 _NR_OFFSET: Final = 0
 _ARCH_OFFSET: Final = 4
 _X32_BIT: Final = 0x40000000
@@ -66,10 +71,15 @@ class Instruction:
 
 @dataclass(frozen=True, slots=True)
 class Test:
-    """One condition on the lower half of an argument: (argument & mask) is, or is not, one of `values`."""
+    """One condition on the lower half of an argument: (argument & mask) is, or is not, one of `values`.
+
+    The kernel itself takes no more than that half of any argument that is judged here: they are ints, or flags below
+    2^32.
+    """
 
     argument: int
     values: tuple[int, ...]
+    """At least one."""
     mask: int = 0xFFFFFFFF
     negate: bool = False
 
@@ -115,7 +125,10 @@ def _sockets(*, internet: bool, names: bool) -> tuple[tuple[Test, ...], ...]:
 
 
 def program(rules: Iterable[Permit], architecture: Architecture) -> tuple[Instruction, ...]:
-    """The filter.  Each permitted call has a block of its own; whatever is left falls through to the refusal."""
+    """The filter.  Each permitted call has a block of its own; whatever is left falls through to the refusal.
+
+    Raises ValueError where that cannot be written as a program: a jump too far, more instructions than a kernel takes.
+    """
     code = [
         Instruction(_LOAD, 0, 0, _ARCH_OFFSET),
         Instruction(_EQUAL, 1, 0, architecture.audit),
@@ -129,7 +142,11 @@ def program(rules: Iterable[Permit], architecture: Architecture) -> tuple[Instru
         if nr is None:
             continue
         block = _block(rule.alternatives)
+        if len(block) > _FARTHEST:  # every jump within a block is shorter than the one around it
+            raise ValueError(f"{rule.call}: its tests take {len(block)} instructions, a jump spans {_FARTHEST} at most")
         code += [Instruction(_EQUAL, 0, len(block), nr), *block]
+    if len(code) >= _LONGEST:
+        raise ValueError(f"the filter takes {len(code) + 1} instructions, a kernel takes {_LONGEST} at most")
     return (*code, Instruction(_RETURN, 0, 0, REFUSE))
 
 
