@@ -413,7 +413,7 @@ def _in_a_child(work: Callable[[], list[AuditRow]]) -> list[dict[str, str]] | st
 
 def main() -> None:
     """Print one JSON object: the mutant's id -> what deviates, or how its process ended."""
-    folder = Path(tempfile.mkdtemp(prefix="fm-mutants-", dir=sys.argv[1]))
+    folder = Path(tempfile.mkdtemp(prefix="", dir=sys.argv[1]))
     logging.disable()
     us = os.getpid()
     node = os.fork()

@@ -6,6 +6,8 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -25,10 +27,15 @@ pytestmark = [
 
 
 @pytest.fixture(scope="module")
-def found(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+def found() -> Iterator[dict[str, Any]]:
     """What the audit of each mutant says."""
+    with tempfile.TemporaryDirectory(prefix="mu-") as folder:
+        yield audits(folder)
+
+
+def audits(folder: str) -> dict[str, Any]:
     ran = subprocess.run(
-        [sys.executable, str(Path(mutants.__file__)), str(tmp_path_factory.mktemp("mutants"))],
+        [sys.executable, str(Path(mutants.__file__)), folder],
         env={"PYTHONPATH": str(ROOT), "PATH": os.defpath, "PYTHONDONTWRITEBYTECODE": "1"},
         cwd="/",
         stdout=subprocess.PIPE,
