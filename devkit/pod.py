@@ -110,8 +110,12 @@ class Pod:
         node_flags: tuple[str, ...] = (),
         non_producing: bool = True,
         separation: str = "single-uid",
+        uid: int | None = None,
     ) -> None:
-        """separation: how the workers run; other than single-uid needs root."""
+        """separation: how the workers run; other than single-uid needs root.
+
+        uid: of the whole pod, in single-uid; None: ours.  Another than ours needs root.
+        """
         self.name = name
         self.namespace = namespace
         self.proxy = proxy
@@ -130,8 +134,11 @@ class Pod:
         """Seconds; None: a sidecar that ended stays away."""
         self.separation = separation
         self._environment = self._make_environment() | (environment or {})
+        self._uid = uid if separation == "single-uid" else None
         if separation != "single-uid":
             self._give_away()
+        elif uid is not None:
+            self._give_all_to(uid)
         uids = {"WORKER_UIDS": self._environment.get("WORKER_UIDS", "")}
         self.not_closed_because = obstacles(load(uids))
         """What keeps this machine from closing a sandbox; empty: nothing.  The pod then runs with less."""
@@ -205,6 +212,12 @@ class Pod:
             mine.chmod(0o400)
         (self.root / "kubeconfig").chmod(0o644 if self.separation == "uids" else 0o600)
 
+    def _give_all_to(self, uid: int) -> None:
+        """What `runAsUser` and `fsGroup` do in a real pod."""
+        for path in (self.root, self.ipc, self.secrets, *self.secrets.iterdir(), self.root / "kubeconfig"):
+            os.chown(path, uid, uid)
+        self.root.parent.chmod(0o711)
+
     def _containers(self) -> dict[str, list[str]]:
         """Name -> command."""
         if self.separation != "containers":
@@ -266,7 +279,9 @@ class Pod:
         self, command: list[str], environment: dict[str, str], log: Path, *, container: str
     ) -> subprocess.Popen[bytes]:
         launch = [sys.executable, "-S", "-E", _LAUNCH, "--parent", str(os.getpid())]
-        if self.separation != "single-uid":
+        if self._uid is not None:
+            launch += ["--reach", os.pathsep.join(_INSTALLATION), "--uid", str(self._uid), "--capabilities", ""]
+        elif self.separation != "single-uid":
             launch += ["--reach", os.pathsep.join(_INSTALLATION)]
             if container == "sidecar":
                 launch += ["--capabilities", f"{CAP_SETUID},{CAP_SETGID}"]

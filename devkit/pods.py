@@ -42,6 +42,7 @@ class Cluster:
         node_flags: tuple[str, ...] = (),
         lease: bool = True,
         separation: str = "single-uid",
+        uid: int | None = None,
         prefix: str = "pod",
     ) -> None:
         self._folder = MemoryFolder()
@@ -66,6 +67,7 @@ class Cluster:
                 environment=environment,
                 node_flags=node_flags,
                 separation=separation,
+                uid=uid,
             )
             for i in range(pods)
         ]

@@ -1,0 +1,193 @@
+"""A pod of each separation with a back door in every worker, and what an attacker is told of it."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import secrets
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from redteam_inside import HOOK, ask
+
+from devkit import launch
+from devkit.api.embedded import EmbeddedApi, ThreadedApi
+from devkit.pod import _INSTALLATION
+from devkit.pods import Cluster, Pod
+from ipc.messages import (
+    DebugRequest,
+    DebugWhat,
+    ElectorState,
+    Grant,
+    Role,
+    StandDown,
+    State,
+    Worker,
+    encode,
+)
+from kernel.clock import boottime_ns
+
+MODES = ("single-uid", "uids", "containers")
+UID = 10001
+"""Of a single-uid pod where the tests run as root."""
+
+
+class Field:
+    """One pod under attack, with listeners of its own that nobody may reach."""
+
+    def __init__(self, mode: str) -> None:
+        self.mode = mode
+        self._stack = contextlib.ExitStack()
+        self.uid = UID if os.getuid() == 0 and mode == "single-uid" else os.getuid()
+        try:
+            api = ThreadedApi(EmbeddedApi())
+            api.start_sync()
+            self._stack.callback(api.stop_sync)
+            uid = self.uid if self.uid != os.getuid() else None
+            environment = {"PYTHONPATH": str(HOOK)}
+            self.cluster = Cluster(api, 1, environment=environment, separation=mode, uid=uid)
+            self._stack.callback(self.cluster.close)
+            self.cluster.wait_healthy(90)
+            self.pod: Pod = self.cluster.leader()
+            self.since = time.monotonic_ns()
+            self.pids = self.pod.worker_pids()
+            self.node = self.pod.node_pid
+            self._given = self._tell()
+        except BaseException:
+            self._stack.close()
+            raise
+
+    def close(self) -> None:
+        self._stack.close()
+
+    def _listener(self, family: int, kind: int, address: Any) -> socket.socket:
+        sock = self._stack.enter_context(socket.socket(family, kind))
+        sock.bind(address)
+        if kind == socket.SOCK_STREAM:
+            sock.listen(64)
+        return sock
+
+    def _tell(self) -> dict[str, Any]:
+        pod = self.pod
+        abstract = f"redteam-{secrets.token_hex(8)}"
+        self._listener(socket.AF_UNIX, socket.SOCK_STREAM, f"\0{abstract}")
+        self._listener(socket.AF_UNIX, socket.SOCK_DGRAM, f"\0{abstract}-datagrams")
+        stranger = self._listener(socket.AF_INET, socket.SOCK_STREAM, ("127.0.0.1", 0))
+        files = {name: str(pod.secrets / file) for name, file in _FILES.items()}
+        kubeconfigs = sorted(str(path) for path in pod.root.glob("kubeconfig*"))
+        if self.mode == "containers":  # the pod's own is what the others are made from; no container has it
+            kubeconfigs.remove(str(pod.root / "kubeconfig"))
+        return {
+            **files,
+            "secrets": list(files.values()),
+            "hashes": [hashlib.sha256(Path(file).read_bytes()).hexdigest() for file in files.values()],
+            "targets": [str(pod.ipc / file) for file in _FILES.values()],
+            "pod": str(pod.root),
+            "run_dir": str(pod.run_dir),
+            "kubeconfigs": kubeconfigs,
+            "node": self.node,
+            "pids": self.pids,
+            "supervisors": sorted(set(pod.sidecar_pids()) - set(self.pids.values())),
+            "api_port": pod.proxy.port,
+            "node_port": pod.node_port,
+            "metrics_port": pod.metrics_port,
+            "stranger_port": stranger.getsockname()[1],
+            "abstract": abstract,
+            "abstract_datagrams": f"{abstract}-datagrams",
+            "debug_question": encode(DebugRequest(DebugWhat.COUNTERS)).hex(),
+            "stand_down": encode(StandDown(60, "red team")).hex(),
+            "forged_state": encode(forged_state(boottime_ns(), self.pids["elector"])).hex(),
+        }
+
+    def given(self, worker: str) -> dict[str, Any]:
+        """What an attacker in this worker knows: everything but the secrets themselves."""
+        return {**self._given, "me": worker, "own": str(self.pod.run_dir / worker)}
+
+    def inside(self, worker: str, attempt: str) -> dict[str, Any]:
+        """Make an attempt in a worker."""
+        return ask(self.pod.run_dir / worker / "redteam.sock", "run", {"name": attempt, "given": self.given(worker)})
+
+    def declares_api(self, worker: str) -> bool:
+        answer = ask(self.pod.run_dir / worker / "redteam.sock", "declares_api", None)
+        return bool(answer["done"] == "True")
+
+    def outside(self, uid: int) -> Outside:
+        """A process of this user outside of any sandbox."""
+        made = Outside(self, uid)
+        self._stack.callback(made.close)
+        return made
+
+    def untouched(self) -> str:
+        """What is not as it was before the attempts; empty: everything is."""
+        now = self.pod.worker_pids()
+        changed = [worker for worker in self.pids if now.get(worker) != self.pids[worker]]
+        if self.pod.node_pid != self.node:
+            changed.append("node")
+        if gap := self.cluster.gap_s(self.since):
+            changed.append(f"forging stopped for {gap:.2f} s")
+        return ", ".join(changed)
+
+
+class Outside:
+    """The same attempts without a sandbox."""
+
+    def __init__(self, field: Field, uid: int) -> None:
+        self._field = field
+        folder = field.pod.root / f"outside-{uid}"
+        folder.mkdir()
+        (folder / "debug.sock").touch()
+        os.chown(folder, uid, uid)
+        self._folder = folder
+        self._door = folder / "door"
+        command = [sys.executable, str(Path(__file__).with_name("redteam_outside.py")), str(self._door)]
+        if uid != os.getuid():
+            reach = os.pathsep.join(_INSTALLATION)
+            prefix = [sys.executable, "-S", "-E", str(Path(launch.__file__)), "--parent", str(os.getpid())]
+            command = [*prefix, "--reach", reach, "--uid", str(uid), "--capabilities", "", "--", *command]
+        self._process = subprocess.Popen(command, cwd="/")
+        field.cluster.wait_for(self._door.exists, 20, "the process outside of the sandbox is there")
+
+    def run(self, attempt: str) -> dict[str, Any]:
+        given = {**self._field.given("nobody"), "own": str(self._folder)}
+        end = time.monotonic() + 10
+        while True:
+            try:
+                return ask(self._door, "run", {"name": attempt, "given": given})
+            except ConnectionRefusedError:  # between its bind and its listen
+                if time.monotonic() > end:
+                    raise
+
+    def close(self) -> None:
+        self._process.kill()
+        self._process.wait()
+
+
+_FILES = {"kes": "kes.skey", "vrf": "vrf.skey", "cert": "node.cert"}
+
+
+def forged_state(now: int, pid: int) -> State:
+    """A state that would give the actuator its elector's key for a week, if anybody took it."""
+    week = 7 * 86400 * 1_000_000_000
+    grant = Grant("evil", 99, now + week, now, exclusive=True)
+    body = ElectorState(
+        role=Role.LEADER,
+        since=now,
+        reason="forged",
+        identity="evil",
+        lease="cardano/cardano-node-leader",
+        holder="evil",
+        fencing_token=99,
+        grant=grant,
+        settled=True,
+        changes_total=1,
+        requests_total={},
+        failures_total=0,
+        api_ok=True,
+        standing_down_until=0,
+    )
+    return State(Worker.ELECTOR, "deadbeef", pid, 1, now, now, now + 6_000_000_000, body)
