@@ -62,6 +62,13 @@ class Secret:
     place: Place
     owner: Worker | None = None
     """For a worker's own folder."""
+    also: tuple[Path, ...] = ()
+    """Where it lies when links are followed."""
+
+    @property
+    def locations(self) -> tuple[Path, ...]:
+        """All paths of the same thing."""
+        return (self.path, *self.also)
 
 
 def installation() -> tuple[Path, ...]:
@@ -74,27 +81,33 @@ def installation() -> tuple[Path, ...]:
     paths |= {Path(path) for path in (*_LIBRARIES, *_ZONES, *_DEVICES, "/proc")}
     if python_home := os.environ.get("PYTHONPATH", ""):
         paths |= {Path(part) for part in python_home.split(os.pathsep) if os.path.isabs(part)}  # noqa: PTH117
-    return _outermost(path for path in paths if path.exists() and path != Path("/"))
+    return _outermost(path for path in paths if path.exists())
 
 
 def _outermost(paths: Iterable[Path]) -> tuple[Path, ...]:
-    """Without those that lie below another of them, links followed."""
-    real = {path.resolve() for path in paths}
+    """Without those that lie below another of them, links followed; the root folder is never one of them."""
+    real = {path.resolve() for path in paths} - {Path("/")}
     return tuple(sorted(path for path in real if not real & set(path.parents)))
 
 
 def secrets(config: Config) -> tuple[Secret, ...]:
     """Everything that is not for everybody, by the names under which it is configured."""
     found = [
-        Secret("SOURCE_KES_KEY", config.source_kes_key, Place.SOURCES),
-        Secret("SOURCE_VRF_KEY", config.source_vrf_key, Place.SOURCES),
-        Secret("SOURCE_OP_CERT", config.source_op_cert, Place.SOURCES),
-        Secret("the service account's token", SERVICE_ACCOUNT / "token", Place.API_CREDENTIALS),
+        _secret("SOURCE_KES_KEY", config.source_kes_key, Place.SOURCES),
+        _secret("SOURCE_VRF_KEY", config.source_vrf_key, Place.SOURCES),
+        _secret("SOURCE_OP_CERT", config.source_op_cert, Place.SOURCES),
+        _secret("the service account's token", SERVICE_ACCOUNT / "token", Place.API_CREDENTIALS),
     ]
     if config.kubeconfig is not None:
-        found.append(Secret("KUBECONFIG", config.kubeconfig, Place.API_CREDENTIALS))
-    found += [Secret(f"the {worker}'s folder", config.worker_dir(worker), Place.OWN, worker) for worker in Worker]
+        found.append(_secret("KUBECONFIG", config.kubeconfig, Place.API_CREDENTIALS))
+    found += [_secret(f"the {worker}'s folder", config.worker_dir(worker), Place.OWN, worker) for worker in Worker]
     return tuple(found)
+
+
+def _secret(name: str, path: Path, place: Place, owner: Worker | None = None) -> Secret:
+    """Also where a link at `path` would lie that is replaced by a file: Kubernetes and rotations swap links."""
+    also = {_real(path), _real(path.parent) / path.name} - {path}
+    return Secret(name, path, place, owner, tuple(sorted(also)))
 
 
 def targets(config: Config) -> tuple[Path, ...]:
@@ -104,15 +117,16 @@ def targets(config: Config) -> tuple[Path, ...]:
 
 
 def paths(place: Place, worker: Worker, config: Config, endpoint: Endpoint | None) -> tuple[Path, ...]:
-    """The files and folders that `place` means for this worker; they need not exist."""
-    forbidden = [_real(s.path) for s in secrets(config) if s.place is not place and s.owner is not worker]
+    """What `place` means for this worker: files and folders, by name and with links followed; they need not exist."""
+    others = [s for s in secrets(config) if s.place is not place and s.owner is not worker]
+    forbidden = [location for secret in others for location in secret.locations]
     match place:
         case Place.SOURCES:
             return _widened((config.source_kes_key, config.source_vrf_key, config.source_op_cert), forbidden)
         case Place.TARGETS:
-            return targets(config)
+            return _followed(targets(config))
         case Place.OWN:
-            return (config.worker_dir(worker),)
+            return _followed((config.worker_dir(worker),))
         case Place.API_CREDENTIALS:
             return _widened(endpoint.files if endpoint is not None else (), forbidden)
         case Place.TRUST:
@@ -120,10 +134,15 @@ def paths(place: Place, worker: Worker, config: Config, endpoint: Endpoint | Non
 
             known = ssl.get_default_verify_paths()
             named = (known.cafile, known.capath, known.openssl_cafile, known.openssl_capath)
-            return tuple(sorted({Path(path) for path in (*named, *_TRUST) if path}))
+            return _followed(Path(path) for path in (*named, *_TRUST) if path)
         case Place.NAMES:
-            files = [Path("/etc") / name for name in _NAMES]
-            return tuple(sorted({*files, *(_real(file) for file in files)}))
+            return _followed(Path("/etc") / name for name in _NAMES)
+
+
+def _followed(paths: Iterable[Path]) -> tuple[Path, ...]:
+    """By name, and with links followed: whoever compares paths sees both."""
+    named = set(paths)
+    return tuple(sorted(named | {_real(path) for path in named}))
 
 
 def _widened(files: Iterable[Path], forbidden: list[Path]) -> tuple[Path, ...]:

@@ -99,16 +99,27 @@ def declared(privileges: Privileges, secret: Secret) -> bool:
 
 
 def exposed(plan: Plan, privileges: Privileges, secrets: Iterable[Secret]) -> tuple[str, ...]:
-    """What this plan would leave open though it is not declared, each with the remedy; empty: nothing."""
+    """What this plan would leave open though it is not declared, a line for each rule with the remedy; empty: nothing.
+
+    Paths are compared as they are written, so both sides must come with their links followed too (`sandbox.places`).
+    """
+    undeclared = [secret for secret in secrets if not declared(privileges, secret)]
     found = []
-    for secret in secrets:
-        if declared(privileges, secret):
-            continue
-        for rule in plan.rules:
-            if rule.path == secret.path or rule.path in secret.path.parents:
-                found.append(
-                    f"{secret.name} ({secret.path}) lies below {rule.path}, which the {privileges.worker} may use; "
-                    "mount it elsewhere"
-                )
-                break
+    for rule in plan.rules:
+        if inside := [secret for secret in undeclared if _opens(rule.path, secret)]:
+            undeclared = [secret for secret in undeclared if secret not in inside]  # each is told once
+            names = ", ".join(f"{secret.name} ({secret.path})" for secret in inside)
+            them = "it" if len(inside) == 1 else "these"
+            found.append(
+                f"{rule.path}, which the {privileges.worker} may use, leads to {names}, which it must not have; "
+                f"mount {them} elsewhere"
+            )
     return tuple(found)
+
+
+def _opens(path: Path, secret: Secret) -> bool:
+    """Whether a rule for `path` reaches the secret, or part of it where the secret is a worker's folder."""
+    return any(
+        path == location or path in location.parents or (secret.owner is not None and location in path.parents)
+        for location in secret.locations
+    )
