@@ -34,6 +34,8 @@ from sandbox.plan import Plan
 from sandbox.privileges import Place, Port, Privileges
 from sandbox.syscalls import Architecture, number
 
+_MOUNTED: Final = frozenset({Place.SOURCES, Place.TARGETS, Place.OWN, Place.API_CREDENTIALS})
+"""What may come later than we; everything else is part of the image, or never comes."""
 UNUSED_PORT: Final = 1
 """tcpmux: nobody declares it, nobody listens there."""
 
@@ -158,7 +160,7 @@ def _landlock(closed: Closed) -> None:
     ruleset = landlock.Ruleset(closed.abi, scopes=closed.plan.scopes)
     try:
         for rule in closed.plan.rules:
-            if not ruleset.allow(rule.path, rule.rights) and rule.place is not None:
+            if not ruleset.allow(rule.path, rule.rights) and rule.place in _MOUNTED:
                 closed.absent.append(str(rule.path))
         ruleset.allow_connect(closed.plan.ports)
         ruleset.restrict()
