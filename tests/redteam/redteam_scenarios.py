@@ -1,0 +1,183 @@
+"""Pods of which one worker goes bad, several clusters at once, since most of the time is waiting."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
+
+from redteam_inside import HOOK, ask
+from redteam_pods import UID
+
+from devkit.api.embedded import EmbeddedApi, ThreadedApi
+from devkit.pods import LEASE, Cluster, Pod
+
+LANES = 3
+SHORT = {"LEASE_DURATION": "6", "SLEEP_INTERVAL": "1"}
+LEASE_S = 6.0
+WATCH_S = 9.0
+"""Longer than a term lasts without a renewal, and than it takes to arm."""
+HOW = (
+    "in a term of its own",
+    "in the term that goes on",
+    "after a release in the leader's name",
+    "after a release without a seal",
+)
+TO_ANYBODY = "as a release to whoever is first"
+Scenario = Callable[[Cluster], None]
+SCENARIOS: dict[str, Scenario] = {}
+
+
+class NotApplicable(Exception):  # noqa: N818
+    """This worker has not got what it would take."""
+
+
+def scenario(name: str) -> Callable[[Scenario], Scenario]:
+    def add(do: Scenario) -> Scenario:
+        SCENARIOS[name] = do
+        return do
+
+    return add
+
+
+def tell(pod: Pod, worker: str, function: str, argument: object) -> str:
+    """Have a worker do something."""
+    answer = ask(pod.run_dir / worker / "redteam.sock", function, argument, ("redteam_keys",))
+    assert "done" in answer, answer
+    return str(answer["done"])
+
+
+def forge(pod: Pod, worker: str, cluster: Cluster) -> None:
+    """From now on its actuator hears nothing else of this worker."""
+    tell(pod, worker, "forge", {"worker": worker, "holder": "evil"})
+    cluster.wait_for(lambda: "forged" in tell(pod, "actuator", "heard", worker), 20, "its actuator hears it")
+
+
+def rob(pod: Pod, worker: str, how: str, cluster: Cluster) -> None:
+    argument = {"how": how, "holder": "evil", "namespace": cluster.namespace, "lease": LEASE}
+    tell(pod, worker, "rob", argument)
+    cluster.wait_for(
+        lambda: how in tell(pod, worker, "robbed", None).replace("\\", ""), 20, "the Lease is written over"
+    )
+
+
+def declares_api(pod: Pod, worker: str) -> bool:
+    answer: dict[str, Any] = ask(pod.run_dir / worker / "redteam.sock", "declares_api", None)
+    return bool(answer["done"] == "True")
+
+
+def watch(cluster: Cluster, seconds: float) -> None:
+    end = time.monotonic() + seconds
+    cluster.wait_for(lambda: time.monotonic() > end, seconds + 60, "time passes")
+
+
+def forged_s(pod: Pod, since: int, until: int | None = None) -> float:
+    """Seconds for which its node forged in this time."""
+    end = time.monotonic_ns() if until is None else until
+    return sum(max(min(each.end, end) - max(each.begin, since), 0) for each in pod.intervals(end)) / 1e9
+
+
+# --- what happens ---
+
+
+@scenario("both keys")
+def _(cluster: Cluster) -> None:
+    (standby,) = cluster.standbys()
+    since = time.monotonic_ns()
+    for worker in ("elector", "arbiter"):
+        forge(standby, worker, cluster)
+    cluster.wait_for(lambda: forged_s(standby, since) > 0, 20, "it forges")
+
+
+def _makes_up_a_grant(worker: str) -> None:
+    @scenario(f"{worker} makes up a grant")
+    def do(cluster: Cluster) -> None:
+        (standby,) = cluster.standbys()
+        since = time.monotonic_ns()
+        forge(standby, worker, cluster)
+        watch(cluster, WATCH_S)
+        assert forged_s(standby, since) == 0
+
+
+def _takes_the_lease(worker: str, how: str) -> None:
+    @scenario(f"{worker} takes the Lease {how}")
+    def do(cluster: Cluster) -> None:
+        (standby,) = cluster.standbys()
+        if not declares_api(standby, worker):
+            raise NotApplicable("it has no API credentials")
+        since = time.monotonic_ns()
+        forge(standby, worker, cluster)
+        rob(standby, worker, how, cluster)
+        watch(cluster, WATCH_S)
+        assert cluster.overlap_s(since) == 0
+        assert forged_s(standby, since, since + int((LEASE_S - 1) * 1e9)) == 0, "before the leader's term had ended"
+
+
+for _worker in ("elector", "arbiter"):
+    _makes_up_a_grant(_worker)
+    for _how in HOW:
+        _takes_the_lease(_worker, _how)
+
+
+@scenario("elector writes a release that is not its own")
+def _(cluster: Cluster) -> None:
+    (standby,) = cluster.standbys()
+    since = time.monotonic_ns()
+    rob(standby, "elector", TO_ANYBODY, cluster)
+    watch(cluster, WATCH_S)
+    assert cluster.overlap_s(since) == 0
+
+
+def _leader_goes_on(worker: str) -> None:
+    @scenario(f"{worker} of a leader grants on")
+    def do(cluster: Cluster) -> None:
+        leader, (standby,) = cluster.leader(), cluster.standbys()
+        since = time.monotonic_ns()
+        forge(leader, worker, cluster)
+        if worker == "elector":
+            tell(leader, worker, "stop_renewing", None)
+        else:
+            leader.proxy.hang()
+        cluster.wait_for_one_forger(40, other_than=leader)
+        watch(cluster, 2)
+        assert cluster.overlap_s(since) == 0
+        assert cluster.leader() is standby
+
+
+for _worker in ("elector", "arbiter"):
+    _leader_goes_on(_worker)
+
+
+# --- clusters for them ---
+
+
+class Lanes:
+    """Runs scenarios, each in a cluster of its own."""
+
+    def __init__(self) -> None:
+        self._pool = ThreadPoolExecutor(LANES)
+
+    def submit(self, name: str) -> Future[None]:
+        return self._pool.submit(_run, SCENARIOS[name])
+
+    def close(self) -> None:
+        self._pool.shutdown(cancel_futures=True)
+
+
+def _run(do: Scenario) -> None:
+    api = ThreadedApi(EmbeddedApi())
+    api.start_sync()
+    uid = UID if os.getuid() == 0 else None
+    try:
+        with Cluster(api, 2, environment={"PYTHONPATH": str(HOOK), **SHORT}, uid=uid) as cluster:
+            since = time.monotonic_ns()
+            try:
+                cluster.wait_healthy(90)
+                do(cluster)
+            except BaseException as error:
+                error.add_note(cluster.describe(since))
+                raise
+    finally:
+        api.stop_sync()

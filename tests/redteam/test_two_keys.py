@@ -1,0 +1,59 @@
+"""One worker gone bad does not make its node forge: neither elector nor arbiter, whatever it says and writes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import Future
+
+import pytest
+from redteam_scenarios import HOW, SCENARIOS, Lanes, NotApplicable
+
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
+
+Outcomes = dict[str, Future[None]]
+
+
+@pytest.fixture(scope="module")
+def outcomes(request: pytest.FixtureRequest) -> Iterator[Outcomes]:
+    """Every scenario, under way."""
+    lanes = Lanes()
+    try:
+        yield {name: lanes.submit(name) for name in SCENARIOS}
+    finally:
+        lanes.close()
+
+
+def _came_of(outcomes: Outcomes, name: str) -> None:
+    try:
+        outcomes[name].result(280)
+    except NotApplicable as why:
+        pytest.skip(str(why))
+
+
+def test_with_both_keys_a_node_does_forge(outcomes: Outcomes) -> None:
+    """The tests below can fail: what they forge is taken for true."""
+    _came_of(outcomes, "both keys")
+
+
+@pytest.mark.parametrize("worker", ["elector", "arbiter"])
+def test_a_grant_that_one_worker_makes_up_makes_no_node_forge(outcomes: Outcomes, worker: str) -> None:
+    _came_of(outcomes, f"{worker} makes up a grant")
+
+
+@pytest.mark.parametrize("worker", ["elector", "arbiter"])
+@pytest.mark.parametrize("how", HOW)
+def test_a_lease_that_one_worker_takes_from_a_living_leader_makes_no_second_forger(
+    outcomes: Outcomes, worker: str, how: str
+) -> None:
+    _came_of(outcomes, f"{worker} takes the Lease {how}")
+
+
+def test_a_release_that_is_not_the_leaders_own_makes_no_second_forger(outcomes: Outcomes) -> None:
+    _came_of(outcomes, "elector writes a release that is not its own")
+
+
+@pytest.mark.parametrize("worker", ["elector", "arbiter"])
+def test_a_leaders_worker_that_grants_on_after_the_lease_is_lost_makes_no_second_forger(
+    outcomes: Outcomes, worker: str
+) -> None:
+    _came_of(outcomes, f"{worker} of a leader grants on")
