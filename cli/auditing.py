@@ -128,15 +128,15 @@ def _ask(config: Config, worker: Worker, until: float) -> socket.socket:
         sock.sendall(frame(encode(DebugRequest(DebugWhat.AUDIT))))
     except OSError as error:
         sock.close()
-        raise NotAudited(f"{path}: {error.strerror or error}; {_hint(config, worker, error)}") from None
+        raise NotAudited(f"{path}: {error.strerror or error}; {_hint(config, worker)}") from None
     if uid != owner:
         sock.close()
         raise NotAudited(f"{path} is served by uid {uid}, not {owner}")
     return sock
 
 
-def _hint(config: Config, worker: Worker, error: OSError) -> str:
-    if config.worker_uids and isinstance(error, PermissionError):
+def _hint(config: Config, worker: Worker) -> str:
+    if config.worker_uids:
         return (
             f"only root and uid {config.worker_uids[worker]} may ask; where each worker has a container, run "
             f"`forgectl audit --worker {worker}` in the {worker}'s"
@@ -153,6 +153,8 @@ def _one(config: Config, worker: Worker, sock: socket.socket, until: float) -> A
         told = _answer(sock, until)
     except NotAudited as why:
         return Audited(worker, problem=str(why))
+    except ConnectionError:
+        return Audited(worker, problem=f"it does not let us ask; {_hint(config, worker)}")
     peer = peer_of(sock)
     pid = peer.pid if told.view.pid == peer.pid else 0  # else its pids are not ours
     standard = Standard(
@@ -167,14 +169,14 @@ def _one(config: Config, worker: Worker, sock: socket.socket, until: float) -> A
 
 
 def _answer(sock: socket.socket, until: float) -> DebugAudit:
-    """Raises NotAudited."""
+    """Raises NotAudited; ConnectionError when it ends the connection without an answer."""
     reader = FrameReader()
     try:
         while True:
             sock.settimeout(_left(until))
             data = sock.recv(65536)
             if not data:
-                raise NotAudited("the connection was closed without an answer: it does not let us ask")
+                raise ConnectionAbortedError
             for payload in reader.feed(data):
                 reply = decode_debug_reply(payload, DebugWhat.AUDIT)
                 if isinstance(reply, DebugAudit):
@@ -182,6 +184,8 @@ def _answer(sock: socket.socket, until: float) -> DebugAudit:
                 raise NotAudited(getattr(reply, "why", "no audit"))
     except TimeoutError:
         raise NotAudited(f"no answer in {PATIENCE_S:g} s: the worker hangs") from None
+    except ConnectionError:
+        raise
     except ProtocolError as error:
         raise NotAudited(f"it speaks another language: {error}") from None
     except OSError as error:

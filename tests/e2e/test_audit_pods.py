@@ -1,0 +1,110 @@
+"""Whole pods audited while they forge, in each of the three ways to run."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cli import forgectl
+from devkit.api.server_protocol import SyncApiServer
+from devkit.pod import _INSTALLATION, _LAUNCH, UIDS, Pod
+from devkit.pods import Cluster
+from ipc.messages import Worker
+
+from lanes import NAMESPACES
+
+pytestmark = [
+    pytest.mark.e2e,
+    pytest.mark.root,
+    pytest.mark.timeout(300),
+    pytest.mark.skipif(os.getuid() != 0, reason="gives processes other users: needs root"),
+]
+ROOT = Path(forgectl.__file__).resolve().parent.parent
+VIOLATIONS = "cardano_forge_manager_privilege_violations"
+CLOSED = "cardano_forge_manager_sandbox_closed"
+
+
+def audit(pod: Pod, *arguments: str, uid: int | None = None) -> tuple[int, dict[str, Any]]:
+    """The exit code and what `forgectl audit --json` prints, to root or to this user."""
+    command = [sys.executable, "-m", "cli.forgectl", "audit", "--json", *arguments]
+    if uid is not None:
+        launch = [sys.executable, "-S", "-E", _LAUNCH, "--parent", str(os.getpid()), "--uid", str(uid)]
+        command = [*launch, "--capabilities", "", "--reach", os.pathsep.join(_INSTALLATION), "--", *command]
+    ran = subprocess.run(
+        command,
+        env=pod._environment | {"PYTHONDONTWRITEBYTECODE": "1"},
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        timeout=60,
+        check=False,
+    )
+    return ran.returncode, json.loads(ran.stdout)
+
+
+def metric(pod: Pod, name: str) -> dict[str, float]:
+    lines = [line for line in pod.get("/metrics")[1].splitlines() if line.startswith(name + "{")]
+    return {line.split('"')[1]: float(line.rpartition(" ")[2]) for line in lines}
+
+
+@pytest.mark.parametrize("separation", ["single-uid", "uids", "containers"])
+def test_a_pod_that_forges_is_green_and_goes_on_forging(api: SyncApiServer, separation: str) -> None:
+    with Cluster(api, 1, namespace=NAMESPACES[0], separation=separation) as cluster:
+        cluster.wait_healthy(90)
+        leader = cluster.leader()
+        cluster.wait_for(lambda: (leader.status().get("fence") or {}).get("state") == "armed", 30, "it is armed")
+        pids, before = leader.worker_pids(), leader.status()
+        code, shown = audit(leader)
+        deviations = [
+            (worker, row)
+            for worker, each in shown["workers"].items()
+            for row in each["rows"]
+            if row["verdict"] not in ("ok", "excused")
+        ]
+        assert deviations == []
+        assert (code, shown["green"]) == (0, True)
+        for worker, each in shown["workers"].items():
+            assert each["separation"] == separation
+            assert each["pid"] == pids[worker]
+            assert each["counts"]["ok"] > 300
+            checks = {row["check"] for row in each["rows"]}
+            assert {
+                "trace the node",
+                "execve",
+                "read SOURCE_KES_KEY",
+                "connect to an abstract socket outside",
+            } <= checks
+            siblings = {f"kill the {other}" for other in Worker if other != worker}
+            assert siblings <= checks
+            assert {row["said_by"] for row in each["rows"]} == {"kernel", "worker"}
+        everybody = {str(worker) for worker in Worker}
+        cluster.wait_for(lambda: metric(leader, VIOLATIONS).keys() == everybody, 30, "the states say so too")
+        assert metric(leader, VIOLATIONS) == dict.fromkeys(everybody, 0)
+        assert metric(leader, CLOSED) == dict.fromkeys(everybody, 1)
+        after = leader.status()
+        assert after["forging"]
+        assert after["fence"]["state"] == before["fence"]["state"] == "armed"
+        assert after["leader"]["token"] == before["leader"]["token"]
+        assert leader.worker_pids() == pids
+
+
+def test_in_a_container_of_its_own_a_worker_is_audited_by_its_user_and_the_others_are_said_to_be_out_of_reach(
+    api: SyncApiServer,
+) -> None:
+    with Cluster(api, 1, namespace=NAMESPACES[0], separation="containers") as cluster:
+        cluster.wait_healthy(90)
+        pod = cluster.leader()
+        code, shown = audit(pod, uid=UIDS["gateway"])
+        assert code == 1
+        found = shown["workers"]
+        assert found.pop("gateway")["green"]
+        for worker, each in found.items():
+            assert not each["green"]
+            assert f"--worker {worker}" in each["problem"]
+        code, shown = audit(pod, "--worker", "gateway", uid=UIDS["gateway"])
+        assert (code, shown["green"]) == (0, True)
