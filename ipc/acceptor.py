@@ -12,6 +12,7 @@ import errno
 import logging
 import socket
 from collections.abc import Callable
+from functools import partial
 from typing import Final
 
 log = logging.getLogger("ipc")
@@ -62,18 +63,18 @@ class Acceptor:
             connection.setblocking(False)
             task = self._loop.create_task(self._serve(connection), name="accepted")
             self._making.add(task)
-            task.add_done_callback(self._made)
+            task.add_done_callback(partial(self._made, connection))
 
     async def _serve(self, connection: socket.socket) -> None:
         assert self._loop is not None
-        try:
-            await self._loop.connect_accepted_socket(self._factory, connection)
-        except ConnectionError:  # it has gone already
-            connection.close()
+        await self._loop.connect_accepted_socket(self._factory, connection)
 
-    def _made(self, task: asyncio.Task[object]) -> None:
+    def _made(self, connection: socket.socket, task: asyncio.Task[object]) -> None:
         self._making.discard(task)
-        if not task.cancelled() and (error := task.exception()) is not None:
+        error = None if task.cancelled() else task.exception()
+        if error is not None or task.cancelled():  # also before its first step, when nothing of it has run
+            connection.close()
+        if error is not None and not isinstance(error, ConnectionError):  # that: it has gone already
             raise error  # a protocol that cannot begin is a fault of ours
 
     def close(self) -> None:
