@@ -170,7 +170,22 @@ def state_of(root: Path) -> dict[str, object]:
 
 def state_of_ourselves() -> dict[str, object]:
     status = Path("/proc/self/status").read_text().splitlines()
-    kept = ("Uid", "Gid", "Groups", "Cap", "NoNewPrivs", "Seccomp", "Threads", "Sig", "Shd", "TracerPid", "Umask")
+    kept = (
+        "Uid",
+        "Gid",
+        "Groups",
+        "Cap",
+        "NoNewPrivs",
+        "Seccomp",
+        "Threads",
+        "SigP",
+        "SigB",
+        "SigI",
+        "SigC",
+        "Shd",
+        "TracerPid",
+        "Umask",
+    )
     return {
         "status": [line for line in status if line.startswith(kept)],
         "files": sorted(path.name for path in Path("/proc/self/fd").iterdir()),
