@@ -35,7 +35,7 @@ from sandbox import audit, landlock, seccomp
 from sandbox import close as closing
 from sandbox.landlock import Access, Scope
 from sandbox.places import Endpoint
-from sandbox.privileges import Port, Privileges
+from sandbox.privileges import Place, Port, Privileges
 from sandbox.seccomp import Permit
 from sandbox.syscalls import Calls, names_of
 from workers import actuator, arbiter, elector, gateway, prober
@@ -224,7 +224,7 @@ def holding_a_socket(_: Privileges, __: World) -> None:
 def mutants() -> Iterator[Mutant]:
     for worker, privileges in PRIVILEGES.items():
         yield Mutant(worker, "nothing removed", None)
-        for mutant in (*_files(worker), *_processes(privileges), *_calls(privileges), *_network(privileges)):
+        for mutant in (*_files(privileges), *_processes(privileges), *_calls(privileges), *_network(privileges)):
             yield dataclasses.replace(mutant, worker=worker)
     yield Mutant(Worker.ELECTOR, "host names, nothing removed", None, names=True)
     yield Mutant(Worker.PROBER, "host names, nothing removed", None, names=True)
@@ -234,7 +234,8 @@ def mutants() -> Iterator[Mutant]:
     yield Mutant(Worker.PROBER, "host names, and processes too", whole, ("clone a process",), names=True)
 
 
-def _files(worker: Worker) -> Iterator[Mutant]:
+def _files(privileges: Privileges) -> Iterator[Mutant]:
+    worker = privileges.worker
     other = Worker.GATEWAY if worker is Worker.ARBITER else Worker.ARBITER
 
     def rule(name: str, path: Callable[[World], Path], rights: Access, notices: str) -> Mutant:
@@ -245,8 +246,10 @@ def _files(worker: Worker) -> Iterator[Mutant]:
         yield rule("reads the sources", lambda w: w.secrets, read, "read SOURCE_KES_KEY")
         yield rule("reads one source", lambda w: w.secrets / "vrf.skey", Access.READ_FILE, "read SOURCE_VRF_KEY")
         yield rule("lists the targets", lambda w: w.ipc, Access.READ_DIR, "list the target folder")
-    if worker is not Worker.ELECTOR:
+    if not privileges.api_token:
         yield rule("reads the API's credentials", lambda w: w.api, read, "read KUBECONFIG")
+    else:
+        yield Mutant(worker, "Landlock: the API's credentials are missing", closing_place(lambda w: w.api), ("read ",))
     yield rule("writes the sources", lambda w: w.secrets, write, "write SOURCE_KES_KEY")
     yield rule("writes files at the targets", lambda w: w.ipc, write, "make a file in")
     yield rule("reads another's folder", lambda w: w.run / other, read, f"read the {other}'s folder")
@@ -257,16 +260,16 @@ def _files(worker: Worker) -> Iterator[Mutant]:
     yield rule("writes anywhere", lambda w: Path("/"), write, "write the")
     if worker is Worker.ACTUATOR or os.getuid() == 0:  # else the files belong to root, as we are not dumpable
         yield rule("writes /proc", lambda w: Path("/proc"), write, "open /proc/self/mem for writing")
-    if worker is Worker.ELECTOR:
+    if Calls.WRITE in privileges.calls and Place.TARGETS not in privileges.writes:
         swap = Access.MAKE_SYM | Access.REMOVE_FILE
         yield rule("replaces the targets", lambda w: w.ipc, swap, "replace TARGET_KES_KEY")
+    if Place.OWN in privileges.writes:
         yield Mutant(
             worker,
             "Landlock: its own folder is missing",
             closing_place(lambda w: w.run / worker),
             ("list its own folder",),
         )
-        yield Mutant(worker, "Landlock: the API's credentials are missing", closing_place(lambda w: w.api), ("read ",))
     if worker is Worker.ACTUATOR:
         missing = closing_place(lambda w: w.secrets)
         yield Mutant(worker, "Landlock: the sources are missing", missing, ("read SOURCE_KES_KEY",))

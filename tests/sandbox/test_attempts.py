@@ -89,16 +89,18 @@ def test_a_worker_is_expected_in_its_own_folder_at_most(world: World) -> None:
             assert found[f"write the {other}'s folder"] is Expect.REFUSED
 
 
-def test_only_the_elector_is_expected_to_read_the_kubeconfig_and_connect_to_the_api(world: World) -> None:
+def test_only_who_declares_it_is_expected_to_read_the_kubeconfig_and_connect_to_the_api(world: World) -> None:
     for worker in Worker:
         found = expected(scene(world, worker))
-        mine = Expect.DONE if worker is Worker.ELECTOR else Expect.REFUSED
+        mine = Expect.DONE if PRIVILEGES[worker].api_token else Expect.REFUSED
         assert found["read KUBECONFIG"] is mine
         assert found["connect to TCP port 6443"] is mine
         assert found["connect to TCP port 443"] is Expect.REFUSED
 
 
 def test_a_token_beside_a_kubeconfig_in_use_may_be_refused_to_those_who_declare_credentials(world: World) -> None:
+    assert PRIVILEGES[Worker.ELECTOR].api_token
+    assert not PRIVILEGES[Worker.PROBER].api_token
     assert expected(scene(world, Worker.ELECTOR))["read the service account's token"] is Expect.EITHER
     assert expected(scene(world, Worker.PROBER))["read the service account's token"] is Expect.REFUSED
 
