@@ -38,7 +38,10 @@ def find(kubeconfig: Path | None, environment: Mapping[str, str] = os.environ) -
 
 
 def _endpoint(server: str, proxy: object, files: tuple[Path, ...], subject: str) -> Endpoint:
-    hosts, ports = zip(*(_address(url, subject) for url in (server, proxy or proxy_for(server)) if url), strict=True)
+    found = [_address(server, subject)]
+    if proxy := proxy or proxy_for(server):  # only now: it takes the server's address for a possible one
+        found.append(_address(proxy, subject))
+    hosts, ports = zip(*found, strict=True)
     return Endpoint(hosts, ports, files)
 
 
@@ -47,5 +50,7 @@ def _address(url: object, subject: str) -> tuple[str, int]:
         parts = urlsplit(str(url))
         port = parts.port or (80 if parts.scheme == "http" else _HTTPS)
     except ValueError:
-        raise Unreachable(f"{subject}: the address of the server or of a proxy has an impossible port") from None
+        raise Unreachable(
+            f"{subject}: the address of the server or of a proxy has an impossible host or port"
+        ) from None
     return parts.hostname or "", port

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from kube.endpoint import find
@@ -57,11 +57,13 @@ def test_outside_a_cluster_the_remedy_is_named(host: str, port: str) -> None:
 
 
 def test_a_port_that_cannot_be_is_named() -> None:
-    with pytest.raises(Unreachable, match=r"the pod's service account: .*impossible port"):
+    with pytest.raises(Unreachable, match=r"the pod's service account: .*impossible host or port"):
         in_pod("10.0.0.1", "70000")
 
 
 @given(st.text(max_size=20), st.text(max_size=8))
+@example("[", "0")
+@example("10.0.0.1]", "443")
 def test_whatever_the_environment_says_it_is_an_endpoint_or_a_refusal(host: str, port: str) -> None:
     try:
         found = in_pod(host, port)
@@ -134,10 +136,10 @@ def test_its_own_proxy_is_preferred_to_the_environments(tmp_path: Path, monkeypa
     assert find(written(tmp_path, **{"proxy-url": "http://10.8.8.8:8080"})).hosts == ("10.0.0.1", "10.8.8.8")
 
 
-@pytest.mark.parametrize("server", ["https://10.0.0.1:99999", "https://10.0.0.1:x"])
-def test_an_impossible_port_is_named_with_its_file(tmp_path: Path, server: str) -> None:
+@pytest.mark.parametrize("server", ["https://10.0.0.1:99999", "https://10.0.0.1:x", "https://[fd00::1"])
+def test_an_impossible_address_is_named_with_its_file(tmp_path: Path, server: str) -> None:
     path = written(tmp_path, server=server)
-    with pytest.raises(Unreachable, match=f"KUBECONFIG {path}: .*impossible port"):
+    with pytest.raises(Unreachable, match=f"KUBECONFIG {path}: .*impossible host or port"):
         find(path)
 
 

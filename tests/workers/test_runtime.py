@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import select
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -15,14 +18,18 @@ from typing import Any
 
 import pytest
 
+from ipc.messages import Worker
+from sandbox import landlock
+
 ROOT = Path(__file__).resolve().parents[2]
 PATIENCE = 60
+needs_landlock = pytest.mark.skipif(landlock.abi() == 0, reason="no Landlock here")
 
 _HEAD = """
 import asyncio, logging, os, signal, sys, time
 from pathlib import Path
 from ipc.messages import Worker
-from sandbox.privileges import Place, Privileges
+from sandbox.privileges import Place, Port, Privileges
 from sandbox.syscalls import Calls
 from workers.runtime import Context, run_worker
 PRIVILEGES = Privileges(
@@ -30,6 +37,7 @@ PRIVILEGES = Privileges(
     calls=frozenset({Calls.PYTHON, Calls.THREADS, Calls.WRITE}),
     writes=frozenset({Place.OWN}),
     subscribes=frozenset({Worker.ARBITER}),
+    # more
 )
 FOLDER = Path(os.environ["RUN_DIR"]) / "prober"
 log = logging.getLogger("test")
@@ -49,8 +57,20 @@ class Run:
         (folder / "run" / "prober").mkdir(parents=True)
         self.process: subprocess.Popen[bytes] | None = None
 
-    def start(self, body: str, *, parent: int | None = None, watchdog: int = 60_000_000_000, **more: str) -> None:
-        text = _HEAD + "".join(f"    {line}\n" for line in body.strip().splitlines()) + _TAIL.format(watchdog=watchdog)
+    def start(
+        self,
+        body: str,
+        *,
+        parent: int | None = None,
+        watchdog: int = 60_000_000_000,
+        declares: str = "",
+        **more: str,
+    ) -> None:
+        text = (
+            _HEAD.replace("# more", declares)
+            + "".join(f"    {line}\n" for line in body.strip().splitlines())
+            + _TAIL.format(watchdog=watchdog)
+        )
         given = {"RUN_DIR": str(self.folder / "run"), "PYTHONPATH": str(ROOT), **more}
         if parent is not None:
             given["FORGE_SUPERVISOR_PID"] = str(parent)
@@ -215,3 +235,97 @@ def test_it_leaves_no_core_and_only_private_files(worker: Run) -> None:
     assert next(r for r in said if "core" in r)["core"] in (0, 1)
     assert (worker.folder / "run" / "prober" / "f").stat().st_mode & 0o077 == 0
     assert (worker.folder / "run" / "prober" / "state.sock").exists()
+
+
+# --- the sandbox around it ---
+
+SOURCES = "reads=frozenset({Place.SOURCES}),"
+
+
+def sources(folder: Path) -> dict[str, str]:
+    return {f"SOURCE_{name}": str(folder / name) for name in ("KES_KEY", "VRF_KEY", "OP_CERT")}
+
+
+def test_when_its_code_begins_the_sandbox_is_closed_and_its_state_says_so(worker: Run) -> None:
+    body = (
+        "try: os.listdir('/')\nexcept OSError as error: log.info('root', extra={'errno': error.errno})\n"
+        "log.info('sandbox', extra={'closed': context.sandbox.closed, 'separation': context.sandbox.separation})"
+    )
+    code, said, _ = worker.do(body)
+    assert code == 0
+    told = {r["message"]: r for r in said}
+    assert told["sandbox"]["closed"] is True
+    assert told["sandbox"]["separation"] == "single-uid"
+    if landlock.abi():
+        assert told["root"]["errno"] == errno.EACCES
+
+
+@needs_landlock
+def test_a_declared_folder_that_appears_later_starts_it_anew(worker: Run) -> None:
+    secrets = worker.folder / "secrets"
+    worker.start("log.info('ready'); await forever()", declares=SOURCES, **sources(secrets))
+    worker.wait_for("ready")
+    secrets.mkdir()
+    code, said, _ = worker.end()
+    assert code == 1
+    assert [r["event"] for r in said] == ["place_appeared", "worker_fault"]
+    assert str(secrets) in said[0]["message"]
+
+
+def test_a_folder_that_is_there_is_no_reason_to_start_anew(worker: Run) -> None:
+    secrets = worker.folder / "secrets"
+    secrets.mkdir()
+    code, said, _ = worker.do("await asyncio.sleep(3)", declares=SOURCES, **sources(secrets))
+    assert code == 0
+    assert "place_appeared" not in [r["event"] for r in said]
+
+
+def test_as_another_user_than_configured_it_ends_with_2(worker: Run) -> None:
+    uids = ",".join(f"{name}={os.getuid() + 1 + n}" for n, name in enumerate(Worker))
+    code, said, _ = worker.do("log.info('ready')", WORKER_UIDS=uids)
+    assert code == 2
+    assert [r["event"] for r in said] == ["wrong_uid"]
+    assert f"runs as uid {os.getuid()}, but WORKER_UIDS says" in said[0]["message"]
+
+
+def test_two_of_the_same_worker_do_not_run_at_once(worker: Run) -> None:
+    hold_it = (
+        "import fcntl, os, sys; f = open(sys.argv[1], 'w'); fcntl.flock(f, fcntl.LOCK_EX); print('held', flush=True)"
+    )
+    command = [sys.executable, "-c", hold_it + "; sys.stdin.read()", str(worker.folder / "run" / "prober" / "lock")]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
+        assert other.stdout is not None
+        assert other.stdout.readline() == b"held\n"
+        code, said, _ = worker.do("log.info('ready')")
+        assert other.stdin is not None
+        other.stdin.close()
+    assert code == 1
+    assert [r["event"] for r in said] == ["already_runs"]
+
+
+def test_a_taken_port_ends_it_with_1_and_names_the_variable(worker: Run) -> None:
+    with socket.create_server(("0.0.0.0", 0)) as server:
+        port = server.getsockname()[1]
+        code, said, _ = worker.do("return", declares="listens=(Port.METRICS,),", METRICS_PORT=str(port))
+    assert code == 1
+    assert said[0]["event"] == "port_taken"
+    assert f"METRICS_PORT={port} cannot be used" in said[0]["message"]
+
+
+def test_a_sandbox_that_cannot_be_closed_ends_it_with_1_and_says_why(worker: Run) -> None:
+    keys = {"SOURCE_KES_KEY": str(worker.folder / "run" / "prober" / "kes.skey")}
+    code, said, _ = worker.do("log.info('ready')", **keys)
+    assert code == 1
+    assert [r["event"] for r in said] == ["sandbox_open"]
+    assert "which the prober may use, leads to SOURCE_KES_KEY" in said[0]["message"]
+    assert "SANDBOX=permissive" in said[0]["message"]
+
+
+def test_permissive_it_starts_all_the_same_and_its_state_says_what_is_open(worker: Run) -> None:
+    keys = {"SOURCE_KES_KEY": str(worker.folder / "run" / "prober" / "kes.skey")}
+    body = "log.info('sandbox', extra={'closed': context.sandbox.closed, 'missing': list(context.sandbox.missing)})"
+    code, said, _ = worker.do(body, SANDBOX="permissive", **keys)
+    assert code == 0
+    told = next(r for r in said if r["message"] == "sandbox")
+    assert told["closed"] is False
+    assert "SOURCE_KES_KEY" in str(told["missing"])
