@@ -174,6 +174,17 @@ class ArbiterState:
     grant: Grant | None
     reason: str
     cluster_management: bool
+    willing: bool = False
+    """A term that began now, with this challenge, would be countersigned."""
+    challenge: str = ""
+    """For the elector to write into the Lease: proof that it wrote after `challenged_at`."""
+    challenged_at: int = 0
+    renew_after: int = 0
+    """The elector shall renew at once if it last wrote a challenge of this instant or earlier; 0: no need."""
+    requests_total: dict[str, int] = dataclasses.field(default_factory=dict)
+    """API requests by verb."""
+    failures_total: int = 0
+    api_ok: bool = False
 
 
 @dataclass(frozen=True, slots=True)

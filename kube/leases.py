@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import copy
 from collections.abc import AsyncGenerator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Final, TypeVar
 
@@ -22,6 +22,8 @@ T = TypeVar("T", str, int)
 SEAL: Final = "cardano.io/lease-seal"
 KEY: Final = "cardano.io/lease-key"
 """Annotations: a term's seal, and what opens it (`policy.seal`)."""
+CHALLENGE: Final = "cardano.io/lease-challenge"
+"""Annotation: of the arbiter of the pod that wrote this version (`policy.witness`)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +32,8 @@ class LeaseChange:
     """ADDED, MODIFIED or DELETED."""
     record: LeaseRecord | None
     """None after DELETED."""
+    version: str = field(default="", compare=False)
+    """The resource version of the change itself: a watch goes on after it."""
 
 
 class LeaseClient:
@@ -56,14 +60,36 @@ class LeaseClient:
             self._known = {}
             return None
 
+    async def look(self, *, timeout_s: float) -> tuple[LeaseRecord | None, str]:
+        """The Lease, and a version that a watch can go on from without missing anything, be there a Lease or not."""
+        query = [("fieldSelector", f"metadata.name={self._name}")]
+        raw = await self._session.request("list", self._folder, query=query, timeout_s=timeout_s)
+        metadata, items = raw.get("metadata"), raw.get("items") or []
+        version = metadata.get("resourceVersion") if isinstance(metadata, dict) else None
+        if not isinstance(version, str) or not version or not isinstance(items, list) or len(items) > 1:
+            raise ApiFailure(Failure.MALFORMED, "a list that is none, or of more than was asked for")
+        if not items:
+            self._known = {}
+            return None, version
+        if not isinstance(items[0], dict):
+            raise ApiFailure(Failure.MALFORMED, "a list of something else than objects")
+        return self._note(items[0]), version
+
     async def create(
-        self, *, holder: str, duration_s: int, transitions: int, timeout_s: float, seal: str = ""
+        self,
+        *,
+        holder: str,
+        duration_s: int,
+        transitions: int,
+        timeout_s: float,
+        seal: str = "",
+        challenge: str = "",
     ) -> LeaseRecord:
         """Make the Lease, held by `holder`.  ALREADY_EXISTS if somebody was faster."""
         now = _micro_time()
         metadata: Json = {"name": self._name, "namespace": self._namespace}
-        if seal:
-            metadata["annotations"] = {SEAL: seal}
+        if seal or challenge:
+            metadata["annotations"] = _annotated(None, {SEAL: seal, CHALLENGE: challenge})
         body = {
             "apiVersion": "coordination.k8s.io/v1",
             "kind": "Lease",
@@ -91,16 +117,19 @@ class LeaseClient:
         strategy: str | None = None,
         seal: str | None = None,
         key: str = "",
+        challenge: str | None = None,
     ) -> LeaseRecord:
         """One PUT that succeeds only if the Lease is still as `known`.  CONFLICT otherwise.
 
         `acquired`: a new term, whose acquireTime is now.  `preferred_holder`, `strategy`: None leaves them as they
         are, empty removes them; the API takes a preferred holder only together with a strategy.  `seal`: None leaves
-        seal and key as they are.
+        seal and key as they are; `challenge`: None leaves it.
         """
         body = self._body(known)
-        if seal is not None:
-            body["metadata"]["annotations"] = _sealed(body["metadata"].get("annotations"), seal, key)
+        marks = {} if seal is None else {SEAL: seal, KEY: key}
+        marks |= {} if challenge is None else {CHALLENGE: challenge}
+        if marks:
+            body["metadata"]["annotations"] = _annotated(body["metadata"].get("annotations"), marks)
         now = _micro_time()
         body["spec"] |= {
             "holderIdentity": holder,
@@ -166,9 +195,12 @@ class LeaseClient:
         kind = event.get("type")
         if kind == "DELETED":
             self._known = {}
-            return LeaseChange(kind, None)
+            last = event["object"].get("metadata")
+            version = last.get("resourceVersion") if isinstance(last, dict) else None
+            return LeaseChange(kind, None, version if isinstance(version, str) else "")
         if kind in ("ADDED", "MODIFIED"):
-            return LeaseChange(kind, self._note(event["object"]))
+            record = self._note(event["object"])
+            return LeaseChange(kind, record, record.resource_version)
         return None
 
     def _body(self, known: LeaseRecord) -> Json:
@@ -214,13 +246,14 @@ def parse_lease(raw: Json) -> LeaseRecord:
         preferred_holder=_field(spec, "preferredHolder", ""),
         seal=_field(annotations, SEAL, ""),
         key=_field(annotations, KEY, ""),
+        challenge=_field(annotations, CHALLENGE, ""),
     )
 
 
-def _sealed(annotations: Json | None, seal: str, key: str) -> Json:
-    """The annotations with this seal and, for a release, its key; others stay."""
-    others = {name: value for name, value in (annotations or {}).items() if name not in (SEAL, KEY)}
-    return others | ({SEAL: seal} if seal else {}) | ({KEY: key} if key else {})
+def _annotated(annotations: Json | None, marks: dict[str, str]) -> Json:
+    """The annotations with these; an empty one goes, others stay."""
+    others = {name: value for name, value in (annotations or {}).items() if name not in marks}
+    return others | {name: value for name, value in marks.items() if value}
 
 
 def _field(spec: Json, name: str, default: T) -> T:

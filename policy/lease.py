@@ -35,6 +35,8 @@ class LeaseRecord:
     """Of the term (`policy.seal`); empty: its holder is one that makes none."""
     key: str = ""
     """Opens the seal: the term was released."""
+    challenge: str = ""
+    """Of the holder's arbiter (`policy.witness`): proves that this version was written after it was made."""
 
     @property
     def given_up(self) -> bool:

@@ -1,75 +1,259 @@
 """arbiter: may this cluster forge for the pool?
 
-With cluster management off every cluster is a pool of its own: the grant is standing, but still renewed by a
-living process, and not exclusive: it never suffices alone.
+With cluster management off every cluster is a pool of its own, and the arbiter is the witness: it follows the
+cluster's Lease through a session of its own and countersigns what `policy.witness` allows.  One watch, one look at
+the start and after a failure; it writes nothing there.  What it knows outlives it in RUN_DIR/arbiter/term, so that its
+restart neither costs forging nor makes it forget whom it saw.
 """
 
 from __future__ import annotations
 
-import workers.lean  # noqa: F401  # before asyncio: this worker must not speak TLS
-
-# isort: split
 import asyncio
 import contextlib
-from typing import Final
+import dataclasses
+import json
+import logging
+import random
+import secrets
+from pathlib import Path
+from typing import Any, Final
 
-from ipc.messages import ActuatorState, ArbiterState, Grant, Worker
+from ipc.messages import ActuatorState, ArbiterState, ElectorState, Grant, Worker
 from kernel.clock import boottime_ns
+from kube import endpoint
+from kube.errors import ApiFailure, Failure
+from kube.leases import LeaseClient
+from kube.session import ApiSession
 from policy import timing
-from sandbox.privileges import Privileges
+from policy.lease import LeaseRecord
+from policy.witness import Ledger, Witness
+from sandbox.privileges import Place, Port, Privileges
 from sandbox.syscalls import Calls
 from workers.runtime import Context, run_worker
 
 PRIVILEGES: Final = Privileges(
     worker=Worker.ARBITER,
-    calls=frozenset({Calls.PYTHON}),
-    subscribes=frozenset({Worker.ACTUATOR}),
+    calls=frozenset({Calls.PYTHON, Calls.WRITE, Calls.MEMORY_FILES}),
+    reads=frozenset({Place.API_CREDENTIALS, Place.TRUST, Place.NAMES}),
+    writes=frozenset({Place.OWN}),
+    subscribes=frozenset({Worker.ELECTOR, Worker.ACTUATOR}),
+    connects=(Port.API,),
+    names=True,
 )
+
+log = logging.getLogger("arbiter")
+
+LOOK_S: Final = 2.5
+DISBELIEF: Final = timing.SECOND
+"""The elector tells of something that the watch has not told for so long: the watch may be dead."""
+REOPEN: Final = 3 * timing.SECOND
+"""At the least between two watches that are given up for that reason."""
+BOOT_ID: Final = Path("/proc/sys/kernel/random/boot_id")
+
+
+class Memory:
+    """The ledger and the challenges' key in a file, for the next life.  Instants of another boot are worth nothing."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._boot = BOOT_ID.read_text(encoding="ascii").strip()
+        self._written: dict[str, Any] = {}
+        self.key = secrets.token_bytes(32)
+        self.ledger = Ledger()
+        try:
+            self._read(json.loads(path.read_text(encoding="ascii")))
+        except FileNotFoundError:
+            pass
+        except (ValueError, TypeError, KeyError, AttributeError):
+            log.warning("unreadable term file; starting as a stranger", extra={"event": "term_unreadable"})
+
+    def _read(self, raw: dict[str, Any]) -> None:
+        if raw["boot"] != self._boot:
+            return
+        said = raw["ledger"]
+        record, granted = said["record"], said["granted"]
+        ledger = Ledger(
+            position=str(said["position"]),
+            record=None if record is None else LeaseRecord(**record),
+            rights={str(seal): int(until) for seal, until in said["rights"].items()},
+            unknown_until=int(said["unknown_until"]),
+            stolen=bool(said["stolen"]),
+            anchor=int(said["anchor"]),
+            granted=None if granted is None else Grant(**granted),
+        )
+        self.key, self.ledger = bytes.fromhex(raw["key"]), ledger
+
+    def keep(self) -> None:
+        """Write what changed; by renaming, so that a reader finds one or the other."""
+        now = dataclasses.asdict(self.ledger)
+        if now == self._written:
+            return
+        temporary = self._path.with_suffix(".new")
+        raw = {"boot": self._boot, "key": self.key.hex(), "ledger": now}
+        temporary.write_text(json.dumps(raw), encoding="ascii")
+        temporary.rename(self._path)
+        self._written = now
 
 
 class Arbiter:
-    """Renews the standing grant while it lives."""
+    """Watches, judges, publishes."""
 
-    def __init__(self, context: Context) -> None:
+    def __init__(self, context: Context, session: ApiSession) -> None:
+        config = context.config
         self._context = context
+        self._session = session
+        self._api_ok = False
+        self._memory = Memory(config.worker_dir(Worker.ARBITER) / "term")
+        self._witness = Witness(
+            config.pod_name,
+            self._memory.key,
+            lease_duration_s=config.lease_duration,
+            sleep_interval=config.sleep_interval_ns,
+            now=boottime_ns(),
+            ledger=self._memory.ledger,
+        )
+        self._heard_at = boottime_ns()
+        """When the API last told us something."""
+        self._reopened_at = self._disbelieved_since = 0
         self._wake = asyncio.Event()
-        self._renewed_at = 0
-        self._actuator = context.subscribe(Worker.ACTUATOR, self._look)
-
-    def _look(self) -> None:
-        """Renew at once what the actuator no longer takes: the wall clock jumped."""
-        state = self._actuator.last()
-        if state is not None and isinstance(state.body, ActuatorState) and self._renewed_at <= state.body.void_before:
-            self._wake.set()
+        self._following: asyncio.Task[None] | None = None
+        self._said: tuple[bool, str] = (False, "")
+        self._elector = context.subscribe(Worker.ELECTOR, self._wake.set)
+        self._actuator = context.subscribe(Worker.ACTUATOR, self._wake.set)
 
     async def run(self) -> None:
-        """Renew until asked to stop."""
+        """Witness until asked to stop."""
         stopping = asyncio.create_task(self._context.stopping.wait())
         stopping.add_done_callback(lambda _: self._wake.set())
-        while not stopping.done():
-            self._renew()
-            self._wake.clear()
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(timing.STANDING_RENEWAL / timing.SECOND):
-                    await self._wake.wait()
+        try:
+            while not stopping.done():
+                self._wake.clear()
+                now = boottime_ns()
+                self._keep_following(now)
+                until = self._publish(now)
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(max(until - boottime_ns(), 0) / timing.SECOND):
+                        await self._wake.wait()
+        finally:
+            stopping.cancel()
+            await self._stop_following()
 
-    def _renew(self) -> None:
-        now = self._renewed_at = boottime_ns()
-        grant = Grant(
-            holder=self._context.config.cluster,
-            fencing_token=0,
-            deadline=now + timing.STANDING_GRANT,
-            renewed_at=now,
-            exclusive=False,
-        )
+    def _publish(self, now: int) -> int:
+        """Judge and say so; when to judge again."""
+        witness, claim, void = self._witness, self._claim(), self._void_before()
+        challenge, made = witness.challenge(now, void_before=void)
+        grant = witness.grant(now, claimed=claim.identity if claim is not None else "", void_before=void)
+        self._memory.keep()
         self._context.publish(
-            ArbiterState(grant, "cluster management is off: standing grant", cluster_management=False)
+            ArbiterState(
+                grant=grant,
+                reason=witness.reason,
+                cluster_management=False,
+                willing=self._api_ok and witness.willing(now),
+                challenge=challenge,
+                challenged_at=made,
+                renew_after=witness.renew_after(now, void),
+                requests_total=dict(self._session.requests_total),
+                failures_total=self._session.failures_total,
+                api_ok=self._api_ok,
+            )
         )
+        said = (grant is not None, witness.reason)
+        if said != self._said:
+            self._said = said
+            log.info(witness.reason, extra={"event": "witness", "countersigned": grant is not None})
+        until = min(witness.next_challenge(void), now + timing.SECOND)
+        return min(until, witness.clear_at) if witness.clear_at > now else until
+
+    def _claim(self) -> ElectorState | None:
+        state = self._elector.current(boottime_ns())
+        return state.body if state is not None and isinstance(state.body, ElectorState) else None
+
+    def _void_before(self) -> int:
+        state = self._actuator.last()
+        return state.body.void_before if state is not None and isinstance(state.body, ActuatorState) else 0
+
+    # --- the Lease ---
+
+    def _keep_following(self, now: int) -> None:
+        if self._following is not None and self._disbelieves(now) and now - self._reopened_at >= REOPEN:
+            log.info("the watch may be dead: opening another", extra={"event": "watch_reopened"})
+            self._reopened_at = now
+            self._following.cancel()
+            self._following = None
+        if self._following is None:
+            self._following = asyncio.create_task(self._follow(), name="follow")
+            self._following.add_done_callback(self._ended)
+
+    def _disbelieves(self, now: int) -> bool:
+        """Whether the elector has told of a change for a while that our watch should have told too."""
+        claim, record = self._claim(), self._memory.ledger.record
+        news = claim is not None and claim.api_ok and claim.holder != (record.holder if record is not None else "")
+        if claim is not None and claim.grant is not None:
+            news = news or claim.grant.renewed_at > self._heard_at
+        if not news:
+            self._disbelieved_since = 0
+            return False
+        self._disbelieved_since = self._disbelieved_since or now
+        return now - self._disbelieved_since >= DISBELIEF
+
+    async def _follow(self) -> None:
+        """Look where needed, watch, again and again."""
+        config = self._context.config
+        leases = LeaseClient(self._session, config.namespace, config.lease_name)
+        while True:
+            try:
+                await self._look(leases)
+                async for change in leases.watch(self._memory.ledger.position, timeout_s=timing.WATCH_TIMEOUT_S):
+                    self._heard_at = boottime_ns()
+                    self._witness.saw(change.record, change.version, self._heard_at)
+                    self._wake.set()
+            except ApiFailure as failure:
+                if failure.kind is Failure.GONE:
+                    self._witness.lost_track()
+                    # A client that remembers the version would watch from the present, over a gap that nobody notes.
+                    leases = LeaseClient(self._session, config.namespace, config.lease_name)
+                else:
+                    self._failed(failure)
+                    await asyncio.sleep((timing.RETRY_PAUSE + random.randrange(timing.RETRY_PAUSE // 2)) / 1e9)  # noqa: S311
+
+    async def _look(self, leases: LeaseClient) -> None:
+        """Where the watch begins; after a failure, only whether the API answers: the watch tells what was missed."""
+        if self._memory.ledger.position and self._api_ok:
+            return
+        record, version = await leases.look(timeout_s=LOOK_S)
+        now = boottime_ns()
+        if not self._memory.ledger.position:
+            self._witness.looked(record, version, now)
+            self._heard_at = now
+        if not self._api_ok:
+            log.info("the API server answers", extra={"event": "api_ok"})
+        self._api_ok = True
+        self._wake.set()
+
+    def _failed(self, failure: ApiFailure) -> None:
+        if self._api_ok:
+            facts = {"event": "api_failed", "kind": str(failure.kind), "why": str(failure)}
+            log.warning("the API server fails us", extra=facts)
+        self._api_ok = False
+        self._wake.set()
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and (error := task.exception()) is not None:
+            raise error  # to the loop's exception handler: fail-stop
+
+    async def _stop_following(self) -> None:
+        task, self._following = self._following, None
+        if task is not None:
+            task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await task
 
 
 async def serve(context: Context) -> None:
-    await Arbiter(context).run()
+    async with ApiSession(context.config.kubeconfig, user_agent="cardano-forge-manager/arbiter") as session:
+        await Arbiter(context, session).run()
 
 
 if __name__ == "__main__":
-    run_worker(PRIVILEGES, serve)
+    run_worker(PRIVILEGES, serve, find_endpoint=endpoint.find)

@@ -108,6 +108,9 @@ class Elector:
             config.pod_name,
         )
         self._logged: tuple[object, ...] = ()
+        self._challenged_at = 0
+        """Of the arbiter's challenge in our last write."""
+        self._early_at = 0
 
     # --- the loop ---
 
@@ -124,6 +127,8 @@ class Elector:
                 self._publish(now, world, step)
                 if self._finished(now, step):
                     return
+                if step.act in (Do.CREATE, Do.TAKE) and not self._arbiter_is_willing(now):
+                    step = Step(Do.WAIT, now + timing.SECOND, "the arbiter would not countersign")
                 if step.act is Do.WAIT:
                     self._keep_watching()
                     await self._wait(step.until)
@@ -177,6 +182,8 @@ class Elector:
         if act in (Do.CREATE, Do.TAKE) and self._key_told:
             self._key, self._key_told = secrets.token_hex(16), False
         seal = seal_of(self._key)
+        arbiter = self._arbiter_state()
+        challenge, challenged_at = (arbiter.challenge, arbiter.challenged_at) if arbiter is not None else ("", 0)
         if act is Do.CREATE:
             written = await leases.create(
                 holder=election.identity,
@@ -184,8 +191,10 @@ class Elector:
                 transitions=transitions,
                 timeout_s=timeout_s,
                 seal=seal,
+                challenge=challenge,
             )
             election.wrote(written, sent_at=sent, now=boottime_ns())
+            self._challenged_at = challenged_at
         else:
             assert election.observed is not None
             known = election.observed.record
@@ -203,8 +212,10 @@ class Elector:
                     acquired=act is Do.TAKE,
                     timeout_s=timeout_s,
                     seal=seal,
+                    challenge=challenge,
                 )
                 election.wrote(written, sent_at=sent, now=boottime_ns())
+                self._challenged_at = challenged_at
         self._write_term()
 
     def _failed(self, step: Step, failure: ApiFailure) -> None:
@@ -274,8 +285,8 @@ class Elector:
             ready, fence, void_before = body.ready, body.fence, body.void_before
             not_ready_why = "; ".join(body.refusals) or body.reason
             gone = fence is Fence.FENCED and body.proof is Proof.NODE_GONE and body.node is None
-        if not self._arbiter_grants(now):
-            ready, not_ready_why = False, "no valid grant from the arbiter"
+        if not self._arbiter_is_able(now):
+            ready, not_ready_why = False, "the arbiter cannot see the lease"
         return Circumstances(
             fit=fit,
             unfit_for=0 if fit else now - self._fit_at,
@@ -283,16 +294,42 @@ class Elector:
             ready=ready,
             not_ready_why=not_ready_why,
             fence=fence,
-            void_before=void_before,
+            void_before=max(void_before, self._asked_to_renew(now)),
             node_gone=gone,
             stopping=self._context.stopping.is_set(),
         )
 
-    def _arbiter_grants(self, now: int) -> bool:
-        """Whether the second key would be there: without it, holding the Lease would keep others from forging."""
+    def _arbiter_state(self) -> ArbiterState | None:
         state = self._arbiter.last()
-        grant = state.body.grant if state is not None and isinstance(state.body, ArbiterState) else None
-        return grant is not None and now < timing.soft_deadline(grant.deadline)
+        return state.body if state is not None and isinstance(state.body, ArbiterState) else None
+
+    def _arbiter_is_able(self, now: int) -> bool:
+        """Whether the second key could come: without it, holding the Lease would keep others from forging.
+
+        A leader is patient: its arbiter's restart is no reason to hand over, and a right that ends without the
+        arbiter's renewal is (`timing.ARM_GRACE`).
+        """
+        state, body = self._arbiter.last(), self._arbiter_state()
+        if state is None or body is None:
+            return False
+        if self._election.leading:
+            return now < state.sent_at + timing.STANDING_GRANT
+        return now < state.valid_until and body.api_ok
+
+    def _arbiter_is_willing(self, now: int) -> bool:
+        """Whether it would countersign a term that begins now, with the challenge that it gave."""
+        body = self._arbiter_state()
+        return self._arbiter.current(now) is not None and body is not None and body.willing
+
+    def _asked_to_renew(self, now: int) -> int:
+        """Our last renewal's instant if the arbiter needs another one now; else 0.  Once a second at most."""
+        body, grant = self._arbiter_state(), self._election.grant
+        if body is None or grant is None or body.renew_after <= 0 or now - self._early_at < timing.SECOND:
+            return 0
+        if self._challenged_at > body.renew_after or body.challenged_at <= self._challenged_at:
+            return 0
+        self._early_at = now
+        return grant.renewed_at
 
     def _publish(self, now: int, world: Circumstances, step: Step) -> None:
         election = self._election

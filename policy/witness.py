@@ -1,0 +1,243 @@
+"""The arbiter as witness: the second key is given only for what it saw of the Lease itself.
+
+With cluster management off nobody else could tell a compromised elector from an honest one.  The arbiter therefore
+follows the Lease through a session of its own, and countersigns only what it can prove.  Nothing that the elector
+says makes it sign; it may only make it refuse, or look again.
+
+**Challenge.**  The arbiter publishes a challenge: an instant T of this host's clock, authenticated with a key that
+only it has.  The elector writes it into the Lease with each renewal.  A version that carries it was committed *after*
+T, whatever the elector says and however late the watch tells of it; and no other pod's version carries it.  So it
+costs no request, and serves as (a) lower bound of the commit and (b) the mark of what is ours.
+
+**Ledger.**  The watch goes on from the version last seen, also over a restart, so no version is missed; after a gap
+(410, first start) whatever may have been is counted as a right that ends a lease duration after the look.  Each
+version that names another may give its pod a right; it ends before (commit + its duration), so before (seen + the
+longer of its duration and ours), which is what the ledger keeps, by the term's seal.  Only the key of that very seal
+(`policy.seal`) strikes an entry out.  Overwriting, erasing, deleting, making anew, numbers of terms that jump or fall:
+none of them strikes out anything.  `clear_at` is the end of the last entry.
+
+**Rule.**  A grant is given while the last version seen is ours, `clear_at` has passed, and its term did not begin
+before `clear_at` (then it was stolen from a holder that had not released it: nothing is given until the Lease has left
+us).  It ends at T + lease duration - margin, T of the last challenge seen in the Lease.
+
+**Why two never forge.**  Let every arbiter be honest and let any electors do what they like.  Let pod B's arbiter
+grant at an instant g, after it saw B's version b with challenge T.  For any other pod's version a: if a was committed
+before b, B saw it first (no gaps), and g is later than a's right, or its holder had released it.  If a was committed
+after b, then the arbiter of a's pod saw b before it, and grants only from (b seen there + duration) > T + duration on,
+when B's right has ended, the margin covering the drift of two clocks; a later version b' of B only moves that on.
+With an honest elector in a's pod the same holds by its own rule (`policy.election`), whatever its arbiter does.
+
+**What a compromised elector still can do**: keep everybody from forging (write the Lease again and again); take the
+Lease from an honest leader, which costs the pool a lease duration or more; contend when the Lease is truly free, as an
+honest elector would, and forge then alone; release its own term while its node still forges, until its arbiter has
+seen that release (milliseconds on a healthy network, its grant's deadline at the latest).
+
+Pure: no I/O, no clock.  All instants are ns of CLOCK_BOOTTIME.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+from dataclasses import dataclass, field
+from typing import Final
+
+from ipc.messages import Grant
+from policy import timing
+from policy.lease import LeaseRecord
+from policy.seal import seal_of
+
+ROTATION: Final = timing.STANDING_RENEWAL
+"""Age at which a challenge is replaced: with the state's heartbeat, so that it costs no message of its own."""
+BEFORE_RENEWAL: Final = timing.SECOND // 2
+"""A leader's elector gets a fresh challenge this long before its renewal is due."""
+OVERDUE_ROTATION: Final = timing.SECOND
+MOST_RIGHTS: Final = 64
+"""Entries of the ledger; more are counted as one that ends last."""
+
+
+@dataclass(slots=True)
+class Ledger:
+    """What is known of the Lease, and which rights of others may still stand.  Survives the arbiter's restart."""
+
+    position: str = ""
+    """The version from which the watch goes on; empty: not known, a look is needed."""
+    record: LeaseRecord | None = None
+    rights: dict[str, int] = field(default_factory=dict)
+    """End of the right of each term of others, by its seal."""
+    unknown_until: int = 0
+    """End of the rights that may have been given unseen."""
+    stolen: bool = False
+    """The record is ours, but its term began before the rights of others had ended."""
+    anchor: int = 0
+    """T of the last challenge seen in a version of ours; 0: none in this term."""
+    granted: Grant | None = None
+
+
+class Witness:
+    """One pod's witness of one Lease."""
+
+    def __init__(
+        self, pod_name: str, key: bytes, *, lease_duration_s: int, sleep_interval: int, now: int, ledger: Ledger
+    ) -> None:
+        """`key`: of this pod's challenges; random, kept as long as the ledger, never shown."""
+        self.ledger = ledger
+        self.reason = "the lease is not known yet"
+        self._prefix = f"{pod_name}_"
+        self._key = key
+        self._duration_s = lease_duration_s
+        self._duration = lease_duration_s * timing.SECOND
+        self._interval = sleep_interval
+        self._made = now
+        self._event_at = now
+
+    # --- what was seen ---
+
+    def looked(self, record: LeaseRecord | None, version: str, now: int) -> None:
+        """The answer of a list: the record and the version of the whole.  Unless nothing changed, it closes a gap."""
+        ledger = self.ledger
+        same = record is not None and ledger.record is not None and record == ledger.record
+        if not (ledger.position and (same or ledger.position == version)):
+            ledger.unknown_until = max(ledger.unknown_until, now + self._duration)
+            self._take(record, now, gap=True)
+        ledger.position = version
+
+    def saw(self, record: LeaseRecord | None, version: str, now: int) -> None:
+        """The next version after `position`, from the watch; `now` taken when it was received."""
+        if record is not None and record == self.ledger.record:
+            return
+        self._take(record, now, gap=False)
+        self.ledger.position = version
+
+    def lost_track(self) -> None:
+        """The server cannot tell any more what came after `position`."""
+        self.ledger.position = ""
+
+    def _take(self, record: LeaseRecord | None, now: int, *, gap: bool) -> None:
+        ledger = self.ledger
+        before = self.clear_at
+        ours_before = ledger.record is not None and self._is_ours(ledger.record)
+        ledger.record = record
+        self._event_at = now
+        if record is None:
+            return  # whoever held it may still: entries stay, and so does a grant of ours until its deadline
+        if record.key:
+            ledger.rights.pop(seal_of(record.key), None)
+        if not record.holder:
+            if record.given_up:
+                self._not_ours()
+            return
+        issued = self._issued(record)
+        if issued is None:
+            self._not_ours()
+            until = now + max(record.duration_s * timing.SECOND, self._duration)
+            self._enter(record.seal, until, now)
+            return
+        if not ours_before:
+            ledger.stolen = not gap and issued < before
+            ledger.anchor = 0
+        ledger.anchor = max(ledger.anchor, issued)
+
+    def _enter(self, seal: str, until: int, now: int) -> None:
+        rights = {s: u for s, u in self.ledger.rights.items() if u > now}
+        rights[seal] = max(until, rights.get(seal, 0))
+        if len(rights) > MOST_RIGHTS:
+            self.ledger.unknown_until = max(self.ledger.unknown_until, *rights.values())
+            rights = {}
+        self.ledger.rights = rights
+
+    def _not_ours(self) -> None:
+        self.ledger.stolen, self.ledger.anchor, self.ledger.granted = False, 0, None
+
+    # --- what follows ---
+
+    @property
+    def clear_at(self) -> int:
+        """From when on nobody else can have a right that was given before what was seen last."""
+        return max(self.ledger.unknown_until, *self.ledger.rights.values(), 0)
+
+    def grant(self, now: int, *, claimed: str, void_before: int) -> Grant | None:
+        """What the actuator may know.  `claimed`: who the elector says it is; empty: it says nothing."""
+        ledger = self.ledger
+        record = ledger.record
+        ours = record is not None and bool(record.holder) and self._is_ours(record)
+        if not ledger.position and record is None:
+            self.reason = "the lease is not known yet"
+        elif not ours:
+            self.reason = "the lease is not ours"
+        elif ledger.stolen:
+            self.reason = "the lease was taken from a holder that had not released it"
+        elif now < self.clear_at:
+            self.reason = "somebody else may still have the right to forge"
+        elif claimed and record is not None and claimed != record.holder:
+            self.reason = "the lease names an identity that the elector does not claim"
+        elif record is not None:
+            self._sign(record, void_before)
+        granted = ledger.granted
+        if granted is not None and now >= granted.deadline:
+            ledger.granted = granted = None
+        return granted
+
+    def _sign(self, record: LeaseRecord, void_before: int) -> None:
+        granted, anchor = self.ledger.granted, self.ledger.anchor
+        if anchor <= void_before:
+            self.reason = "waiting for a renewal after the jump of the wall clock"
+            return
+        self.reason = "the lease is ours, by its own observation"
+        duration = min(record.duration_s * timing.SECOND, self._duration)
+        deadline = timing.grant_deadline(anchor, duration)
+        if granted is None or deadline > granted.deadline or granted.fencing_token != record.transitions:
+            self.ledger.granted = Grant(
+                holder=record.holder,
+                fencing_token=record.transitions,
+                deadline=deadline,
+                renewed_at=anchor,
+                exclusive=False,
+            )
+
+    def willing(self, now: int) -> bool:
+        """Whether a term that began now, with the challenge as it stands, would be countersigned."""
+        ledger = self.ledger
+        return bool(ledger.position) and not ledger.stolen and self.clear_at <= self._made <= now
+
+    def renew_after(self, now: int, void_before: int) -> int:
+        """The elector shall renew at once if it last wrote a challenge of this instant or earlier; 0: no need."""
+        ledger = self.ledger
+        record = ledger.record
+        if record is None or not record.holder or not self._is_ours(record) or ledger.stolen or now < self.clear_at:
+            return 0
+        duration = min(record.duration_s * timing.SECOND, self._duration)
+        usable = ledger.anchor > void_before and timing.soft_deadline(timing.grant_deadline(ledger.anchor, duration))
+        return ledger.anchor if not usable or now >= usable - timing.SECOND else 0
+
+    # --- challenges ---
+
+    def challenge(self, now: int, *, void_before: int) -> tuple[str, int]:
+        """The challenge for the next write, and its instant; a new one when it is time."""
+        if now >= self.next_challenge(void_before):
+            self._made = now
+        return f"{self._made}.{self._mac(str(self._made))}", self._made
+
+    def next_challenge(self, void_before: int) -> int:
+        """When the next challenge is due."""
+        due = self._made + ROTATION
+        record = self.ledger.record
+        if record is not None and self._is_ours(record):
+            renewal = self._event_at + self._interval - BEFORE_RENEWAL
+            due = min(due, max(renewal, self._event_at) if self._made < renewal else self._made + OVERDUE_ROTATION)
+        if self._made < self.clear_at:
+            due = min(due, self.clear_at)
+        return min(due, void_before + 1) if self._made <= void_before else due
+
+    def _mac(self, text: str) -> str:
+        return hmac.new(self._key, text.encode("ascii", "replace"), hashlib.sha256).hexdigest()[:32]
+
+    def _is_ours(self, record: LeaseRecord) -> bool:
+        return self._issued(record) is not None
+
+    def _issued(self, record: LeaseRecord) -> int | None:
+        """The instant of our challenge in a version that names this pod; None: another's version."""
+        instant, _, mac = record.challenge.partition(".")
+        if not record.holder.startswith(self._prefix) or not instant.isascii() or not instant.isdecimal():
+            return None
+        return int(instant) if hmac.compare_digest(mac.encode(), self._mac(instant).encode()) else None
