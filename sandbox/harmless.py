@@ -18,6 +18,7 @@ from sandbox.seccomp import (
     MSG_FASTOPEN,
     PROT_EXEC,
     PROT_WRITE,
+    TCP_ULP,
     Permit,
 )
 
@@ -268,6 +269,7 @@ VARIANTS: Final = (
     _socket("bluetooth", _BLUETOOTH, socket.SOCK_RAW),
     _socket("XDP", _XDP, socket.SOCK_RAW),
     Variant("socketpair inet", "socketpair", (_INET, socket.SOCK_STREAM, 0, 0)),
+    Variant("setsockopt TCP_ULP", "setsockopt", (-1, socket.IPPROTO_TCP, TCP_ULP, 0, 0)),
     Variant("send with fast open", "sendto", (-1, 0, 0, MSG_FASTOPEN, 0, 0)),
     Variant("send a message with fast open", "sendmsg", (-1, 0, MSG_FASTOPEN)),
     Variant("send messages with fast open", "sendmmsg", (-1, 0, 0, MSG_FASTOPEN)),

@@ -6,7 +6,8 @@ one, and libraries fall back as on an old kernel.  A call of a foreign architect
 
 What can be judged by its arguments is: sockets by family, type and protocol (Landlock's TCP rules do not cover MPTCP,
 SCTP or SMC), fcntl and ioctl where they would aim signals, prctl, prlimit64 on others, threads but no processes, data
-with TCP's fast open (which connects without the hook that Landlock guards), memory both writable and executable.
+with TCP's fast open (which connects without the hook that Landlock guards), making another protocol's socket of a TCP
+one (the same), memory both writable and executable.
 """
 
 from __future__ import annotations
@@ -54,6 +55,9 @@ CLONE_THREAD, CLONE_NEW_ANY = 0x10000, 0x7E020080
 """CLONE_NEW_ANY: every namespace flag (NEWNS, NEWCGROUP, NEWUTS, NEWIPC, NEWUSER, NEWPID, NEWNET, NEWTIME)."""
 PROT_WRITE, PROT_EXEC = 2, 4
 MSG_FASTOPEN: Final = 0x20000000
+TCP_ULP: Final = 31
+"""Socket option of TCP: "smc" makes of a TCP socket one of SMC (smc_ulp_init, net/smc/af_smc.c), which connects
+without Landlock's hook."""
 _TYPE_MASK: Final = 0xF
 _TCP: Final = 6
 _UDP: Final = 17
@@ -107,6 +111,7 @@ def permits(groups: Iterable[Calls], *, internet: bool, names: bool, signals: bo
         "sendto": ((Test(3, (0,), mask=MSG_FASTOPEN),),),
         "sendmsg": ((Test(2, (0,), mask=MSG_FASTOPEN),),),
         "sendmmsg": ((Test(3, (0,), mask=MSG_FASTOPEN),),),
+        "setsockopt": ((Test(1, (_TCP,), negate=True),), (Test(2, (TCP_ULP,), negate=True),)),
     }
     return tuple(Permit(name, judged.get(name, ())) for name in sorted(names_of(groups)))
 

@@ -339,6 +339,7 @@ _VARIANTS: Final = {
     "fcntl": ("fcntl F_SETSIG",),
     "ioctl": ("ioctl TIOCSTI",),
     "prctl": ("prctl PR_SET_DUMPABLE",),
+    "setsockopt": ("setsockopt TCP_ULP",),
     "prlimit64": ("limits of another process",),
     "clone": ("clone a process",),
     "mmap": ("memory writable and executable",),
