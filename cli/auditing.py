@@ -156,16 +156,20 @@ def _one(config: Config, worker: Worker, sock: socket.socket, until: float) -> A
     except ConnectionError:
         return Audited(worker, problem=f"it does not let us ask; {_hint(config, worker)}")
     peer = peer_of(sock)
-    pid = peer.pid if told.view.pid == peer.pid else 0  # else its pids are not ours
     standard = Standard(
         privileges=DECLARED[worker],
-        separation=told.separation,
+        separation=told.separation if told.separation in _possible(config) else _possible(config)[0],
         uid=config.worker_uids.get(worker, peer.uid),
         threads=DECLARED[worker].names,
         reach=attempts.reach(DECLARED[worker], config),
     )
-    seen = look(pid, peer) if pid else None
-    return Audited(worker, pid=pid, told=told, seen=seen, rows=_rows(told, seen, standard))
+    seen = look(peer) if peer.pid else None  # the kernel's word for who it is, never its own
+    return Audited(worker, pid=peer.pid, told=told, seen=seen, rows=_rows(told, seen, standard))
+
+
+def _possible(config: Config) -> tuple[str, ...]:
+    """The ways to run that this configuration leaves."""
+    return ("uids", "containers") if config.worker_uids else ("single-uid",)
 
 
 def _answer(sock: socket.socket, until: float) -> DebugAudit:
@@ -204,12 +208,12 @@ def _rows(told: DebugAudit, seen: ProcessView | None, standard: Standard) -> tup
 # --- looking from outside ---
 
 
-def look(pid: int, peer: Peer) -> ProcessView | None:
+def look(peer: Peer) -> ProcessView | None:
     """The process as /proc shows it to us; None: it does not.  Its open files are shown to root (CAP_SYS_PTRACE)."""
-    folder = Path(f"/proc/{pid}")
+    folder = Path(f"/proc/{peer.pid}")
     try:
         texts = {name: (folder / name).read_text("utf-8", "replace") for name in ("status", "limits", "mountinfo")}
-        return audit.view(pid, **texts, files=_files(folder), dumpable=_dumpable(folder, peer))
+        return audit.view(peer.pid, **texts, files=_files(folder), dumpable=_dumpable(folder, peer))
     except (OSError, NotAView):
         return None
 

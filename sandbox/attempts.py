@@ -147,7 +147,7 @@ def _targets(scene: Scene) -> Iterator[Attempt]:
     for name in ("target_kes_key", "target_vrf_key", "target_op_cert"):
         path: Path = getattr(config, name)
         expect = Expect.DONE if may else Expect.REFUSED
-        yield Attempt(f"replace {name.upper()}", Way.FILE, expect, _renaming(path))
+        yield Attempt(f"replace {name.upper()}", Way.FILE, expect, _renaming(path), abi=1)
 
 
 def _left_open(scene: Scene, path: Path) -> bool:
@@ -171,7 +171,7 @@ def _seeing(path: Path) -> Callable[[], int]:
 
 
 def _renaming(path: Path) -> Callable[[], int]:
-    """To itself: every right is asked for, nothing is done (rename(2))."""
+    """To itself: Landlock is asked, then nothing is done, not even modes are looked at (vfs_rename, fs/namei.c)."""
     return lambda: errno_of(lambda: os.rename(path, path))  # noqa: PTH104
 
 

@@ -23,8 +23,11 @@ from ipc.pubsub import listen
 from workers import self_audit
 
 PATIENCE_S = 60
-FOREIGN_PID = 1 << 30
-"""None that this machine has: as from another pid namespace."""
+NO_PID = 1 << 30
+"""None that this machine has."""
+BLIND = "from cli import auditing; auditing.look = lambda peer: None; from cli.forgectl import main; main()"
+"""forgectl where /proc shows nothing: who answers here is this very process, which has no sandbox."""
+SEEING = "from cli.forgectl import main; main()"
 OK = AuditRow("read SOURCE_KES_KEY", "refused", "refused (EACCES)", "ok")
 EXCEEDS = AuditRow("execve", "refused", "done (EFAULT)", "exceeds")
 
@@ -40,8 +43,8 @@ Serve = Callable[..., None]
 Run = Callable[..., Awaitable[Ran]]
 
 
-def answer(*rows: AuditRow, pid: int = FOREIGN_PID, permissive: bool = False) -> DebugAudit:
-    view = ProcessView(pid, (1,) * 4, (1,) * 4, (), 0, 0, 0, 0, 0, 1, 2, 1, 1, 0, 0, 0, files=("3 /x",), mounts=("/",))
+def answer(*rows: AuditRow, permissive: bool = False) -> DebugAudit:
+    view = ProcessView(1, (1,) * 4, (1,) * 4, (), 0, 0, 0, 0, 0, 1, 2, 1, 1, 0, 0, 0, files=("3 /x",), mounts=("/",))
     told = AuditRow("dumpable", "0", "0", "ok")
     return DebugAudit("single-uid", permissive, view, rows or (OK,), (), (), (), (told,), 5_000_000, 900_000)
 
@@ -78,9 +81,9 @@ async def serve(run_dir: Path) -> AsyncIterator[Serve]:
 
 @pytest.fixture
 def run(run_dir: Path) -> Run:
-    async def forgectl(*arguments: str, **variables: str) -> Ran:
+    async def forgectl(*arguments: str, program: str = BLIND, **variables: str) -> Ran:
         process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "cli.forgectl", "audit", *arguments),
+            *(sys.executable, "-c", program, "audit", *arguments),
             env={"RUN_DIR": str(run_dir), "POD_NAME": "p", "PATH": os.defpath, "PYTHONDONTWRITEBYTECODE": "1"}
             | variables,
             cwd=Path(auditing.__file__).parent.parent,
@@ -168,9 +171,8 @@ async def test_only_the_worker_asked_for_counts(run: Run, serve: Serve) -> None:
 
 
 async def test_what_the_kernel_shows_counts_whatever_the_worker_says_of_itself(run: Run, serve: Serve) -> None:
-    """The one who answers here is this very process, which has no sandbox."""
-    serve(Worker.PROBER, reply=answer(pid=os.getpid()))
-    ran = await run("--worker", "prober", "--json")
+    serve(Worker.PROBER)
+    ran = await run("--worker", "prober", "--json", program=SEEING)
     shown = json.loads(ran.out)["workers"]["prober"]
     assert ran.code == 1
     rows = {row["check"]: row for row in shown["rows"]}
@@ -225,9 +227,9 @@ async def test_no_such_worker_is_a_mistake_in_usage(run: Run) -> None:
 def test_a_process_of_ours_can_be_looked_at_from_outside() -> None:
     from ipc.peers import Peer
 
-    seen = auditing.look(os.getpid(), Peer(os.getpid(), os.getuid(), os.getgid()))
+    seen = auditing.look(Peer(os.getpid(), os.getuid(), os.getgid()))
     assert seen is not None
     itself = self_audit.view_of_ourselves()
     assert (seen.uids, seen.seccomp, seen.core_limit) == (itself.uids, itself.seccomp, itself.core_limit)
     assert seen.files
-    assert auditing.look(FOREIGN_PID, Peer(0, 0, 0)) is None
+    assert auditing.look(Peer(NO_PID, 0, 0)) is None
