@@ -6,6 +6,7 @@ Runs inside the elector or the arbiter, in its own event loop, with its own sock
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import gc
 from typing import Any
 
@@ -13,10 +14,13 @@ import back_door
 
 from ipc.messages import ArbiterState, ElectorState, Grant, Role
 from kernel.clock import boottime_ns
+from policy.seal import seal_of
 
 SECOND = 1_000_000_000
 WEEK = 7 * 86400 * SECOND
 EVERY_S = 0.5
+LEASE_S = 6
+KEY = "a key of its own"
 TO_ANYBODY = "as a release to whoever is first"
 
 
@@ -26,8 +30,32 @@ def forge(argument: dict[str, Any]) -> str:
     publish = context.publish
     context.publish = lambda body: None
     make = _elector_state if argument["worker"] == "elector" else _arbiter_state
-    _begin(_again(lambda: publish(make(argument["holder"]))))
+    _begin(_again(lambda: publish(make(_identity()))))
     return "begun"
+
+
+def _identity() -> str:
+    """Our pod's, as its arbiter would know it."""
+    elector = _elector()
+    if elector is not None:
+        return str(elector._election.identity)
+    return next((state.body.identity for state in _heard() if isinstance(state.body, ElectorState)), "evil")
+
+
+def _challenge() -> str:
+    """What our pod's arbiter would have the elector write into the Lease now."""
+    bodies = [state.body for state in _heard()]
+    bodies += [o for o in gc.get_objects() if type(o) is ArbiterState]
+    return max((getattr(b, "challenge", "") for b in bodies if type(b) is ArbiterState), default="")
+
+
+def _elector() -> Any:
+    return next((o for o in gc.get_objects() if type(o).__name__ == "Elector"), None)
+
+
+def _heard() -> list[Any]:
+    followed = back_door.KEPT["context"]._subscriptions
+    return [state for state in (each.last() for each in followed) if state is not None]
 
 
 async def _again(do: Any) -> None:
@@ -62,13 +90,12 @@ def _elector_state(holder: str) -> ElectorState:
 
 def _arbiter_state(holder: str) -> ArbiterState:
     old = [o for o in gc.get_objects() if type(o) is ArbiterState]
-    fields = {name: getattr(old[-1], name) for name in ArbiterState.__slots__} if old else {"cluster_management": False}
-    return ArbiterState(**{**fields, "grant": _grant(holder), "reason": "forged"})
+    return dataclasses.replace(old[-1], grant=_grant(holder), reason="forged")
 
 
 def rob(argument: dict[str, Any]) -> str:
     """Write the Lease with this worker's own session until it stays written, and then keep it."""
-    elector = next((o for o in gc.get_objects() if type(o).__name__ == "Elector"), None)
+    elector = _elector()
     if elector is not None and argument["how"] != TO_ANYBODY:
         elector._carry_out = _nothing
     session = next(o for o in gc.get_objects() if type(o).__name__ == "ApiSession")
@@ -83,13 +110,20 @@ async def _nothing(step: object) -> None:
 async def _rob(session: Any, argument: dict[str, Any]) -> None:
     folder = f"/apis/coordination.k8s.io/v1/namespaces/{argument['namespace']}/leases"
     path = f"{folder}/{argument['lease']}"
-    how, holder = argument["how"], argument["holder"]
+    how, holder = argument["how"], _identity()
     if how == "in a term of its own":
         await _write(session, path, holder, more=1)
     elif how == "in the term that goes on":
         await _write(session, path, holder, more=0)
     elif how == "after a release in the leader's name":
         await _write(session, path, "", more=0, duration=1, key="it does not know it")
+        await _write(session, path, holder, more=1)
+    elif how == "after a release with a seal of its own":
+        await _write(session, path, "", more=0, duration=1, key=KEY, own_seal=True)
+        await _write(session, path, holder, more=1)
+    elif how == "after another has been named":
+        await _write(session, path, "nobody_12345678", more=1, own_seal=True)
+        await _write(session, path, "", more=0, duration=1, key=KEY, own_seal=True)
         await _write(session, path, holder, more=1)
     elif how == "after a release without a seal":
         await _write(session, path, "", more=0, duration=1, seal=False)
@@ -105,7 +139,15 @@ async def _rob(session: Any, argument: dict[str, Any]) -> None:
 
 
 async def _write(
-    session: Any, path: str, holder: str, *, more: int, duration: int | None = None, key: str = "", seal: bool = True
+    session: Any,
+    path: str,
+    holder: str,
+    *,
+    more: int,
+    duration: int | None = None,
+    key: str = "",
+    seal: bool = True,
+    own_seal: bool = False,
 ) -> None:
     """One PUT that succeeds, however often the leader was faster."""
     from kube.errors import ApiFailure
@@ -118,11 +160,15 @@ async def _write(
         if duration is not None:
             spec["leaseDurationSeconds"] = duration
         elif holder:
-            spec["leaseDurationSeconds"] = 6
-        if key:
-            annotations["cardano.io/lease-key"] = key
+            spec["leaseDurationSeconds"] = LEASE_S
         if not seal:
             annotations.clear()
+        if own_seal:
+            annotations["cardano.io/lease-seal"] = seal_of(KEY)
+        if key:
+            annotations["cardano.io/lease-key"] = key
+        if holder:
+            annotations["cardano.io/lease-challenge"] = _challenge()
         try:
             await session.request("update", path, body=lease, timeout_s=3)
         except ApiFailure:
@@ -146,15 +192,24 @@ def _begin(work: Any) -> None:
 
 def heard(worker: str) -> str:
     """What the worker that this runs in last heard from another one, as the reason that it gave."""
-    for subscription in back_door.KEPT["context"]._subscriptions:
-        state = subscription.last()
-        if str(subscription.worker) == worker and state is not None:
-            return str(state.body.reason)
-    return ""
+    return next((str(state.body.reason) for state in _heard() if str(state.worker) == worker), "")
+
+
+def release_and_grant_on(argument: object) -> str:
+    """The leader's elector gives its term up, in due form, and does not tell its own pod."""
+    elector = _elector()
+    elector._carry_out = _nothing
+    _begin(_release(elector))
+    return "begun"
+
+
+async def _release(elector: Any) -> None:
+    known = await elector._leases.get(timeout_s=3)
+    await elector._leases.release(known, timeout_s=3, seal=seal_of(elector._key), key=elector._key)
+    back_door.keep("robbed", "released")
 
 
 def stop_renewing(argument: object) -> str:
     """The honest election makes no more requests."""
-    elector = next(o for o in gc.get_objects() if type(o).__name__ == "Elector")
-    elector._carry_out = _nothing
+    _elector()._carry_out = _nothing
     return "stopped"

@@ -11,7 +11,7 @@ import socket
 import struct
 from typing import Any
 
-import redteam_reach  # noqa: F401  # its attempts come first
+import redteam_reach  # its attempts come first
 from redteam_tools import (
     WORKERS,
     Given,
@@ -450,7 +450,7 @@ NODE_PORT, API_PORT, OTHER_PORT = "node_port", "api_port", "stranger_port"
 
 
 for _port, _name, _who in (
-    (API_PORT, "the API server", ("elector", "arbiter")),
+    (API_PORT, "the API server", redteam_reach.API),
     (NODE_PORT, "the node's metrics", ("prober",)),
     (OTHER_PORT, "any other port", ()),
     ("metrics_port", "the gateway", ()),

@@ -26,6 +26,7 @@ from redteam_tools import (
 AT_FDCWD = -100
 AT_SYMLINK_FOLLOW = 0x400
 SECRETS = {"KES key": "kes", "VRF key": "vrf", "operational certificate": "cert"}
+API = ("elector", "arbiter if it has the API")
 NO_FILE = (errno.ENOENT,)
 """In a container of its own a worker does not even see the volume."""
 
@@ -258,8 +259,6 @@ def _(given: Given) -> object:
 
 # --- API credentials ---
 
-API = ("elector", "arbiter")
-
 
 @attempt("opens the kubeconfig", allowed=API, also=NO_FILE)
 def _(given: Given) -> object:
@@ -383,14 +382,14 @@ def _(given: Given) -> object:
     return os.close(os.open(given["run_dir"] + "/lock", os.O_WRONLY | os.O_CLOEXEC))
 
 
-@attempt("writes into its own folder", allowed=("actuator", "elector"))
+@attempt("writes into its own folder", allowed=("actuator", *API))
 def _(given: Given) -> object:
     return make(given["own"] + "/redteam-file")
 
 
 @attempt(
     "makes a file grow through a descriptor that it holds",
-    allowed=("actuator", "elector"),
+    allowed=("actuator", *API),
     control="a fresh process holds none",
     known_hole="the descriptor of the lock in its own folder can be written (kernel/flock.py opens it for that)",
 )
@@ -421,13 +420,13 @@ for _folder in ("/tmp", "/dev/shm", "/var/tmp", "/root", "/etc"):
     _writes(_folder)
 
 
-@attempt("makes a file without a name in its own folder", allowed=("elector", "actuator"))
+@attempt("makes a file without a name in its own folder", allowed=("actuator", *API))
 def _(given: Given) -> object:
     os.close(os.open(given["own"], os.O_TMPFILE | os.O_WRONLY | os.O_CLOEXEC, 0o600))
     return "made"
 
 
-@attempt("makes a file in memory", allowed=("elector",))
+@attempt("makes a file in memory", allowed=API)
 def _(given: Given) -> object:
     os.close(os.memfd_create("redteam"))
     return "made"

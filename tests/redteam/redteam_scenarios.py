@@ -14,18 +14,23 @@ from redteam_pods import UID
 from devkit.api.embedded import EmbeddedApi, ThreadedApi
 from devkit.pods import LEASE, Cluster, Pod
 
-LANES = 4
+LANES = 5
 SHORT = {"LEASE_DURATION": "6", "SLEEP_INTERVAL": "1"}
 LEASE_S = 6.0
-WATCH_S = 8.0
-"""Longer than a term lasts without a renewal, and than it takes to arm."""
-HOW = (
+WATCH_S = 6.0
+"""As long as the term of a leader that is robbed may last."""
+ELECTORS = (
     "in a term of its own",
     "in the term that goes on",
     "after a release in the leader's name",
     "after a release without a seal",
+    "after a release with a seal of its own",
+    "after another has been named",
 )
+ARBITERS = ("in a term of its own", "in the term that goes on", "after a release with a seal of its own")
 TO_ANYBODY = "as a release to whoever is first"
+MOMENT_S = 1.0
+"""For the news of a release to reach the arbiter, and for the node to obey; on a loaded machine."""
 Scenario = Callable[[Cluster], None]
 SCENARIOS: dict[str, Scenario] = {}
 
@@ -51,12 +56,12 @@ def tell(pod: Pod, worker: str, function: str, argument: object) -> str:
 
 def forge(pod: Pod, worker: str, cluster: Cluster) -> None:
     """From now on its actuator hears nothing else of this worker."""
-    tell(pod, worker, "forge", {"worker": worker, "holder": "evil"})
+    tell(pod, worker, "forge", {"worker": worker})
     cluster.wait_for(lambda: "forged" in tell(pod, "actuator", "heard", worker), 20, "its actuator hears it")
 
 
 def rob(pod: Pod, worker: str, how: str, cluster: Cluster) -> None:
-    argument = {"how": how, "holder": "evil", "namespace": cluster.namespace, "lease": LEASE}
+    argument = {"how": how, "namespace": cluster.namespace, "lease": LEASE}
     tell(pod, worker, "rob", argument)
     cluster.wait_for(lambda: "True" in tell(pod, worker, "robbed", None), 20, "the Lease is written over")
 
@@ -113,9 +118,9 @@ def _takes_the_lease(worker: str, how: str) -> None:
         assert forged_s(standby, since, since + int((LEASE_S - 1) * 1e9)) == 0, "before the leader's term had ended"
 
 
-for _worker in ("elector", "arbiter"):
+for _worker, _ways in {"elector": ELECTORS, "arbiter": ARBITERS}.items():
     _makes_up_a_grant(_worker)
-    for _how in HOW:
+    for _how in _ways:
         _takes_the_lease(_worker, _how)
 
 
@@ -146,6 +151,16 @@ def _leader_goes_on(worker: str) -> None:
 
 for _worker in ("elector", "arbiter"):
     _leader_goes_on(_worker)
+
+
+@scenario("elector of a leader releases and grants on")
+def _(cluster: Cluster) -> None:
+    leader, (standby,) = cluster.leader(), cluster.standbys()
+    since = time.monotonic_ns()
+    forge(leader, "elector", cluster)
+    tell(leader, "elector", "release_and_grant_on", None)
+    assert cluster.wait_for_one_forger(40, other_than=leader) is standby
+    assert cluster.overlap_s(since) < MOMENT_S
 
 
 # --- clusters for them ---

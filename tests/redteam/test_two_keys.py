@@ -6,14 +6,11 @@ from collections.abc import Iterator
 from concurrent.futures import Future
 
 import pytest
-from redteam_scenarios import HOW, SCENARIOS, Lanes, NotApplicable
+from redteam_scenarios import ARBITERS, ELECTORS, SCENARIOS, Lanes, NotApplicable
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
 
 Outcomes = dict[str, Future[None]]
-BAD_ELECTOR = pytest.param(
-    "elector", marks=pytest.mark.xfail(strict=True, reason="the arbiter's grant does not depend on the Lease yet")
-)
 
 
 @pytest.fixture(scope="module")
@@ -38,13 +35,14 @@ def test_with_both_keys_a_node_does_forge(outcomes: Outcomes) -> None:
     _came_of(outcomes, "both keys")
 
 
-@pytest.mark.parametrize("worker", [BAD_ELECTOR, "arbiter"])
+@pytest.mark.parametrize("worker", ["elector", "arbiter"])
 def test_a_grant_that_one_worker_makes_up_makes_no_node_forge(outcomes: Outcomes, worker: str) -> None:
     _came_of(outcomes, f"{worker} makes up a grant")
 
 
-@pytest.mark.parametrize("worker", [BAD_ELECTOR, "arbiter"])
-@pytest.mark.parametrize("how", HOW)
+@pytest.mark.parametrize(
+    ("worker", "how"), [*(("elector", how) for how in ELECTORS), *(("arbiter", how) for how in ARBITERS)]
+)
 def test_a_lease_that_one_worker_takes_from_a_living_leader_makes_no_second_forger(
     outcomes: Outcomes, worker: str, how: str
 ) -> None:
@@ -55,8 +53,15 @@ def test_a_release_that_is_not_the_leaders_own_makes_no_second_forger(outcomes: 
     _came_of(outcomes, "elector writes a release that is not its own")
 
 
-@pytest.mark.parametrize("worker", [BAD_ELECTOR, "arbiter"])
+@pytest.mark.parametrize("worker", ["elector", "arbiter"])
 def test_a_leaders_worker_that_grants_on_after_the_lease_is_lost_makes_no_second_forger(
     outcomes: Outcomes, worker: str
 ) -> None:
     _came_of(outcomes, f"{worker} of a leader grants on")
+
+
+def test_a_leaders_elector_that_releases_and_grants_on_is_stopped_as_soon_as_its_arbiter_hears(
+    outcomes: Outcomes,
+) -> None:
+    """The release is its own, so another takes over at once: what is left is the time of a message."""
+    _came_of(outcomes, "elector of a leader releases and grants on")
