@@ -108,6 +108,8 @@ class Election:
         self._must_read = False
         if record is not None and record.holder != self.identity:
             self._tried_token = None  # another was faster
+            if record.holder:
+                self._held_token = None  # whoever writes our old term over another's does not give it back
         if self.leading and not self._ours(record):
             if self.observed.orphaned and now < self._right_ends():
                 return  # nobody else may take it before our right has ended; we make it ours again
@@ -287,6 +289,9 @@ class Election:
             return Step(Do.WAIT, now + timing.SECOND, against)
         if self._continuing():
             return self._at_retry(Do.RENEW, now, "we held it before a restart")
+        displaced = self.observed.displaced_until
+        if now < displaced:
+            return Step(Do.WAIT, displaced, "a holder that was written over may still forge")
         if self.observed.free:
             return self._at_retry(Do.TAKE, now, "the lease is free")
         free_at = self.observed.at + max(self.observed.duration_s * timing.SECOND, self._duration)

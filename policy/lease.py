@@ -9,10 +9,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-from policy.seal import opens
+from policy.seal import opens, seal_of
+from policy.timing import SECOND
 
 RELEASED_DURATION_S: Final = 1
 """leaseDurationSeconds that a holder leaves behind with its release, as client-go does."""
+MOST_DISPLACED: Final = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +60,13 @@ class Observed:
     """Of a holder that went without a release that we can believe: it may still be forging."""
     seal: str = ""
     """Of the holder's term as it was first seen: what is written over it later opens nothing."""
+    displaced: tuple[tuple[str, int], ...] = ()
+    """Terms that were overwritten, erased or deleted, by seal, and when their rights end (ns)."""
+
+    @property
+    def displaced_until(self) -> int:
+        """Until then a holder may forge whom nobody heard release: a thief's own release frees nothing of his."""
+        return max((until for _, until in self.displaced), default=0)
 
     @property
     def free(self) -> bool:
@@ -83,7 +92,26 @@ def observe(old: Observed | None, record: LeaseRecord | None, now: int) -> Obser
     seal = record.seal if record is not None and record.holder else ""
     if old is not None and old.record is not None and record is not None and _same_term(old.record, record):
         seal = old.seal
-    return Observed(record, now, _unreleased(old, record), seal)
+    return Observed(record, now, _unreleased(old, record), seal, _displaced(old, record, now))
+
+
+def _displaced(old: Observed | None, record: LeaseRecord | None, now: int) -> tuple[tuple[str, int], ...]:
+    if old is None:
+        return ()
+    found = dict(old.displaced)
+    before = old.record
+    if before is not None and before.holder and not _ended_well(old, before, record):
+        found[old.seal] = max(found.get(old.seal, 0), old.at + before.duration_s * SECOND)
+    if record is not None and record.key:
+        found.pop(seal_of(record.key), None)
+    return tuple((seal, until) for seal, until in found.items() if until > now)[-MOST_DISPLACED:]
+
+
+def _ended_well(old: Observed, before: LeaseRecord, record: LeaseRecord | None) -> bool:
+    """Whether the term that was last seen goes on, or was released by its holder."""
+    if record is None:
+        return False
+    return _same_term(before, record) or (not record.holder and _released(old, before, record))
 
 
 def _same_term(one: LeaseRecord, other: LeaseRecord) -> bool:

@@ -250,7 +250,10 @@ class Elector:
         try:
             async for change in self._leases.watch(version, timeout_s=timing.WATCH_TIMEOUT_S):
                 self._api_ok = True
+                held = self._election.held_token
                 self._election.saw(change.record, boottime_ns())
+                if self._election.held_token != held:
+                    self._write_term()
                 self._wake.set()
         except ApiFailure as failure:
             self._failed(Step(Do.READ, 0, "watch"), failure)

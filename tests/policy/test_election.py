@@ -281,6 +281,43 @@ def test_a_lease_given_by_hand_to_a_standby_does_not_make_two_forgers() -> None:
     assert pool.leader()
 
 
+@pytest.mark.parametrize("erased_first", [False, True])
+def test_a_thief_s_own_release_does_not_make_others_believe_that_its_victim_stopped(*, erased_first: bool) -> None:
+    pool = led_pool()
+    record = pool.server.record
+    assert record is not None
+    if erased_first:
+        pool.server.write(record.resource_version, "", record.transitions, 15)
+        pool.run(0.1)
+        record = pool.server.record
+        assert record is not None
+    taken = pool.server.write(record.resource_version, "thief", record.transitions + 1, seal=seal_of("mine"))
+    assert taken is not None
+    pool.run(0.1)
+    pool.server.write(taken.resource_version, "", taken.transitions, seal=seal_of("mine"), key="mine")
+    pool.run(60)
+    assert pool.overlap == 0
+    assert pool.leader()
+
+
+def test_a_term_of_ours_that_another_ended_is_not_given_back_by_whoever_writes_it_again() -> None:
+    pool = led_pool(2)
+    first = pool.leader()
+    ended = pool.server.record
+    assert ended is not None
+    first.fit = False
+    pool.run(30)
+    second = pool.leader()
+    assert second is not first
+    first.fit = True
+    pool.run(30)
+    record = pool.server.record
+    assert record is not None
+    pool.server.write(record.resource_version, first.name, ended.transitions)
+    pool.run(60)
+    assert pool.overlap == 0
+
+
 def test_a_restarted_elector_of_the_leader_goes_on_in_the_same_term_without_a_gap() -> None:
     pool = led_pool()
     leader = pool.leader()
