@@ -509,7 +509,7 @@ def _(given: Given) -> object:
     return _fast_open(given, send)
 
 
-@attempt("makes an SMC socket of a TCP socket (TCP_ULP)", also=(errno.ENOENT,))
+@attempt("makes an SMC socket of a TCP socket (TCP_ULP)")
 def _(given: Given) -> object:
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as sock:
         sock.setsockopt(socket.IPPROTO_TCP, 31, b"smc\0")
