@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -108,3 +109,64 @@ def test_in_a_container_of_its_own_a_worker_is_audited_by_its_user_and_the_other
             assert f"--worker {worker}" in each["problem"]
         code, shown = audit(pod, "--worker", "gateway", uid=UIDS["gateway"])
         assert (code, shown["green"]) == (0, True)
+
+
+_REMOVING = """
+import os, sys
+from pathlib import Path
+
+if "workers.elector" in sys.orig_argv:
+    from sandbox.landlock import Access, Ruleset
+
+    restrict = Ruleset.restrict
+
+    def with_a_rule_too_many(self):
+        assert self.allow(Path(os.environ["RUN_DIR"]), Access.WRITE_FILE)
+        restrict(self)
+
+    Ruleset.restrict = with_a_rule_too_many
+"""
+
+
+def test_a_rule_too_many_in_one_worker_of_a_running_pod_turns_it_red_in_audit_metric_and_status(
+    api: SyncApiServer,
+) -> None:
+    with tempfile.TemporaryDirectory(prefix="fm-rule-") as folder:
+        (Path(folder) / "sitecustomize.py").write_text(_REMOVING)
+        with Cluster(api, 1, namespace=NAMESPACES[0], environment={"PYTHONPATH": folder}) as cluster:
+            cluster.wait_healthy(90)
+            pod = cluster.leader()
+            code, shown = audit(pod)
+            assert (code, shown["green"]) == (1, False)
+            beyond = {
+                (worker, row["check"])
+                for worker, each in shown["workers"].items()
+                for row in each["rows"]
+                if row["verdict"] not in ("ok", "excused")
+            }
+            folders = {f"the {worker}'s folder" for worker in Worker if worker is not Worker.ELECTOR}
+            assert beyond == {("elector", f"write {what}") for what in {str(pod.run_dir), *folders}}
+            cluster.wait_for(lambda: metric(pod, VIOLATIONS).get("elector") == 5, 30, "the metric says so")
+            assert sum(metric(pod, VIOLATIONS).values()) == 5
+            assert any("elector" in text and "actuator's folder" in text for text in pod.status()["warnings"])
+
+
+def test_sandboxes_that_cannot_be_closed_are_said_everywhere_where_permissive_starts_all_the_same(
+    api: SyncApiServer,
+) -> None:
+    """As where a container's seccomp profile refuses Landlock."""
+    broken = "import sandbox.landlock as l\nl.abi = lambda: 0\n"
+    with tempfile.TemporaryDirectory(prefix="fm-rule-") as folder:
+        (Path(folder) / "sitecustomize.py").write_text(broken)
+        given = {"PYTHONPATH": folder, "SANDBOX": "permissive"}
+        with Cluster(api, 1, namespace=NAMESPACES[0], environment=given) as cluster:
+            cluster.wait_healthy(90)
+            pod = cluster.leader()
+            code, shown = audit(pod)
+            assert (code, shown["green"]) == (1, False)
+            for each in shown["workers"].values():
+                assert each["permissive"]
+                assert not each["green"]
+            everybody = {str(worker) for worker in Worker}
+            assert metric(pod, CLOSED) == dict.fromkeys(everybody, 0)
+            assert sum("permissive" in text for text in pod.status()["warnings"]) == len(everybody)
