@@ -17,7 +17,7 @@ longer of its duration and ours), which is what the ledger keeps, by the term's 
 none of them strikes out anything.  `clear_at` is the end of the last entry.
 
 **Rule.**  A grant is given while the last version seen is ours, `clear_at` has passed, and its term did not begin
-before `clear_at` (then it was stolen from a holder that had not released it: nothing is given until the Lease has left
+before the right of a holder that was seen had ended (then it was stolen: nothing is given until the Lease has left
 us).  It ends at T + lease duration - margin, T of the last challenge seen in the Lease.
 
 **Why two never forge.**  Let every arbiter be honest and let any electors do what they like.  Let pod B's arbiter
@@ -115,7 +115,7 @@ class Witness:
 
     def _take(self, record: LeaseRecord | None, now: int, *, gap: bool) -> None:
         ledger = self.ledger
-        before = self.clear_at
+        before = max(ledger.rights.values(), default=0)
         ours_before = ledger.record is not None and self._is_ours(ledger.record)
         ledger.record = record
         self._event_at = now
