@@ -337,6 +337,8 @@ def carry_out(world: World, act: str, pod: Pod, other: Pod, twist: bool) -> None
     match act:
         case "hold":
             world.hold(pod)
+            if twist:
+                world.tell(pod)
         case "forge":  # another's name, its seal or our own, the challenge that stands there
             seal = record.seal if twist and record is not None else seal_of(f"forged by {pod.name}")
             world.write(pod, other.holder, seal=seal, challenge=record.challenge if record is not None else "")
@@ -352,12 +354,15 @@ def carry_out(world: World, act: str, pod: Pod, other: Pod, twist: bool) -> None
             world.restart(pod)
         case "gap":
             world.lose_track(pod)
+            if twist:
+                world.hold(pod)
+                world.tell(pod)
         case "tell":
             world.tell(pod, 1 if twist else 1000)
 
 
 @settings(max_examples=600, deadline=None)
-@given(st.lists(ACTS, max_size=60))
+@given(st.lists(ACTS, min_size=12, max_size=40))
 def test_no_electors_gone_bad_and_no_delays_make_two_arbiters_grant_at_once(
     acts: list[tuple[float, str, int, int, bool]],
 ) -> None:
