@@ -258,19 +258,22 @@ class NodeCandidate:
     """Its arguments name our socket's path; False: they name none."""
 
 
-def find_by_name(name: str, socket_path: Path) -> list[NodeCandidate]:
+def find_by_name(name: str, socket_path: Path, *, supervisor: int | None = None) -> list[NodeCandidate]:
     """Processes of this name, or called so by their first argument.
 
     One that names another socket is not ours.  If some name our socket, only those are.  More than one left: it
-    cannot be said by name which is ours.  Never ourselves, a zombie or a kernel thread.
+    cannot be said by name which is ours.  Never ourselves, a zombie or a kernel thread, nor a child of `supervisor`:
+    a process can call itself what it likes, and a worker gone bad must not pass for the node.
     """
     import psutil  # costs memory: only while the node has no socket yet
 
     wanted = os.path.normpath(socket_path)
     found = []
-    for process in psutil.process_iter(["name", "cmdline"]):
+    for process in psutil.process_iter(["name", "cmdline", "ppid"]):
         info = process.info
         argv = info["cmdline"] or []
+        if supervisor is not None and info["ppid"] == supervisor:
+            continue
         if process.pid == os.getpid() or not argv:  # zombies and kernel threads have no arguments
             continue
         if name not in (info["name"], os.path.basename(argv[0])):  # noqa: PTH119  # a name, not a path

@@ -50,7 +50,7 @@ DATA: Final = struct.Struct("=iIQ6Q")
 
 F_SETOWN, F_SETSIG, F_SETOWN_EX = 8, 10, 15
 FIOCLEX, FIONCLEX, FIONBIO, FIONREAD, TCGETS, TIOCGWINSZ = 0x5451, 0x5450, 0x5421, 0x541B, 0x5401, 0x5413
-PR_SET_NAME, PR_GET_NAME, PR_SET_VMA, PR_GET_DUMPABLE, PR_CAPBSET_READ = 15, 16, 0x53564D41, 3, 23
+PR_GET_NAME, PR_SET_VMA, PR_GET_DUMPABLE, PR_CAPBSET_READ = 16, 0x53564D41, 3, 23
 CLONE_THREAD, CLONE_NEW_ANY = 0x10000, 0x7E020080
 """CLONE_NEW_ANY: every namespace flag (NEWNS, NEWCGROUP, NEWUTS, NEWIPC, NEWUSER, NEWPID, NEWNET, NEWTIME)."""
 PROT_WRITE, PROT_EXEC = 2, 4
@@ -103,7 +103,7 @@ def permits(groups: Iterable[Calls], *, internet: bool, names: bool, signals: bo
         "socketpair": ((Test(0, (socket.AF_UNIX,)),),),
         "fcntl": () if signals else ((Test(1, (F_SETOWN, F_SETSIG, F_SETOWN_EX), negate=True),),),
         "ioctl": ((Test(1, (FIOCLEX, FIONCLEX, FIONBIO, FIONREAD, TCGETS, TIOCGWINSZ)),),),
-        "prctl": ((Test(0, (PR_SET_NAME, PR_GET_NAME, PR_SET_VMA, PR_GET_DUMPABLE, PR_CAPBSET_READ)),),),
+        "prctl": ((Test(0, (PR_GET_NAME, PR_SET_VMA, PR_GET_DUMPABLE, PR_CAPBSET_READ)),),),
         "prlimit64": ((Test(0, (0,)),),),
         "clone": ((Test(0, (CLONE_THREAD,), mask=CLONE_THREAD), Test(0, (0,), mask=CLONE_NEW_ANY)),),
         "mmap": ((Test(2, (PROT_WRITE | PROT_EXEC,), mask=PROT_WRITE | PROT_EXEC, negate=True),),),

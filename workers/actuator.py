@@ -87,7 +87,7 @@ class Actuator:
         self._void_before = 0
         self._machine = FenceMachine(boottime_ns(), managed=context.config.enable_cluster_management)
         self._credentials = Credentials(context.config, self._wake.set)
-        self._node = NodeWatch(context.config, self._wake.set)
+        self._node = NodeWatch(context.config, self._wake.set, supervisor=context.parent)
         self._sighups: Counter[str] = Counter()
         self._kills: Counter[str] = Counter()
         self._elector = context.subscribe(Worker.ELECTOR, self._wake.set)

@@ -39,8 +39,10 @@ FAST_LOOK: Final = timing.SECOND // 10
 class NodeWatch:
     """Follows one node from process to process."""
 
-    def __init__(self, config: Config, wake: Callable[[], None]) -> None:
+    def __init__(self, config: Config, wake: Callable[[], None], *, supervisor: int | None) -> None:
+        """supervisor: whose children cannot be the node; None: not supervised."""
         self._config = config
+        self._supervisor = supervisor
         self._wake = wake
         self._process: NodeProcess | None = None
         self._up = False
@@ -142,7 +144,8 @@ class NodeWatch:
             self._search_by_name(now)
 
     def _search_by_name(self, now: int) -> None:
-        candidates = find_by_name(self._config.cardano_node_process_name, self._config.node_socket)
+        name, socket = self._config.cardano_node_process_name, self._config.node_socket
+        candidates = find_by_name(name, socket, supervisor=self._supervisor)
         if self._process is None and len(candidates) == 1:
             self._meet(candidates[0].pid, now)
         elif len(candidates) > 1 and self._process is None:

@@ -402,6 +402,12 @@ def test_a_relative_socket_path_may_be_ours_if_ours_ends_like_it(spawn: Spawn, f
     assert find_by_name(NAME, folder / "other.n.s") == []
 
 
+def test_a_child_of_our_supervisor_is_not_the_node_whatever_it_calls_itself(spawn: Spawn) -> None:
+    spawn(WAIT, "--socket-path", "/ipc/node.socket", name=NAME)
+    assert find_by_name(NAME, Path("/ipc/node.socket"))
+    assert find_by_name(NAME, Path("/ipc/node.socket"), supervisor=os.getpid()) == []
+
+
 def test_a_zombie_is_nobody_and_neither_are_we(spawn: Spawn) -> None:
     process = spawn(WAIT, name=NAME)
     process.kill()
