@@ -10,6 +10,8 @@ import socket
 import subprocess
 import sys
 import time
+import unittest.mock
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -32,35 +34,47 @@ from ipc.messages import (
 )
 from kernel.clock import boottime_ns
 
-MODES = ("single-uid", "uids", "containers")
+MODES = ("single-uid", "uids", "containers", "names")
+"""names: single-uid, with host names instead of addresses in the configuration, which takes more system calls."""
+SHORT = {"LEASE_DURATION": "6", "SLEEP_INTERVAL": "1"}
+"""Terms as short as they may be: a pod that starts waits for one."""
 UID = 10001
 """Of a single-uid pod where the tests run as root."""
 
 
 class Field:
-    """One pod under attack, with listeners of its own that nobody may reach."""
+    """One pod under attack, with listeners of its own that nobody may reach.  It starts at once; `wait` for it."""
 
     def __init__(self, mode: str) -> None:
         self.mode = mode
         self._stack = contextlib.ExitStack()
-        self.uid = UID if os.getuid() == 0 and mode == "single-uid" else os.getuid()
+        separation = "single-uid" if mode == "names" else mode
+        self.uid = UID if os.getuid() == 0 and separation == "single-uid" else os.getuid()
         try:
             api = ThreadedApi(EmbeddedApi())
             api.start_sync()
             self._stack.callback(api.stop_sync)
             uid = self.uid if self.uid != os.getuid() else None
-            environment = {"PYTHONPATH": str(HOOK)}
-            self.cluster = Cluster(api, 1, environment=environment, separation=mode, uid=uid)
+            environment = {"PYTHONPATH": str(HOOK), **SHORT}
+            if mode == "names":
+                self._stack.enter_context(_by_name())
+            self.cluster = Cluster(api, 1, environment=environment, separation=separation, uid=uid)
             self._stack.callback(self.cluster.close)
+        except BaseException:
+            self._stack.close()
+            raise
+        self._ready = False
+
+    def wait(self) -> None:
+        """Until the pod forges; then look at it."""
+        if not self._ready:
             self.cluster.wait_healthy(90)
+            self._ready = True
             self.pod: Pod = self.cluster.leader()
             self.since = time.monotonic_ns()
             self.pids = self.pod.worker_pids()
             self.node = self.pod.node_pid
             self._given = self._tell()
-        except BaseException:
-            self._stack.close()
-            raise
 
     def close(self) -> None:
         self._stack.close()
@@ -131,6 +145,22 @@ class Field:
         if gap := self.cluster.gap_s(self.since):
             changed.append(f"forging stopped for {gap:.2f} s")
         return ", ".join(changed)
+
+
+@contextlib.contextmanager
+def _by_name() -> Iterator[None]:
+    """Pods that are made meanwhile reach node and API server as `localhost`."""
+    make = Pod._make_environment
+
+    def with_names(pod: Pod) -> dict[str, str]:
+        made = make(pod)
+        made["NODE_METRICS_URL"] = made["NODE_METRICS_URL"].replace("127.0.0.1", "localhost")
+        kubeconfig = Path(made["KUBECONFIG"])
+        kubeconfig.write_text(kubeconfig.read_text().replace("127.0.0.1", "localhost"))
+        return made
+
+    with unittest.mock.patch.object(Pod, "_make_environment", with_names):
+        yield
 
 
 class Outside:

@@ -9,13 +9,12 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 from redteam_inside import HOOK, ask
-from redteam_pods import UID
+from redteam_pods import SHORT, UID
 
 from devkit.api.embedded import EmbeddedApi, ThreadedApi
 from devkit.pods import LEASE, Cluster, Pod
 
-LANES = 5
-SHORT = {"LEASE_DURATION": "6", "SLEEP_INTERVAL": "1"}
+LANES = 8
 LEASE_S = 6.0
 WATCH_S = 6.0
 """As long as the term of a leader that is robbed may last."""

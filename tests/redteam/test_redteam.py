@@ -35,17 +35,33 @@ AS_ROOT = os.getuid() == 0
 
 
 def _mode(mode: str) -> object:
-    why = pytest.mark.skipif(mode != "single-uid" and not AS_ROOT, reason="gives processes other users: needs root")
-    return pytest.param(mode, marks=[why] if mode == "single-uid" else [why, pytest.mark.root])
+    if mode in ("single-uid", "names"):
+        return pytest.param(mode)
+    why = pytest.mark.skipif(not AS_ROOT, reason="gives processes other users: needs root")
+    return pytest.param(mode, marks=[why, pytest.mark.root])
 
 
 @pytest.fixture(scope="module")
-def field(request: pytest.FixtureRequest) -> Iterator[Field]:
-    made = Field(request.param)
+def fields(request: pytest.FixtureRequest) -> Iterator[dict[str, Field]]:
+    """A pod of each mode that is wanted; they start at the same time."""
+    items = [item for item in request.session.items if hasattr(item, "callspec")]
+    wanted = {item.callspec.params.get("field") for item in items if not item.get_closest_marker("root") or AS_ROOT}
+    made: dict[str, Field] = {}
     try:
+        for mode in MODES:
+            if mode in wanted:
+                made[mode] = Field(mode)
         yield made
     finally:
-        made.close()
+        for each in made.values():
+            each.close()
+
+
+@pytest.fixture(scope="module")
+def field(request: pytest.FixtureRequest, fields: dict[str, Field]) -> Field:
+    found = fields[request.param]
+    found.wait()
+    return found
 
 
 def _allowed(attempt: Attempt, worker: str, field: Field) -> bool:

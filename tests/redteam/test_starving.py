@@ -10,8 +10,7 @@ from collections.abc import Iterator
 
 import pytest
 from redteam_inside import HOOK, ask
-from redteam_pods import UID
-from redteam_scenarios import SHORT
+from redteam_pods import SHORT, UID
 
 from devkit.api.embedded import EmbeddedApi, ThreadedApi
 from devkit.pods import Cluster
