@@ -172,6 +172,11 @@ class Election:
     def leading(self) -> bool:
         return self.role in (Role.LEADER, Role.HANDOVER)
 
+    @property
+    def right_ends(self) -> int:
+        """End of the right that our last confirmed renewal gave; in the past while we do not lead."""
+        return self._right_ends()
+
     def may_watch(self, now: int) -> bool:
         """Whether a contender may open a watch: the record is known, and no pause after a failure is running."""
         return not self.leading and self.observed is not None and not self._must_read and now >= self._retry_at

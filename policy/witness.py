@@ -10,7 +10,8 @@ T, whatever the elector says and however late the watch tells of it; and no othe
 costs no request, and serves as (a) lower bound of the commit and (b) the mark of what is ours.
 
 **Ledger.**  The watch goes on from the version last seen, also over a restart, so no version is missed; after a gap
-(410, first start) whatever may have been is counted as a right that ends a lease duration after the look.  Each
+(410, first start) whatever may have been is counted as a right that ends a lease duration after the look, unless the
+version is the one last seen, or the first look ever finds the Lease released.  Each
 version that names another may give its pod a right; it ends before (commit + its duration), so before (seen + the
 longer of its duration and ours), which is what the ledger keeps, by the term's seal.  Only the key of that very seal
 (`policy.seal`) strikes an entry out.  Overwriting, erasing, deleting, making anew, numbers of terms that jump or fall:
@@ -94,11 +95,13 @@ class Witness:
     # --- what was seen ---
 
     def looked(self, record: LeaseRecord | None, version: str, now: int) -> None:
-        """The answer of a list: the record and the version of the whole.  Unless nothing changed, it closes a gap."""
+        """The answer of a list: the record and the version of the whole.  A gap, unless nothing was written in it."""
         ledger = self.ledger
-        same = record is not None and ledger.record is not None and record == ledger.record
-        if not (ledger.position and (same or ledger.position == version)):
-            ledger.unknown_until = max(ledger.unknown_until, now + self._duration)
+        same = record is not None and record == ledger.record
+        if not same and (not ledger.position or ledger.position != version):
+            # The very first look believes a released Lease, as its elector does (`policy.lease`).
+            if ledger != Ledger() or record is None or not record.given_up:
+                ledger.unknown_until = max(ledger.unknown_until, now + self._duration)
             self._take(record, now, gap=True)
         ledger.position = version
 

@@ -61,6 +61,8 @@ log = logging.getLogger("elector")
 
 RETRY_AFTER_MOST: Final = 2 * timing.SECOND
 """A server that asks for more patience than this is asked again all the same: the grant is running out."""
+LOOK_FIRST: Final = 5 * timing.SECOND
+"""With so much left of its right a leader lets its arbiter look at the Lease before it renews."""
 STOP_PATIENCE: Final = 9 * timing.SECOND
 """Below supervisord's stopwaitsecs.  Then the lease is left to run out."""
 MOST_STAND_DOWN_S: Final = 86400.0
@@ -129,6 +131,8 @@ class Elector:
                     return
                 if step.act in (Do.CREATE, Do.TAKE) and not self._arbiter_is_willing(now):
                     step = Step(Do.WAIT, now + timing.SECOND, "the arbiter would not countersign")
+                if step.act is Do.RENEW and self._arbiter_lost_sight(now):
+                    step = Step(Do.WAIT, now + timing.SECOND, "the arbiter must see the lease before it changes")
                 if step.act is Do.WAIT:
                     self._keep_watching()
                     await self._wait(step.until)
@@ -323,6 +327,16 @@ class Elector:
         """Whether it would countersign a term that begins now, with the challenge that it gave."""
         body = self._arbiter_state()
         return self._arbiter.current(now) is not None and body is not None and body.willing
+
+    def _arbiter_lost_sight(self, now: int) -> bool:
+        """Whether the API failed the arbiter too, and there is time to let it look first.
+
+        After a restart of the API server it cannot ask what was written meanwhile; it must not find anything new.
+        """
+        body = self._arbiter_state()
+        if self._arbiter.current(now) is None or body is None or body.api_ok:
+            return False
+        return self._election.leading and now < self._election.right_ends - LOOK_FIRST
 
     def _asked_to_renew(self, now: int) -> int:
         """Our last renewal's instant if the arbiter needs another one now; else 0.  Once a second at most."""

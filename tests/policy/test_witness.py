@@ -286,6 +286,35 @@ def test_after_a_gap_a_lease_duration_must_pass_without_a_stranger() -> None:
     assert world.grant(b) is not None
 
 
+def test_a_gap_in_which_nothing_was_written_is_none() -> None:
+    world = World()
+    a = world.led_by(world.pods[0])
+    before = world.grant(a)
+    world.pass_s(3)
+    world.lose_track(a)
+    assert world.grant(a) == before
+    world.hold(a)
+    world.tell(a)
+    after = world.grant(a)
+    assert before is not None
+    assert after is not None
+    assert after.deadline > before.deadline
+
+
+def test_the_very_first_look_believes_a_release_and_no_later_one_does() -> None:
+    world = World(known=False)
+    a, b, _ = world.pods
+    world.hold(b)
+    world.release(b)
+    a.witness.looked(world.record, "2", world.now)
+    assert world.willing(a)
+    world.hold(b)
+    a.witness.lost_track()
+    world.release(b)
+    a.witness.looked(world.record, "4", world.now)
+    assert not world.willing(a)
+
+
 def test_a_first_look_at_an_unknown_lease_does_not_make_it_free() -> None:
     world = World(known=False)
     a = world.pods[0]
