@@ -571,7 +571,7 @@ def _build(kind: Any, raw: Any, where: str) -> Any:  # one case per kind of type
         return float(raw)
     if isinstance(kind, type) and issubclass(kind, enum.Enum):
         try:
-            return kind(raw)
+            return kind(raw if type(raw) is str else "")  # its refusal writes out what it is given, however deep
         except ValueError:
             raise ProtocolError(f"{where}: not a {kind.__name__}") from None
     if isinstance(kind, type) and dataclasses.is_dataclass(kind):

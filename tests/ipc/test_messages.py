@@ -193,18 +193,33 @@ def test_a_frame_above_the_cap_is_refused_before_it_is_unpacked(monkeypatch: pyt
         decode(bytes(MAX_FRAME + 1), State)
 
 
+OPENING = packed([PROTOCOL, "State", None])[:-1]
+
+
 @pytest.mark.parametrize("opening", [b"\x91", b"\x81\xa1a"], ids=["lists", "maps"])
-@pytest.mark.parametrize("depth", [10, 1023, 1024, 20_000])
+@pytest.mark.parametrize("depth", [10, 900, 980, 1000, 1015, 1023, 1024, 20_000])
 def test_no_depth_of_nesting_exhausts_the_stack(opening: bytes, depth: int) -> None:
-    for payload in (opening * depth + b"\xc0", b"\x93\x01\xa5State" + opening * depth + b"\xc0"):
+    deep = opening * depth + b"\xc0"
+    for payload in (deep, OPENING + deep):
         with pytest.raises(ProtocolError):
             decode(payload, State)
+
+
+@pytest.mark.parametrize("opening", [b"\x91", b"\x81\xa1a"], ids=["lists", "maps"])
+@pytest.mark.parametrize("depth", [10, 900, 980, 1000, 1015])
+@pytest.mark.parametrize("field", sorted(raw()[2]))
+def test_no_field_of_any_type_exhausts_the_stack(opening: bytes, depth: int, field: str) -> None:
+    frame = raw()
+    frame[2][field] = "HERE"
+    payload = packed(frame).replace(packed("HERE"), opening * depth + b"\xc0")
+    with pytest.raises(ProtocolError):
+        decode(payload, State)
 
 
 @pytest.mark.parametrize("payload", [b"\xdd\xff\xff\xff\xff", b"\xdf\xff\xff\xff\xff", b"\xdb\xff\xff\xff\xff"])
 def test_a_length_that_only_claims_to_be_huge_reserves_nothing(payload: bytes) -> None:
     with pytest.raises(ProtocolError):
-        decode(b"\x93\x01\xa5State" + payload, State)
+        decode(OPENING + payload, State)
 
 
 def test_an_error_never_shows_what_the_frame_carried() -> None:
