@@ -113,20 +113,16 @@ async def _rob(session: Any, argument: dict[str, Any]) -> None:
     how, holder = argument["how"], _identity()
     if how == "in a term of its own":
         await _write(session, path, holder, more=1)
+    elif how == "in a term that its pod once held":
+        await _write(session, path, holder, term=argument["term"])
     elif how == "in the term that goes on":
         await _write(session, path, holder, more=0)
-    elif how == "after a release in the leader's name":
-        await _write(session, path, "", more=0, duration=1, key="it does not know it")
-        await _write(session, path, holder, more=1)
     elif how == "after a release with a seal of its own":
         await _write(session, path, "", more=0, duration=1, key=KEY, own_seal=True)
         await _write(session, path, holder, more=1)
     elif how == "after another has been named":
         await _write(session, path, "nobody_12345678", more=1, own_seal=True)
         await _write(session, path, "", more=0, duration=1, key=KEY, own_seal=True)
-        await _write(session, path, holder, more=1)
-    elif how == "after a release without a seal":
-        await _write(session, path, "", more=0, duration=1, seal=False)
         await _write(session, path, holder, more=1)
     elif how == TO_ANYBODY:
         await _write(session, path, "", more=0, duration=1, seal=False)
@@ -143,7 +139,8 @@ async def _write(
     path: str,
     holder: str,
     *,
-    more: int,
+    more: int = 0,
+    term: int | None = None,
     duration: int | None = None,
     key: str = "",
     seal: bool = True,
@@ -156,7 +153,7 @@ async def _write(
         lease = await session.request("get", path, timeout_s=3)
         spec, annotations = lease["spec"], lease["metadata"].setdefault("annotations", {})
         spec["holderIdentity"] = holder
-        spec["leaseTransitions"] = int(spec.get("leaseTransitions", 0)) + more
+        spec["leaseTransitions"] = int(spec.get("leaseTransitions", 0)) + more if term is None else term
         if duration is not None:
             spec["leaseDurationSeconds"] = duration
         elif holder:

@@ -65,3 +65,7 @@ def test_a_leaders_elector_that_releases_and_grants_on_is_stopped_as_soon_as_its
 ) -> None:
     """The release is its own, so another takes over at once: what is left is the time of a message."""
     _came_of(outcomes, "elector of a leader releases and grants on")
+
+
+def test_a_term_that_its_own_arbiter_gives_back_to_a_former_leader_makes_no_second_forger(outcomes: Outcomes) -> None:
+    _came_of(outcomes, "arbiter gives its pod a term back")
