@@ -21,15 +21,19 @@ def hold(path: Path) -> int:
     Answers the descriptor, which is inheritable on purpose: a successor shall not start beside what is left of us.
     A pid written by another pid namespace means nothing here.  Raises AlreadyHeld, OSError.
     """
-    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    fd = os.open(path, os.O_RDONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     try:
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             text = os.read(fd, 32).strip()
             raise AlreadyHeld(int(text) if text.isdigit() else 0) from None
-        os.ftruncate(fd, 0)
-        os.pwrite(fd, f"{os.getpid()}\n".encode("ascii"), 0)
+        # Not by the descriptor that stays open: a closed sandbox shall hold nothing that can be written to.
+        writing = os.open(path, os.O_WRONLY | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC)
+        try:
+            os.write(writing, f"{os.getpid()}\n".encode("ascii"))
+        finally:
+            os.close(writing)
         os.set_inheritable(fd, True)
     except BaseException:
         os.close(fd)

@@ -46,7 +46,7 @@ from typing import Final
 from ipc.messages import Grant
 from policy import timing
 from policy.lease import LeaseRecord
-from policy.seal import seal_of
+from policy.seal import opens, seal_of
 
 ROTATION: Final = timing.STANDING_RENEWAL
 """Age at which a challenge is replaced: with the state's heartbeat, so that it costs no message of its own."""
@@ -72,6 +72,8 @@ class Ledger:
     """The record is ours, but its term began before the rights of others had ended."""
     anchor: int = 0
     """T of the last challenge seen in a version of ours; 0: none in this term."""
+    seal: str = ""
+    """Of our last version."""
     granted: Grant | None = None
 
 
@@ -127,8 +129,8 @@ class Witness:
         if record.key:
             ledger.rights.pop(seal_of(record.key), None)
         if not record.holder:
-            if record.given_up:
-                self._not_ours()
+            if opens(record.key, ledger.seal):
+                self._not_ours()  # others may believe that; nothing else that empties the Lease ends a right of ours
             return
         issued = self._issued(record)
         if issued is None:
@@ -140,6 +142,7 @@ class Witness:
             ledger.stolen = not gap and issued < before
             ledger.anchor = 0
         ledger.anchor = max(ledger.anchor, issued)
+        ledger.seal = record.seal
 
     def _enter(self, seal: str, until: int, now: int) -> None:
         rights = {s: u for s, u in self.ledger.rights.items() if u > now}

@@ -79,6 +79,7 @@ class Memory:
             unknown_until=int(said["unknown_until"]),
             stolen=bool(said["stolen"]),
             anchor=int(said["anchor"]),
+            seal=str(said["seal"]),
             granted=None if granted is None else Grant(**granted),
         )
         self.key, self.ledger = bytes.fromhex(raw["key"]), ledger

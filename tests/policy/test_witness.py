@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -219,6 +220,30 @@ def test_a_deleted_lease_is_not_free_and_costs_its_holder_nothing() -> None:
     world.hold(a)
     world.tell_all()
     assert world.grant(a) is not None
+
+
+@pytest.mark.parametrize("forged", ["virgin", "erased", "own seal and key"])
+def test_a_lease_that_is_emptied_by_anybody_but_its_holder_costs_the_holder_nothing(forged: str) -> None:
+    world = World()
+    a, b, _ = world.pods
+    world.led_by(a)
+    before = world.grant(a)
+    if forged == "virgin":
+        world.history.append(None)
+        world.write(b, "", challenge="", duration_s=0)
+    elif forged == "erased":
+        world.write(b, "", seal=seal_of(a.key))
+    else:
+        world.write(b, "", seal=seal_of("evil"), key="evil", duration_s=1)
+    world.tell_all()
+    assert world.grant(a) == before
+    assert not world.willing(b)
+    world.hold(a)
+    world.tell_all()
+    after = world.grant(a)
+    assert before is not None
+    assert after is not None
+    assert after.deadline >= before.deadline
 
 
 def test_a_grant_ends_a_lease_duration_after_the_challenge_however_late_the_renewal_is_told() -> None:

@@ -391,7 +391,6 @@ def _(given: Given) -> object:
     "makes a file grow through a descriptor that it holds",
     allowed=("actuator", *API),
     control="a fresh process holds none",
-    known_hole="the descriptor of the lock in its own folder can be written (kernel/flock.py opens it for that)",
 )
 def _(given: Given) -> object:
     for fd in range(256):

@@ -63,8 +63,6 @@ class Attempt:
     """Where it makes sense."""
     also: tuple[int, ...] = ()
     """More answers that mean "refused"."""
-    known_hole: str = ""
-    """Why it succeeds where it should not, and is documented so."""
     control: str = "uid"
     """Who can do it outside of a sandbox: `uid` (the pod's own), `root`, or why nobody can."""
 

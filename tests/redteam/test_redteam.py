@@ -81,9 +81,6 @@ def test_code_inside_a_worker_gets_only_what_the_worker_declares(field: Field, w
     answer = field.inside(worker, name)
     if _allowed(attempt, worker, field):
         assert "done" in answer, f"the {worker} declares it: {answer}"
-    elif attempt.known_hole:
-        assert "done" in answer, "mended: it is a hole no more, and docs/threat-model.md must not say so"
-        pytest.xfail(attempt.known_hole)
     else:
         assert answer.get("errno") in {*REFUSALS, *attempt.also}, f"the {worker} could: {answer}"
 
