@@ -22,18 +22,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from cli import asking
+from cli.asking import Failed, columns, printable
 from config import Config
-from ipc.frames import FrameReader, frame
 from ipc.messages import (
     AuditRow,
     DebugAudit,
-    DebugRequest,
     DebugWhat,
     ProcessView,
-    ProtocolError,
     Worker,
-    decode_debug_reply,
-    encode,
 )
 from ipc.peers import Peer, peer_of
 from sandbox import attempts, audit
@@ -47,10 +44,6 @@ DECLARED: Final[dict[Worker, Privileges]] = {
     module.PRIVILEGES.worker: module.PRIVILEGES for module in (actuator, prober, elector, arbiter, gateway)
 }
 KERNEL, WORKER = "kernel", "worker"
-
-
-class NotAudited(Exception):  # noqa: N818  # said to the operator
-    """Why a worker could not be audited, in one line."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,8 +98,8 @@ def examine(config: Config, workers: Iterable[Worker]) -> list[Audited]:
     try:
         for worker in workers:
             try:
-                asked[worker] = _ask(config, worker, until)
-            except NotAudited as why:
+                asked[worker] = asking.ask(config, worker, DebugWhat.AUDIT, until)
+            except Failed as why:
                 found[worker] = Audited(worker, problem=str(why))
         for worker, sock in asked.items():
             found[worker] = _one(config, worker, sock, until)
@@ -116,45 +109,11 @@ def examine(config: Config, workers: Iterable[Worker]) -> list[Audited]:
     return [found[worker] for worker in workers]
 
 
-def _ask(config: Config, worker: Worker, until: float) -> socket.socket:
-    """A connection on which the question has been sent.  Raises NotAudited."""
-    path = config.debug_socket(worker)
-    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    try:
-        sock.settimeout(_left(until))
-        sock.connect(str(path))
-        owner = config.worker_uids.get(worker, path.parent.stat().st_uid)
-        uid = peer_of(sock).uid
-        sock.sendall(frame(encode(DebugRequest(DebugWhat.AUDIT))))
-    except OSError as error:
-        sock.close()
-        raise NotAudited(f"{path}: {error.strerror or error}; {_hint(config, worker)}") from None
-    if uid != owner:
-        sock.close()
-        raise NotAudited(f"{path} is served by uid {uid}, not {owner}")
-    return sock
-
-
-def _hint(config: Config, worker: Worker) -> str:
-    if config.worker_uids:
-        return (
-            f"only root and uid {config.worker_uids[worker]} may ask; where each worker has a container, run "
-            f"`forgectl audit --worker {worker}` in the {worker}'s"
-        )
-    return "is it running here, and are you its user or root?"
-
-
-def _left(until: float) -> float:
-    return max(until - time.monotonic(), 0.001)
-
-
 def _one(config: Config, worker: Worker, sock: socket.socket, until: float) -> Audited:
     try:
-        told = _answer(sock, until)
-    except NotAudited as why:
+        told = asking.answer(config, worker, DebugWhat.AUDIT, sock, until, DebugAudit)
+    except Failed as why:
         return Audited(worker, problem=str(why))
-    except ConnectionError:
-        return Audited(worker, problem=f"it does not let us ask; {_hint(config, worker)}")
     peer = peer_of(sock)
     standard = Standard(
         privileges=DECLARED[worker],
@@ -170,30 +129,6 @@ def _one(config: Config, worker: Worker, sock: socket.socket, until: float) -> A
 def _possible(config: Config) -> tuple[str, ...]:
     """The ways to run that this configuration leaves."""
     return ("uids", "containers") if config.worker_uids else ("single-uid",)
-
-
-def _answer(sock: socket.socket, until: float) -> DebugAudit:
-    """Raises NotAudited; ConnectionError when it ends the connection without an answer."""
-    reader = FrameReader()
-    try:
-        while True:
-            sock.settimeout(_left(until))
-            data = sock.recv(65536)
-            if not data:
-                raise ConnectionAbortedError
-            for payload in reader.feed(data):
-                reply = decode_debug_reply(payload, DebugWhat.AUDIT)
-                if isinstance(reply, DebugAudit):
-                    return reply
-                raise NotAudited(getattr(reply, "why", "no audit"))
-    except TimeoutError:
-        raise NotAudited(f"no answer in {PATIENCE_S:g} s: the worker hangs") from None
-    except ConnectionError:
-        raise
-    except ProtocolError as error:
-        raise NotAudited(f"it speaks another language: {error}") from None
-    except OSError as error:
-        raise NotAudited(f"no answer: {error.strerror or error}") from None
 
 
 def _rows(told: DebugAudit, seen: ProcessView | None, standard: Standard) -> tuple[Said, ...]:
@@ -271,9 +206,9 @@ def _as_table(found: list[Audited], *, every: bool) -> str:
         for said in (each.rows if every else each.deviations)
     ]
     if rows:
-        lines += ["", *_columns([("WORKER", "CHECK", "EXPECTED", "GOT", "VERDICT", "SAID BY"), *rows])]
+        lines += ["", *columns([("WORKER", "CHECK", "EXPECTED", "GOT", "VERDICT", "SAID BY"), *rows])]
     excused = sorted({said.row.got for each in found for said in each.rows if said.row.verdict == Verdict.EXCUSED})
-    lines += [f"this kernel: {_printable(text)}" for text in excused] if not every else []
+    lines += [f"this kernel: {printable(text)}" for text in excused] if not every else []
     if all(each.green for each in found):
         return "\n".join([*lines, "", "green: every worker asked for holds what it declares, and nothing else"])
     bad = ", ".join(str(each.worker) for each in found if not each.green)
@@ -282,7 +217,7 @@ def _as_table(found: list[Audited], *, every: bool) -> str:
 
 def _summary(each: Audited) -> str:
     if each.told is None:
-        return f"{each.worker:<9} NOT AUDITED: {_printable(each.problem)}"
+        return f"{each.worker:<9} NOT AUDITED: {printable(each.problem)}"
     counts = audit.counts(said.row for said in each.rows)
     pid = f"pid {each.pid}" if each.pid else "in another pid namespace"
     text = f"{each.worker:<9} {pid}, {each.told.separation}: {counts[Verdict.OK]} of {len(each.rows)} checks ok"
@@ -290,14 +225,3 @@ def _summary(each: Audited) -> str:
     if each.told.permissive:
         text += "; SANDBOX=permissive"
     return text if each.seen is not None else text + "; on its own word alone"
-
-
-def _columns(rows: list[tuple[str, ...]]) -> list[str]:
-    shown = [tuple(map(_printable, row)) for row in rows]
-    widths = [max(len(row[column]) for row in shown) for column in range(len(rows[0]))]
-    return ["  ".join(f"{text:<{width}}" for text, width in zip(row, widths, strict=True)).rstrip() for row in shown]
-
-
-def _printable(text: str) -> str:
-    """A file's name is written by strangers: nothing in it may speak to a terminal."""
-    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)

@@ -18,10 +18,12 @@ import time
 from collections.abc import Iterator
 from typing import Any, Final
 
+from cli import debugging
+from cli.asking import PATIENCE_S, Failed, NotBelieved, connect, first, printable, state_of
 from config import Config, ConfigError, load
 from gateway import views
 from gateway.views import Picture
-from ipc.frames import FrameReader, frame
+from ipc.frames import frame
 from ipc.messages import (
     GatewayState,
     ProtocolError,
@@ -30,21 +32,12 @@ from ipc.messages import (
     State,
     Worker,
     decode,
-    decode_state,
     encode,
 )
-from ipc.peers import peer_of
 from kernel.clock import boottime_ns
 from policy import timing
 
-PATIENCE_S: Final = 3.0
-"""For all answers together: a hung worker is named, not waited for."""
-
 EPILOG: Final = "exit codes: 0 done; 1 something is wrong (nothing reachable, refused); 2 usage or configuration"
-
-
-class Failed(Exception):  # noqa: N818  # said to the operator, then exit 1
-    """What could not be done, in one line."""
 
 
 def main() -> None:
@@ -76,12 +69,7 @@ def _parser() -> argparse.ArgumentParser:
     status = commands.add_parser("status", help="who forges, and why")
     status.add_argument("--json", action="store_true", help="as JSON, like /status")
     status.set_defaults(command=_status)
-    inspect = commands.add_parser("inspect", help="one worker's state as it is, as JSON")
-    inspect.add_argument("worker", choices=[str(w) for w in Worker])
-    how = inspect.add_mutually_exclusive_group()
-    how.add_argument("--json", action="store_true", help="as JSON on one line")
-    how.add_argument("--follow", action="store_true", help="each state as it comes, a JSON object a line")
-    inspect.set_defaults(command=_inspect)
+    debugging.add_commands(commands, _seconds)
     down = commands.add_parser("stand-down", help="hand over and stay out of the election for a while")
     down.add_argument(
         "--for",
@@ -120,58 +108,6 @@ def _reason(text: str) -> str:
     return text
 
 
-# --- sockets ---
-
-
-def _connect(path: str, until: float) -> socket.socket:
-    """A connection to a socket of ours, to be used until `until` (monotonic s).  Raises Failed."""
-    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    try:
-        sock.settimeout(_left(until))
-        sock.connect(path)
-        uid = peer_of(sock).uid
-    except OSError as error:
-        sock.close()
-        raise Failed(f"{path}: {error.strerror or error}; is the sidecar running here?") from None
-    if uid != os.getuid():
-        sock.close()
-        raise Failed(f"{path} is served by uid {uid}; run forgectl as that user")
-    return sock
-
-
-def _left(until: float) -> float:
-    return max(until - time.monotonic(), 0.001)
-
-
-def _frames(sock: socket.socket, until: float | None) -> Iterator[bytes]:
-    """Payloads as they come, until the peer closes.  Raises Failed when nothing comes until `until` (None: ever)."""
-    reader = FrameReader()
-    try:
-        while True:
-            sock.settimeout(None if until is None else _left(until))
-            data = sock.recv(65536)
-            if not data:
-                return
-            yield from reader.feed(data)
-    except TimeoutError:
-        raise Failed("no answer in time: the worker hangs") from None
-    except (ProtocolError, OSError) as error:
-        raise Failed(f"no answer: {error}") from None
-
-
-def _first(sock: socket.socket, until: float) -> bytes:
-    for payload in _frames(sock, until):
-        return payload
-    raise Failed("the connection was closed without an answer")
-
-
-def _decoded(payload: bytes, worker: Worker) -> State:
-    try:
-        return decode_state(payload, worker)
-    except ProtocolError as error:
-        raise Failed(f"the {worker} speaks another language: {error}") from None
-
-
 def read_states(config: Config, workers: tuple[Worker, ...]) -> dict[Worker, State | Failed]:
     """The present state of each worker, or why there is none; takes PATIENCE_S at most for all together."""
     until = time.monotonic() + PATIENCE_S
@@ -180,12 +116,12 @@ def read_states(config: Config, workers: tuple[Worker, ...]) -> dict[Worker, Sta
     try:
         for worker in workers:
             try:
-                sockets[worker] = _connect(str(config.state_socket(worker)), until)
+                sockets[worker] = connect(config, worker, config.state_socket(worker), until)
             except Failed as why:
                 found[worker] = why
         for worker, sock in sockets.items():
             try:
-                found[worker] = _decoded(_first(sock, until), worker)
+                found[worker] = state_of(first(sock, until), worker)
             except Failed as why:
                 found[worker] = why
     finally:
@@ -201,6 +137,9 @@ def _status(config: Config, arguments: argparse.Namespace) -> None:
     answers = read_states(config, (*views.WATCHED, Worker.GATEWAY))
     states = {worker: answer for worker, answer in answers.items() if isinstance(answer, State)}
     if not states:
+        for why in answers.values():
+            if isinstance(why, NotBelieved):
+                raise why
         raise Failed(f"no worker answers below {config.run_dir}; is the sidecar running here?")
     from importlib.metadata import version  # costs more than all the rest of this program
 
@@ -232,9 +171,10 @@ def _table(shown: dict[str, Any]) -> str:
     rows += [(f"worker/{name}", _worker_text(worker)) for name, worker in shown["workers"].items()]
     port = shown["metrics_port"]
     rows.append(("worker/gateway", f"alive, port {port}" if port is not None else "silent"))
+    rows.append(("sandbox", _sandbox_text(shown["sandbox"])))
     rows += [("warning", text) for text in shown["warnings"]]
     width = max(len(name) for name, _ in rows)
-    return "\n".join(f"{name:<{width}}  {_printable(text)}" for name, text in rows)
+    return "\n".join(f"{name:<{width}}  {printable(text)}" for name, text in rows)
 
 
 def _leader_rows(shown: dict[str, Any]) -> list[tuple[str, str]]:
@@ -271,22 +211,27 @@ def _worker_text(worker: dict[str, Any]) -> str:
     return f"alive, pid {worker['pid']}, up {worker['up_seconds']:.0f} s" if worker["alive"] else "silent"
 
 
-def _printable(text: str) -> str:
-    """A Lease's holder is written by whoever may write Leases: nothing in it may speak to a terminal."""
-    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
-
-
-def _inspect(config: Config, arguments: argparse.Namespace) -> None:
-    worker = Worker(arguments.worker)
-    path = str(config.state_socket(worker))
-    with _connect(path, time.monotonic() + PATIENCE_S) as sock:
-        if not arguments.follow:
-            state = _decoded(_first(sock, time.monotonic() + PATIENCE_S), worker)
-            print(json.dumps(dataclasses.asdict(state), indent=None if arguments.json else 2))
-            return
-        for payload in _frames(sock, None):
-            print(json.dumps(dataclasses.asdict(_decoded(payload, worker))), flush=True)
-        raise Failed(f"the {worker} ended the connection")
+def _sandbox_text(shown: dict[str, dict[str, Any] | None]) -> str:
+    """All workers' in a line; what a worker can do beyond its declaration is a warning of its own."""
+    known = {worker: each for worker, each in shown.items() if each is not None}
+    if not known:
+        return "unknown: every worker is silent"
+    open_ = [worker for worker, each in known.items() if not each["closed"]]
+    missing = sorted({what for each in known.values() for what in each["missing"]})
+    violations = {worker: len(each["violations"]) for worker, each in known.items() if each["violations"]}
+    ages = [each["audited_seconds_ago"] for each in known.values()]
+    unheard = [worker for worker, each in shown.items() if each is None]
+    unaudited = [worker for worker, each in known.items() if each["audited_seconds_ago"] is None]
+    how = ", ".join(sorted({each["separation"] or "unknown" for each in known.values()}))
+    counted = f"{sum(violations.values())} violation{'' if sum(violations.values()) == 1 else 's'}"
+    named = f" ({', '.join(f'{worker}: {count}' for worker, count in violations.items())})" if violations else ""
+    audited = f"not audited yet: {', '.join(unaudited)}" if unaudited else f"audited {max(ages):.0f} s ago"
+    parts = [
+        how + (f", NOT closed: {', '.join(open_)}" if open_ else ", closed"),
+        "missing: " + ", ".join(missing) if missing else "nothing missing",
+        f"{counted}{named}, {audited}",
+    ]
+    return "; ".join([*parts, f"silent: {', '.join(unheard)}"] if unheard else parts)
 
 
 def _stand_down(config: Config, arguments: argparse.Namespace) -> None:
@@ -295,18 +240,18 @@ def _stand_down(config: Config, arguments: argparse.Namespace) -> None:
         command = frame(encode(StandDown(arguments.seconds, arguments.reason)))
     except ProtocolError as error:
         raise Failed(f"not sent: {error}") from None
-    with _connect(str(config.command_socket), until) as sock:
+    with connect(config, Worker.ELECTOR, config.command_socket, until) as sock:
         try:
             sock.sendall(command)
         except OSError as error:
             raise Failed(f"the elector did not take the command: {error.strerror or error}") from None
         try:
-            reply = decode(_first(sock, until), StandDownReply)
+            reply = decode(first(sock, until), StandDownReply)
         except ProtocolError as error:
             raise Failed(f"the elector speaks another language: {error}") from None
     if not reply.accepted:
         raise Failed(reply.message)
-    print(_printable(reply.message))
+    print(printable(reply.message))
 
 
 def _audit(config: Config, arguments: argparse.Namespace) -> None:
@@ -338,6 +283,8 @@ def _effective(config: Config) -> Iterator[tuple[str, str]]:
         value = derived.get(name, getattr(config, item.name))
         if isinstance(value, bool):
             yield name, str(value).lower()
+        elif isinstance(value, tuple):  # pairs
+            yield name, ",".join(f"{key}={number}" for key, number in value)
         else:
             yield name, "" if value is None else str(value)
 

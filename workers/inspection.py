@@ -6,6 +6,7 @@ import asyncio
 import logging
 import sys
 from collections.abc import Callable
+from functools import lru_cache
 from pathlib import Path
 from types import FrameType
 from typing import Final
@@ -37,6 +38,8 @@ LEVELS: Final = ("DEBUG", "INFO", "WARNING", "ERROR")
 MOST_TASKS: Final = 200
 DEEPEST: Final = 16
 """Frames of a task's stack, the innermost."""
+_ROOT: Final = str(Path(__file__).parent.parent)
+"""Where our packages are: an editable installation does not put it into Python's path."""
 
 
 class Inspection:
@@ -132,8 +135,12 @@ def _frames(task: asyncio.Task[object]) -> list[FrameType]:
 
 
 def _place(frame: FrameType) -> str:
-    """The file as Python's path knows it: `workers/elector.py`, `asyncio/tasks.py`."""
-    path = Path(frame.f_code.co_filename)
+    return logs.cut(f"{_shown(frame.f_code.co_filename)}:{frame.f_lineno}:{frame.f_code.co_name}")
+
+
+@lru_cache(MOST_TASKS)
+def _shown(file: str) -> str:
+    """A file as Python's path knows it: `workers/elector.py`, `asyncio/tasks.py`."""
+    path = Path(file)
     nearest = max((p for p in sys.path if p and path.is_relative_to(p)), key=len, default=None)
-    shown = path.relative_to(nearest) if nearest is not None else path
-    return logs.cut(f"{shown}:{frame.f_lineno}:{frame.f_code.co_name}")
+    return str(path.relative_to(nearest) if nearest is not None else path)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import json
 import os
 import re
@@ -176,12 +177,13 @@ async def test_run_dir_can_be_given_as_an_option(run: Run, run_dir: Path, publis
 
 
 async def test_inspect_shows_a_workers_state_as_it_is(run: Run, publish: Callable[..., object]) -> None:
-    await publish(Worker.ARBITER, ArbiterState(None, "why", cluster_management=False))
+    body = ArbiterState(None, "why", cluster_management=False)
+    await publish(Worker.ARBITER, body)
     ran = await run("inspect", "arbiter", "--json")
     shown = json.loads(ran.out)
     assert (ran.code, ran.out.count("\n")) == (0, 1)
     assert shown["worker"] == "arbiter"
-    assert shown["body"] == {"grant": None, "reason": "why", "cluster_management": False}
+    assert shown["body"] == dataclasses.asdict(body)
     assert json.loads((await run("inspect", "arbiter")).out) == shown
 
 
