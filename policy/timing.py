@@ -31,10 +31,11 @@ STATE_VALIDITY: Final = 6 * SECOND
 HEARTBEAT: Final = SECOND * 5 // 2
 """Each worker repeats its unchanged state this often."""
 
-STANDING_GRANT: Final = 10 * SECOND
-"""Length of the arbiter's grant while cluster management is off: long enough to survive its restart."""
+ARBITER_SILENCE: Final = 10 * SECOND
+"""A leader bears its arbiter's silence this long: its restart is no reason to hand over."""
 
-STANDING_RENEWAL: Final = SECOND * 5 // 2
+CHALLENGE_AGE: Final = SECOND * 5 // 2
+"""The arbiter replaces its challenge at this age: with the heartbeat, so that it costs no message of its own."""
 
 WATCHDOG: Final = 5 * SECOND
 """The kernel kills a worker whose loop stood still this long; supervisord then starts a new one."""

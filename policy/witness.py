@@ -48,8 +48,6 @@ from policy import timing
 from policy.lease import LeaseRecord
 from policy.seal import opens, seal_of
 
-ROTATION: Final = timing.STANDING_RENEWAL
-"""Age at which a challenge is replaced: with the state's heartbeat, so that it costs no message of its own."""
 BEFORE_RENEWAL: Final = timing.SECOND // 2
 """A leader's elector gets a fresh challenge this long before its renewal is due."""
 OVERDUE_ROTATION: Final = timing.SECOND
@@ -88,7 +86,6 @@ class Witness:
         self.reason = "the lease is not known yet"
         self._prefix = f"{pod_name}_"
         self._key = key
-        self._duration_s = lease_duration_s
         self._duration = lease_duration_s * timing.SECOND
         self._interval = sleep_interval
         self._made = now
@@ -226,7 +223,7 @@ class Witness:
 
     def next_challenge(self, void_before: int) -> int:
         """When the next challenge is due."""
-        due = self._made + ROTATION
+        due = self._made + timing.CHALLENGE_AGE
         record = self.ledger.record
         if record is not None and self._is_ours(record):
             renewal = self._event_at + self._interval - BEFORE_RENEWAL

@@ -320,7 +320,7 @@ class Elector:
         if state is None or body is None:
             return False
         if self._election.leading:
-            return now < state.sent_at + timing.STANDING_GRANT
+            return now < state.sent_at + timing.ARBITER_SILENCE
         return now < state.valid_until and body.api_ok
 
     def _arbiter_is_willing(self, now: int) -> bool:
