@@ -1,7 +1,7 @@
 """How long to fuzz, from which seed, and what may have grown by then.
 
-FUZZ_FRAMES: spoilt frames of the run in process (a thousandth of a million by default is a few seconds); the real
-sockets get a fiftieth of it each.  FUZZ_SEED: to see a failure again, it says with which.
+FORGE_FUZZ_FRAMES: spoilt frames of the run in process; each real socket gets a fiftieth of it.
+FORGE_FUZZ_SEED: which ones; a failure says its seed.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final, Self
 
-LONG: Final = "FUZZ_FRAMES" in os.environ
-FRAMES: Final = int(os.environ.get("FUZZ_FRAMES", "50000"))
+LONG: Final = "FORGE_FUZZ_FRAMES" in os.environ
+FRAMES: Final = int(os.environ.get("FORGE_FUZZ_FRAMES", "50000"))
 ON_SOCKETS: Final = max(FRAMES // 50, 500)
-SEED: Final = int(os.environ.get("FUZZ_SEED", str(random.SystemRandom().randrange(2**32)) if LONG else "4"))
+SEED: Final = int(os.environ.get("FORGE_FUZZ_SEED", str(random.SystemRandom().randrange(2**32)) if LONG else "4"))
 """Another one each time where there is time to find something new; else one that fails again for whoever looks."""
 
 PATIENCE_S: Final = 120
-MOST_BLOCKS: Final = 3000
+MOST_BLOCKS: Final = 1000
 """Python objects that may remain beyond those of the warm-up: caches of a few hundred, and no more for more frames."""
 MOST_RSS: Final = 24 * 2**20
 
@@ -62,7 +62,7 @@ class Run:
         self._name, self._say = name, say
 
     def __enter__(self) -> Self:
-        self._say(f"fuzz {self._name}: {self.frames} frames, FUZZ_SEED={SEED}")
+        self._say(f"fuzz {self._name}: {self.frames} frames, FORGE_FUZZ_SEED={SEED}")
         self._began = time.monotonic()
         return self
 
@@ -70,4 +70,4 @@ class Run:
         took = time.monotonic() - self._began
         how = "fails after" if kind is not None else "done,"
         facts = "; ".join([f"{self.done} frames in {took:.1f} s ({self.done / took:.0f}/s)", *self.facts])
-        self._say(f"fuzz {self._name}: {how} {facts}; FUZZ_SEED={SEED}")
+        self._say(f"fuzz {self._name}: {how} {facts}; FORGE_FUZZ_SEED={SEED}")
