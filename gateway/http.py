@@ -144,6 +144,7 @@ class _Client(web.RequestHandler):
             max_line_size=MOST_HEADER,
             max_field_size=MOST_HEADER,
             lingering_time=1.0,
+            auto_decompress=False,
         )
         self._crowd = crowd
         self._limit: asyncio.TimerHandle | None = None
@@ -184,6 +185,11 @@ class _Client(web.RequestHandler):
             self._limit.cancel()
         self._limit = asyncio.get_running_loop().call_later(seconds, self.cut)
 
+    def log_exception(self, *args: Any, **facts: Any) -> None:
+        """Not for a body that turns out to be none while it is thrown away: strangers must not fill the log."""
+        if not isinstance(facts.get("exc_info"), web.RequestPayloadError):
+            super().log_exception(*args, **facts)
+
     def handle_error(
         self,
         request: web.BaseRequest,
@@ -192,6 +198,8 @@ class _Client(web.RequestHandler):
         message: str | None = None,
     ) -> web.StreamResponse:
         """The answer to what is no HTTP request, or to a fault of ours; the latter is logged."""
+        if isinstance(exc, UnicodeError) and "Expect" in request.headers:
+            status = HTTPStatus.EXPECTATION_FAILED  # aiohttp's own refusal fails to repeat bytes that are no text
         if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
             log.error("a request failed", exc_info=exc, extra={"event": "request_failed"})
         if request.writer.output_size > 0:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import islice
 from typing import Final
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
@@ -23,6 +24,8 @@ HUP_REASONS: Final = ("enable", "disable", "repeat", "startup", "rogue")
 FILES: Final = ("kes.skey", "vrf.skey", "node.cert")
 OPERATIONS: Final = tuple(f"{operation}/{file}" for operation in ("install", "remove", "repair") for file in FILES)
 SIGNALS: Final = ("SIGTERM", "SIGKILL")
+MOST_COUNTERS: Final = 256
+"""Of one worker, and of all that ended: ten times what honest ones count.  One gone bad fills no memory with labels."""
 
 
 class Totals:
@@ -38,9 +41,9 @@ class Totals:
         counters = _counters(state)
         known = self._living.get(state.worker)
         if known is not None and known[0] == state.instance:
-            counters |= known[1]  # the greater of each: no total ever goes down
+            counters = _bounded(known[1] | counters)  # the greater of each: no total ever goes down
         elif known is not None:
-            self._finished.update(known[1])
+            self._finished = _bounded(self._finished + known[1])
             self.restarts[state.worker] += 1
         self._living[state.worker] = (state.instance, counters)
 
@@ -58,12 +61,12 @@ def _counters(state: State) -> Counter[tuple[str, str]]:
 
     def add(name: str, values: Mapping[str, int]) -> None:
         for label, value in values.items():
-            found[name, label] += value
+            found[name, label] += max(value, 0)
 
     match state.body:
         case ElectorState() as body:
-            found["changes", ""] += body.changes_total
-            found["api_failures", ""] += body.failures_total
+            add("changes", {"": body.changes_total})
+            add("api_failures", {"": body.failures_total})
             add("api_requests", body.requests_total)
         case ActuatorState() as body:
             add("sighups", body.sighups_total)
@@ -72,6 +75,11 @@ def _counters(state: State) -> Counter[tuple[str, str]]:
         case _:
             pass
     return found
+
+
+def _bounded(counters: Counter[tuple[str, str]]) -> Counter[tuple[str, str]]:
+    """Those that were counted first."""
+    return Counter(dict(islice(counters.items(), MOST_COUNTERS)))
 
 
 class PodCollector(Collector):

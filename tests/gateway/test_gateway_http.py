@@ -126,6 +126,24 @@ async def test_a_request_with_a_body_is_refused_and_its_connection_ended(pod: Po
 
 
 @pytest.mark.parametrize(
+    ("more", "code"),
+    [
+        (b"Content-Encoding: gzip\r\nContent-Length: 4\r\n\r\n\x1f\x8b\xff\xff", b"413"),
+        (b"Expect: \xb0\r\n\r\n", b"417"),
+        (b"Expect: wonders\r\n\r\n", b"417"),
+    ],
+    ids=["no gzip", "expects no text", "expects wonders"],
+)
+async def test_nothing_in_a_request_is_a_fault_of_ours_that_fills_the_log(
+    pod: Pod, more: bytes, code: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    for path in (b"/status", b"/nowhere"):
+        answer = await pod.raw(b"GET " + path + b" HTTP/1.1\r\nHost: x\r\n" + more)
+        assert answer.split(b" ")[1] == code
+    assert not [r for r in caplog.records if r.levelno >= logging.INFO]
+
+
+@pytest.mark.parametrize(
     "request_bytes",
     [
         b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n",
