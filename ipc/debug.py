@@ -1,8 +1,9 @@
 """The debug socket: one question in, one answer out, then the connection ends.
 
 `DebugServer` promises: only our own user and root are heard, and no sibling worker (`ipc.peers.may_command`); what a
-peer sends, fails to send, or does not read changes nothing but a counter and delays nobody; an answer always fits one
-frame and carries what its typed message declares, nothing else.
+peer sends, fails to send, or does not read changes nothing but a counter and delays nobody; an answer that cannot be
+made is a refusal and a line in the log, never the end of the worker; an answer always fits one frame and carries what
+its typed message declares, nothing else.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from typing import Final, TypeVar
 from ipc.acceptor import Acceptor
 from ipc.frames import FrameReader, frame
 from ipc.messages import (
+    MAX_FRAME,
     DebugRefusal,
     DebugReply,
     DebugRequest,
@@ -35,6 +37,10 @@ MAX_CONNECTIONS: Final = 8
 MAX_PER_PROCESS: Final = 2
 PATIENCE_S: Final = 5.0
 """For the question to arrive, and again for the answer to be taken."""
+LONGEST_S: Final = 30.0
+"""For an answer to be made."""
+MAX_QUESTION: Final = 8 * 1024
+"""Bytes of a question with its length: a text of at most 4 KiB and two short ones.  More is not even looked at."""
 _COMPLAIN_EVERY: Final = 10 * timing.SECOND
 
 Handler = Callable[[str], DebugReply | Awaitable[DebugReply]]
@@ -55,7 +61,6 @@ class DebugServer:
         self._parent = parent
         self._handlers: dict[DebugWhat, Handler] = {}
         self._conversations: dict[_Conversation, Peer] = {}
-        self._working: set[asyncio.Task[None]] = set()
         self._complain_at = 0
         self.requests_total = self.refused_total = self.errors_total = 0
 
@@ -71,8 +76,6 @@ class DebugServer:
     def close(self) -> None:
         """Stop serving.  The socket file stays, a successor replaces it."""
         self._acceptor.close()
-        for task in tuple(self._working):
-            task.cancel()
         for conversation in tuple(self._conversations):
             conversation.end()
 
@@ -96,29 +99,41 @@ class DebugServer:
         self.errors_total += 1
         self._complain("bad debug request", why=why)
 
-    def asked(self, conversation: _Conversation, payload: bytes) -> None:
-        """Answer, now or when the handler is done.  Raises ProtocolError."""
+    def asked(self, payload: bytes) -> DebugReply | asyncio.Task[DebugReply]:
+        """The answer, or who makes it.  Raises ProtocolError for what is no question."""
         request = decode(payload, DebugRequest)
         self.requests_total += 1
         handler = self._handlers.get(request.what)
         if handler is None:
-            conversation.reply(DebugRefusal(f"this worker does not answer {request.what}"))
-            return
+            return DebugRefusal(f"this worker does not answer {request.what}")
         try:
             reply = handler(request.argument)
         except CannotAnswer as why:
-            reply = DebugRefusal(str(why))
+            return DebugRefusal(str(why))
+        except Exception as error:  # noqa: BLE001  # a process boundary: who asks must not end who is asked
+            return self._failed(request.what, error)
         if not isinstance(reply, Awaitable):
-            conversation.reply(reply)
-            return
-        task = asyncio.get_running_loop().create_task(_finish(conversation, reply), name=f"debug-{request.what}")
-        self._working.add(task)
-        task.add_done_callback(self._finished)
+            return reply
+        return asyncio.get_running_loop().create_task(self._made(request.what, reply), name=f"debug-{request.what}")
 
-    def _finished(self, task: asyncio.Task[None]) -> None:
-        self._working.discard(task)
-        if not task.cancelled() and (error := task.exception()) is not None:
-            raise error  # to the loop's exception handler: a handler that fails is a fault of ours
+    async def _made(self, what: DebugWhat, work: Awaitable[DebugReply]) -> DebugReply:
+        try:
+            return await work
+        except CannotAnswer as why:
+            return DebugRefusal(str(why))
+        except Exception as error:  # noqa: BLE001  # the same boundary
+            return self._failed(what, error)
+
+    def framed(self, reply: DebugReply) -> bytes:
+        """As it is sent; where it cannot be sent, a refusal that says so."""
+        try:
+            return frame(encode(reply))
+        except ProtocolError as error:  # ours, not the peer's
+            return frame(encode(self._failed(type(reply).__name__, error)))
+
+    def _failed(self, what: str, error: Exception) -> DebugRefusal:
+        log.error("no answer to %s", what, exc_info=error, extra={"event": "debug_failed"})
+        return DebugRefusal(f"a fault of this worker's ({type(error).__name__}); its log has more")
 
     def _complain(self, what: str, **facts: object) -> None:
         """Say it, but not each time: a flood must not become one of lines."""
@@ -126,13 +141,6 @@ class DebugServer:
         if now >= self._complain_at:
             self._complain_at = now + _COMPLAIN_EVERY
             log.warning(what, extra={"event": "debug_refused", **facts})
-
-
-async def _finish(conversation: _Conversation, work: Awaitable[DebugReply]) -> None:
-    try:
-        conversation.reply(await work)
-    except CannotAnswer as why:
-        conversation.reply(DebugRefusal(str(why)))
 
 
 class _Conversation(asyncio.Protocol):
@@ -143,48 +151,64 @@ class _Conversation(asyncio.Protocol):
         self._reader = FrameReader()
         self._transport: asyncio.Transport | None = None
         self._timer: asyncio.TimerHandle | None = None
-        self._asked = self._partial = False
+        self._work: asyncio.Task[DebugReply] | None = None
+        self._received = 0
+        self._asked = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
         self._transport = transport
         if self._server.admit(self, peer_of(transport.get_extra_info("socket"))):
-            self._wait()
+            self._wait(PATIENCE_S)
         else:
             transport.abort()
 
     def data_received(self, data: bytes) -> None:
+        self._received += len(data)
         try:
-            if self._asked:
+            if self._asked or self._received > MAX_QUESTION:
                 raise ProtocolError("one question a connection")  # noqa: TRY301
             payloads = self._reader.feed(data)
-            self._partial = not payloads
-            if len(payloads) > 1:
+            if not payloads:
+                return
+            if len(frame(payloads[0])) != self._received:
                 raise ProtocolError("one question a connection")  # noqa: TRY301
-            if payloads:
-                self._asked = True
-                self._stop_waiting()
-                self._server.asked(self, payloads[0])
+            self._asked = True
+            reply = self._server.asked(payloads[0])
         except ProtocolError as error:
             self._server.broke_protocol(str(error))
             self.end()
+            return
+        if isinstance(reply, asyncio.Task):
+            self._wait(LONGEST_S)
+            self._work = reply
+            reply.add_done_callback(self._done)
+        else:
+            self._reply(reply)
 
     def eof_received(self) -> bool:
         """It will send no more, which is right once it has asked: the answer may still have to come."""
-        if self._partial:
+        if self._received and not self._asked:
             self._server.broke_protocol("the connection ended before a whole frame")
         return self._asked
 
-    def reply(self, message: DebugReply) -> None:
+    def _done(self, work: asyncio.Task[DebugReply]) -> None:
+        self._work = None
+        if not work.cancelled():
+            self._reply(work.result())
+
+    def _reply(self, message: DebugReply) -> None:
         """Send the answer and end."""
         if self._transport is None or self._transport.is_closing():
             return
-        self._transport.write(frame(encode(message)))
+        self._wait(PATIENCE_S)
+        self._transport.write(self._server.framed(message))
         self._transport.close()
-        self._wait()
 
-    def _wait(self) -> None:
-        self._timer = asyncio.get_running_loop().call_later(PATIENCE_S, self.end)
+    def _wait(self, seconds: float) -> None:
+        """Not longer for whatever comes next."""
+        self._stop_waiting()
+        self._timer = asyncio.get_running_loop().call_later(seconds, self.end)
 
     def _stop_waiting(self) -> None:
         if self._timer is not None:
@@ -195,20 +219,26 @@ class _Conversation(asyncio.Protocol):
             self._transport.abort()
 
     def connection_lost(self, exc: Exception | None) -> None:
+        """Nobody listens any more: the work for an answer ends too, or it would pile up."""
         self._stop_waiting()
+        if self._work is not None:
+            self._work.cancel()
         self._server.forget(self)
 
 
 def fitting(make: Callable[[tuple[Item, ...], int], DebugReply], items: tuple[Item, ...]) -> DebugReply:
-    """The answer with as many of the last `items` as fit into a frame; `make` gets them and how many were cut."""
-    kept = items
-    while True:
-        reply = make(kept, len(items) - len(kept))
+    """The answer with as many of the last `items` as fit into a frame; `make` gets them and how many were cut.
+
+    Its cost is bounded by the frame, not by the items: it is made in the loop of a worker that has other things to do.
+    """
+    room = MAX_FRAME - len(encode(make((), len(items))))
+    kept = 0
+    for item in reversed(items):
         try:
-            encode(reply)
+            room -= len(encode(item))  # with its own kind and protocol: more than it takes within the answer
         except ProtocolError:
-            if not kept:
-                raise
-            kept = kept[len(kept) // 8 + 1 :]
-        else:
-            return reply
+            break
+        if room < 0:
+            break
+        kept += 1
+    return make(items[len(items) - kept :], len(items) - kept)

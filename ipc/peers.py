@@ -29,11 +29,12 @@ def may_command(peer: Peer, uid: int, parent: int | None) -> bool:
 
     parent: our supervisor's pid; None where every worker has a uid of its own anyway.  Where all share one, its other
     children must not reach each other's debug and command sockets, and a peer that cannot be placed is one of them.
-    They cannot make a process to ask for them: their sandbox has no fork.
+    They cannot make a process to ask for them: their sandbox has no fork.  Nor can they become root: a root that we
+    are not is none of them, wherever it lives (another pid namespace, a /proc with hidepid).
     """
     if peer.uid not in (uid, 0):
         return False
-    if parent is None:
+    if parent is None or peer.uid != uid:
         return True
     theirs = parent_of(peer.pid)
     return theirs is not None and theirs != parent
@@ -42,13 +43,13 @@ def may_command(peer: Peer, uid: int, parent: int | None) -> bool:
 def parent_of(pid: int) -> int | None:
     """The parent of a process as this pid namespace knows it (PPid in proc_pid_status(5)); 0: none in it.
 
-    None: the process is gone, not ours to see, or in another namespace.
+    None: the process is gone, not ours to see, or in another namespace; or we have no descriptor left to look with.
     """
     if pid <= 0:
         return None
     try:
         text = Path(f"/proc/{pid}/status").read_bytes()
-    except (FileNotFoundError, ProcessLookupError, PermissionError):
+    except OSError:  # all of them mean the same here: not known
         return None
     for line in text.splitlines():
         name, _, value = line.partition(b":")

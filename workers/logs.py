@@ -191,7 +191,11 @@ class Recent(logging.Handler):
     @property
     def decisions(self) -> tuple[Decision, ...]:
         """The latest, oldest first."""
-        return tuple(self._decisions)
+        self.acquire()  # other threads log too, and a deque must not change while it is copied
+        try:
+            return tuple(self._decisions)
+        finally:
+            self.release()
 
     def emit(self, record: logging.LogRecord) -> None:
         self.lines[record.levelname] += 1
@@ -201,10 +205,17 @@ class Recent(logging.Handler):
             return
         try:
             message = record.getMessage()
-        except (TypeError, ValueError):  # arguments that do not fit the text
-            message = str(record.msg)
-        told = {cut(name): cut(str(value)) for name, value in [*fields.items()][:FIELDS]}
+            told = {cut(name): cut(_text(value)) for name, value in [*fields.items()][:FIELDS]}
+        except Exception:  # noqa: BLE001  # a process boundary: a record that cannot be shown must not end a worker
+            message, told = f"unprintable record: {record.msg!r:.200}", {}
         self._decisions.append(Decision(boottime_ns(), record.levelname, cut(str(event)), cut(message), told))
+
+
+def _text(value: object) -> str:
+    """Bytes are never shown: no text that we mean to tell is one."""
+    if isinstance(value, (bytes, bytearray, memoryview)):
+        return f"{len(value)} bytes"
+    return str(value)
 
 
 def cut(text: str) -> str:
