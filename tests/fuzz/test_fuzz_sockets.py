@@ -21,7 +21,7 @@ from fuzz_run import ON_SOCKETS, PATIENCE_S, Memory, Run
 from config import load
 from ipc import pubsub
 from ipc.acceptor import Acceptor
-from ipc.debug import DebugServer
+from ipc.debug import MAX_QUESTION, DebugServer
 from ipc.frames import FrameReader, frame
 from ipc.messages import (
     ArbiterState,
@@ -280,7 +280,7 @@ async def test_nothing_a_debugger_sends_changes_a_worker_and_each_answer_is_to_a
             for ask, answer in zip(asked, answers, strict=False):
                 decode_debug_reply(answer, ask.what)
                 answered += 1
-            if asked and stream == frame(payloads(stream)[0]):
+            if asked and len(stream) <= MAX_QUESTION and stream == frame(payloads(stream)[0]):
                 assert answers, stream.hex()
             assert (publisher.latest, logs.level()) == (latest, level)
         run.facts.append(f"{answered} answered, {server.errors_total} refused")
