@@ -36,6 +36,7 @@ log = logging.getLogger("worker")
 
 LEVELS: Final = ("DEBUG", "INFO", "WARNING", "ERROR")
 MOST_TASKS: Final = 200
+ROOT: Final = str(Path(__file__).parent.parent)
 DEEPEST: Final = 16
 """Frames of a task's stack, the innermost."""
 _ROOT: Final = str(Path(__file__).parent.parent)
@@ -142,5 +143,6 @@ def _place(frame: FrameType) -> str:
 def _shown(file: str) -> str:
     """A file as Python's path knows it: `workers/elector.py`, `asyncio/tasks.py`."""
     path = Path(file)
-    nearest = max((p for p in sys.path if p and path.is_relative_to(p)), key=len, default=None)
+    bases = [ROOT, *sys.path]  # ours is not on the path where it is installed as a checkout
+    nearest = max((base for base in bases if base and path.is_relative_to(base)), key=len, default=None)
     return str(path.relative_to(nearest) if nearest is not None else path)
