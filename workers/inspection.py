@@ -36,10 +36,9 @@ log = logging.getLogger("worker")
 
 LEVELS: Final = ("DEBUG", "INFO", "WARNING", "ERROR")
 MOST_TASKS: Final = 200
-ROOT: Final = str(Path(__file__).parent.parent)
 DEEPEST: Final = 16
 """Frames of a task's stack, the innermost."""
-_ROOT: Final = str(Path(__file__).parent.parent)
+ROOT: Final = str(Path(__file__).parent.parent)
 """Where our packages are: an editable installation does not put it into Python's path."""
 
 
