@@ -37,6 +37,7 @@ FIRST_S: Final = 5.0
 IDLE_S: Final = 15.0
 """Seconds from one request to the end of the next, its answer read by then."""
 SHUTDOWN_S: Final = 0.5
+COMPLAIN_EVERY_S: Final = 10.0
 
 METRICS_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 INDEX: Final = "Cardano Forge Manager: /status /metrics /startup-status /health /ready\n"
@@ -115,6 +116,13 @@ class _Crowd:
 
     def __init__(self) -> None:
         self._clients: dict[_Client, None] = {}
+        self._complain_at = 0.0
+
+    def failed(self, error: Exception, now: float) -> None:
+        """Say what a client's bytes did to the library, but not each time: strangers must not fill the log."""
+        if now >= self._complain_at:
+            self._complain_at = now + COMPLAIN_EVERY_S
+            log.warning("a connection failed", exc_info=error, extra={"event": "connection_failed"})
 
     def admit(self, client: _Client) -> None:
         self._clients[client] = None
@@ -154,6 +162,14 @@ class _Client(web.RequestHandler):
         super().connection_made(transport)
         self._crowd.admit(self)
         self._within(FIRST_S)
+
+    async def start(self) -> None:
+        """As aiohttp's own; what it does not foresee (a CONNECT to nowhere) ends this connection, not the worker."""
+        try:
+            await super().start()
+        except Exception as error:  # noqa: BLE001  # a stranger's bytes in a library: any of its mistakes
+            self._crowd.failed(error, asyncio.get_running_loop().time())
+            self.cut()
 
     def connection_lost(self, exc: BaseException | None) -> None:
         self._crowd.forget(self)

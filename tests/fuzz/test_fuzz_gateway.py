@@ -73,6 +73,7 @@ def requests() -> list[bytes]:
         "GET /%00%ff%2e%2e/%c0%ae?a=%zz&b[]=1#f HTTP/1.1\r\nHost: pod\r\n\r\n",
         "GET /status;x=%s%n{0} HTTP/1.1\r\nHost: pod\r\n\r\n",
         "CONNECT pod:443 HTTP/1.1\r\nHost: pod\r\n\r\n",
+        "CONNECT \nHost: pod\r\n\r\n",
         "OPTIONS * HTTP/1.1\r\nHost: pod\r\n\r\n",
         "GET /health HTTP/9.9\r\nHost: pod\r\n\r\n",
         "GET /health\r\n\r\n",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import logging
 import socket
@@ -161,6 +162,20 @@ async def test_what_is_no_proper_request_gets_a_400_that_names_no_versions(
     assert b"Server: forge-manager\r\n" in answer
     assert b"aiohttp" not in answer.lower()
     assert not [r for r in caplog.records if r.levelno >= logging.INFO], "strangers must not fill the log"
+
+
+async def test_a_request_that_the_library_stumbles_over_ends_its_connection_and_not_the_gateway(
+    pod: Pod, client: ClientSession, caplog: pytest.LogCaptureFixture
+) -> None:
+    faults: list[dict[str, object]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, what: faults.append(what))
+    for _ in range(3):
+        await pod.raw(b"CONNECT \nHost: pod\r\n\r\n")
+    gc.collect()  # a task whose exception nobody took says so when it goes
+    assert not faults
+    assert len(caplog.records) <= 1, "strangers must not fill the log"
+    async with client.get(pod.url + "/status") as answer:
+        assert answer.status == 200
 
 
 async def test_headers_without_end_are_cut_off(pod: Pod) -> None:
