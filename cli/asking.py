@@ -38,8 +38,8 @@ class Failed(Exception):  # noqa: N818  # said to the operator, then exit 1
     """What could not be done, in one line."""
 
 
-class NotBelieved(Failed):
-    """The server is another user's than we expect."""
+class NotThere(Failed):
+    """Nobody serves this socket."""
 
 
 def left(until: float) -> float:
@@ -60,16 +60,16 @@ def owner(config: Config, worker: Worker) -> int:
     try:
         return folder.stat().st_uid
     except OSError as error:
-        raise Failed(f"{folder}: {error.strerror or error}; is the sidecar running here?") from None
+        raise NotThere(f"{folder}: {error.strerror or error}; is the sidecar running here?") from None
 
 
 def believed(config: Config, worker: Worker, path: Path, peer: Peer) -> None:
-    """Raises NotBelieved unless `peer`, which serves `path`, is whom we expect there."""
+    """Raises Failed unless `peer`, which serves `path`, is whom we expect there."""
     expected = owner(config, worker)
     if peer.uid == expected:
         return
     remedy = "does WORKER_UIDS say here what it says to the sidecar?" if config.worker_uids else "run forgectl as it"
-    raise NotBelieved(f"{path} is served by uid {peer.uid}, not {expected}; {remedy}")
+    raise Failed(f"{path} is served by uid {peer.uid}, not {expected}; {remedy}")
 
 
 def connect(config: Config, worker: Worker, path: Path, until: float) -> socket.socket:
@@ -79,9 +79,13 @@ def connect(config: Config, worker: Worker, path: Path, until: float) -> socket.
         sock.settimeout(left(until))
         sock.connect(str(path))
         believed(config, worker, path, peer_of(sock))
+    except (FileNotFoundError, ConnectionRefusedError) as error:
+        sock.close()
+        raise NotThere(f"{path}: {error.strerror}; is the sidecar running here?") from None
     except OSError as error:
         sock.close()
-        raise Failed(f"{path}: {error.strerror or error}; is the sidecar running here?") from None
+        remedy = f"; {who_may(config, worker)}" if isinstance(error, PermissionError) else ""
+        raise Failed(f"{path}: {error.strerror or error}{remedy}") from None
     except Failed:
         sock.close()
         raise
@@ -137,10 +141,7 @@ def ask(config: Config, worker: Worker, what: DebugWhat, until: float, argument:
         question = frame(encode(DebugRequest(what, argument)))
     except ProtocolError as error:
         raise Failed(f"not asked: {error}") from None
-    try:
-        sock = connect(config, worker, path, until)
-    except Failed as why:
-        raise Failed(f"{why} ({who_may(config, worker)})") from None
+    sock = connect(config, worker, path, until)
     try:
         sock.sendall(question)
     except ConnectionError:
@@ -180,7 +181,7 @@ def refused(config: Config, worker: Worker) -> str:
 
 
 def who_may(config: Config, worker: Worker) -> str:
-    """Who may ask over the debug socket, as the remedy."""
+    """Who may use its debug and command sockets, as the remedy."""
     if config.worker_uids:
         return (
             f"only root and uid {config.worker_uids[worker]} may ask; where each worker has a container, run forgectl "

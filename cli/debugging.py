@@ -140,10 +140,15 @@ def tasks(reply: DebugTasks) -> list[str]:
     return [*lines, f"({reply.cut} more do not fit into an answer)"] if reply.cut else lines
 
 
-def clock(instant: int) -> str:
-    """An instant of CLOCK_BOOTTIME (ns) as the wall clock (UTC) of now sees it."""
+def timestamp(instant: int) -> str:
+    """An instant of CLOCK_BOOTTIME (ns) as the wall clock (UTC) of now sees it, in the form of the logs."""
     wall = time.time() - (boottime_ns() - instant) / timing.SECOND
-    return time.strftime("%H:%M:%S", time.gmtime(wall)) + f".{int(wall * 1000) % 1000:03d}"
+    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(wall)) + f".{int(wall * 1000) % 1000:03d}Z"
+
+
+def clock(instant: int) -> str:
+    """Its time of day."""
+    return timestamp(instant)[11:-1]
 
 
 _TABLES: Final[dict[DebugWhat, Callable[[Any], list[str]]]] = {

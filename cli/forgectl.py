@@ -19,7 +19,7 @@ from collections.abc import Iterator
 from typing import Any, Final
 
 from cli import debugging
-from cli.asking import PATIENCE_S, Failed, NotBelieved, connect, first, printable, state_of
+from cli.asking import PATIENCE_S, Failed, NotThere, connect, first, printable, state_of
 from config import Config, ConfigError, load
 from gateway import views
 from gateway.views import Picture
@@ -138,8 +138,8 @@ def _status(config: Config, arguments: argparse.Namespace) -> None:
     states = {worker: answer for worker, answer in answers.items() if isinstance(answer, State)}
     if not states:
         for why in answers.values():
-            if isinstance(why, NotBelieved):
-                raise why
+            if not isinstance(why, NotThere):
+                raise Failed(f"no worker answers below {config.run_dir}: {why}")
         raise Failed(f"no worker answers below {config.run_dir}; is the sidecar running here?")
     from importlib.metadata import version  # costs more than all the rest of this program
 

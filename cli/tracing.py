@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from cli.asking import PATIENCE_S, Failed, believed, printable
-from cli.debugging import clock
+from cli.debugging import clock, timestamp
 from config import Config
 from ipc.frames import FrameReader
 from ipc.messages import (
@@ -107,7 +107,7 @@ class Trace:
     def note(self, worker: Worker, event: str, text: str) -> None:
         """Say something that no message says."""
         if self._as_json:
-            self._print({"time": clock(boottime_ns()), "worker": worker, "event": event, "text": text})
+            self._print({"time": timestamp(boottime_ns()), "worker": worker, "event": event, "text": text})
         else:
             self._print(f"{clock(boottime_ns())} {worker:<8}    ({event}: {text})")
 
@@ -272,7 +272,7 @@ def _instant(value: int, now: int) -> str:
 
 def _as_json(last: State | None, state: State, changed: tuple[Change, ...]) -> dict[str, Any]:
     return {
-        "time": clock(state.sent_at),
+        "time": timestamp(state.sent_at),
         "worker": state.worker,
         "event": "first" if last is None else "changed" if changed else "heartbeat",
         "changes": [{"field": each.field, "old": _plain(each.old), "new": _plain(each.new)} for each in changed],

@@ -265,6 +265,7 @@ async def test_a_place_is_told_by_its_package_not_by_where_it_is_installed(
 ) -> None:
     root = str(Path(inspection.__file__).parent.parent)
     monkeypatch.setattr(inspection.sys, "path", [p for p in inspection.sys.path if p not in ("", root)])
+    inspection._shown.cache_clear()
     other = Subscription(Worker.PROBER, inspected.folder / "none", lambda: None, allowed_uids=US)
     inspected.subscriptions.append(other)
     other.start()
