@@ -100,7 +100,7 @@ def decisions(reply: DebugDecisions) -> list[str]:
     """A line each, oldest first."""
     if not reply.decisions:
         return ["no decisions yet"]
-    lines = columns([(clock(each.at), each.level, each.event, _words(each)) for each in reply.decisions])
+    lines = columns([(timestamp(each.at), each.level, each.event, _words(each)) for each in reply.decisions])
     return [f"({reply.cut} older ones do not fit into an answer)", *lines] if reply.cut else lines
 
 

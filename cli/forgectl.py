@@ -19,7 +19,7 @@ from collections.abc import Iterator
 from typing import Any, Final
 
 from cli import debugging
-from cli.asking import PATIENCE_S, Failed, NotThere, connect, first, printable, state_of
+from cli.asking import PATIENCE_S, Failed, NotThere, connect, first, frames, printable, state_of, who_may
 from config import Config, ConfigError, load
 from gateway import views
 from gateway.views import Picture
@@ -54,7 +54,7 @@ def main() -> None:
             print(f"forgectl: {mistake}", file=sys.stderr)
         sys.exit(2)
     except Failed as error:
-        print(f"forgectl: {error}", file=sys.stderr)
+        print(f"forgectl: {printable(str(error))}", file=sys.stderr)  # a worker's own words may be in it
         sys.exit(1)
     except BrokenPipeError:  # of standard output: whoever read it has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -243,10 +243,15 @@ def _stand_down(config: Config, arguments: argparse.Namespace) -> None:
     with connect(config, Worker.ELECTOR, config.command_socket, until) as sock:
         try:
             sock.sendall(command)
+            payload = next(frames(sock, until), None)
+        except ConnectionError:
+            raise Failed(f"the elector does not let us command it: {who_may(config, Worker.ELECTOR)}") from None
         except OSError as error:
             raise Failed(f"the elector did not take the command: {error.strerror or error}") from None
+        if payload is None:
+            raise Failed("the connection was closed without an answer")
         try:
-            reply = decode(first(sock, until), StandDownReply)
+            reply = decode(payload, StandDownReply)
         except ProtocolError as error:
             raise Failed(f"the elector speaks another language: {error}") from None
     if not reply.accepted:
