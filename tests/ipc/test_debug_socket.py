@@ -385,3 +385,82 @@ def test_as_much_as_a_frame_nearly_holds_is_kept() -> None:
 def test_every_question_has_its_own_kind_of_answer() -> None:
     assert set(DEBUG_REPLIES) == set(DebugWhat)
     assert len(set(DEBUG_REPLIES.values())) == len(DEBUG_REPLIES)
+
+
+# --- when the fault is ours ---
+
+
+def broken(_: str) -> DebugReply:
+    raise ZeroDivisionError("secret words")
+
+
+async def broken_later(_: str) -> DebugReply:
+    await asyncio.sleep(0)
+    raise ZeroDivisionError("secret words")
+
+
+def too_long(_: str) -> DebugReply:
+    return DebugDecisions(LARGE.decisions * 9, 0)
+
+
+@pytest.mark.parametrize("handler", [broken, broken_later, too_long])
+async def test_an_answer_that_cannot_be_made_is_a_refusal_and_a_line_not_the_end_of_the_worker(
+    world: World, handler: debug.Handler, caplog: pytest.LogCaptureFixture
+) -> None:
+    world.server.answer(DebugWhat.TASKS, handler)
+    refusal = await world.ask(DebugWhat.TASKS)
+    assert isinstance(refusal, DebugRefusal)
+    assert refusal.why.startswith("a fault of this worker's")
+    assert "secret" not in refusal.why
+    assert [record.event for record in caplog.records] == ["debug_failed"]  # type: ignore[attr-defined]
+    assert world.server.errors_total == 0, "the peer did nothing wrong"
+    await world.still_serves()
+
+
+class Endless:
+    """An answer that never comes; knows whether somebody still works on it."""
+
+    def __init__(self) -> None:
+        self.begun = self.ended = 0
+
+    async def __call__(self, _: str) -> DebugReply:
+        self.begun += 1
+        try:
+            await asyncio.get_running_loop().create_future()
+        finally:
+            self.ended += 1
+        return LEVEL
+
+
+async def test_work_for_who_was_cut_off_ends_and_never_piles_up(world: World) -> None:
+    endless = Endless()
+    world.server.answer(DebugWhat.TASKS, endless)
+    for number in range(1, 4 * MAX_CONNECTIONS):
+        client = await world.says(frame(encode(DebugRequest(DebugWhat.TASKS))))
+        await world.until(lambda number=number: endless.begun == number)  # type: ignore[misc]
+        client.send(b"x")
+        assert await world.heard_by(client) == b""
+        await world.until(lambda number=number: endless.ended == number)  # type: ignore[misc]
+    await world.still_serves()
+
+
+async def test_an_answer_that_takes_too_long_is_given_up(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(debug, "LONGEST_S", SHORT_S)
+    endless = Endless()
+    world.server.answer(DebugWhat.TASKS, endless)
+    assert await world.heard_by(await world.says(frame(encode(DebugRequest(DebugWhat.TASKS))))) == b""
+    await world.until(lambda: endless.ended == 1)
+    await world.still_serves()
+
+
+async def test_more_than_any_question_is_not_even_looked_at(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    longest = frame(encode(DebugRequest(DebugWhat.SUBSCRIPTIONS, "x" * 4096)))
+    assert len(longest) <= debug.MAX_QUESTION
+    assert isinstance(reply(await world.heard_by(await world.says(longest)), DebugWhat.SUBSCRIPTIONS), DebugRefusal)
+    fed: list[int] = []
+    real = FrameReader.feed
+    monkeypatch.setattr(FrameReader, "feed", lambda self, data: fed.append(len(data)) or real(self, data))
+    flood = (1 << 15).to_bytes(4, "big") + bytes(debug.MAX_QUESTION)  # less than it announces
+    assert await world.heard_by(await world.says(flood)) == b""
+    assert sum(fed) <= debug.MAX_QUESTION
+    assert world.server.errors_total == 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 import subprocess
@@ -106,3 +107,21 @@ def test_a_sibling_is_told_by_its_parent_as_it_is_now(monkeypatch: pytest.Monkey
     monkeypatch.setattr(peers, "parent_of", lambda _: next(parents))
     assert not may_command(Peer(5, US, US), US, SUPERVISOR)
     assert may_command(Peer(5, US, US), US, SUPERVISOR)
+
+
+@pytest.mark.parametrize("pid", [0, NO_PID], ids=["in another namespace", "gone"])
+def test_a_root_that_we_are_not_is_no_sibling_wherever_it_lives(pid: int, child: int) -> None:
+    assert may_command(Peer(pid, 0, 0), US, SUPERVISOR)
+    assert may_command(Peer(child, 0, 0), US, SUPERVISOR)
+
+
+@pytest.mark.parametrize("code", [errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EACCES, errno.ESRCH])
+def test_without_a_descriptor_to_look_with_nobody_is_placed_and_nothing_is_raised(
+    code: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(_: Path) -> bytes:
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(Path, "read_bytes", fail)
+    assert parent_of(os.getpid()) is None
+    assert not may_command(Peer(os.getpid(), US, US), US, SUPERVISOR)

@@ -172,7 +172,51 @@ async def test_as_many_decisions_as_are_kept_and_fit_are_told_whatever_they_hold
     assert len(told.decisions) + told.cut == logs.KEPT
 
 
+class Unprintable:
+    def __str__(self) -> str:
+        raise LookupError("no text")
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        {"msg": "%(wanted)s", "args": ({"given": 1},)},
+        {"msg": "%d", "args": ("no number",)},
+        {"msg": "of %s", "args": (Unprintable(),)},
+        {"msg": "of a field", "field": Unprintable()},
+    ],
+    ids=["an argument that is missing", "of another type", "without a text", "a field without a text"],
+)
+def test_a_record_that_cannot_be_shown_is_kept_as_such_and_ends_nobody(
+    recent: logs.Recent, record: dict[str, Any]
+) -> None:
+    recent.handle(logging.makeLogRecord({"levelno": logging.INFO, "levelname": "INFO", "event": "e", **record}))
+    (kept,) = recent.decisions
+    assert kept.message.startswith("unprintable record: ")
+    assert kept.fields == {}
+
+
+async def test_decisions_are_read_while_no_other_thread_writes_them(recent: logs.Recent) -> None:
+    recent.acquire()
+    try:
+        reading = asyncio.create_task(asyncio.to_thread(lambda: recent.decisions))
+        done, _ = await asyncio.wait([reading], timeout=0.1)
+        assert not done
+    finally:
+        recent.release()
+    assert await asyncio.wait_for(reading, PATIENCE_S) == ()
+
+
 # --- no bytes ---
+
+
+@pytest.mark.parametrize("kind", [bytes, bytearray, memoryview])
+def test_of_bytes_that_somebody_logged_only_their_number_is_kept(recent: logs.Recent, kind: type) -> None:
+    secret = kind(b"a key's own bytes")
+    told = {"levelno": logging.INFO, "levelname": "INFO", "msg": "read", "event": "read", "content": secret}
+    recent.handle(logging.makeLogRecord(told))
+    (kept,) = recent.decisions
+    assert kept.fields == {"content": "17 bytes"}
 
 
 async def test_no_answer_carries_bytes_even_if_somebody_logged_some(inspected: Inspected) -> None:
