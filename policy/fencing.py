@@ -83,7 +83,7 @@ class View:
     elector: Grant | None = None
     arbiter: Grant | None = None
     calm: bool = False
-    """The elector is handing over: it keeps the lease until we report `fenced`, so there is time."""
+    """The elector keeps the lease until we report `fenced`: if the arbiter sees it too, there is time."""
     node: NodeView | None = None
     born_after_us: bool = False
     """The node process is younger than this actuator: no earlier life of ours can have armed it."""
@@ -120,6 +120,8 @@ class FenceMachine:
         self._hup_taken_at = 0
         self._fencing_since = 0
         self._hurry = True
+        self._right_until = 0
+        """Hard end of the right that the node was armed under last."""
         self._second_hup_due = 0
         self._termed = False
         self._killed = False
@@ -263,7 +265,8 @@ class FenceMachine:
         elif view.targets:
             why = view.targets
         if why:
-            return self._fence(now, why, hurry=not view.calm or view.stopping)
+            seen = view.arbiter is not None and now < timing.soft_deadline(view.arbiter.deadline)
+            return self._fence(now, why, hurry=not (view.calm and seen) or view.stopping)
         assert isinstance(right, Right)
         actions: list[Action] = []
         if right.deadline != self.deadline:
@@ -291,6 +294,7 @@ class FenceMachine:
     def _fence(self, now: int, why: str, *, hurry: bool) -> list[Action]:
         """Take the keys away and tell the node; from here on only proof counts."""
         unsure = self.fence is Fence.ARMING
+        self._right_until = self.deadline
         self.exposed, self.deadline = "", 0
         self._begin_fencing(now, why, hurry=hurry)
         # A reload for the arming signal may still be running and end after the one we cause now: tell it twice.
@@ -344,11 +348,12 @@ class FenceMachine:
         elif self._still_forging(view) and now - self._hup_at >= self._repeat_after():
             actions += self._hup(now, "repeat")
         waited = now - self._fencing_since
-        term, kill = (
-            (timing.CONFIRM_HURRY_TERM, timing.CONFIRM_HURRY_KILL)
-            if self._hurry
-            else (timing.CONFIRM_CALM_TERM, timing.CONFIRM_CALM_KILL)
-        )
+        term, kill = timing.CONFIRM_HURRY_TERM, timing.CONFIRM_HURRY_KILL
+        if not self._hurry:
+            # Calm as long as our own right would have lasted: whether the lease is renewed meanwhile, we cannot see.
+            left = max(timing.soft_deadline(self._right_until) - self._fencing_since, 0)
+            term = min(timing.CONFIRM_CALM_TERM, left + term)
+            kill = min(timing.CONFIRM_CALM_KILL, left + kill)
         if self._strict or self._no_metrics(view):
             # Three slots, or the pause that stands for a proof, must be given a chance before force.
             term, kill = term + timing.SETTLE, kill + timing.SETTLE

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -169,6 +171,33 @@ def test_in_a_calm_handover_a_deaf_node_gets_more_time_but_not_for_ever() -> Non
     waited = world.run_until(Fence.FENCED)
     assert timing.CONFIRM_CALM_TERM / S <= waited <= timing.CONFIRM_CALM_KILL / S + 1
     assert world.node is None
+
+
+def test_a_deaf_node_is_killed_before_the_lease_can_pass_though_only_the_arbiters_grant_ran_out() -> None:
+    """It counts from an earlier instant of the same renewal; an elector that still grants does not mean time."""
+    world = armed_world()
+    assert world.elector is not None
+    assert world.arbiter is not None
+    assert world.node is not None
+    lease_ends = world.elector.deadline + timing.FENCE_MARGIN
+    world.arbiter = dataclasses.replace(world.arbiter, deadline=world.elector.deadline - 2 * S)
+    world.calm = world.node.deaf = True
+    world.run_until(Fence.FENCED)
+    assert world.node is None
+    assert world.now < lease_ends
+
+
+def test_a_handover_that_begins_late_in_the_right_is_calm_no_longer_than_the_right() -> None:
+    world = armed_world()
+    assert world.elector is not None
+    assert world.node is not None
+    lease_ends = world.elector.deadline + timing.FENCE_MARGIN
+    world.node.deaf = True
+    world.run(9)
+    world.withdraw_grant(calm=True)
+    world.run_until(Fence.FENCED)
+    assert world.node is None
+    assert world.now < lease_ends
 
 
 def test_a_wrong_gauge_does_not_prove_anything_while_leadership_checks_go_on() -> None:
@@ -356,7 +385,20 @@ def test_grants_that_come_and_go_never_leave_the_node_forging_without_a_right(se
 
 
 ACTS = st.sampled_from(
-    ["grant", "withdraw", "lose", "node dies", "node starts", "deaf", "freeze", "thaw", "no metrics", "jump", "wait"]
+    [
+        "grant",
+        "withdraw",
+        "arbiter ends",
+        "lose",
+        "node dies",
+        "node starts",
+        "deaf",
+        "freeze",
+        "thaw",
+        "no metrics",
+        "jump",
+        "wait",
+    ]
 )
 
 
@@ -376,7 +418,10 @@ def test_whatever_happens_nothing_forges_past_the_end_of_the_lease(acts: list[tu
                 assert world.elector is not None
                 lease_ends = max(lease_ends, world.elector.deadline + timing.FENCE_MARGIN)
             case "withdraw":
-                world.withdraw_grant(calm=False)
+                world.withdraw_grant(calm=ticks % 2 == 0)
+            case "arbiter ends" if world.arbiter is not None:
+                world.arbiter = dataclasses.replace(world.arbiter, deadline=world.now + ticks * S // 10)
+                world.calm = ticks % 2 == 0
             case "lose":
                 world.elector = None
             case "node dies":
