@@ -106,7 +106,7 @@ def test_in_a_container_of_its_own_a_worker_is_audited_by_its_user_and_the_other
         assert found.pop("gateway")["green"]
         for worker, each in found.items():
             assert not each["green"]
-            assert f"--worker {worker}" in each["problem"]
+            assert f"in the {worker}'s" in each["problem"]
         code, shown = audit(pod, "--worker", "gateway", uid=UIDS["gateway"])
         assert (code, shown["green"]) == (0, True)
 
