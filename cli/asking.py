@@ -27,6 +27,8 @@ from ipc.messages import (
     encode,
 )
 from ipc.peers import Peer, peer_of
+from kernel.clock import boottime_ns
+from policy import timing
 
 PATIENCE_S: Final = 3.0
 """For all answers together: a hung worker is named, not waited for."""
@@ -203,3 +205,14 @@ def columns(rows: list[tuple[str, ...]]) -> list[str]:
     shown = [tuple(map(printable, row)) for row in rows]
     widths = [max(len(row[column]) for row in shown) for column in range(len(rows[0]))]
     return ["  ".join(f"{text:<{width}}" for text, width in zip(row, widths, strict=True)).rstrip() for row in shown]
+
+
+def timestamp(instant: int) -> str:
+    """An instant of CLOCK_BOOTTIME (ns) as the wall clock (UTC) of now sees it, in the form of the logs."""
+    wall = time.time() - (boottime_ns() - instant) / timing.SECOND
+    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(wall)) + f".{int(wall * 1000) % 1000:03d}Z"
+
+
+def clock(instant: int) -> str:
+    """Its time of day."""
+    return timestamp(instant)[11:-1]

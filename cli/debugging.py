@@ -14,7 +14,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from cli import asking
-from cli.asking import PATIENCE_S, Failed, columns, connect, first, frames, printable, state_of
+from cli.asking import PATIENCE_S, Failed, columns, connect, first, frames, printable, state_of, timestamp
 from config import Config
 from ipc.messages import (
     DEBUG_REPLIES,
@@ -27,7 +27,6 @@ from ipc.messages import (
     Decision,
     Worker,
 )
-from kernel.clock import boottime_ns
 from policy import timing
 
 LEVELS: Final = ("DEBUG", "INFO", "WARNING", "ERROR")
@@ -138,17 +137,6 @@ def tasks(reply: DebugTasks) -> list[str]:
         lines.append(printable(each.name))
         lines += [f"    {printable(place)}" for place in reversed(each.stack)]
     return [*lines, f"({reply.cut} more do not fit into an answer)"] if reply.cut else lines
-
-
-def timestamp(instant: int) -> str:
-    """An instant of CLOCK_BOOTTIME (ns) as the wall clock (UTC) of now sees it, in the form of the logs."""
-    wall = time.time() - (boottime_ns() - instant) / timing.SECOND
-    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(wall)) + f".{int(wall * 1000) % 1000:03d}Z"
-
-
-def clock(instant: int) -> str:
-    """Its time of day."""
-    return timestamp(instant)[11:-1]
 
 
 _TABLES: Final[dict[DebugWhat, Callable[[Any], list[str]]]] = {

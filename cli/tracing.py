@@ -18,8 +18,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 
-from cli.asking import PATIENCE_S, Failed, believed, printable
-from cli.debugging import clock, timestamp
+from cli.asking import PATIENCE_S, Failed, believed, clock, printable, timestamp
 from config import Config
 from ipc.frames import FrameReader
 from ipc.messages import (

@@ -197,11 +197,11 @@ def test_a_worker_without_decisions_says_so() -> None:
 
 def test_a_decision_of_an_earlier_day_is_told_with_its_date(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 200_000 * timing.SECOND
-    monkeypatch.setattr(debugging, "boottime_ns", lambda: now)
-    monkeypatch.setattr(debugging.time, "time", lambda: 1_700_000_000.5)  # 2023-11-14 22:13:20.5 UTC
-    assert debugging.clock(now - timing.SECOND) == "22:13:19.500"
-    assert debugging.timestamp(now - timing.SECOND) == "2023-11-14T22:13:19.500Z"
-    assert debugging.timestamp(now - 86400 * timing.SECOND) == "2023-11-13T22:13:20.500Z"
+    monkeypatch.setattr(asking, "boottime_ns", lambda: now)
+    monkeypatch.setattr(asking.time, "time", lambda: 1_700_000_000.5)  # 2023-11-14 22:13:20.5 UTC
+    assert asking.clock(now - timing.SECOND) == "22:13:19.500"
+    assert asking.timestamp(now - timing.SECOND) == "2023-11-14T22:13:19.500Z"
+    assert asking.timestamp(now - 86400 * timing.SECOND) == "2023-11-13T22:13:20.500Z"
     (told,) = debugging.decisions(DebugDecisions((Decision(now, "INFO", "e", "m", {}),), 0))
     assert told.startswith("2023-11-14T22:13:20.500Z  INFO")
 
