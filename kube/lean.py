@@ -108,6 +108,9 @@ def _no_system_trust() -> Iterator[None]:
                 os.environ[name] = value
 
 
+# The library asks for the home at import (config/kube_config.py); a container's user may have neither it nor an entry
+# in /etc/passwd.  Nothing of ours is looked for there.
+os.environ.setdefault("HOME", "/")
 with _no_system_trust():
     importlib.import_module("aiohttp")
 load()

@@ -54,6 +54,11 @@ def test_a_worker_loads_neither_the_synchronous_client_nor_models_nor_pydantic(m
     assert [name for name in loaded if name in LEFT_OUT or name.startswith("kubernetes.aio.client.models.")] == []
 
 
+def test_a_user_without_a_home_and_without_a_name_can_load_it() -> None:
+    nobody = "import os, pwd\ndef nobody(uid): raise KeyError(uid)\npwd.getpwuid = nobody\ndel os.environ['HOME']\n"
+    assert process(f"{nobody}import kube.session\nprint('loaded')", {"HOME": "/"}).strip() == "loaded"
+
+
 def test_what_is_loaded_is_the_library_s_own() -> None:
     told = process(
         "import kube.lean, sys\n"
