@@ -359,6 +359,7 @@ def main() -> None:
     """Be called cardano-node, then be one."""
     libc = ctypes.CDLL(None)
     libc.prctl(_PR_SET_NAME, NAME.encode(), 0, 0, 0)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # who started us may ignore it (nohup); a container engine does not
     options = parser().parse_args()
     if options.die_with is not None:
         libc.prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)
