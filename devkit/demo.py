@@ -122,6 +122,7 @@ def run(console: Console) -> int:
             cluster.wait_healthy(60)
             demo.say("all three are up, fit and ready: two hot standbys")
             _faults(demo)
+            _audit(demo, cluster)
             whole = cluster.overlap_s(cluster.began)
             good = demo.table() and whole == 0
             console.print(
@@ -154,6 +155,13 @@ def _faults(demo: Demo) -> None:
     demo.fault("drain", 1, drain, lambda pod: None)
     demo.fault("sidecar killed", LEASE_S + 1, massacre, lambda pod: pod.revive())
     demo.fault("API stall", LEASE_S + 1, stall, lambda pod: pod.proxy.let_pass())
+
+
+def _audit(demo: Demo, cluster: Cluster) -> None:
+    """Every worker of one pod tries what it must not be able to do."""
+    done = cluster.pods[0].forgectl("audit")
+    lines = (done.stdout.strip() or done.stderr.strip()).splitlines()
+    demo.say(f"forgectl audit on {cluster.pods[0].name}: {lines[-1] if lines else 'nothing said'}")
 
 
 def main() -> None:

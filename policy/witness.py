@@ -51,6 +51,8 @@ from policy.seal import opens, seal_of
 BEFORE_RENEWAL: Final = timing.SECOND // 2
 """A leader's elector gets a fresh challenge this long before its renewal is due."""
 OVERDUE_ROTATION: Final = timing.SECOND
+FRESH: Final = timing.SECOND // 2
+"""A term that begins with an older challenge is renewed once, at once: one request for each new leader at most."""
 MOST_RIGHTS: Final = 64
 """Entries of the ledger; more are counted as one that ends last."""
 
@@ -90,6 +92,8 @@ class Witness:
         self._interval = sleep_interval
         self._made = now
         self._event_at = now
+        self._stale = False
+        """Our term began with a challenge that was not fresh: the right is shorter than it could be."""
 
     # --- what was seen ---
 
@@ -135,6 +139,7 @@ class Witness:
             until = now + max(record.duration_s * timing.SECOND, self._duration)
             self._enter(record.seal, until, now)
             return
+        self._stale = not ours_before and issued < now - FRESH
         if not ours_before:
             ledger.stolen = not gap and issued < before
             ledger.anchor = 0
@@ -211,7 +216,7 @@ class Witness:
             return 0
         duration = min(record.duration_s * timing.SECOND, self._duration)
         usable = ledger.anchor > void_before and timing.soft_deadline(timing.grant_deadline(ledger.anchor, duration))
-        return ledger.anchor if not usable or now >= usable - timing.SECOND else 0
+        return ledger.anchor if self._stale or not usable or now >= usable - timing.SECOND else 0
 
     # --- challenges ---
 
@@ -230,6 +235,8 @@ class Witness:
             due = min(due, max(renewal, self._event_at) if self._made < renewal else self._made + OVERDUE_ROTATION)
         if self._made < self.clear_at:
             due = min(due, self.clear_at)
+        if self._stale and self._made <= self.ledger.anchor:
+            due = min(due, self._event_at)
         return min(due, void_before + 1) if self._made <= void_before else due
 
     def _mac(self, text: str) -> str:

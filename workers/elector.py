@@ -40,6 +40,7 @@ from kube.leases import LeaseClient
 from kube.session import ApiSession
 from policy import timing
 from policy.election import Circumstances, Do, Election, Step
+from policy.lease import LeaseRecord
 from policy.seal import seal_of
 from sandbox.privileges import Place, Port, Privileges, Socket
 from sandbox.syscalls import Calls
@@ -179,8 +180,7 @@ class Elector:
     async def _request(self, act: Do, sent: int, timeout_s: float) -> None:
         election, leases = self._election, self._leases
         if act is Do.READ:
-            record = await leases.get(timeout_s=timeout_s)
-            election.saw(record, boottime_ns())
+            self._saw(await leases.get(timeout_s=timeout_s))
             return
         transitions = election.begin(act)
         if act in (Do.CREATE, Do.TAKE) and self._key_told:
@@ -239,6 +239,13 @@ class Elector:
             )
             self._api_ok = False
 
+    def _saw(self, record: LeaseRecord | None) -> None:
+        """A term that another has ended is forgotten in the file too."""
+        held = self._election.held_token
+        self._election.saw(record, boottime_ns())
+        if self._election.held_token != held:
+            self._write_term()
+
     # --- the watch ---
 
     def _keep_watching(self) -> None:
@@ -254,10 +261,7 @@ class Elector:
         try:
             async for change in self._leases.watch(version, timeout_s=timing.WATCH_TIMEOUT_S):
                 self._api_ok = True
-                held = self._election.held_token
-                self._election.saw(change.record, boottime_ns())
-                if self._election.held_token != held:
-                    self._write_term()
+                self._saw(change.record)
                 self._wake.set()
         except ApiFailure as failure:
             self._failed(Step(Do.READ, 0, "watch"), failure)

@@ -260,6 +260,25 @@ def test_a_grant_ends_a_lease_duration_after_the_challenge_however_late_the_rene
     assert world.grant(a) is None
 
 
+def test_a_term_that_begins_with_an_old_challenge_is_renewed_once_with_a_fresh_one() -> None:
+    world = World()
+    a = world.pods[0]
+    world.willing(a)
+    old, made = a.witness.challenge(world.now, void_before=0)
+    world.pass_s(2)
+    world.write(a, a.holder, seal=seal_of(a.key), challenge=old)
+    world.tell(a)
+    assert a.witness.renew_after(world.now, 0) == made
+    _, fresh = a.witness.challenge(world.now, void_before=0)
+    assert fresh == world.now
+    world.hold(a)
+    world.tell(a)
+    assert a.witness.renew_after(world.now, 0) == 0
+    granted = world.grant(a)
+    assert granted is not None
+    assert granted.deadline == timing.grant_deadline(fresh, D * S)
+
+
 def test_writing_an_old_challenge_again_prolongs_nothing() -> None:
     world = World()
     a = world.led_by(world.pods[0])
