@@ -220,18 +220,23 @@ class Witness:
 
     # --- challenges ---
 
-    def challenge(self, now: int, *, void_before: int) -> tuple[str, int]:
+    def challenge(self, now: int, *, void_before: int, renewed_at: int = 0) -> tuple[str, int]:
         """The challenge for the next write, and its instant; a new one when it is time."""
-        if now >= self.next_challenge(void_before):
+        if now >= self.next_challenge(void_before, renewed_at):
             self._made = now
         return f"{self._made}.{self._mac(str(self._made))}", self._made
 
-    def next_challenge(self, void_before: int) -> int:
-        """When the next challenge is due."""
+    def next_challenge(self, void_before: int, renewed_at: int) -> int:
+        """When the next challenge is due.
+
+        `renewed_at`: when the elector says that it renewed last; 0: not known.  On a slow path to the API the news of
+        a renewal comes late, and challenges that were timed by it would be old when they are used.  A wrong word
+        costs a message a second at most: a challenge is good for the right from its own instant on, whenever made.
+        """
         due = self._made + timing.CHALLENGE_AGE
         record = self.ledger.record
         if record is not None and self._is_ours(record):
-            renewal = self._event_at + self._interval - BEFORE_RENEWAL
+            renewal = (renewed_at or self._event_at) + self._interval - BEFORE_RENEWAL
             due = min(due, max(renewal, self._event_at) if self._made < renewal else self._made + OVERDUE_ROTATION)
         if self._made < self.clear_at:
             due = min(due, self.clear_at)

@@ -142,7 +142,8 @@ class Arbiter:
     def _publish(self, now: int) -> int:
         """Judge and say so; when to judge again."""
         witness, claim, void = self._witness, self._claim(), self._void_before()
-        challenge, made = witness.challenge(now, void_before=void)
+        renewed_at = claim.grant.renewed_at if claim is not None and claim.grant is not None else 0
+        challenge, made = witness.challenge(now, void_before=void, renewed_at=renewed_at)
         grant = witness.grant(now, claimed=claim.identity if claim is not None else "", void_before=void)
         self._memory.keep()
         self._context.publish(
@@ -163,7 +164,7 @@ class Arbiter:
         if said != self._said:
             self._said = said
             log.info(witness.reason, extra={"event": "witness", "countersigned": grant is not None})
-        until = min(witness.next_challenge(void), now + timing.SECOND)
+        until = min(witness.next_challenge(void, renewed_at), now + timing.SECOND)
         return min(until, witness.clear_at) if witness.clear_at > now else until
 
     def _claim(self) -> ElectorState | None:

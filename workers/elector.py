@@ -130,10 +130,8 @@ class Elector:
                 self._publish(now, world, step)
                 if self._finished(now, step):
                     return
-                if step.act in (Do.CREATE, Do.TAKE) and not self._arbiter_is_willing(now):
-                    step = Step(Do.WAIT, now + timing.SECOND, "the arbiter would not countersign")
-                if step.act is Do.RENEW and self._arbiter_lost_sight(now):
-                    step = Step(Do.WAIT, now + timing.SECOND, "the arbiter must see the lease before it changes")
+                if why := self._must_wait_for_arbiter(now, step.act):
+                    step = Step(Do.WAIT, now + timing.SECOND, why)
                 if step.act is Do.WAIT:
                     self._keep_watching()
                     await self._wait(step.until)
@@ -326,6 +324,16 @@ class Elector:
         if self._election.leading:
             return now < state.sent_at + timing.ARBITER_SILENCE
         return now < state.valid_until and body.api_ok
+
+    def _must_wait_for_arbiter(self, now: int, act: Do) -> str:
+        """Why this step would cost us the second key if it were done now; empty: it would not."""
+        if act in (Do.CREATE, Do.TAKE) and not self._arbiter_is_willing(now):
+            return "the arbiter would not countersign"
+        if act is Do.RENEW and self._arbiter_state() is None:  # after our restart
+            return "without its challenge the arbiter would take our own renewal for a stranger's"
+        if act is Do.RENEW and self._arbiter_lost_sight(now):
+            return "the arbiter must see the lease before it changes"
+        return ""
 
     def _arbiter_is_willing(self, now: int) -> bool:
         """Whether it would countersign a term that begins now, with the challenge that it gave."""

@@ -279,6 +279,32 @@ def test_a_term_that_begins_with_an_old_challenge_is_renewed_once_with_a_fresh_o
     assert granted.deadline == timing.grant_deadline(fresh, D * S)
 
 
+@pytest.mark.parametrize("late_s", [0.05, 1, 2, 4])
+def test_a_renewal_carries_a_fresh_challenge_however_late_the_news_of_the_one_before_came(late_s: float) -> None:
+    world = World()
+    a = world.led_by(world.pods[0])
+    for _ in range(3):
+        renewed_at = world.now
+        world.hold(a)
+        while world.now < renewed_at + 5 * S:
+            if world.now >= renewed_at + int(late_s * S):
+                world.tell(a)
+            _, made = a.witness.challenge(world.now, void_before=0, renewed_at=renewed_at)
+            world.pass_s(0.05)
+        assert world.now - made <= 0.6 * S
+
+
+def test_a_false_word_of_the_renewals_instant_makes_one_challenge_a_second_at_most() -> None:
+    world = World()
+    a = world.led_by(world.pods[0])
+    made = set()
+    for tick in range(400):
+        world.pass_s(0.05)
+        said = (1, world.now, world.now - 4 * S, world.now + 10**6 * S)[tick % 4]
+        made.add(a.witness.challenge(world.now, void_before=0, renewed_at=said)[1])
+    assert len(made) <= 20 + 1
+
+
 def test_writing_an_old_challenge_again_prolongs_nothing() -> None:
     world = World()
     a = world.led_by(world.pods[0])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import tempfile
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import cast
 
@@ -13,7 +13,7 @@ import pytest
 
 from config import Config, load
 from devkit.api import EmbeddedApi
-from ipc.messages import ArbiterState, Body, State, Worker
+from ipc.messages import ArbiterState
 from kernel.clock import boottime_ns
 from kube.leases import LeaseClient
 from kube.session import ApiSession
@@ -22,42 +22,7 @@ from policy.seal import seal_of
 from workers.arbiter import Arbiter, Memory
 from workers.runtime import Context
 
-PATIENCE_S = 60.0
-
-
-class Silent:
-    """A worker that has said nothing."""
-
-    def last(self) -> State | None:
-        return None
-
-    def current(self, now: int) -> State | None:
-        return None
-
-
-class Surroundings:
-    """What an arbiter has of its process."""
-
-    def __init__(self, config: Config) -> None:
-        self.config = config
-        self.stopping = asyncio.Event()
-        self.said: list[ArbiterState] = []
-        self._news = asyncio.Event()
-
-    def subscribe(self, worker: Worker, on_change: Callable[[], None]) -> Silent:
-        return Silent()
-
-    def publish(self, body: Body) -> None:
-        assert isinstance(body, ArbiterState)
-        self.said.append(body)
-        self._news.set()
-
-    async def until(self, holds: Callable[[ArbiterState], bool]) -> ArbiterState:
-        async with asyncio.timeout(PATIENCE_S):
-            while not self.said or not holds(self.said[-1]):
-                self._news.clear()
-                await self._news.wait()
-        return self.said[-1]
+from surroundings import PATIENCE_S, Surroundings
 
 
 @pytest.fixture
@@ -110,7 +75,7 @@ async def take(leases: LeaseClient, holder: str, challenge: str) -> None:
 async def test_a_first_life_is_not_willing_before_a_lease_duration_has_passed(config: Config) -> None:
     before = boottime_ns()
     async with life(config) as arbiter:
-        said = await arbiter.until(lambda s: s.api_ok)
+        said = await arbiter.until(ArbiterState, lambda s: s.api_ok)
     assert not said.willing
     assert Memory(config.worker_dir("arbiter") / "term").ledger.unknown_until >= before + 15 * timing.SECOND
 
@@ -120,14 +85,14 @@ async def test_a_term_that_carries_its_challenge_is_countersigned_and_a_restart_
 ) -> None:
     await known_for_long(config, leases)
     async with life(config) as arbiter:
-        willing = await arbiter.until(lambda s: s.willing)
+        willing = await arbiter.until(ArbiterState, lambda s: s.willing)
         await take(leases, "pod-0_1", willing.challenge)
-        granted = (await arbiter.until(lambda s: s.grant is not None)).grant
+        granted = (await arbiter.until(ArbiterState, lambda s: s.grant is not None)).grant
         assert granted is not None
         assert granted.deadline == timing.grant_deadline(willing.challenged_at, 15 * timing.SECOND)
         assert arbiter.said[-1].requests_total["watch"] == 1
     async with life(config) as arbiter:
-        await arbiter.until(lambda s: s.api_ok)
+        await arbiter.until(ArbiterState, lambda s: s.api_ok)
         assert [s.grant for s in arbiter.said if s.grant != granted] == []
 
 
@@ -136,9 +101,9 @@ async def test_a_lease_taken_from_a_living_stranger_is_not_countersigned_even_af
 ) -> None:
     await known_for_long(config, leases)
     async with life(config) as arbiter:
-        await arbiter.until(lambda s: s.willing)
+        await arbiter.until(ArbiterState, lambda s: s.willing)
         await take(leases, "pod-1_1", "")
-        challenge = (await arbiter.until(lambda s: not s.willing)).challenge
+        challenge = (await arbiter.until(ArbiterState, lambda s: not s.willing)).challenge
     record = await leases.get(timeout_s=PATIENCE_S)
     assert record is not None
     await leases.replace(
@@ -152,7 +117,7 @@ async def test_a_lease_taken_from_a_living_stranger_is_not_countersigned_even_af
         challenge=challenge,
     )
     async with life(config) as arbiter:
-        said = await arbiter.until(lambda s: "had not released" in s.reason)
+        said = await arbiter.until(ArbiterState, lambda s: "had not released" in s.reason)
         assert [s for s in arbiter.said if s.grant is not None] == []
         assert not said.willing
 

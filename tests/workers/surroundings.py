@@ -1,0 +1,66 @@
+"""What a worker has of its process, without the process: words of the others as a test gives them, and its own kept."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeVar
+
+from config import Config
+from ipc.messages import Body, State, Worker
+from kernel.clock import boottime_ns
+from policy import timing
+
+PATIENCE_S = 60.0
+
+B = TypeVar("B", bound=Body)
+
+
+@dataclass
+class Neighbour:
+    """Another worker as its subscriber sees it: silent until `says`."""
+
+    worker: Worker
+    on_change: Callable[[], None]
+    state: State | None = None
+
+    def says(self, body: Body) -> None:
+        """Valid for as long as a test may last."""
+        now = boottime_ns()
+        self.state = State(self.worker, "instance", 1, 1, now, now, now + int(10 * PATIENCE_S) * timing.SECOND, body)
+        self.on_change()
+
+    def last(self) -> State | None:
+        return self.state
+
+    def current(self, now: int) -> State | None:
+        return self.state if self.state is not None and now < self.state.valid_until else None
+
+
+class Surroundings:
+    """In place of a `workers.runtime.Context`."""
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+        self.stopping = asyncio.Event()
+        self.parent: int | None = None
+        self.said: list[Body] = []
+        self.neighbours: dict[Worker, Neighbour] = {}
+        self._news = asyncio.Event()
+
+    def subscribe(self, worker: Worker, on_change: Callable[[], None]) -> Neighbour:
+        return self.neighbours.setdefault(worker, Neighbour(worker, on_change))
+
+    def publish(self, body: Body) -> None:
+        self.said.append(body)
+        self._news.set()
+
+    async def until(self, kind: type[B], holds: Callable[[B], bool]) -> B:
+        """What the worker says, as soon as this holds of it."""
+        async with asyncio.timeout(PATIENCE_S):
+            while True:
+                if self.said and isinstance(body := self.said[-1], kind) and holds(body):
+                    return body
+                self._news.clear()
+                await self._news.wait()

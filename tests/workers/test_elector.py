@@ -1,0 +1,183 @@
+"""The elector at an API server: what it writes only with its arbiter's consent, also right after a restart."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import dataclasses
+import tempfile
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import cast
+
+import pytest
+
+from config import Config, load
+from devkit.api import EmbeddedApi
+from ipc.messages import (
+    ActuatorState,
+    ArbiterState,
+    ElectorState,
+    Fence,
+    ProberState,
+    Proof,
+    Role,
+    Startup,
+    Worker,
+)
+from kernel.clock import boottime_ns
+from kube.leases import LeaseClient
+from kube.session import ApiSession
+from workers.elector import Elector
+from workers.runtime import Context
+
+from surroundings import PATIENCE_S, Surroundings
+
+FIT = ProberState(fit=True, since=1, reasons=(), sample=None, sampled_total=1, tip_lag_s=None, aliases=())
+READY = ActuatorState(
+    fence=Fence.FENCED,
+    since=1,
+    proof=Proof.METRICS,
+    reason="",
+    ready=True,
+    refusals=(),
+    warnings=(),
+    node=None,
+    node_gone_at=0,
+    startup=next(iter(Startup)),
+    startup_reason="",
+    mode="ephemeral",
+    deadline=0,
+    sighups_total={},
+    operations_total={},
+    kills_total={},
+)
+
+
+def arbiter(challenge: str, *, willing: bool = True, api_ok: bool = True) -> ArbiterState:
+    return ArbiterState(
+        None, "", False, willing=willing, challenge=challenge, challenged_at=boottime_ns(), api_ok=api_ok
+    )
+
+
+@pytest.fixture
+async def leases(tmp_path: Path) -> AsyncIterator[LeaseClient]:
+    async with EmbeddedApi(users=["pod"], tls=True) as server:
+        server.write_kubeconfig(tmp_path / "kubeconfig", "pod")
+        async with ApiSession(tmp_path / "kubeconfig", user_agent="test") as session:
+            client = LeaseClient(session, "default", "cardano-node-leader")
+            written = await client.create(holder="x", duration_s=1, transitions=0, timeout_s=PATIENCE_S)
+            await client.release(written, timeout_s=PATIENCE_S)
+            yield client
+
+
+@pytest.fixture
+async def config(leases: LeaseClient, tmp_path: Path) -> AsyncIterator[Config]:
+    with tempfile.TemporaryDirectory(prefix="el-") as folder:
+        (Path(folder) / "elector").mkdir()
+        settings = {"RUN_DIR": folder, "POD_NAME": "pod-0", "KUBECONFIG": str(tmp_path / "kubeconfig")}
+        made = load({**settings, "LEASE_DURATION": "300", "SLEEP_INTERVAL": "100"})  # no renewal is due by itself
+        made.instance_file.write_text("0badcafe\n")
+        yield made
+
+
+@contextlib.asynccontextmanager
+async def life(
+    config: Config, *, arbiter_says: ArbiterState | None, actuator_says: ActuatorState = READY
+) -> AsyncIterator[Surroundings]:
+    """One life of the elector's process; it ends without a release, as if killed."""
+    around = Surroundings(config)
+    async with ApiSession(config.kubeconfig, user_agent="test/elector") as session:
+        elector = Elector(cast("Context", around), session)
+        around.neighbours[Worker.PROBER].says(FIT)
+        around.neighbours[Worker.ACTUATOR].says(actuator_says)
+        if arbiter_says is not None:
+            around.neighbours[Worker.ARBITER].says(arbiter_says)
+        running = asyncio.create_task(elector.run())
+        try:
+            yield around
+        finally:
+            running.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await running
+
+
+def leading(state: ElectorState) -> bool:
+    return state.role is Role.LEADER
+
+
+async def read(leases: LeaseClient) -> str:
+    record = await leases.get(timeout_s=PATIENCE_S)
+    assert record is not None
+    return record.resource_version
+
+
+async def test_a_free_lease_is_taken_with_the_arbiters_challenge(config: Config, leases: LeaseClient) -> None:
+    async with life(config, arbiter_says=arbiter("first")) as elector:
+        said = await elector.until(ElectorState, leading)
+    record = await leases.get(timeout_s=PATIENCE_S)
+    assert record is not None
+    assert (record.holder, record.challenge) == (said.identity, "first") == ("pod-0_0badcafe", "first")
+
+
+@pytest.mark.parametrize("says", [None, arbiter("x", willing=False), arbiter("x", api_ok=False)])
+async def test_nothing_is_taken_without_an_arbiter_that_would_countersign(
+    config: Config, leases: LeaseClient, says: ArbiterState | None
+) -> None:
+    before = await read(leases)
+    async with life(config, arbiter_says=says) as elector:
+        await elector.until(ElectorState, lambda s: s.api_ok)
+        elector.said.clear()
+        elector.neighbours[Worker.PROBER].says(FIT)
+        await elector.until(ElectorState, lambda s: not leading(s))
+        assert await read(leases) == before
+        elector.neighbours[Worker.ARBITER].says(arbiter("then"))
+        await elector.until(ElectorState, leading)
+
+
+async def test_a_restarted_leader_renews_only_once_it_has_heard_the_challenge_again(
+    config: Config, leases: LeaseClient
+) -> None:
+    """A version of ours without a challenge would be a stranger's to our arbiter, and end its grant."""
+    async with life(config, arbiter_says=arbiter("first")) as elector:
+        await elector.until(ElectorState, leading)
+    before = await read(leases)
+    armed = dataclasses.replace(READY, fence=Fence.ARMED, proof=Proof.NONE, ready=False)
+    async with life(config, arbiter_says=None, actuator_says=armed) as elector:
+        await elector.until(ElectorState, lambda s: s.api_ok)
+        elector.said.clear()
+        elector.neighbours[Worker.PROBER].says(FIT)
+        said = await elector.until(ElectorState, lambda _: True)
+        assert not said.settled, "its grant must not be withdrawn: it may hold the lease"
+        assert await read(leases) == before
+        elector.neighbours[Worker.ARBITER].says(arbiter("second", willing=False))
+        await elector.until(ElectorState, leading)
+    record = await leases.get(timeout_s=PATIENCE_S)
+    assert record is not None
+    assert (record.challenge, record.transitions) == ("second", 1)
+
+
+async def test_a_leader_renews_early_when_the_arbiter_asks_for_it_and_with_its_new_challenge(
+    config: Config, leases: LeaseClient
+) -> None:
+    async with life(config, arbiter_says=arbiter("first")) as elector:
+        began = (await elector.until(ElectorState, leading)).grant
+        assert began is not None
+        asking = arbiter("second", willing=False)
+        asked = ArbiterState(
+            None,
+            "",
+            False,
+            challenge="second",
+            challenged_at=asking.challenged_at,
+            renew_after=asking.challenged_at - 1,
+            api_ok=True,
+        )
+        elector.neighbours[Worker.ARBITER].says(asked)
+        renewed = (
+            await elector.until(ElectorState, lambda s: s.grant is not None and s.grant.renewed_at > began.renewed_at)
+        ).grant
+        assert renewed is not None
+    record = await leases.get(timeout_s=PATIENCE_S)
+    assert record is not None
+    assert record.challenge == "second"
