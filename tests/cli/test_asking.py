@@ -23,6 +23,7 @@ from ipc.messages import DebugLogLevel, DebugWhat, GatewayState, Sandbox, Worker
 from ipc.peers import Peer
 from ipc.pubsub import StatePublisher, listen
 from kernel.clock import boottime_ns
+from kernel.process import set_dumpable
 from policy import timing
 
 PATIENCE_S = 60
@@ -72,6 +73,7 @@ async def publish(run_dir: Path) -> AsyncIterator[Callable[..., Awaitable[None]]
             made = StatePublisher(Worker.GATEWAY, folder, allowed_uids=frozenset({US, uid}), mode=0o666)
         finally:
             os.seteuid(US)
+            set_dumpable(True)  # the change of uid took it away, and the tests after this one look into their own /proc
         made.sandbox = sandbox
         publishers.append(made)
         await made.start()
