@@ -1,6 +1,6 @@
 """Pods without a cluster: several of `devkit.pod` around one API server, and what their nodes' records say.
 
-A cluster is a namespace with what an operator applies there (role, an unheld Lease), a proxy and a pod each.
+A cluster is a namespace with what an operator applies there (the role), a proxy and a pod each.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import json
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import yaml
 
@@ -40,7 +40,6 @@ class Cluster:
         namespace: str = NAMESPACE,
         environment: dict[str, str] | None = None,
         node_flags: tuple[str, ...] = (),
-        lease: bool = True,
         separation: str = "single-uid",
         uid: int | None = None,
         prefix: str = "pod",
@@ -52,7 +51,7 @@ class Cluster:
         made = keys.generate(self.root / "keys", kes_period=keys.current_kes_period("mainnet"))
         (made.folder / "cold.skey").unlink()
         self.admin = AdminClient(api.url, api.ca_file, api.token_for(ADMIN))
-        user = self._prepare_api(lease=lease)
+        user = self._prepare_api()
         self.proxies = [FaultyProxy(api, user) for _ in range(pods)]
         self.kubeconfig = self.root / "kubeconfig"
         api.write_kubeconfig(self.kubeconfig)
@@ -88,11 +87,9 @@ class Cluster:
             proxy.close()
         self._folder.close()
 
-    def _prepare_api(self, *, lease: bool) -> str:
-        """What an operator applies before the first pod: namespace, role, an unheld Lease.  Who the pods are."""
+    def _prepare_api(self) -> str:
+        """What an operator applies before the first pod: namespace and role.  Who the pods are."""
         self.admin.create({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": self.namespace}})
-        if lease:
-            self.admin.create(_unheld_lease(self.namespace), self.namespace)
         user = f"system:serviceaccount:{self.namespace}:{SERVICE_ACCOUNT}"
         try:
             self.api.token_for(user)
@@ -192,13 +189,3 @@ def _since(file: Path, since: int) -> list[str]:
 
 
 _RBAC: Final = Path(__file__).parent.parent / "deploy" / "rbac" / "role.yaml"
-
-
-def _unheld_lease(namespace: str) -> dict[str, Any]:
-    """As a chart would make it: with it, the first election need not wait out the lease of a forgotten holder."""
-    return {
-        "apiVersion": "coordination.k8s.io/v1",
-        "kind": "Lease",
-        "metadata": {"name": LEASE, "namespace": namespace},
-        "spec": {"holderIdentity": "", "leaseTransitions": 0},
-    }

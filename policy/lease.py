@@ -42,7 +42,7 @@ class LeaseRecord:
 
     @property
     def given_up(self) -> bool:
-        """Nobody's, as a holder leaves it (or as nobody ever held it).  A holder erased by hand leaves its duration."""
+        """Nobody's, as a holder leaves it.  A holder erased by hand leaves its duration."""
         if self.holder:
             return False
         return opens(self.key, self.seal) if self.seal else self.duration_s <= RELEASED_DURATION_S
@@ -57,7 +57,11 @@ class Observed:
     at: int
     """CLOCK_BOOTTIME ns, taken after the answer arrived."""
     previous_duration_s: int = 0
-    """Of a holder that went without a release that we can believe: it may still be forging."""
+    """Of a holder that went without a release that we can believe: it may still be forging.
+
+    Also when the first look finds the Lease released: whoever may write it can write that over a holder's name, and
+    nobody here has seen whose seal it was.
+    """
     seal: str = ""
     """Of the holder's term as it was first seen: what is written over it later opens nothing."""
     displaced: tuple[tuple[str, int], ...] = ()
@@ -70,7 +74,7 @@ class Observed:
 
     @property
     def free(self) -> bool:
-        """Nobody can hold it: its last holder released it."""
+        """Nobody can hold it: we saw its last holder hold it, and release it."""
         return self.record is not None and self.record.given_up and not self.previous_duration_s
 
     @property
@@ -120,8 +124,10 @@ def _same_term(one: LeaseRecord, other: LeaseRecord) -> bool:
 
 def _unreleased(old: Observed | None, record: LeaseRecord | None) -> int:
     """Duration of a term that went without its holder's release; 0: none, or another holder's term counts now."""
-    if old is None or (record is not None and record.holder):
+    if record is not None and record.holder:
         return 0
+    if old is None:
+        return max(record.duration_s, RELEASED_DURATION_S) if record is not None else 0
     before = old.record
     if before is None or not before.holder:
         return max(old.previous_duration_s, 0 if before is None or before.given_up else before.duration_s)

@@ -9,13 +9,12 @@ only it has.  The elector writes it into the Lease with each renewal.  A version
 T, whatever the elector says and however late the watch tells of it; and no other pod's version carries it.  So it
 costs no request, and serves as (a) lower bound of the commit and (b) the mark of what is ours.
 
-**Ledger.**  The watch goes on from the version last seen, also over a restart, so no version is missed; after a gap
+**Ledger.** The watch goes on from the version last seen, also over a restart, so no version is missed; after a gap
 (410, first start) whatever may have been is counted as a right that ends a lease duration after the look, unless the
-version is the one last seen, or the first look ever finds the Lease released.  Each
-version that names another may give its pod a right; it ends before (commit + its duration), so before (seen + the
-longer of its duration and ours), which is what the ledger keeps, by the term's seal.  Only the key of that very seal
-(`policy.seal`) strikes an entry out.  Overwriting, erasing, deleting, making anew, numbers of terms that jump or fall:
-none of them strikes out anything.  `clear_at` is the end of the last entry.
+version is the one last seen. Each version that names another may give its pod a right; it ends before (commit + its
+duration), so before (seen + the longer of its duration and ours), which is what the ledger keeps, by the term's seal.
+Only the key of that very seal (`policy.seal`) strikes an entry out. Overwriting, erasing, deleting, making anew,
+numbers of terms that jump or fall: none of them strikes out anything. `clear_at` is the end of the last entry.
 
 **Rule.**  A grant is given while the last version seen is ours, `clear_at` has passed, and its term did not begin
 before the right of a holder that was seen had ended (then it was stolen: nothing is given until the Lease has left
@@ -102,9 +101,7 @@ class Witness:
         ledger = self.ledger
         same = record is not None and record == ledger.record
         if not same and (not ledger.position or ledger.position != version):
-            # The very first look believes a released Lease, as its elector does (`policy.lease`).
-            if ledger != Ledger() or record is None or not record.given_up:
-                ledger.unknown_until = max(ledger.unknown_until, now + self._duration)
+            ledger.unknown_until = max(ledger.unknown_until, now + self._duration)
             self._take(record, now, gap=True)
         ledger.position = version
 

@@ -50,8 +50,9 @@ def test_a_restart_of_the_api_server_costs_at_most_the_time_it_is_away(api: Sync
         assert gap <= (max(away - 6, 0) + 2 + SLACK if away > 6 else MEASURING)
 
 
-def test_without_a_lease_object_the_first_forger_waits_a_whole_lease_duration(api: SyncApiServer) -> None:
-    with Cluster(api, 2, namespace=NAMESPACES[0], lease=False) as cluster:
+def test_the_first_forger_of_a_pool_waits_a_whole_lease_duration(api: SyncApiServer) -> None:
+    """Nobody has seen yet whether somebody forges whose Lease is gone."""
+    with Cluster(api, 2, namespace=NAMESPACES[0]) as cluster:
         cluster.wait_for_one_forger(90)
         found = cluster.nodes(time.monotonic_ns()).values()
         waited = (min(interval.begin for of_node in found for interval in of_node) - cluster.began) / NS

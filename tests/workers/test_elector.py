@@ -28,6 +28,7 @@ from ipc.messages import (
 from kernel.clock import boottime_ns
 from kube.leases import LeaseClient
 from kube.session import ApiSession
+from policy.seal import seal_of
 from workers.elector import Elector
 from workers.runtime import Context
 
@@ -66,9 +67,16 @@ async def leases(tmp_path: Path) -> AsyncIterator[LeaseClient]:
         server.write_kubeconfig(tmp_path / "kubeconfig", "pod")
         async with ApiSession(tmp_path / "kubeconfig", user_agent="test") as session:
             client = LeaseClient(session, "default", "cardano-node-leader")
-            written = await client.create(holder="x", duration_s=1, transitions=0, timeout_s=PATIENCE_S)
-            await client.release(written, timeout_s=PATIENCE_S)
+            await client.create(holder="x", duration_s=1, transitions=0, timeout_s=PATIENCE_S, seal=seal_of("key of x"))
             yield client
+
+
+async def let_go(leases: LeaseClient, elector: Surroundings) -> None:
+    """The holder that the elector has seen releases the Lease."""
+    await elector.until(ElectorState, lambda s: s.holder == "x")
+    record = await leases.get(timeout_s=PATIENCE_S)
+    assert record is not None
+    await leases.release(record, timeout_s=PATIENCE_S, seal=record.seal, key="key of x")
 
 
 @pytest.fixture
@@ -114,6 +122,7 @@ async def read(leases: LeaseClient) -> str:
 
 async def test_a_free_lease_is_taken_with_the_arbiters_challenge(config: Config, leases: LeaseClient) -> None:
     async with life(config, arbiter_says=arbiter("first")) as elector:
+        await let_go(leases, elector)
         said = await elector.until(ElectorState, leading)
     record = await leases.get(timeout_s=PATIENCE_S)
     assert record is not None
@@ -124,9 +133,10 @@ async def test_a_free_lease_is_taken_with_the_arbiters_challenge(config: Config,
 async def test_nothing_is_taken_without_an_arbiter_that_would_countersign(
     config: Config, leases: LeaseClient, says: ArbiterState | None
 ) -> None:
-    before = await read(leases)
     async with life(config, arbiter_says=says) as elector:
-        await elector.until(ElectorState, lambda s: s.api_ok)
+        await let_go(leases, elector)
+        await elector.until(ElectorState, lambda s: s.holder == "")
+        before = await read(leases)
         elector.said.clear()
         elector.neighbours[Worker.PROBER].says(FIT)
         await elector.until(ElectorState, lambda s: not leading(s))
@@ -140,8 +150,10 @@ async def test_a_restarted_leader_renews_only_once_it_has_heard_the_challenge_ag
 ) -> None:
     """A version of ours without a challenge would be a stranger's to our arbiter, and end its grant."""
     async with life(config, arbiter_says=arbiter("first")) as elector:
+        await let_go(leases, elector)
         await elector.until(ElectorState, leading)
-    before = await read(leases)
+    before = await leases.get(timeout_s=PATIENCE_S)
+    assert before is not None
     armed = dataclasses.replace(READY, fence=Fence.ARMED, proof=Proof.NONE, ready=False)
     async with life(config, arbiter_says=None, actuator_says=armed) as elector:
         await elector.until(ElectorState, lambda s: s.api_ok)
@@ -149,18 +161,19 @@ async def test_a_restarted_leader_renews_only_once_it_has_heard_the_challenge_ag
         elector.neighbours[Worker.PROBER].says(FIT)
         said = await elector.until(ElectorState, lambda _: True)
         assert not said.settled, "its grant must not be withdrawn: it may hold the lease"
-        assert await read(leases) == before
+        assert await leases.get(timeout_s=PATIENCE_S) == before
         elector.neighbours[Worker.ARBITER].says(arbiter("second", willing=False))
         await elector.until(ElectorState, leading)
     record = await leases.get(timeout_s=PATIENCE_S)
     assert record is not None
-    assert (record.challenge, record.transitions) == ("second", 1)
+    assert (record.challenge, record.transitions) == ("second", before.transitions)
 
 
 async def test_a_leader_renews_early_when_the_arbiter_asks_for_it_and_with_its_new_challenge(
     config: Config, leases: LeaseClient
 ) -> None:
     async with life(config, arbiter_says=arbiter("first")) as elector:
+        await let_go(leases, elector)
         began = (await elector.until(ElectorState, leading)).grant
         assert began is not None
         asking = arbiter("second", willing=False)
@@ -181,3 +194,16 @@ async def test_a_leader_renews_early_when_the_arbiter_asks_for_it_and_with_its_n
     record = await leases.get(timeout_s=PATIENCE_S)
     assert record is not None
     assert record.challenge == "second"
+
+
+async def test_a_lease_that_is_found_released_is_nobodys_word_for_it(config: Config, leases: LeaseClient) -> None:
+    record = await leases.get(timeout_s=PATIENCE_S)
+    assert record is not None
+    await leases.release(record, timeout_s=PATIENCE_S, seal=seal_of("of anybody"), key="of anybody")
+    before = await read(leases)
+    async with life(config, arbiter_says=arbiter("first")) as elector:
+        await elector.until(ElectorState, lambda s: s.api_ok and s.role is Role.STANDBY)
+        elector.said.clear()
+        elector.neighbours[Worker.PROBER].says(FIT)
+        await elector.until(ElectorState, lambda s: s.role is Role.STANDBY)
+        assert await read(leases) == before
