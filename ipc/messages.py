@@ -167,6 +167,8 @@ class ElectorState:
     api_ok: bool
     standing_down_until: int
     """0: not standing down."""
+    letting_go: str = ""
+    """It wants to release the lease: the arbiter's half of the seal in it; empty: it does not."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,6 +183,12 @@ class ArbiterState:
     challenged_at: int = 0
     renew_after: int = 0
     """The elector shall renew at once if it last wrote a challenge of this instant or earlier; 0: no need."""
+    half: str = ""
+    """For the elector to write into the Lease: the arbiter's half of the seal."""
+    giving_up: str = ""
+    """The half of the term in which nothing is granted any more; empty: none."""
+    given_away: str = ""
+    """What opens the arbiter's half of the last term that was given up: the elector may release it."""
     requests_total: dict[str, int] = dataclasses.field(default_factory=dict)
     """API requests by verb."""
     failures_total: int = 0
@@ -227,6 +235,8 @@ class ActuatorState:
     kills_total: dict[str, int]
     void_before: int = 0
     """Grants renewed at or before this instant count for nothing (the wall clock jumped); their givers renew now."""
+    heard_giving_up: str = ""
+    """`giving_up` of the arbiter's state that was heard last, which holds no grant then."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -196,6 +196,11 @@ class Election:
             return True
         return self.observed is not None and not self._must_read and not self._continuing()
 
+    @property
+    def continuing(self) -> bool:
+        """Whether the Lease names us in a term of our own while we do not lead: a restart, or no answer in time."""
+        return not self.leading and self._continuing()
+
     def published_grant(self, now: int) -> Grant | None:
         """What the actuator may know: nothing unless we lead and want to."""
         if self.role is not Role.LEADER or self.grant is None or now >= self.grant.deadline:

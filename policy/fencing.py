@@ -84,6 +84,8 @@ class View:
     arbiter: Grant | None = None
     calm: bool = False
     """The elector keeps the lease until we report `fenced`: if the arbiter sees it too, there is time."""
+    giving_up: bool = False
+    """The arbiter grants nothing because the elector wants to release the lease: whoever of them we hear first."""
     node: NodeView | None = None
     born_after_us: bool = False
     """The node process is younger than this actuator: no earlier life of ours can have armed it."""
@@ -266,7 +268,7 @@ class FenceMachine:
             why = view.targets
         if why:
             seen = view.arbiter is not None and now < timing.soft_deadline(view.arbiter.deadline)
-            return self._fence(now, why, hurry=not (view.calm and seen) or view.stopping)
+            return self._fence(now, why, hurry=not (view.calm and (seen or view.giving_up)) or view.stopping)
         assert isinstance(right, Right)
         actions: list[Action] = []
         if right.deadline != self.deadline:

@@ -20,6 +20,11 @@ numbers of terms that jump or fall: none of them strikes out anything. `clear_at
 before the right of a holder that was seen had ended (then it was stolen: nothing is given until the Lease has left
 us).  It ends at T + lease duration - margin, T of the last challenge seen in the Lease.
 
+**Release.**  The elector says that it wants to let go.  From then on nothing is granted in this term; when the actuator
+has said that it is fenced *and* has heard that (so it holds no grant of ours any more), the arbiter gives its half of
+the seal's key away, once, and makes another for the next term.  So no elector can release the Lease, in due form,
+under a node that may still forge.
+
 **Why two never forge.**  Let every arbiter be honest and let any electors do what they like.  Let pod B's arbiter
 grant at an instant g, after it saw B's version b with challenge T.  For any other pod's version a: if a was committed
 before b, B saw it first (no gaps), and g is later than a's right, or its holder had released it.  If a was committed
@@ -29,8 +34,7 @@ With an honest elector in a's pod the same holds by its own rule (`policy.electi
 
 **What a compromised elector still can do**: keep everybody from forging (write the Lease again and again); take the
 Lease from an honest leader, which costs the pool a lease duration or more; contend when the Lease is truly free, as an
-honest elector would, and forge then alone; release its own term while its node still forges, until its arbiter has
-seen that release (milliseconds on a healthy network, its grant's deadline at the latest).
+honest elector would, and forge then alone.
 
 Pure: no I/O, no clock.  All instants are ns of CLOCK_BOOTTIME.
 """
@@ -45,7 +49,7 @@ from typing import Final
 from ipc.messages import Grant
 from policy import timing
 from policy.lease import LeaseRecord
-from policy.seal import opens, seal_of
+from policy.seal import arbiters_half, half_of, opens, seal_of
 
 BEFORE_RENEWAL: Final = timing.SECOND // 2
 """A leader's elector gets a fresh challenge this long before its renewal is due."""
@@ -74,6 +78,12 @@ class Ledger:
     seal: str = ""
     """Of our last version."""
     granted: Grant | None = None
+    half: int = 0
+    """How many halves of keys have been used up."""
+    giving_up: bool = False
+    """Nothing is granted any more for a version with the present half."""
+    given_away: str = ""
+    """Our half of the key of the last term that was given up."""
 
 
 class Witness:
@@ -152,7 +162,10 @@ class Witness:
         self.ledger.rights = rights
 
     def _not_ours(self) -> None:
-        self.ledger.stolen, self.ledger.anchor, self.ledger.granted = False, 0, None
+        ledger = self.ledger
+        ledger.stolen, ledger.anchor, ledger.granted = False, 0, None
+        if ledger.giving_up:  # an old word of the actuator must not count for a later term
+            ledger.half, ledger.giving_up = ledger.half + 1, False
 
     # --- what follows ---
 
@@ -170,6 +183,8 @@ class Witness:
             self.reason = "the lease is not known yet"
         elif not ours:
             self.reason = "the lease is not ours"
+        elif ledger.giving_up:
+            self.reason = "this term is being given up"
         elif ledger.stolen:
             self.reason = "the lease was taken from a holder that had not released it"
         elif now < self.clear_at:
@@ -203,17 +218,49 @@ class Witness:
     def willing(self, now: int) -> bool:
         """Whether a term that began now, with the challenge as it stands, would be countersigned."""
         ledger = self.ledger
-        return bool(ledger.position) and not ledger.stolen and self.clear_at <= self._made <= now
+        unhindered = bool(ledger.position) and not ledger.stolen and not ledger.giving_up
+        return unhindered and self.clear_at <= self._made <= now
 
     def renew_after(self, now: int, void_before: int) -> int:
         """The elector shall renew at once if it last wrote a challenge of this instant or earlier; 0: no need."""
         ledger = self.ledger
         record = ledger.record
-        if record is None or not record.holder or not self._is_ours(record) or ledger.stolen or now < self.clear_at:
+        if record is None or not record.holder or not self._is_ours(record):
+            return 0
+        if ledger.stolen or ledger.giving_up or now < self.clear_at:
             return 0
         duration = min(record.duration_s * timing.SECOND, self._duration)
         usable = ledger.anchor > void_before and timing.soft_deadline(timing.grant_deadline(ledger.anchor, duration))
         return ledger.anchor if self._stale or not usable or now >= usable - timing.SECOND else 0
+
+    # --- the release ---
+
+    @property
+    def half(self) -> str:
+        """Our half of the seal of a term that begins now, and of one that goes on."""
+        return half_of(self._half_key())
+
+    @property
+    def giving_up(self) -> str:
+        """Our half of the seal of the term in which nothing is granted any more; empty: none."""
+        return self.half if self.ledger.giving_up else ""
+
+    def let_go(self, half: str, *, fenced_and_heard: str) -> None:
+        """The elector wants to release the term whose seal has this half of ours; another half means nothing.
+
+        `fenced_and_heard`: `giving_up` as an actuator repeats it that is fenced; empty: it is not, or has not heard.
+        """
+        ledger = self.ledger
+        if not half or half != self.half:
+            return
+        if ledger.giving_up and fenced_and_heard == half:
+            ledger.given_away = self._half_key()
+            ledger.half, ledger.giving_up = ledger.half + 1, False
+        else:
+            ledger.giving_up, ledger.granted = True, None
+
+    def _half_key(self) -> str:
+        return self._mac(f"half {self.ledger.half}")
 
     # --- challenges ---
 
@@ -248,8 +295,10 @@ class Witness:
         return self._issued(record) is not None
 
     def _issued(self, record: LeaseRecord) -> int | None:
-        """The instant of our challenge in a version that names this pod; None: another's version."""
+        """The instant of our challenge in a version with our half that names this pod; None: another's version."""
         instant, _, mac = record.challenge.partition(".")
-        if not record.holder.startswith(self._prefix) or not instant.isascii() or not instant.isdecimal():
+        if not record.holder.startswith(self._prefix) or arbiters_half(record.seal) != self.half:
+            return None
+        if not instant.isascii() or not instant.isdecimal():
             return None
         return int(instant) if hmac.compare_digest(mac.encode(), self._mac(instant).encode()) else None

@@ -95,6 +95,7 @@ class Actuator:
         self._prober = context.subscribe(Worker.PROBER, self._wake.set)
         self._granted: Grant | None = None
         """The elector's last word, kept over its restart."""
+        self._heard_giving_up = ""
         self._said: tuple[Fence, str] | None = None
         self._flag_said = 0
 
@@ -114,7 +115,7 @@ class Actuator:
                 self._step(now)
                 if stopping.done():
                     stop_by = stop_by or now + STOP_PATIENCE
-                    if self._machine.fence is Fence.FENCED or now >= stop_by:
+                    if now >= stop_by or (self._machine.fence is Fence.FENCED and not self._needed(now)):
                         return
                 await self._pause(now)
         finally:
@@ -147,6 +148,12 @@ class Actuator:
             async with asyncio.timeout(pause):
                 await self._wake.wait()
 
+    def _needed(self, now: int) -> bool:
+        """Whether the elector holds the Lease still: it can release it only while we say that the node is fenced."""
+        state = self._elector.current(now) if self._elector.connected else None
+        body = state.body if state is not None else None
+        return isinstance(body, ElectorState) and (body.role in (Role.LEADER, Role.HANDOVER) or bool(body.letting_go))
+
     def _step(self, now: int) -> None:
         self._node.look(now)
         self._credentials.look(now)
@@ -160,10 +167,12 @@ class Actuator:
 
     def _view(self, now: int) -> View:
         elector, calm = self._elector_says(now)
+        arbiter, self._heard_giving_up = self._arbiter_says()
         return View(
             elector=elector,
-            arbiter=self._arbiter_says(),
+            arbiter=arbiter,
             calm=calm,
+            giving_up=bool(self._heard_giving_up),
             node=self._node.view(),
             born_after_us=self._node.born_after_us,
             hup_pending=self._node.hup_pending() if self._machine.busy() else False,
@@ -188,9 +197,12 @@ class Actuator:
         granting = grant is not None and now < timing.soft_deadline(grant.deadline)
         return grant, alive and (body.role is Role.HANDOVER or granting)
 
-    def _arbiter_says(self) -> Grant | None:
+    def _arbiter_says(self) -> tuple[Grant | None, str]:
+        """Its grant, or the term in which it gives none any more."""
         state = self._arbiter.last()
-        return state.body.grant if state is not None and isinstance(state.body, ArbiterState) else None
+        if state is None or not isinstance(state.body, ArbiterState):
+            return None, ""
+        return state.body.grant, state.body.giving_up if state.body.grant is None else ""
 
     def _sample(self, now: int) -> NodeSample | None:
         state = self._prober.current(now)
@@ -298,6 +310,7 @@ class Actuator:
                 operations_total=dict(self._credentials.operations),
                 kills_total=dict(self._kills),
                 void_before=self._void_before,
+                heard_giving_up=self._heard_giving_up,
             )
         )
         said = (machine.fence, machine.reason)

@@ -18,7 +18,7 @@ import secrets
 from pathlib import Path
 from typing import Any, Final
 
-from ipc.messages import ActuatorState, ArbiterState, ElectorState, Grant, Worker
+from ipc.messages import ActuatorState, ArbiterState, ElectorState, Fence, Grant, Role, Worker
 from kernel.clock import boottime_ns
 from kube import endpoint
 from kube.errors import ApiFailure, Failure
@@ -48,6 +48,10 @@ DISBELIEF: Final = timing.SECOND
 """The elector tells of something that the watch has not told for so long: the watch may be dead."""
 REOPEN: Final = 3 * timing.SECOND
 """At the least between two watches that are given up for that reason."""
+LETTING_GO: Final = 9 * timing.SECOND
+"""An elector that was asked to stop gives up after this time."""
+STOPPING_TOO: Final = 2 * timing.SECOND
+"""So much later may our elector be asked to stop, each worker being a container of its own."""
 BOOT_ID: Final = Path("/proc/sys/kernel/random/boot_id")
 
 
@@ -81,6 +85,9 @@ class Memory:
             anchor=int(said["anchor"]),
             seal=str(said["seal"]),
             granted=None if granted is None else Grant(**granted),
+            half=int(said["half"]),
+            giving_up=bool(said["giving_up"]),
+            given_away=str(said["given_away"]),
         )
         self.key, self.ledger = bytes.fromhex(raw["key"]), ledger
 
@@ -123,15 +130,20 @@ class Arbiter:
         self._actuator = context.subscribe(Worker.ACTUATOR, self._wake.set)
 
     async def run(self) -> None:
-        """Witness until asked to stop."""
+        """Witness until asked to stop and, if our elector holds the Lease, until it has let go."""
         stopping = asyncio.create_task(self._context.stopping.wait())
         stopping.add_done_callback(lambda _: self._wake.set())
+        stop_asked = 0
         try:
-            while not stopping.done():
+            while True:
                 self._wake.clear()
                 now = boottime_ns()
                 self._keep_following(now)
                 until = self._publish(now)
+                if stopping.done():
+                    stop_asked = stop_asked or now
+                    if not self._needed(now, stop_asked):
+                        return
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(max(until - boottime_ns(), 0) / timing.SECOND):
                         await self._wake.wait()
@@ -139,9 +151,20 @@ class Arbiter:
             stopping.cancel()
             await self._stop_following()
 
+    def _needed(self, now: int, stop_asked: int) -> bool:
+        """Whether the elector cannot release without us: asked to stop too, it is about to, or soon will be."""
+        claim = self._claim()
+        if claim is None or not self._elector.connected:
+            return False
+        if claim.letting_go:
+            return now < stop_asked + LETTING_GO
+        return claim.role is Role.LEADER and now < stop_asked + STOPPING_TOO
+
     def _publish(self, now: int) -> int:
         """Judge and say so; when to judge again."""
         witness, claim, void = self._witness, self._claim(), self._void_before()
+        if claim is not None:
+            witness.let_go(claim.letting_go, fenced_and_heard=self._fenced_and_heard(now))
         renewed_at = claim.grant.renewed_at if claim is not None and claim.grant is not None else 0
         challenge, made = witness.challenge(now, void_before=void, renewed_at=renewed_at)
         grant = witness.grant(now, claimed=claim.identity if claim is not None else "", void_before=void)
@@ -155,6 +178,9 @@ class Arbiter:
                 challenge=challenge,
                 challenged_at=made,
                 renew_after=witness.renew_after(now, void),
+                half=witness.half,
+                giving_up=witness.giving_up,
+                given_away=self._memory.ledger.given_away,
                 requests_total=dict(self._session.requests_total),
                 failures_total=self._session.failures_total,
                 api_ok=self._api_ok,
@@ -174,6 +200,11 @@ class Arbiter:
     def _void_before(self) -> int:
         state = self._actuator.last()
         return state.body.void_before if state is not None and isinstance(state.body, ActuatorState) else 0
+
+    def _fenced_and_heard(self, now: int) -> str:
+        state = self._actuator.current(now)
+        body = state.body if state is not None else None
+        return body.heard_giving_up if isinstance(body, ActuatorState) and body.fence is Fence.FENCED else ""
 
     # --- the Lease ---
 
@@ -220,12 +251,17 @@ class Arbiter:
                     await asyncio.sleep((timing.RETRY_PAUSE + random.randrange(timing.RETRY_PAUSE // 2)) / 1e9)  # noqa: S311
 
     async def _look(self, leases: LeaseClient) -> None:
-        """Where the watch begins; after a failure, only whether the API answers: the watch tells what was missed."""
-        if self._memory.ledger.position and self._api_ok:
+        """Where the watch begins; after a failure, whether the API answers and nothing was written meanwhile.
+
+        Then the watch goes on from the present: a server that was restarted does not know older versions any more.
+        If something was written, the watch tells it, or that it cannot.
+        """
+        ledger = self._memory.ledger
+        if ledger.position and self._api_ok:
             return
         record, version = await leases.look(timeout_s=LOOK_S)
         now = boottime_ns()
-        if not self._memory.ledger.position:
+        if not ledger.position or (record is not None and record == ledger.record):
             self._witness.looked(record, version, now)
             self._heard_at = now
         if not self._api_ok:

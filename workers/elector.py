@@ -41,7 +41,7 @@ from kube.session import ApiSession
 from policy import timing
 from policy.election import Circumstances, Do, Election, Step
 from policy.lease import LeaseRecord
-from policy.seal import seal_of
+from policy.seal import arbiters_half, half_of, joined
 from sandbox.privileges import Place, Port, Privileges, Socket
 from sandbox.syscalls import Calls
 from workers.leader_report import LeaderReporter
@@ -62,8 +62,11 @@ log = logging.getLogger("elector")
 
 RETRY_AFTER_MOST: Final = 2 * timing.SECOND
 """A server that asks for more patience than this is asked again all the same: the grant is running out."""
-LOOK_FIRST: Final = 5 * timing.SECOND
-"""With so much left of its right a leader lets its arbiter look at the Lease before it renews."""
+LOOK_FIRST: Final = 2 * timing.SECOND
+"""With so much left of its right a leader lets its arbiter look at the Lease before it renews.
+
+Less would not help: without its arbiter's eyes the right ends all the same, and once it has ended there is time.
+"""
 STOP_PATIENCE: Final = 9 * timing.SECOND
 """Below supervisord's stopwaitsecs.  Then the lease is left to run out."""
 MOST_STAND_DOWN_S: Final = 86400.0
@@ -183,9 +186,10 @@ class Elector:
         transitions = election.begin(act)
         if act in (Do.CREATE, Do.TAKE) and self._key_told:
             self._key, self._key_told = secrets.token_hex(16), False
-        seal = seal_of(self._key)
         arbiter = self._arbiter_state()
-        challenge, challenged_at = (arbiter.challenge, arbiter.challenged_at) if arbiter is not None else ("", 0)
+        assert arbiter is not None  # `_must_wait_for_arbiter`
+        seal = joined(half_of(self._key), arbiter.half)
+        challenge, challenged_at = arbiter.challenge, arbiter.challenged_at
         if act is Do.CREATE:
             written = await leases.create(
                 holder=election.identity,
@@ -203,7 +207,8 @@ class Elector:
             assert known is not None
             if act is Do.RELEASE:
                 self._key_told = True
-                written = await leases.release(known, timeout_s=timeout_s, seal=seal, key=self._key)
+                key = joined(self._key, arbiter.given_away)
+                written = await leases.release(known, timeout_s=timeout_s, seal=known.seal, key=key)
                 election.released(written, boottime_ns())
             else:
                 written = await leases.replace(
@@ -296,6 +301,8 @@ class Elector:
             gone = fence is Fence.FENCED and body.proof is Proof.NODE_GONE and body.node is None
         if not self._arbiter_is_able(now):
             ready, not_ready_why = False, "the arbiter cannot see the lease"
+        elif self._given_up_by_arbiter() and self._election.continuing:
+            ready, not_ready_why = False, "the term in the lease has been given up"
         return Circumstances(
             fit=fit,
             unfit_for=0 if fit else now - self._fit_at,
@@ -329,11 +336,23 @@ class Elector:
         """Why this step would cost us the second key if it were done now; empty: it would not."""
         if act in (Do.CREATE, Do.TAKE) and not self._arbiter_is_willing(now):
             return "the arbiter would not countersign"
-        if act is Do.RENEW and self._arbiter_state() is None:  # after our restart
+        if act in (Do.RENEW, Do.RELEASE) and self._arbiter_state() is None:  # after our restart
             return "without its challenge the arbiter would take our own renewal for a stranger's"
-        if act is Do.RENEW and self._arbiter_lost_sight(now):
+        if act is Do.RELEASE and not self._given_up_by_arbiter():
+            return "the arbiter must give its half of the release's key away"
+        if act in (Do.RENEW, Do.RELEASE) and self._arbiter_lost_sight(now):
             return "the arbiter must see the lease before it changes"
         return ""
+
+    def _half_in_lease(self) -> str:
+        """The arbiter's half of the seal in the Lease; empty: there is none."""
+        record = self._election.observed.record if self._election.observed is not None else None
+        return arbiters_half(record.seal) if record is not None else ""
+
+    def _given_up_by_arbiter(self) -> bool:
+        """Whether its half of the key of the term in the Lease is known: it grants nothing there any more."""
+        body = self._arbiter_state()
+        return body is not None and bool(body.given_away) and half_of(body.given_away) == self._half_in_lease()
 
     def _arbiter_is_willing(self, now: int) -> bool:
         """Whether it would countersign a term that begins now, with the challenge that it gave."""
@@ -344,11 +363,12 @@ class Elector:
         """Whether the API failed the arbiter too, and there is time to let it look first.
 
         After a restart of the API server it cannot ask what was written meanwhile; it must not find anything new.
+        Who does not lead any more, and finds the Lease his own still, has all the time that others leave him.
         """
         body = self._arbiter_state()
         if self._arbiter.current(now) is None or body is None or body.api_ok:
             return False
-        return self._election.leading and now < self._election.right_ends - LOOK_FIRST
+        return not self._election.leading or now < self._election.right_ends - LOOK_FIRST
 
     def _asked_to_renew(self, now: int) -> int:
         """Our last renewal's instant if the arbiter needs another one now; else 0.  Once a second at most."""
@@ -363,6 +383,8 @@ class Elector:
     def _publish(self, now: int, world: Circumstances, step: Step) -> None:
         election = self._election
         record = election.observed.record if election.observed is not None else None
+        releasing = step.act is Do.RELEASE and not self._arbiter_lost_sight(now)
+        letting_go = election.role is Role.HANDOVER or releasing
         state = ElectorState(
             role=election.role,
             since=election.since,
@@ -378,6 +400,7 @@ class Elector:
             failures_total=self._session.failures_total,
             api_ok=self._api_ok,
             standing_down_until=election.standing_down_until,
+            letting_go=self._half_in_lease() if letting_go else "",
         )
         self._context.publish(state)
         said = (election.role, election.reason)

@@ -50,6 +50,7 @@ class World:
     elector: Grant | None = None
     arbiter: Grant | None = None
     calm: bool = False
+    giving_up: bool = False
     sources: str = ""
     targets: str = ""
     read: bool = False
@@ -107,6 +108,7 @@ class World:
             elector=self.elector,
             arbiter=self.arbiter,
             calm=self.calm,
+            giving_up=self.giving_up,
             node=shown,
             born_after_us=node.born_after_us if node is not None else False,
             hup_pending=node is not None and node.frozen and bool(node.pending),

@@ -173,6 +173,21 @@ def test_in_a_calm_handover_a_deaf_node_gets_more_time_but_not_for_ever() -> Non
     assert world.node is None
 
 
+def test_a_handover_is_as_calm_when_the_arbiters_word_of_it_comes_before_the_electors() -> None:
+    world = armed_world()
+    assert world.elector is not None
+    assert world.node is not None
+    lease_ends = world.elector.deadline + timing.FENCE_MARGIN
+    world.node.deaf = True
+    world.arbiter, world.calm, world.giving_up = None, True, True
+    world.tick()
+    world.withdraw_grant(calm=True)
+    waited = world.run_until(Fence.FENCED)
+    assert timing.CONFIRM_CALM_TERM / S <= waited <= timing.CONFIRM_CALM_KILL / S + 1
+    assert world.node is None
+    assert world.now < lease_ends
+
+
 def test_a_deaf_node_is_killed_before_the_lease_can_pass_though_only_the_arbiters_grant_ran_out() -> None:
     """It counts from an earlier instant of the same renewal; an elector that still grants does not mean time."""
     world = armed_world()

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from ipc.messages import Grant
 from policy import timing
 from policy.lease import LeaseRecord
-from policy.seal import seal_of
+from policy.seal import half_of, joined, opens, seal_of
 from policy.witness import Ledger, Witness
 
 S = timing.SECOND
@@ -22,12 +22,38 @@ START = 1000 * S
 
 @dataclasses.dataclass
 class Pod:
-    """A pod's witness, and what its elector (good or bad) has in hand."""
+    """A pod's witness, what its elector (good or bad) has in hand, and an actuator that knows what it was told.
+
+    Its elector grants always: the node forges while the last grant of the arbiter that the actuator heard holds.
+    """
 
     name: str
     witness: Witness
     seen: int = 0
     term: int = 0
+    heard: Grant | None = None
+    heard_giving_up: str = ""
+    fenced_and_heard: str = ""
+    """As the arbiter heard it of the actuator last."""
+
+    def forges(self, now: int) -> bool:
+        return self.heard is not None and now < self.heard.deadline
+
+    def actuator_listens(self, now: int) -> None:
+        self.heard = self.witness.grant(now, claimed="", void_before=0)
+        self.heard_giving_up = self.witness.giving_up if self.heard is None else ""
+
+    def arbiter_listens(self, now: int) -> None:
+        self.fenced_and_heard = "" if self.forges(now) else self.heard_giving_up
+
+    def lets_go(self) -> None:
+        """As its elector says, honest or not."""
+        self.witness.let_go(self.witness.half, fenced_and_heard=self.fenced_and_heard)
+
+    @property
+    def seal(self) -> str:
+        """For a term of its own."""
+        return joined(half_of(self.key), self.witness.half)
 
     @property
     def holder(self) -> str:
@@ -35,7 +61,7 @@ class Pod:
 
     @property
     def key(self) -> str:
-        """Opens the seal of its present term; nobody else knows it."""
+        """The elector's key of its present term; nobody else knows it."""
         return f"{self.name} {self.term}"
 
 
@@ -78,11 +104,21 @@ class World:
 
     def hold(self, pod: Pod) -> None:
         """As an honest elector takes or renews, except that nothing is asked before."""
-        self.write(pod, pod.holder, seal=seal_of(pod.key))
+        self.write(pod, pod.holder, seal=pod.seal)
 
     def release(self, pod: Pod) -> None:
-        self.write(pod, "", seal=seal_of(pod.key), key=pod.key, duration_s=1)
+        """As an honest elector does: the node is fenced, and then the arbiter gives its half of the key."""
+        pod.lets_go()
+        pod.actuator_listens(self.now)
+        pod.arbiter_listens(self.now)
+        pod.lets_go()
+        self.write_release(pod)
         pod.term += 1
+
+    def write_release(self, pod: Pod) -> None:
+        """With all that an elector knows of the key."""
+        key = joined(pod.key, pod.witness.ledger.given_away)
+        self.write(pod, "", seal=seal_of(key), key=key, duration_s=1)
 
     def tell(self, pod: Pod, most: int = 1000) -> None:
         for record in self.history[pod.seen + 1 :][:most]:
@@ -232,7 +268,7 @@ def test_a_lease_that_is_emptied_by_anybody_but_its_holder_costs_the_holder_noth
         world.history.append(None)
         world.write(b, "", challenge="", duration_s=0)
     elif forged == "erased":
-        world.write(b, "", seal=seal_of(a.key))
+        world.write(b, "", seal=a.seal)
     else:
         world.write(b, "", seal=seal_of("evil"), key="evil", duration_s=1)
     world.tell_all()
@@ -266,7 +302,7 @@ def test_a_term_that_begins_with_an_old_challenge_is_renewed_once_with_a_fresh_o
     world.willing(a)
     old, made = a.witness.challenge(world.now, void_before=0)
     world.pass_s(2)
-    world.write(a, a.holder, seal=seal_of(a.key), challenge=old)
+    world.write(a, a.holder, seal=a.seal, challenge=old)
     world.tell(a)
     assert a.witness.renew_after(world.now, 0) == made
     _, fresh = a.witness.challenge(world.now, void_before=0)
@@ -312,7 +348,7 @@ def test_writing_an_old_challenge_again_prolongs_nothing() -> None:
     assert world.record is not None
     for _ in range(3):
         world.pass_s(3)
-        world.write(a, a.holder, seal=seal_of(a.key), challenge=world.record.challenge)
+        world.write(a, a.holder, seal=a.seal, challenge=world.record.challenge)
         world.tell_all()
     assert first is not None
     assert world.grant(a) == first
@@ -419,9 +455,91 @@ def test_an_identity_that_the_elector_does_not_claim_gets_no_longer_grant() -> N
     assert a.witness.grant(world.now, claimed=a.holder, void_before=0) is not None
 
 
+def test_an_elector_cannot_release_under_a_node_that_may_still_forge() -> None:
+    world = World()
+    a, b, _ = world.pods
+    world.led_by(a)
+    a.actuator_listens(world.now)
+    a.lets_go()
+    assert world.grant(a) is None, "the term is being given up"
+    a.arbiter_listens(world.now)
+    a.lets_go()
+    assert a.witness.ledger.given_away == "", "the actuator has not heard it"
+    world.write_release(a)
+    world.tell_all()
+    assert not world.willing(b)
+    a.actuator_listens(world.now)
+    a.lets_go()
+    assert a.witness.ledger.given_away == "", "the arbiter has not heard that"
+
+
+def test_when_the_actuator_has_heard_that_the_term_is_given_up_the_key_is_given_away_once() -> None:
+    world = World()
+    a = world.led_by(world.pods[0])
+    half = a.witness.half
+    a.lets_go()
+    a.actuator_listens(world.now)
+    a.arbiter_listens(world.now)
+    a.lets_go()
+    given = a.witness.ledger.given_away
+    assert opens(given, half)
+    assert a.witness.half != half
+    a.witness.let_go(half, fenced_and_heard=half)
+    assert (a.witness.ledger.given_away, a.witness.giving_up) == (given, "")
+
+
+def test_an_old_word_of_the_actuator_opens_nothing_in_a_later_term() -> None:
+    world = World()
+    a, b, _ = world.pods
+    world.led_by(a)
+    a.lets_go()
+    a.actuator_listens(world.now)
+    a.arbiter_listens(world.now)
+    world.hold(b)  # before a could release
+    world.tell_all()
+    world.pass_s(D)
+    assert world.willing(a)
+    world.hold(a)
+    world.tell_all()
+    assert world.grant(a) is not None
+    a.lets_go()
+    a.lets_go()
+    assert a.witness.ledger.given_away == ""
+
+
+def test_a_term_that_was_given_up_is_not_granted_again_and_the_next_one_is() -> None:
+    world = World()
+    a = world.led_by(world.pods[0])
+    old = a.seal
+    world.release(a)
+    world.write(a, a.holder, seal=old)
+    world.tell_all()
+    assert world.grant(a) is None
+    world.pass_s(D)
+    assert world.willing(a)
+    world.hold(a)
+    world.tell_all()
+    assert world.grant(a) is not None
+
+
+def test_a_term_that_is_being_given_up_is_so_after_a_restart_too() -> None:
+    world = World()
+    a = world.led_by(world.pods[0])
+    a.lets_go()
+    world.restart(a)
+    assert world.grant(a) is None
+    assert not world.willing(a)
+    assert a.witness.giving_up == a.witness.half
+
+
 ACTS = st.tuples(
     st.sampled_from((0, 0.02, 0.5, 2, 5, 11, 15)),
-    st.sampled_from(("hold", "hold", "hold", "forge", "erase", "delete", "release", "restart", "gap", "tell", "tell")),
+    st.sampled_from(
+        (
+            *("hold", "hold", "hold", "forge", "erase", "delete", "release", "restart", "gap", "tell", "tell"),
+            *("let go", "let go", "actuator listens", "actuator listens", "arbiter listens", "release honestly"),
+        )
+    ),
     st.integers(0, 2),
     st.integers(0, 2),
     st.booleans(),
@@ -444,9 +562,16 @@ def carry_out(world: World, act: str, pod: Pod, other: Pod, twist: bool) -> None
             world.write(pod, "", seal=seal_of(key), key=key if twist else "", duration_s=1 if twist else D)
         case "delete":
             world.history.append(None)
-        case "release":  # of its own term, once its arbiter gives nothing any more (else: see the module's docstring)
-            if world.grant(pod) is None and pod.seen == len(world.history) - 1:
-                world.release(pod)
+        case "release":
+            world.write_release(pod)
+        case "release honestly":
+            world.release(pod)
+        case "let go":
+            pod.lets_go()
+        case "actuator listens":
+            pod.actuator_listens(world.now)
+        case "arbiter listens":
+            pod.arbiter_listens(world.now)
         case "restart":
             world.restart(pod)
         case "gap":
@@ -460,12 +585,12 @@ def carry_out(world: World, act: str, pod: Pod, other: Pod, twist: bool) -> None
 
 @settings(max_examples=600, deadline=None)
 @given(st.lists(ACTS, min_size=12, max_size=40))
-def test_no_electors_gone_bad_and_no_delays_make_two_arbiters_grant_at_once(
+def test_no_electors_gone_bad_and_no_delays_make_two_forge_at_once(
     acts: list[tuple[float, str, int, int, bool]],
 ) -> None:
     world = World()
     for pause, act, i, j, twist in acts:
         world.pass_s(pause)
         carry_out(world, act, world.pods[i], world.pods[j], twist)
-        granted = [pod.name for pod in world.pods if world.grant(pod) is not None]
-        assert len(granted) <= 1
+        able = [pod.name for pod in world.pods if world.grant(pod) is not None or pod.forges(world.now)]
+        assert len(able) <= 1

@@ -14,7 +14,7 @@ import back_door
 
 from ipc.messages import ArbiterState, ElectorState, Grant, Role
 from kernel.clock import boottime_ns
-from policy.seal import seal_of
+from policy.seal import half_of, joined, seal_of
 
 SECOND = 1_000_000_000
 WEEK = 7 * 86400 * SECOND
@@ -22,6 +22,7 @@ EVERY_S = 0.5
 LEASE_S = 6
 KEY = "a key of its own"
 TO_ANYBODY = "as a release to whoever is first"
+OWN_RELEASE = "as a release that its own seal opens"
 
 
 def forge(argument: dict[str, Any]) -> str:
@@ -44,9 +45,21 @@ def _identity() -> str:
 
 def _challenge() -> str:
     """What our pod's arbiter would have the elector write into the Lease now."""
-    bodies = [state.body for state in _heard()]
-    bodies += [o for o in gc.get_objects() if type(o) is ArbiterState]
-    return max((getattr(b, "challenge", "") for b in bodies if type(b) is ArbiterState), default="")
+    said = _arbiter_says()
+    return said.challenge if said is not None else ""
+
+
+def _seal() -> str:
+    """Of a term of its own, as its arbiter would know it."""
+    said = _arbiter_says()
+    return joined(half_of(KEY), said.half if said is not None else "")
+
+
+def _arbiter_says() -> ArbiterState | None:
+    """The latest word: heard, or, in the arbiter itself, the last one made."""
+    heard = [state.body for state in _heard() if type(state.body) is ArbiterState]
+    made = heard or [o for o in gc.get_objects() if type(o) is ArbiterState]
+    return max(made, key=lambda said: said.challenged_at, default=None)
 
 
 def _elector() -> Any:
@@ -126,6 +139,9 @@ async def _rob(session: Any, argument: dict[str, Any]) -> None:
         await _write(session, path, holder, more=1)
     elif how == TO_ANYBODY:
         await _write(session, path, "", more=0, duration=1, seal=False)
+    elif how == OWN_RELEASE:
+        await _write(session, path, "", more=0, duration=1, key=KEY, own_seal=True)
+    if how in (TO_ANYBODY, OWN_RELEASE):
         back_door.keep("robbed", how)
         return
     back_door.keep("robbed", how)
@@ -166,6 +182,8 @@ async def _write(
             annotations["cardano.io/lease-key"] = key
         if holder:
             annotations["cardano.io/lease-challenge"] = _challenge()
+            if not own_seal:
+                annotations["cardano.io/lease-seal"] = _seal()
         try:
             await session.request("update", path, body=lease, timeout_s=3)
         except ApiFailure:
@@ -193,16 +211,47 @@ def heard(worker: str) -> str:
 
 
 def release_and_grant_on(argument: object) -> str:
-    """The leader's elector gives its term up, in due form, and does not tell its own pod."""
+    """The leader's elector gives its term up with all that it knows of the key, and does not tell its own pod."""
     elector = _elector()
     elector._carry_out = _nothing
-    _begin(_release(elector))
+    _begin(_release(elector, given=""))
     return "begun"
 
 
-async def _release(elector: Any) -> None:
+def ask_for_the_key_and_grant_on(argument: object) -> str:
+    """It says that it wants to let go, and grants again as soon as its arbiter has given its half away.
+
+    Whether it grants or wants to let go is one word after the other, faster than anybody can look.
+    """
+    elector, publish = _elector(), back_door.KEPT["context"].publish
+    elector._carry_out = _nothing
+    back_door.KEPT["context"].publish = lambda body: None
+    _begin(_ask_and_release(elector, publish))
+    return "begun"
+
+
+async def _ask_and_release(elector: Any, publish: Any) -> None:
+    holder = _identity()
+    half = elector._half_in_lease()
+    while True:
+        letting_go = dataclasses.replace(_elector_state(holder), letting_go=half)
+        publish(dataclasses.replace(letting_go, grant=None, role=Role.HANDOVER))
+        await asyncio.sleep(0.002)
+        publish(letting_go)
+        await asyncio.sleep(0.002)
+        said = _arbiter_says()
+        given = said.given_away if said is not None else ""
+        if given and half_of(given) == half:
+            break
+    publish(_elector_state(holder))
+    _begin(_again(lambda: publish(_elector_state(holder))))
+    await _release(elector, given=given)
+
+
+async def _release(elector: Any, *, given: str) -> None:
     known = await elector._leases.get(timeout_s=3)
-    await elector._leases.release(known, timeout_s=3, seal=seal_of(elector._key), key=elector._key)
+    key = joined(elector._key, given) if given else elector._key
+    await elector._leases.release(known, timeout_s=3, seal=known.seal if given else seal_of(key), key=key)
     back_door.keep("robbed", "released")
 
 

@@ -29,8 +29,7 @@ ELECTORS = (
 )
 ARBITERS = ("in a term of its own", "after a release with a seal of its own")
 TO_ANYBODY = "as a release to whoever is first"
-MOMENT_S = 1.0
-"""For the news of a release to reach the arbiter, and for the node to obey; on a loaded machine."""
+OWN_RELEASE = "as a release that its own seal opens"
 Scenario = Callable[[Cluster], None]
 SCENARIOS: dict[str, Scenario] = {}
 
@@ -177,14 +176,36 @@ def _(cluster: Cluster) -> None:
     assert cluster.overlap_s(since) == 0
 
 
-@scenario("elector of a leader releases and grants on")
+def _releases_and_grants_on(name: str, how: str) -> None:
+    @scenario(name)
+    def do(cluster: Cluster) -> None:
+        leader, (standby,) = cluster.leader(), cluster.standbys()
+        since = time.monotonic_ns()
+        if how == "release_and_grant_on":
+            forge(leader, "elector", cluster)
+        tell(leader, "elector", how, None)
+        assert cluster.wait_for_one_forger(40, other_than=leader) is standby
+        watch(cluster, WATCH_S)
+        assert cluster.overlap_s(since) == 0
+
+
+_releases_and_grants_on("elector of a leader releases and grants on", "release_and_grant_on")
+_releases_and_grants_on("elector of a leader asks for the key and grants on", "ask_for_the_key_and_grant_on")
+
+
+@scenario("elector of a leader writes a release of its own making while another pod starts")
 def _(cluster: Cluster) -> None:
-    leader, (standby,) = cluster.leader(), cluster.standbys()
+    leader, (newcomer,) = cluster.leader(), cluster.standbys()
+    newcomer.terminate()
+    cluster.wait_for(lambda: not newcomer.sidecar_running(), 30, "it has ended")
+    for worker in ("elector", "arbiter"):
+        (newcomer.run_dir / worker / "term").unlink(missing_ok=True)
     since = time.monotonic_ns()
     forge(leader, "elector", cluster)
-    tell(leader, "elector", "release_and_grant_on", None)
-    assert cluster.wait_for_one_forger(40, other_than=leader) is standby
-    assert cluster.overlap_s(since) < MOMENT_S
+    rob(leader, "elector", OWN_RELEASE, cluster)
+    newcomer.revive()
+    assert cluster.wait_for_one_forger(60, other_than=leader) is newcomer
+    assert cluster.overlap_s(since) == 0
 
 
 # --- clusters for them ---

@@ -60,11 +60,15 @@ def test_a_leaders_worker_that_grants_on_after_the_lease_is_lost_makes_no_second
     _came_of(outcomes, f"{worker} of a leader grants on")
 
 
-def test_a_leaders_elector_that_releases_and_grants_on_is_stopped_as_soon_as_its_arbiter_hears(
-    outcomes: Outcomes,
-) -> None:
-    """The release is its own, so another takes over at once: what is left is the time of a message."""
-    _came_of(outcomes, "elector of a leader releases and grants on")
+@pytest.mark.parametrize("how", ["releases", "asks for the key"])
+def test_a_leaders_elector_that_releases_and_grants_on_makes_no_second_forger(outcomes: Outcomes, how: str) -> None:
+    """Its arbiter keeps half of the key until the node is fenced and cannot be armed in this term again."""
+    _came_of(outcomes, f"elector of a leader {how} and grants on")
+
+
+def test_a_release_that_is_written_over_the_leader_does_not_deceive_a_pod_that_starts(outcomes: Outcomes) -> None:
+    """It has not seen the leader's seal, so it believes none."""
+    _came_of(outcomes, "elector of a leader writes a release of its own making while another pod starts")
 
 
 def test_a_term_that_its_own_arbiter_gives_back_to_a_former_leader_makes_no_second_forger(outcomes: Outcomes) -> None:

@@ -8,13 +8,60 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from config import Config
-from ipc.messages import Body, State, Worker
+from ipc.messages import (
+    ActuatorState,
+    Body,
+    ElectorState,
+    Fence,
+    ProberState,
+    Proof,
+    Role,
+    Startup,
+    State,
+    Worker,
+)
 from kernel.clock import boottime_ns
 from policy import timing
 
 PATIENCE_S = 60.0
 
 B = TypeVar("B", bound=Body)
+
+FIT = ProberState(fit=True, since=1, reasons=(), sample=None, sampled_total=1, tip_lag_s=None, aliases=())
+FENCED = ActuatorState(
+    fence=Fence.FENCED,
+    since=1,
+    proof=Proof.METRICS,
+    reason="",
+    ready=True,
+    refusals=(),
+    warnings=(),
+    node=None,
+    node_gone_at=0,
+    startup=Startup.UP,
+    startup_reason="",
+    mode="ephemeral",
+    deadline=0,
+    sighups_total={},
+    operations_total={},
+    kills_total={},
+)
+LEADING = ElectorState(
+    role=Role.LEADER,
+    since=1,
+    reason="",
+    identity="pod-0_1",
+    lease="default/cardano-node-leader",
+    holder="pod-0_1",
+    fencing_token=1,
+    grant=None,
+    settled=True,
+    changes_total=1,
+    requests_total={},
+    failures_total=0,
+    api_ok=True,
+    standing_down_until=0,
+)
 
 
 @dataclass
@@ -24,11 +71,13 @@ class Neighbour:
     worker: Worker
     on_change: Callable[[], None]
     state: State | None = None
+    connected: bool = False
 
     def says(self, body: Body) -> None:
         """Valid for as long as a test may last."""
         now = boottime_ns()
         self.state = State(self.worker, "instance", 1, 1, now, now, now + int(10 * PATIENCE_S) * timing.SECOND, body)
+        self.connected = True
         self.on_change()
 
     def last(self) -> State | None:
@@ -51,6 +100,12 @@ class Surroundings:
 
     def subscribe(self, worker: Worker, on_change: Callable[[], None]) -> Neighbour:
         return self.neighbours.setdefault(worker, Neighbour(worker, on_change))
+
+    def disconnect(self) -> None:
+        """The others end."""
+        for neighbour in self.neighbours.values():
+            neighbour.connected = False
+            neighbour.on_change()
 
     def publish(self, body: Body) -> None:
         self.said.append(body)

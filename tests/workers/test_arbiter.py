@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import tempfile
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -13,25 +14,35 @@ import pytest
 
 from config import Config, load
 from devkit.api import EmbeddedApi
-from ipc.messages import ArbiterState
+from ipc.messages import ArbiterState, Fence, Role, Worker
 from kernel.clock import boottime_ns
 from kube.leases import LeaseClient
 from kube.session import ApiSession
 from policy import timing
-from policy.seal import seal_of
+from policy.seal import half_of, joined, opens
 from workers.arbiter import Arbiter, Memory
 from workers.runtime import Context
 
-from surroundings import PATIENCE_S, Surroundings
+from surroundings import FENCED, LEADING, PATIENCE_S, Surroundings
 
 
 @pytest.fixture
-async def leases(tmp_path: Path) -> AsyncIterator[LeaseClient]:
-    """The hand of an elector, good or bad."""
-    async with EmbeddedApi(users=["pod"], tls=True) as server:
+async def api(tmp_path: Path) -> AsyncIterator[EmbeddedApi]:
+    async with EmbeddedApi(users=["pod"], tls=True, db=tmp_path / "db") as server:
         server.write_kubeconfig(tmp_path / "kubeconfig", "pod")
-        async with ApiSession(tmp_path / "kubeconfig", user_agent="test") as session:
-            yield LeaseClient(session, "default", "cardano-node-leader")
+        yield server
+
+
+@pytest.fixture
+async def session(api: EmbeddedApi, tmp_path: Path) -> AsyncIterator[ApiSession]:
+    async with ApiSession(tmp_path / "kubeconfig", user_agent="test") as made:
+        yield made
+
+
+@pytest.fixture
+async def leases(session: ApiSession) -> LeaseClient:
+    """The hand of an elector, good or bad."""
+    return LeaseClient(session, "default", "cardano-node-leader")
 
 
 @pytest.fixture
@@ -42,16 +53,23 @@ async def config(leases: LeaseClient, tmp_path: Path) -> AsyncIterator[Config]:
 
 
 @contextlib.asynccontextmanager
-async def life(config: Config) -> AsyncIterator[Surroundings]:
-    """One life of the arbiter's process."""
+async def running(config: Config) -> AsyncIterator[tuple[Surroundings, asyncio.Task[None]]]:
+    """One life of the arbiter's process; it is asked to stop at the end."""
     around = Surroundings(config)
     async with ApiSession(config.kubeconfig, user_agent="test/arbiter") as session:
-        running = asyncio.create_task(Arbiter(cast("Context", around), session).run())
+        task = asyncio.create_task(Arbiter(cast("Context", around), session).run())
         try:
-            yield around
+            yield around, task
         finally:
             around.stopping.set()
-            await running
+            around.disconnect()
+            await task
+
+
+@contextlib.asynccontextmanager
+async def life(config: Config) -> AsyncIterator[Surroundings]:
+    async with running(config) as (around, _):
+        yield around
 
 
 async def known_for_long(config: Config, leases: LeaseClient) -> None:
@@ -61,14 +79,15 @@ async def known_for_long(config: Config, leases: LeaseClient) -> None:
     memory.keep()
 
 
-async def take(leases: LeaseClient, holder: str, challenge: str) -> None:
+async def take(leases: LeaseClient, holder: str, said: ArbiterState) -> None:
+    """With what this arbiter said for a new term."""
     await leases.create(
         holder=holder,
         duration_s=15,
         transitions=1,
         timeout_s=PATIENCE_S,
-        seal=seal_of("key of " + holder),
-        challenge=challenge,
+        seal=joined(half_of("key of " + holder), said.half),
+        challenge=said.challenge,
     )
 
 
@@ -86,7 +105,7 @@ async def test_a_term_that_carries_its_challenge_is_countersigned_and_a_restart_
     await known_for_long(config, leases)
     async with life(config) as arbiter:
         willing = await arbiter.until(ArbiterState, lambda s: s.willing)
-        await take(leases, "pod-0_1", willing.challenge)
+        await take(leases, "pod-0_1", willing)
         granted = (await arbiter.until(ArbiterState, lambda s: s.grant is not None)).grant
         assert granted is not None
         assert granted.deadline == timing.grant_deadline(willing.challenged_at, 15 * timing.SECOND)
@@ -96,14 +115,45 @@ async def test_a_term_that_carries_its_challenge_is_countersigned_and_a_restart_
         assert [s.grant for s in arbiter.said if s.grant != granted] == []
 
 
+async def test_a_restarted_server_without_a_history_costs_no_gap_if_nothing_is_written_before_the_arbiter_looks(
+    api: EmbeddedApi, session: ApiSession, config: Config, leases: LeaseClient
+) -> None:
+    await known_for_long(config, leases)
+    async with life(config) as arbiter:
+        willing = await arbiter.until(ArbiterState, lambda s: s.willing)
+        await take(leases, "pod-0_1", willing)
+        before = (await arbiter.until(ArbiterState, lambda s: s.grant is not None)).grant
+        another = LeaseClient(session, "default", "another")  # so that our version is not the latest
+        await another.create(holder="x", duration_s=15, transitions=1, timeout_s=PATIENCE_S)
+        await api.kill()
+        await arbiter.until(ArbiterState, lambda s: not s.api_ok)
+        await api.restart()
+        said = await arbiter.until(ArbiterState, lambda s: s.api_ok and s.challenge != willing.challenge)
+        record = await leases.get(timeout_s=PATIENCE_S)
+        assert record is not None
+        await leases.replace(
+            record,
+            holder="pod-0_1",
+            duration_s=15,
+            transitions=1,
+            acquired=False,
+            timeout_s=PATIENCE_S,
+            seal=record.seal,
+            challenge=said.challenge,
+        )
+        said = await arbiter.until(ArbiterState, lambda s: s.grant is not None and s.grant != before)
+        assert said.requests_total["watch"] == 2, "one from before, one from the present"
+    assert Memory(config.worker_dir("arbiter") / "term").ledger.unknown_until == 0
+
+
 async def test_a_lease_taken_from_a_living_stranger_is_not_countersigned_even_after_a_restart(
     config: Config, leases: LeaseClient
 ) -> None:
     await known_for_long(config, leases)
     async with life(config) as arbiter:
-        await arbiter.until(ArbiterState, lambda s: s.willing)
-        await take(leases, "pod-1_1", "")
-        challenge = (await arbiter.until(ArbiterState, lambda s: not s.willing)).challenge
+        said = await arbiter.until(ArbiterState, lambda s: s.willing)
+        await take(leases, "pod-1_1", said)
+        said = await arbiter.until(ArbiterState, lambda s: not s.willing)
     record = await leases.get(timeout_s=PATIENCE_S)
     assert record is not None
     await leases.replace(
@@ -113,13 +163,59 @@ async def test_a_lease_taken_from_a_living_stranger_is_not_countersigned_even_af
         transitions=2,
         acquired=True,
         timeout_s=PATIENCE_S,
-        seal=seal_of("thief"),
-        challenge=challenge,
+        seal=joined(half_of("thief"), said.half),
+        challenge=said.challenge,
     )
     async with life(config) as arbiter:
         said = await arbiter.until(ArbiterState, lambda s: "had not released" in s.reason)
         assert [s for s in arbiter.said if s.grant is not None] == []
         assert not said.willing
+
+
+async def test_its_half_of_the_key_is_given_away_when_the_actuator_is_fenced_and_has_heard_of_it(
+    config: Config, leases: LeaseClient
+) -> None:
+    await known_for_long(config, leases)
+    async with life(config) as arbiter:
+        began = await arbiter.until(ArbiterState, lambda s: s.willing)
+        await take(leases, "pod-0_1", began)
+        await arbiter.until(ArbiterState, lambda s: s.grant is not None)
+        actuator, elector = arbiter.neighbours[Worker.ACTUATOR], arbiter.neighbours[Worker.ELECTOR]
+        actuator.says(FENCED)
+        elector.says(dataclasses.replace(LEADING, role=Role.HANDOVER, letting_go=began.half))
+        giving = await arbiter.until(ArbiterState, lambda s: s.giving_up != "")
+        assert (giving.giving_up, giving.grant, giving.given_away) == (began.half, None, "")
+    async with life(config) as arbiter:
+        actuator, elector = arbiter.neighbours[Worker.ACTUATOR], arbiter.neighbours[Worker.ELECTOR]
+        actuator.says(dataclasses.replace(FENCED, fence=Fence.FENCING, heard_giving_up=began.half))
+        elector.says(dataclasses.replace(LEADING, role=Role.HANDOVER, letting_go=began.half))
+        await arbiter.until(ArbiterState, lambda s: s.api_ok and s.giving_up == began.half)
+        actuator.says(dataclasses.replace(FENCED, heard_giving_up=began.half))
+        given = await arbiter.until(ArbiterState, lambda s: s.given_away != "")
+        assert opens(given.given_away, began.half)
+        assert given.half != began.half
+        assert [s for s in arbiter.said if isinstance(s, ArbiterState) and s.grant is not None] == []
+
+
+async def test_when_both_are_asked_to_stop_the_arbiter_stays_until_its_elector_has_let_go(
+    config: Config, leases: LeaseClient
+) -> None:
+    await known_for_long(config, leases)
+    async with running(config) as (arbiter, task):
+        began = await arbiter.until(ArbiterState, lambda s: s.willing)
+        await take(leases, "pod-0_1", began)
+        await arbiter.until(ArbiterState, lambda s: s.grant is not None)
+        actuator, elector = arbiter.neighbours[Worker.ACTUATOR], arbiter.neighbours[Worker.ELECTOR]
+        elector.says(LEADING)
+        arbiter.stopping.set()
+        elector.says(dataclasses.replace(LEADING, role=Role.HANDOVER, letting_go=began.half))
+        await arbiter.until(ArbiterState, lambda s: s.giving_up != "")
+        actuator.says(dataclasses.replace(FENCED, heard_giving_up=began.half))
+        await arbiter.until(ArbiterState, lambda s: s.given_away != "")
+        assert not task.done()
+        elector.says(dataclasses.replace(LEADING, role=Role.OBSERVER))
+        async with asyncio.timeout(PATIENCE_S):
+            await task
 
 
 async def test_what_was_remembered_before_another_boot_is_worth_nothing(config: Config, leases: LeaseClient) -> None:

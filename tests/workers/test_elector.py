@@ -14,50 +14,30 @@ import pytest
 
 from config import Config, load
 from devkit.api import EmbeddedApi
-from ipc.messages import (
-    ActuatorState,
-    ArbiterState,
-    ElectorState,
-    Fence,
-    ProberState,
-    Proof,
-    Role,
-    Startup,
-    Worker,
-)
+from ipc.messages import ActuatorState, ArbiterState, ElectorState, Fence, Proof, Role, Worker
 from kernel.clock import boottime_ns
 from kube.leases import LeaseClient
 from kube.session import ApiSession
-from policy.seal import seal_of
+from policy.seal import half_of, seal_of
 from workers.elector import Elector
 from workers.runtime import Context
 
-from surroundings import PATIENCE_S, Surroundings
+from surroundings import FENCED, FIT, PATIENCE_S, Surroundings
 
-FIT = ProberState(fit=True, since=1, reasons=(), sample=None, sampled_total=1, tip_lag_s=None, aliases=())
-READY = ActuatorState(
-    fence=Fence.FENCED,
-    since=1,
-    proof=Proof.METRICS,
-    reason="",
-    ready=True,
-    refusals=(),
-    warnings=(),
-    node=None,
-    node_gone_at=0,
-    startup=next(iter(Startup)),
-    startup_reason="",
-    mode="ephemeral",
-    deadline=0,
-    sighups_total={},
-    operations_total={},
-    kills_total={},
-)
+HALF_KEY = "the arbiter's"
 
 
-def arbiter(challenge: str, *, willing: bool = True, api_ok: bool = True) -> ArbiterState:
+def arbiter(challenge: str, *, willing: bool = True, api_ok: bool = True, given_away: str = "") -> ArbiterState:
     return ArbiterState(
-        None, "", False, willing=willing, challenge=challenge, challenged_at=boottime_ns(), api_ok=api_ok
+        None,
+        "",
+        False,
+        willing=willing,
+        challenge=challenge,
+        challenged_at=boottime_ns(),
+        api_ok=api_ok,
+        half=half_of(HALF_KEY),
+        given_away=given_away,
     )
 
 
@@ -91,7 +71,7 @@ async def config(leases: LeaseClient, tmp_path: Path) -> AsyncIterator[Config]:
 
 @contextlib.asynccontextmanager
 async def life(
-    config: Config, *, arbiter_says: ArbiterState | None, actuator_says: ActuatorState = READY
+    config: Config, *, arbiter_says: ArbiterState | None, actuator_says: ActuatorState = FENCED
 ) -> AsyncIterator[Surroundings]:
     """One life of the elector's process; it ends without a release, as if killed."""
     around = Surroundings(config)
@@ -154,7 +134,7 @@ async def test_a_restarted_leader_renews_only_once_it_has_heard_the_challenge_ag
         await elector.until(ElectorState, leading)
     before = await leases.get(timeout_s=PATIENCE_S)
     assert before is not None
-    armed = dataclasses.replace(READY, fence=Fence.ARMED, proof=Proof.NONE, ready=False)
+    armed = dataclasses.replace(FENCED, fence=Fence.ARMED, proof=Proof.NONE, ready=False)
     async with life(config, arbiter_says=None, actuator_says=armed) as elector:
         await elector.until(ElectorState, lambda s: s.api_ok)
         elector.said.clear()
@@ -177,15 +157,7 @@ async def test_a_leader_renews_early_when_the_arbiter_asks_for_it_and_with_its_n
         began = (await elector.until(ElectorState, leading)).grant
         assert began is not None
         asking = arbiter("second", willing=False)
-        asked = ArbiterState(
-            None,
-            "",
-            False,
-            challenge="second",
-            challenged_at=asking.challenged_at,
-            renew_after=asking.challenged_at - 1,
-            api_ok=True,
-        )
+        asked = dataclasses.replace(asking, renew_after=asking.challenged_at - 1)
         elector.neighbours[Worker.ARBITER].says(asked)
         renewed = (
             await elector.until(ElectorState, lambda s: s.grant is not None and s.grant.renewed_at > began.renewed_at)
@@ -207,3 +179,63 @@ async def test_a_lease_that_is_found_released_is_nobodys_word_for_it(config: Con
         elector.neighbours[Worker.PROBER].says(FIT)
         await elector.until(ElectorState, lambda s: s.role is Role.STANDBY)
         assert await read(leases) == before
+
+
+async def test_the_lease_is_released_only_with_the_arbiters_half_of_the_key(
+    config: Config, leases: LeaseClient
+) -> None:
+    async with life(config, arbiter_says=arbiter("first")) as elector:
+        await let_go(leases, elector)
+        await elector.until(ElectorState, leading)
+        held = await leases.get(timeout_s=PATIENCE_S)
+        assert held is not None
+        elector.stopping.set()
+        elector.neighbours[Worker.PROBER].says(FIT)
+        said = await elector.until(ElectorState, lambda s: s.letting_go != "")
+        assert (said.role, said.letting_go, said.grant) == (Role.HANDOVER, half_of(HALF_KEY), None)
+        elector.neighbours[Worker.ARBITER].says(arbiter("first", given_away="another term's"))
+        assert await leases.get(timeout_s=PATIENCE_S) == held
+        elector.neighbours[Worker.ARBITER].says(arbiter("first", given_away=HALF_KEY))
+        await elector.until(ElectorState, lambda s: s.role is Role.OBSERVER)
+    record = await leases.get(timeout_s=PATIENCE_S)
+    assert record is not None
+    assert (record.holder, record.seal) == ("", held.seal)
+    assert seal_of(record.key) == held.seal
+
+
+async def test_a_term_that_was_given_up_before_a_restart_is_released_and_not_gone_on_with(
+    config: Config, leases: LeaseClient
+) -> None:
+    async with life(config, arbiter_says=arbiter("first")) as elector:
+        await let_go(leases, elector)
+        await elector.until(ElectorState, leading)
+    given = dataclasses.replace(arbiter("second", given_away=HALF_KEY), half=half_of("the next"))
+    async with life(config, arbiter_says=given) as elector:
+        await elector.until(ElectorState, lambda s: s.fencing_token == 2 and leading(s))
+    record = await leases.get(timeout_s=PATIENCE_S)
+    assert record is not None
+    assert (record.transitions, record.challenge) == (2, "second")
+    assert record.seal.endswith(half_of("the next"))
+
+
+async def test_after_an_outage_the_arbiter_looks_before_a_former_leader_writes_and_then_it_goes_on(
+    config: Config, leases: LeaseClient
+) -> None:
+    """It could not tell what was written between, and would wait for a stranger's right to end."""
+    async with life(config, arbiter_says=arbiter("first")) as elector:
+        await let_go(leases, elector)
+        await elector.until(ElectorState, leading)
+    held = await leases.get(timeout_s=PATIENCE_S)
+    assert held is not None
+    async with life(config, arbiter_says=arbiter("second", willing=False, api_ok=False)) as elector:
+        await elector.until(ElectorState, lambda s: s.api_ok)
+        elector.said.clear()
+        elector.neighbours[Worker.PROBER].says(FIT)
+        said = await elector.until(ElectorState, lambda _: True)
+        assert said.letting_go == ""
+        assert await leases.get(timeout_s=PATIENCE_S) == held
+        elector.neighbours[Worker.ARBITER].says(arbiter("second", willing=False))
+        await elector.until(ElectorState, leading)
+    record = await leases.get(timeout_s=PATIENCE_S)
+    assert record is not None
+    assert (record.challenge, record.transitions) == ("second", held.transitions)
