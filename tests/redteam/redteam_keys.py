@@ -210,49 +210,54 @@ def heard(worker: str) -> str:
     return next((str(state.body.reason) for state in _heard() if str(state.worker) == worker), "")
 
 
-def release_and_grant_on(argument: object) -> str:
-    """The leader's elector gives its term up with all that it knows of the key, and does not tell its own pod."""
-    elector = _elector()
-    elector._carry_out = _nothing
-    _begin(_release(elector, given=""))
-    return "begun"
+def ask_for_the_key(argument: object) -> str:
+    """The leader's elector says that it wants to let go, and between two such words that it grants.
 
-
-def ask_for_the_key_and_grant_on(argument: object) -> str:
-    """It says that it wants to let go, and grants again as soon as its arbiter has given its half away.
-
-    Whether it grants or wants to let go is one word after the other, faster than anybody can look.
+    Until its arbiter gives its half of the key away; then it grants again.
     """
     elector, publish = _elector(), back_door.KEPT["context"].publish
     elector._carry_out = _nothing
     back_door.KEPT["context"].publish = lambda body: None
-    _begin(_ask_and_release(elector, publish))
+    _begin(_ask(elector._half_in_lease(), publish))
+    back_door.keep("publish", publish)
     return "begun"
 
 
-async def _ask_and_release(elector: Any, publish: Any) -> None:
-    holder = _identity()
-    half = elector._half_in_lease()
+async def _ask(half: str, publish: Any) -> None:
+    granting = _elector_state(_identity())
     while True:
-        letting_go = dataclasses.replace(_elector_state(holder), letting_go=half)
-        publish(dataclasses.replace(letting_go, grant=None, role=Role.HANDOVER))
+        publish(dataclasses.replace(granting, letting_go=half, grant=None, role=Role.HANDOVER))
         await asyncio.sleep(0.002)
-        publish(letting_go)
+        publish(dataclasses.replace(granting, letting_go=half))
         await asyncio.sleep(0.002)
         said = _arbiter_says()
-        given = said.given_away if said is not None else ""
-        if given and half_of(given) == half:
-            break
-    publish(_elector_state(holder))
-    _begin(_again(lambda: publish(_elector_state(holder))))
-    await _release(elector, given=given)
+        if said is not None and said.given_away and half_of(said.given_away) == half:
+            publish(granting)
+            back_door.keep("robbed", "asked")
+            return
 
 
-async def _release(elector: Any, *, given: str) -> None:
+def grant_on(argument: object) -> str:
+    """It grants, whatever it does to the Lease."""
+    context = back_door.KEPT["context"]
+    publish = back_door.KEPT.get("publish", context.publish)
+    context.publish = lambda body: None
+    _elector()._carry_out = _nothing
+    _begin(_again(lambda: publish(_elector_state(_identity()))))
+    return "begun"
+
+
+def release(argument: object) -> str:
+    """In due form, with all that it knows of the key."""
+    _begin(_release(_elector()))
+    return "begun"
+
+
+async def _release(elector: Any) -> None:
     known = await elector._leases.get(timeout_s=3)
-    key = joined(elector._key, given) if given else elector._key
-    await elector._leases.release(known, timeout_s=3, seal=known.seal if given else seal_of(key), key=key)
-    back_door.keep("robbed", "released")
+    said = _arbiter_says()
+    key = joined(elector._key, said.given_away if said is not None else "")
+    await elector._leases.release(known, timeout_s=3, seal=known.seal, key=key)
 
 
 def stop_renewing(argument: object) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import time
 from collections.abc import Callable
@@ -176,21 +177,25 @@ def _(cluster: Cluster) -> None:
     assert cluster.overlap_s(since) == 0
 
 
-def _releases_and_grants_on(name: str, how: str) -> None:
+def _releases_and_grants_on(name: str, *, asks: bool) -> None:
     @scenario(name)
     def do(cluster: Cluster) -> None:
+        """Its arbiter is frozen, so that it cannot see the release, and its last word stands."""
         leader, (standby,) = cluster.leader(), cluster.standbys()
         since = time.monotonic_ns()
-        if how == "release_and_grant_on":
-            forge(leader, "elector", cluster)
-        tell(leader, "elector", how, None)
+        if asks:
+            tell(leader, "elector", "ask_for_the_key", None)
+            cluster.wait_for(lambda: "True" in tell(leader, "elector", "robbed", None), 20, "it has the key")
+        tell(leader, "elector", "grant_on", None)
+        leader.kill_worker("arbiter", signal.SIGSTOP)
+        tell(leader, "elector", "release", None)
         assert cluster.wait_for_one_forger(40, other_than=leader) is standby
         watch(cluster, WATCH_S)
         assert cluster.overlap_s(since) == 0
 
 
-_releases_and_grants_on("elector of a leader releases and grants on", "release_and_grant_on")
-_releases_and_grants_on("elector of a leader asks for the key and grants on", "ask_for_the_key_and_grant_on")
+_releases_and_grants_on("elector of a leader releases and grants on", asks=False)
+_releases_and_grants_on("elector of a leader asks for the key and grants on", asks=True)
 
 
 @scenario("elector of a leader writes a release of its own making while another pod starts")
@@ -200,11 +205,16 @@ def _(cluster: Cluster) -> None:
     cluster.wait_for(lambda: not newcomer.sidecar_running(), 30, "it has ended")
     for worker in ("elector", "arbiter"):
         (newcomer.run_dir / worker / "term").unlink(missing_ok=True)
+    newcomer.proxy.refuse()
+    newcomer.revive()
+    cluster.wait_for(lambda: bool(newcomer.status().get("node", {}).get("fit")), 40, "its node is fit")
     since = time.monotonic_ns()
     forge(leader, "elector", cluster)
+    leader.kill_worker("arbiter", signal.SIGSTOP)  # or it would see the newcomer's term at once
     rob(leader, "elector", OWN_RELEASE, cluster)
-    newcomer.revive()
+    newcomer.proxy.let_pass()
     assert cluster.wait_for_one_forger(60, other_than=leader) is newcomer
+    watch(cluster, WATCH_S)
     assert cluster.overlap_s(since) == 0
 
 
