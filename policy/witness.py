@@ -9,12 +9,12 @@ only it has.  The elector writes it into the Lease with each renewal.  A version
 T, whatever the elector says and however late the watch tells of it; and no other pod's version carries it.  So it
 costs no request, and serves as (a) lower bound of the commit and (b) the mark of what is ours.
 
-**Ledger.** The watch goes on from the version last seen, also over a restart, so no version is missed; after a gap
+**Ledger.**  The watch goes on from the version last seen, also over a restart, so no version is missed; after a gap
 (410, first start) whatever may have been is counted as a right that ends a lease duration after the look, unless the
-version is the one last seen. Each version that names another may give its pod a right; it ends before (commit + its
+version is the one last seen.  Each version that names another may give its pod a right; it ends before (commit + its
 duration), so before (seen + the longer of its duration and ours), which is what the ledger keeps, by the term's seal.
-Only the key of that very seal (`policy.seal`) strikes an entry out. Overwriting, erasing, deleting, making anew,
-numbers of terms that jump or fall: none of them strikes out anything. `clear_at` is the end of the last entry.
+Only the key of that very seal (`policy.seal`) strikes an entry out.  Overwriting, erasing, deleting, making anew,
+numbers of terms that jump or fall: none of them strikes out anything.  `clear_at` is the end of the last entry.
 
 **Rule.**  A grant is given while the last version seen is ours, `clear_at` has passed, and its term did not begin
 before the right of a holder that was seen had ended (then it was stolen: nothing is given until the Lease has left
@@ -22,8 +22,8 @@ us).  It ends at T + lease duration - margin, T of the last challenge seen in th
 
 **Release.**  The elector says that it wants to let go.  From then on nothing is granted in this term; when the actuator
 has said that it is fenced *and* has heard that (so it holds no grant of ours any more), the arbiter gives its half of
-the seal's key away, once, and makes another for the next term.  So no elector can release the Lease, in due form,
-under a node that may still forge.
+the seal's key away, once, and makes another for the next term.  (And for the next version, if the elector has changed
+its mind.)  So no elector can release the Lease, in due form, under a node that may still forge.
 
 **Why two never forge.**  Let every arbiter be honest and let any electors do what they like.  Let pod B's arbiter
 grant at an instant g, after it saw B's version b with challenge T.  For any other pod's version a: if a was committed
@@ -162,10 +162,8 @@ class Witness:
         self.ledger.rights = rights
 
     def _not_ours(self) -> None:
-        ledger = self.ledger
-        ledger.stolen, ledger.anchor, ledger.granted = False, 0, None
-        if ledger.giving_up:  # an old word of the actuator must not count for a later term
-            ledger.half, ledger.giving_up = ledger.half + 1, False
+        self.ledger.stolen, self.ledger.anchor, self.ledger.granted = False, 0, None
+        self._cling()
 
     # --- what follows ---
 
@@ -246,18 +244,24 @@ class Witness:
         return self.half if self.ledger.giving_up else ""
 
     def let_go(self, half: str, *, fenced_and_heard: str) -> None:
-        """The elector wants to release the term whose seal has this half of ours; another half means nothing.
+        """The elector wants to release the term whose seal has this half of ours.  Empty: it does not, or no more.
 
         `fenced_and_heard`: `giving_up` as an actuator repeats it that is fenced; empty: it is not, or has not heard.
         """
         ledger = self.ledger
-        if not half or half != self.half:
-            return
-        if ledger.giving_up and fenced_and_heard == half:
+        if not half:
+            self._cling()
+        elif half == self.half and ledger.giving_up and fenced_and_heard == half:
             ledger.given_away = self._half_key()
-            ledger.half, ledger.giving_up = ledger.half + 1, False
-        else:
+            self._cling()
+        elif half == self.half:
             ledger.giving_up, ledger.granted = True, None
+
+    def _cling(self) -> None:
+        """Give nothing up any more; with another half, so that an old word of the actuator counts for nothing."""
+        ledger = self.ledger
+        if ledger.giving_up:
+            ledger.half, ledger.giving_up = ledger.half + 1, False
 
     def _half_key(self) -> str:
         return self._mac(f"half {self.ledger.half}")

@@ -336,8 +336,11 @@ class Elector:
         """Why this step would cost us the second key if it were done now; empty: it would not."""
         if act in (Do.CREATE, Do.TAKE) and not self._arbiter_is_willing(now):
             return "the arbiter would not countersign"
-        if act in (Do.RENEW, Do.RELEASE) and self._arbiter_state() is None:  # after our restart
+        arbiter = self._arbiter_state()
+        if act in (Do.RENEW, Do.RELEASE) and arbiter is None:  # after our restart
             return "without its challenge the arbiter would take our own renewal for a stranger's"
+        if act is Do.RENEW and arbiter is not None and arbiter.giving_up and not self._election.leading:
+            return "the arbiter must hear that the term goes on, and make another half of the seal"
         if act is Do.RELEASE and not self._given_up_by_arbiter():
             return "the arbiter must give its half of the release's key away"
         if act in (Do.RENEW, Do.RELEASE) and self._arbiter_lost_sight(now):
