@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import dataclasses
 import tempfile
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import cast
 
@@ -18,6 +18,7 @@ from ipc.messages import ActuatorState, ArbiterState, ElectorState, Fence, Proof
 from kernel.clock import boottime_ns
 from kube.leases import LeaseClient
 from kube.session import ApiSession
+from policy.lease import LeaseRecord
 from policy.seal import half_of, seal_of
 from workers.elector import Elector
 from workers.runtime import Context
@@ -54,8 +55,7 @@ async def leases(tmp_path: Path) -> AsyncIterator[LeaseClient]:
 async def let_go(leases: LeaseClient, elector: Surroundings) -> None:
     """The holder that the elector has seen releases the Lease."""
     await elector.until(ElectorState, lambda s: s.holder == "x")
-    record = await leases.get(timeout_s=PATIENCE_S)
-    assert record is not None
+    record = await read(leases)
     await leases.release(record, timeout_s=PATIENCE_S, seal=record.seal, key="key of x")
 
 
@@ -94,18 +94,32 @@ def leading(state: ElectorState) -> bool:
     return state.role is Role.LEADER
 
 
-async def read(leases: LeaseClient) -> str:
+async def read(leases: LeaseClient) -> LeaseRecord:
     record = await leases.get(timeout_s=PATIENCE_S)
     assert record is not None
-    return record.resource_version
+    return record
+
+
+async def led_before(config: Config, leases: LeaseClient) -> LeaseRecord:
+    """The Lease as an earlier life of this elector left it: held."""
+    async with life(config, arbiter_says=arbiter("first")) as elector:
+        await let_go(leases, elector)
+        await elector.until(ElectorState, leading)
+    return await read(leases)
+
+
+async def looks_again(elector: Surroundings, holds: Callable[[ElectorState], bool] = lambda _: True) -> ElectorState:
+    """What it says after one more look at the world."""
+    elector.said.clear()
+    elector.neighbours[Worker.PROBER].says(FIT)
+    return await elector.until(ElectorState, holds)
 
 
 async def test_a_free_lease_is_taken_with_the_arbiters_challenge(config: Config, leases: LeaseClient) -> None:
     async with life(config, arbiter_says=arbiter("first")) as elector:
         await let_go(leases, elector)
         said = await elector.until(ElectorState, leading)
-    record = await leases.get(timeout_s=PATIENCE_S)
-    assert record is not None
+    record = await read(leases)
     assert (record.holder, record.challenge) == (said.identity, "first") == ("pod-0_0badcafe", "first")
 
 
@@ -117,9 +131,7 @@ async def test_nothing_is_taken_without_an_arbiter_that_would_countersign(
         await let_go(leases, elector)
         await elector.until(ElectorState, lambda s: s.holder == "")
         before = await read(leases)
-        elector.said.clear()
-        elector.neighbours[Worker.PROBER].says(FIT)
-        await elector.until(ElectorState, lambda s: not leading(s))
+        await looks_again(elector, lambda s: not leading(s))
         assert await read(leases) == before
         elector.neighbours[Worker.ARBITER].says(arbiter("then"))
         await elector.until(ElectorState, leading)
@@ -129,23 +141,16 @@ async def test_a_restarted_leader_renews_only_once_it_has_heard_the_challenge_ag
     config: Config, leases: LeaseClient
 ) -> None:
     """A version of ours without a challenge would be a stranger's to our arbiter, and end its grant."""
-    async with life(config, arbiter_says=arbiter("first")) as elector:
-        await let_go(leases, elector)
-        await elector.until(ElectorState, leading)
-    before = await leases.get(timeout_s=PATIENCE_S)
-    assert before is not None
+    before = await led_before(config, leases)
     armed = dataclasses.replace(FENCED, fence=Fence.ARMED, proof=Proof.NONE, ready=False)
     async with life(config, arbiter_says=None, actuator_says=armed) as elector:
         await elector.until(ElectorState, lambda s: s.api_ok)
-        elector.said.clear()
-        elector.neighbours[Worker.PROBER].says(FIT)
-        said = await elector.until(ElectorState, lambda _: True)
+        said = await looks_again(elector)
         assert not said.settled, "its grant must not be withdrawn: it may hold the lease"
-        assert await leases.get(timeout_s=PATIENCE_S) == before
+        assert await read(leases) == before
         elector.neighbours[Worker.ARBITER].says(arbiter("second", willing=False))
         await elector.until(ElectorState, leading)
-    record = await leases.get(timeout_s=PATIENCE_S)
-    assert record is not None
+    record = await read(leases)
     assert (record.challenge, record.transitions) == ("second", before.transitions)
 
 
@@ -163,21 +168,17 @@ async def test_a_leader_renews_early_when_the_arbiter_asks_for_it_and_with_its_n
             await elector.until(ElectorState, lambda s: s.grant is not None and s.grant.renewed_at > began.renewed_at)
         ).grant
         assert renewed is not None
-    record = await leases.get(timeout_s=PATIENCE_S)
-    assert record is not None
+    record = await read(leases)
     assert record.challenge == "second"
 
 
 async def test_a_lease_that_is_found_released_is_nobodys_word_for_it(config: Config, leases: LeaseClient) -> None:
-    record = await leases.get(timeout_s=PATIENCE_S)
-    assert record is not None
+    record = await read(leases)
     await leases.release(record, timeout_s=PATIENCE_S, seal=seal_of("of anybody"), key="of anybody")
     before = await read(leases)
     async with life(config, arbiter_says=arbiter("first")) as elector:
         await elector.until(ElectorState, lambda s: s.api_ok and s.role is Role.STANDBY)
-        elector.said.clear()
-        elector.neighbours[Worker.PROBER].says(FIT)
-        await elector.until(ElectorState, lambda s: s.role is Role.STANDBY)
+        await looks_again(elector, lambda s: s.role is Role.STANDBY)
         assert await read(leases) == before
 
 
@@ -187,18 +188,16 @@ async def test_the_lease_is_released_only_with_the_arbiters_half_of_the_key(
     async with life(config, arbiter_says=arbiter("first")) as elector:
         await let_go(leases, elector)
         await elector.until(ElectorState, leading)
-        held = await leases.get(timeout_s=PATIENCE_S)
-        assert held is not None
+        held = await read(leases)
         elector.stopping.set()
         elector.neighbours[Worker.PROBER].says(FIT)
         said = await elector.until(ElectorState, lambda s: s.letting_go != "")
         assert (said.role, said.letting_go, said.grant) == (Role.HANDOVER, half_of(HALF_KEY), None)
         elector.neighbours[Worker.ARBITER].says(arbiter("first", given_away="another term's"))
-        assert await leases.get(timeout_s=PATIENCE_S) == held
+        assert await read(leases) == held
         elector.neighbours[Worker.ARBITER].says(arbiter("first", given_away=HALF_KEY))
         await elector.until(ElectorState, lambda s: s.role is Role.OBSERVER)
-    record = await leases.get(timeout_s=PATIENCE_S)
-    assert record is not None
+    record = await read(leases)
     assert (record.holder, record.seal) == ("", held.seal)
     assert seal_of(record.key) == held.seal
 
@@ -206,14 +205,11 @@ async def test_the_lease_is_released_only_with_the_arbiters_half_of_the_key(
 async def test_a_term_that_was_given_up_before_a_restart_is_released_and_not_gone_on_with(
     config: Config, leases: LeaseClient
 ) -> None:
-    async with life(config, arbiter_says=arbiter("first")) as elector:
-        await let_go(leases, elector)
-        await elector.until(ElectorState, leading)
+    await led_before(config, leases)
     given = dataclasses.replace(arbiter("second", given_away=HALF_KEY), half=half_of("the next"))
     async with life(config, arbiter_says=given) as elector:
         await elector.until(ElectorState, lambda s: s.fencing_token == 2 and leading(s))
-    record = await leases.get(timeout_s=PATIENCE_S)
-    assert record is not None
+    record = await read(leases)
     assert (record.transitions, record.challenge) == (2, "second")
     assert record.seal.endswith(half_of("the next"))
 
@@ -222,22 +218,15 @@ async def test_after_an_outage_the_arbiter_looks_before_a_former_leader_writes_a
     config: Config, leases: LeaseClient
 ) -> None:
     """It could not tell what was written between, and would wait for a stranger's right to end."""
-    async with life(config, arbiter_says=arbiter("first")) as elector:
-        await let_go(leases, elector)
-        await elector.until(ElectorState, leading)
-    held = await leases.get(timeout_s=PATIENCE_S)
-    assert held is not None
+    held = await led_before(config, leases)
     async with life(config, arbiter_says=arbiter("second", willing=False, api_ok=False)) as elector:
         await elector.until(ElectorState, lambda s: s.api_ok)
-        elector.said.clear()
-        elector.neighbours[Worker.PROBER].says(FIT)
-        said = await elector.until(ElectorState, lambda _: True)
+        said = await looks_again(elector)
         assert said.letting_go == ""
-        assert await leases.get(timeout_s=PATIENCE_S) == held
+        assert await read(leases) == held
         elector.neighbours[Worker.ARBITER].says(arbiter("second", willing=False))
         await elector.until(ElectorState, leading)
-    record = await leases.get(timeout_s=PATIENCE_S)
-    assert record is not None
+    record = await read(leases)
     assert (record.challenge, record.transitions) == ("second", held.transitions)
 
 
@@ -251,13 +240,10 @@ async def test_a_term_that_the_arbiter_was_giving_up_goes_on_only_with_its_next_
     giving_up = dataclasses.replace(arbiter("second", willing=False), giving_up=half_of(HALF_KEY))
     async with life(config, arbiter_says=giving_up) as elector:
         await elector.until(ElectorState, lambda s: s.api_ok)
-        elector.said.clear()
-        elector.neighbours[Worker.PROBER].says(FIT)
-        said = await elector.until(ElectorState, lambda _: True)
+        said = await looks_again(elector)
         assert said.letting_go == ""
-        assert await leases.get(timeout_s=PATIENCE_S) == held
+        assert await read(leases) == held
         elector.neighbours[Worker.ARBITER].says(dataclasses.replace(arbiter("third"), half=half_of("the next")))
         await elector.until(ElectorState, leading)
-    record = await leases.get(timeout_s=PATIENCE_S)
-    assert record is not None
+    record = await read(leases)
     assert record.seal.endswith(half_of("the next"))
