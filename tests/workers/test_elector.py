@@ -233,10 +233,7 @@ async def test_after_an_outage_the_arbiter_looks_before_a_former_leader_writes_a
 async def test_a_term_that_the_arbiter_was_giving_up_goes_on_only_with_its_next_half(
     config: Config, leases: LeaseClient
 ) -> None:
-    async with life(config, arbiter_says=arbiter("first")) as elector:
-        await let_go(leases, elector)
-        await elector.until(ElectorState, leading)
-    held = await leases.get(timeout_s=PATIENCE_S)
+    held = await led_before(config, leases)
     giving_up = dataclasses.replace(arbiter("second", willing=False), giving_up=half_of(HALF_KEY))
     async with life(config, arbiter_says=giving_up) as elector:
         await elector.until(ElectorState, lambda s: s.api_ok)
