@@ -62,6 +62,8 @@ class Circumstances:
     node_gone: bool
     """The actuator's node ended and none has come up since."""
     stopping: bool
+    heard_all: bool = True
+    """Each of the other workers has spoken to this elector, or had time to."""
 
 
 class Election:
@@ -293,7 +295,7 @@ class Election:
         if self._must_read or self.observed is None:
             return self._at_retry(Do.READ, now, "the lease is not known")
         record = self.observed.record
-        if against and self._continuing() and world.fence is Fence.FENCED:
+        if against and self._continuing() and world.fence is Fence.FENCED and world.heard_all:
             return self._at_retry(Do.RELEASE, now, f"held from before, but {against}")
         if against:
             return Step(Do.WAIT, now + timing.SECOND, against)

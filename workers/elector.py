@@ -117,6 +117,9 @@ class Elector:
         self._challenged_at = 0
         """Of the arbiter's challenge in our last write."""
         self._early_at = 0
+        self._started = boottime_ns()
+        self._half_let_go = ""
+        """The arbiter's half of the last term that we said we would release."""
 
     # --- the loop ---
 
@@ -301,7 +304,7 @@ class Elector:
             gone = fence is Fence.FENCED and body.proof is Proof.NODE_GONE and body.node is None
         if not self._arbiter_is_able(now):
             ready, not_ready_why = False, "the arbiter cannot see the lease"
-        elif self._given_up_by_arbiter() and self._election.continuing:
+        elif self._election.continuing and (self._given_up_by_arbiter() or self._may_be_given_up()):
             ready, not_ready_why = False, "the term in the lease has been given up"
         return Circumstances(
             fit=fit,
@@ -313,7 +316,13 @@ class Elector:
             void_before=max(void_before, self._asked_to_renew(now)),
             node_gone=gone,
             stopping=self._context.stopping.is_set(),
+            heard_all=self._heard_all(now),
         )
+
+    def _heard_all(self, now: int) -> bool:
+        """Whether a worker that has not spoken yet is silent, and not just slower to start than we are."""
+        others = (self._prober, self._actuator, self._arbiter)
+        return all(each.last() is not None for each in others) or now >= self._started + timing.STATE_VALIDITY
 
     def _arbiter_state(self) -> ArbiterState | None:
         state = self._arbiter.last()
@@ -357,6 +366,16 @@ class Elector:
         body = self._arbiter_state()
         return body is not None and bool(body.given_away) and half_of(body.given_away) == self._half_in_lease()
 
+    def _may_be_given_up(self) -> bool:
+        """Whether we asked for that, and the arbiter's next word may be the key: too late to change our mind.
+
+        A version that we write now with this half would be a stranger's to it.  Once it has moved on to another
+        half, it has heard us.
+        """
+        body = self._arbiter_state()
+        asked = self._half_let_go
+        return body is not None and bool(asked) and self._half_in_lease() == asked == body.half
+
     def _arbiter_is_willing(self, now: int) -> bool:
         """Whether it would countersign a term that begins now, with the challenge that it gave."""
         body = self._arbiter_state()
@@ -387,7 +406,8 @@ class Elector:
         election = self._election
         record = election.observed.record if election.observed is not None else None
         releasing = step.act is Do.RELEASE and not self._arbiter_lost_sight(now)
-        letting_go = election.role is Role.HANDOVER or releasing
+        letting_go = self._half_in_lease() if election.role is Role.HANDOVER or releasing else ""
+        self._half_let_go = letting_go or self._half_let_go
         state = ElectorState(
             role=election.role,
             since=election.since,
@@ -403,7 +423,7 @@ class Elector:
             failures_total=self._session.failures_total,
             api_ok=self._api_ok,
             standing_down_until=election.standing_down_until,
-            letting_go=self._half_in_lease() if letting_go else "",
+            letting_go=letting_go,
         )
         self._context.publish(state)
         said = (election.role, election.reason)

@@ -14,7 +14,7 @@ import pytest
 
 from config import Config, load
 from devkit.api import EmbeddedApi
-from ipc.messages import ActuatorState, ArbiterState, ElectorState, Fence, Proof, Role, Worker
+from ipc.messages import ActuatorState, ArbiterState, ElectorState, Fence, ProberState, Proof, Role, Worker
 from kernel.clock import boottime_ns
 from kube.leases import LeaseClient
 from kube.session import ApiSession
@@ -71,14 +71,19 @@ async def config(leases: LeaseClient, tmp_path: Path) -> AsyncIterator[Config]:
 
 @contextlib.asynccontextmanager
 async def life(
-    config: Config, *, arbiter_says: ArbiterState | None, actuator_says: ActuatorState = FENCED
+    config: Config,
+    *,
+    arbiter_says: ArbiterState | None,
+    actuator_says: ActuatorState = FENCED,
+    prober_says: ProberState | None = FIT,
 ) -> AsyncIterator[Surroundings]:
     """One life of the elector's process; it ends without a release, as if killed."""
     around = Surroundings(config)
     async with ApiSession(config.kubeconfig, user_agent="test/elector") as session:
         elector = Elector(cast("Context", around), session)
-        around.neighbours[Worker.PROBER].says(FIT)
         around.neighbours[Worker.ACTUATOR].says(actuator_says)
+        if prober_says is not None:
+            around.neighbours[Worker.PROBER].says(prober_says)
         if arbiter_says is not None:
             around.neighbours[Worker.ARBITER].says(arbiter_says)
         running = asyncio.create_task(elector.run())
@@ -243,4 +248,51 @@ async def test_a_term_that_the_arbiter_was_giving_up_goes_on_only_with_its_next_
         elector.neighbours[Worker.ARBITER].says(dataclasses.replace(arbiter("third"), half=half_of("the next")))
         await elector.until(ElectorState, leading)
     record = await read(leases)
+    assert record.seal.endswith(half_of("the next"))
+
+
+async def test_after_a_restart_a_term_is_not_let_go_because_the_prober_has_not_spoken_yet(
+    config: Config, leases: LeaseClient
+) -> None:
+    """All workers start anew together, and one of them is the last to speak."""
+    held = await led_before(config, leases)
+    async with life(config, arbiter_says=arbiter("second", willing=False), prober_says=None) as elector:
+        await elector.until(ElectorState, lambda s: s.api_ok)
+        elector.neighbours[Worker.PROBER].says(FIT)
+        await elector.until(ElectorState, leading)
+        assert [s.letting_go for s in elector.said if isinstance(s, ElectorState) and s.letting_go] == []
+    assert (await read(leases)).transitions == held.transitions
+
+
+async def test_a_term_that_was_asked_to_be_given_up_is_never_gone_on_with_under_the_same_half(
+    config: Config, leases: LeaseClient
+) -> None:
+    """The arbiter may be giving its key away at this moment: with another half it would not know its own pod."""
+    held = await led_before(config, leases)
+    unfit = dataclasses.replace(FIT, fit=False, reasons=("no peers",))
+    async with life(config, arbiter_says=arbiter("second", willing=False), prober_says=unfit) as elector:
+        await elector.until(ElectorState, lambda s: s.letting_go == half_of(HALF_KEY))
+        said = await looks_again(elector)
+        assert said.letting_go == half_of(HALF_KEY), "the node is fit again, and it is too late"
+        assert await read(leases) == held
+        given = dataclasses.replace(arbiter("third", given_away=HALF_KEY), half=half_of("the next"))
+        elector.neighbours[Worker.ARBITER].says(given)
+        await elector.until(ElectorState, leading)
+    record = await read(leases)
+    assert record.transitions == held.transitions + 1
+    assert record.seal.endswith(half_of("the next"))
+
+
+async def test_a_term_that_was_asked_to_be_given_up_goes_on_once_the_arbiter_has_moved_on(
+    config: Config, leases: LeaseClient
+) -> None:
+    held = await led_before(config, leases)
+    unfit = dataclasses.replace(FIT, fit=False, reasons=("no peers",))
+    async with life(config, arbiter_says=arbiter("second", willing=False), prober_says=unfit) as elector:
+        await elector.until(ElectorState, lambda s: s.letting_go != "")
+        await looks_again(elector)
+        elector.neighbours[Worker.ARBITER].says(dataclasses.replace(arbiter("third"), half=half_of("the next")))
+        await elector.until(ElectorState, leading)
+    record = await read(leases)
+    assert (record.transitions, record.challenge) == (held.transitions, "third")
     assert record.seal.endswith(half_of("the next"))
