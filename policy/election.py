@@ -120,7 +120,7 @@ class Election:
 
     def wrote(self, record: LeaseRecord, *, sent_at: int, now: int) -> None:
         """Our write (CREATE, TAKE or RENEW) succeeded; `sent_at` taken before the request left."""
-        self.observed = Observed(record, now, seal=record.seal)
+        self.observed = Observed(record, now)
         self._must_read = False
         self._retry_at = 0
         self._renewed_at = sent_at

@@ -62,10 +62,11 @@ class Observed:
     Also when the first look finds the Lease released: whoever may write it can write that over a holder's name, and
     nobody here has seen whose seal it was.
     """
-    seal: str = ""
-    """Of the holder's term as it was first seen: what is written over it later opens nothing."""
     displaced: tuple[tuple[str, int], ...] = ()
-    """Terms that were overwritten, erased or deleted, by seal, and when their rights end (ns)."""
+    """Terms that were overwritten, erased or deleted, by seal, and when their rights end (ns).
+
+    Also a seal within a term: a holder's arbiter may change its half, and a thief may write his own over it.
+    """
 
     @property
     def displaced_until(self) -> int:
@@ -93,10 +94,7 @@ def observe(old: Observed | None, record: LeaseRecord | None, now: int) -> Obser
     """The new observation: time starts again only if something changed."""
     if old is not None and old.record == record:
         return old
-    seal = record.seal if record is not None and record.holder else ""
-    if old is not None and old.record is not None and record is not None and _same_term(old.record, record):
-        seal = old.seal
-    return Observed(record, now, _unreleased(old, record), seal, _displaced(old, record, now))
+    return Observed(record, now, _unreleased(old, record), _displaced(old, record, now))
 
 
 def _displaced(old: Observed | None, record: LeaseRecord | None, now: int) -> tuple[tuple[str, int], ...]:
@@ -104,22 +102,32 @@ def _displaced(old: Observed | None, record: LeaseRecord | None, now: int) -> tu
         return ()
     found = dict(old.displaced)
     before = old.record
-    if before is not None and before.holder and not _ended_well(old, before, record):
-        found[old.seal] = max(found.get(old.seal, 0), old.at + before.duration_s * SECOND)
+    if before is not None and before.holder and not _ended_well(before, record):
+        found[before.seal] = max(found.get(before.seal, 0), old.at + before.duration_s * SECOND)
     if record is not None and record.key:
         found.pop(seal_of(record.key), None)
-    return tuple((seal, until) for seal, until in found.items() if until > now)[-MOST_DISPLACED:]
+    return _fewer({seal: until for seal, until in found.items() if until > now})
 
 
-def _ended_well(old: Observed, before: LeaseRecord, record: LeaseRecord | None) -> bool:
-    """Whether the term that was last seen goes on, or was released by its holder."""
+def _fewer(found: dict[str, int]) -> tuple[tuple[str, int], ...]:
+    """No more than MOST_DISPLACED: what a flood of terms pushes out is counted as one that nothing opens."""
+    terms = tuple(found.items())
+    if len(terms) <= MOST_DISPLACED:
+        return terms
+    pushed_out, kept = terms[: 1 - MOST_DISPLACED], terms[1 - MOST_DISPLACED :]
+    return (("", max(until for _, until in pushed_out)), *kept)
+
+
+def _ended_well(before: LeaseRecord, record: LeaseRecord | None) -> bool:
+    """Whether the term that was last seen goes on under its seal, or was released by its holder."""
     if record is None:
         return False
-    return _same_term(before, record) or (not record.holder and _released(old, before, record))
+    return _goes_on(before, record) or (not record.holder and _released(before, record))
 
 
-def _same_term(one: LeaseRecord, other: LeaseRecord) -> bool:
-    return (one.holder, one.transitions, one.uid) == (other.holder, other.transitions, other.uid)
+def _goes_on(before: LeaseRecord, record: LeaseRecord) -> bool:
+    one, other = (before.holder, before.transitions, before.uid), (record.holder, record.transitions, record.uid)
+    return one == other and before.seal == record.seal
 
 
 def _unreleased(old: Observed | None, record: LeaseRecord | None) -> int:
@@ -131,13 +139,13 @@ def _unreleased(old: Observed | None, record: LeaseRecord | None) -> int:
     before = old.record
     if before is None or not before.holder:
         return max(old.previous_duration_s, 0 if before is None or before.given_up else before.duration_s)
-    return 0 if record is not None and _released(old, before, record) else before.duration_s
+    return 0 if record is not None and _released(before, record) else before.duration_s
 
 
-def _released(old: Observed, before: LeaseRecord, record: LeaseRecord) -> bool:
+def _released(before: LeaseRecord, record: LeaseRecord) -> bool:
     """Whether the holder itself released the term that was last seen, in the same Lease."""
     if not record.given_up or record.uid != before.uid:
         return False
-    if old.seal:
-        return record.transitions == before.transitions and opens(record.key, old.seal)
+    if before.seal:
+        return record.transitions == before.transitions and opens(record.key, before.seal)
     return record.transitions >= before.transitions

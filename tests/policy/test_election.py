@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from ipc.messages import Role
 from policy import timing
-from policy.lease import LeaseRecord, observe
+from policy.lease import MOST_DISPLACED, LeaseRecord, observe
 from policy.seal import opens, seal_of
 
 from lease_world import Pool, S
@@ -243,13 +243,41 @@ def test_a_leader_whose_release_was_forged_writes_itself_back(seal: str | None) 
     assert pool.leader() is leader
 
 
-def test_a_seal_that_is_changed_within_a_term_opens_nothing() -> None:
-    held = observe(None, LeaseRecord("5", "a", 15, 7, uid="u", seal=seal_of("k")), 100)
-    edited = observe(held, LeaseRecord("6", "a", 15, 7, uid="u", seal=seal_of("evil")), 200)
-    assert not observe(edited, LeaseRecord("7", "", 1, 7, uid="u", seal=seal_of("evil"), key="evil"), 300).free
-    assert observe(edited, LeaseRecord("7", "", 1, 7, uid="u", seal=seal_of("k"), key="k"), 300).free
-    following = observe(edited, LeaseRecord("7", "b", 15, 8, uid="u", seal=seal_of("l")), 300)
-    assert observe(following, LeaseRecord("8", "", 1, 8, uid="u", seal=seal_of("l"), key="l"), 400).free
+def sealed(
+    version: int, holder: str, key: str, *, opened: bool = False, token: int = 7, duration_s: int = 15
+) -> LeaseRecord:
+    """A version under the seal of this key, or with the key itself."""
+    key_shown = key if opened else ""
+    return LeaseRecord(str(version), holder, duration_s, token, uid="u", seal=seal_of(key), key=key_shown)
+
+
+def test_a_seal_written_over_a_term_frees_nothing_of_what_was_held_under_the_other() -> None:
+    held = observe(None, sealed(5, "a", "k"), 100)
+    edited = observe(held, sealed(6, "a", "evil"), 200)
+    assert observe(edited, sealed(7, "", "evil", opened=True), 300).displaced_until == 100 + 15 * S
+    assert observe(edited, sealed(7, "", "k", opened=True), 300).displaced_until == 200 + 15 * S
+    following = observe(edited, sealed(7, "b", "l", token=8), 300)
+    assert observe(following, sealed(8, "", "l", opened=True, token=8), 400).displaced_until == 200 + 15 * S
+
+
+def test_a_term_whose_seal_was_changed_long_ago_is_released_at_once() -> None:
+    """Its holder's arbiter has made another half, after a restart in the middle of a hand-over."""
+    seen = observe(None, sealed(5, "a", "k"), 0)
+    for version, second in enumerate(range(5, 26, 5), 6):
+        seen = observe(seen, sealed(version, "a", "k.second half"), second * S)
+    released = observe(seen, sealed(20, "", "k.second half", opened=True), 26 * S)
+    assert released.free
+    assert released.displaced_until == 0
+
+
+def test_no_flood_of_terms_makes_anybody_forget_the_one_that_it_began_with() -> None:
+    seen = observe(None, sealed(1, "victim", "k"), 0)
+    for token in range(8, 8 + 3 * MOST_DISPLACED):
+        seen = observe(seen, sealed(token, "thief", f"thief {token}", token=token, duration_s=1), token)
+    last = 8 + 3 * MOST_DISPLACED - 1
+    seen = observe(seen, sealed(last + 1, "", f"thief {last}", opened=True, token=last), last + 1)
+    assert seen.displaced_until >= 15 * S
+    assert len(seen.displaced) <= MOST_DISPLACED
 
 
 def test_the_release_of_a_holder_that_makes_no_seal_is_told_by_its_duration() -> None:
