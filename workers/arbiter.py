@@ -120,7 +120,8 @@ class Arbiter:
             now=boottime_ns(),
             ledger=self._memory.ledger,
         )
-        self._heard_at = boottime_ns()
+        self._started = boottime_ns()
+        self._heard_at = self._started
         """When the API last told us something."""
         self._reopened_at = self._disbelieved_since = 0
         self._wake = asyncio.Event()
@@ -153,6 +154,8 @@ class Arbiter:
 
     def _needed(self, now: int, stop_asked: int) -> bool:
         """Whether the elector cannot release without us: asked to stop too, it is about to, or soon will be."""
+        if self._elector.last() is None:  # just started: we have not been told yet
+            return now < self._started + STOPPING_TOO
         claim = self._claim()
         if claim is None or not self._elector.connected:
             return False

@@ -62,6 +62,8 @@ async def running(config: Config) -> AsyncIterator[tuple[Surroundings, asyncio.T
             yield around, task
         finally:
             around.stopping.set()
+            if around.neighbours[Worker.ELECTOR].last() is None:  # it would wait to hear from it
+                around.neighbours[Worker.ELECTOR].says(dataclasses.replace(LEADING, role=Role.OBSERVER))
             around.disconnect()
             await task
 
@@ -197,6 +199,19 @@ async def test_its_half_of_the_key_is_given_away_when_the_actuator_is_fenced_and
         assert [s for s in arbiter.said if isinstance(s, ArbiterState) and s.grant is not None] == []
 
 
+async def let_go(arbiter: Surroundings, task: asyncio.Task[None], half: str) -> None:
+    """What the others say while the node is fenced and the Lease released; then the arbiter ends too."""
+    actuator, elector = arbiter.neighbours[Worker.ACTUATOR], arbiter.neighbours[Worker.ELECTOR]
+    elector.says(dataclasses.replace(LEADING, role=Role.HANDOVER, letting_go=half))
+    await arbiter.until(ArbiterState, lambda s: s.giving_up != "")
+    actuator.says(dataclasses.replace(FENCED, heard_giving_up=half))
+    await arbiter.until(ArbiterState, lambda s: s.given_away != "")
+    assert not task.done()
+    elector.says(dataclasses.replace(LEADING, role=Role.OBSERVER))
+    async with asyncio.timeout(PATIENCE_S):
+        await task
+
+
 async def test_when_both_are_asked_to_stop_the_arbiter_stays_until_its_elector_has_let_go(
     config: Config, leases: LeaseClient
 ) -> None:
@@ -205,17 +220,23 @@ async def test_when_both_are_asked_to_stop_the_arbiter_stays_until_its_elector_h
         began = await arbiter.until(ArbiterState, lambda s: s.willing)
         await take(leases, "pod-0_1", began)
         await arbiter.until(ArbiterState, lambda s: s.grant is not None)
-        actuator, elector = arbiter.neighbours[Worker.ACTUATOR], arbiter.neighbours[Worker.ELECTOR]
-        elector.says(LEADING)
+        arbiter.neighbours[Worker.ELECTOR].says(LEADING)
         arbiter.stopping.set()
-        elector.says(dataclasses.replace(LEADING, role=Role.HANDOVER, letting_go=began.half))
-        await arbiter.until(ArbiterState, lambda s: s.giving_up != "")
-        actuator.says(dataclasses.replace(FENCED, heard_giving_up=began.half))
-        await arbiter.until(ArbiterState, lambda s: s.given_away != "")
-        assert not task.done()
-        elector.says(dataclasses.replace(LEADING, role=Role.OBSERVER))
-        async with asyncio.timeout(PATIENCE_S):
-            await task
+        await let_go(arbiter, task, began.half)
+
+
+async def test_asked_to_stop_right_after_its_start_the_arbiter_waits_to_hear_what_its_elector_holds(
+    config: Config, leases: LeaseClient
+) -> None:
+    await known_for_long(config, leases)
+    async with life(config) as arbiter:
+        began = await arbiter.until(ArbiterState, lambda s: s.willing)
+        await take(leases, "pod-0_1", began)
+        await arbiter.until(ArbiterState, lambda s: s.grant is not None)
+    async with running(config) as (arbiter, task):
+        arbiter.stopping.set()
+        await arbiter.until(ArbiterState, lambda s: s.api_ok)
+        await let_go(arbiter, task, began.half)
 
 
 async def test_what_was_remembered_before_another_boot_is_worth_nothing(config: Config, leases: LeaseClient) -> None:
