@@ -1,0 +1,299 @@
+"""Schedules: a seed makes a pool of three pods, and what happens to them."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import random
+import tempfile
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+import workers.arbiter
+import workers.elector
+from kube.leases import LeaseRecord
+
+from simulated_api import Leases, PathState, SimulatedApi
+from simulated_pod import WORKERS, Pod, loop_now
+from simulated_time import SimulatedLoop
+
+PODS: Final = 3
+FIRST_FORGER_S: Final = 40.0
+BACK_S: Final = 120.0
+"""However bad: somebody forges again."""
+SETTLED_S: Final = 35.0
+"""After a fault and its repair, more than two lease durations."""
+
+
+@dataclasses.dataclass
+class Pool:
+    """Three pods, one Lease, and what was seen of them."""
+
+    seed: int
+    folder: Path
+    violations: list[str] = dataclasses.field(default_factory=list)
+    story: list[str] = dataclasses.field(default_factory=list)
+    gaps: list[float] = dataclasses.field(default_factory=list)
+    """Seconds without a forger, since `gaps` was emptied."""
+
+    def __post_init__(self) -> None:
+        self.rng = random.Random(self.seed)  # a schedule, no secret
+        self.api = SimulatedApi(self.rng, self._written)
+        self.pods = [Pod(i, self.folder / str(i), self.api, self._changed) for i in range(PODS)]
+        self._forged: set[str] = set()
+        self._none_since: float | None = None
+
+    def tell(self, what: str) -> None:
+        self.story.append(f"{asyncio.get_running_loop().time():10.4f} {what}")
+
+    def forgers(self) -> list[Pod]:
+        return [pod for pod in self.pods if pod.node.forging]
+
+    def _changed(self) -> None:
+        forgers = self.forgers()
+        now_s = asyncio.get_running_loop().time()
+        self.tell("forging: " + (", ".join(pod.name for pod in forgers) or "nobody"))
+        if len(forgers) > 1:
+            self.violations.append(f"{now_s:.4f}: two forge: {[pod.name for pod in forgers]}")
+        for pod in forgers:
+            if pod.name not in self._forged and loop_now() > pod.node.right_until:
+                self.violations.append(f"{now_s:.4f}: {pod.name} forges beyond its right")
+        self._forged = {pod.name for pod in forgers}
+        if not forgers:
+            self._none_since = now_s
+        elif self._none_since is not None:
+            self.gaps.append(now_s - self._none_since)
+            self._none_since = None
+
+    def _written(self, by: str, record: LeaseRecord | None) -> None:
+        said = "nothing" if record is None else f"{record.holder or 'nobody'} term {record.transitions}"
+        self.tell(f"the lease says {said}, written by {by or 'hand'}")
+        writer = next((pod for pod in self.pods if pod.name == by), None)
+        if writer is not None and record is not None and not record.holder and writer.node.forging:
+            self.violations.append(f"{by} released the lease under its forging node")
+
+    async def until_somebody_forges(self, most_s: float) -> None:
+        """A violation after `most_s` seconds."""
+        loop = asyncio.get_running_loop()
+        until = loop.time() + most_s
+        while not self.forgers():
+            if loop.time() >= until:
+                self.violations.append(f"{loop.time():.4f}: nobody forges for {most_s:.0f} s")
+                return
+            await asyncio.sleep(0.02)
+
+    def victim(self) -> Pod:
+        """Mostly the one that matters."""
+        forgers = self.forgers()
+        return forgers[0] if forgers and self.rng.random() < 0.75 else self.rng.choice(self.pods)
+
+
+# --- faults: each ends with its repair; the bound is for the time without a forger ---
+
+
+async def a_worker_dies(pool: Pool) -> None:
+    pod, worker = pool.victim(), pool.rng.choice(WORKERS)
+    pool.tell(f"{pod.name}: the {worker} dies")
+    pod.kill(worker)
+    await asyncio.sleep(pool.rng.choice([0.1, 0.3, 1.0]))
+    pod.start(worker)
+
+
+async def two_workers_die(pool: Pool) -> None:
+    pod, (one, other) = pool.victim(), pool.rng.sample(WORKERS, 2)
+    pool.tell(f"{pod.name}: the {one} and the {other} die")
+    pod.kill(one)
+    await asyncio.sleep(pool.rng.choice([0, 0.001, 0.01, 0.1]) * pool.rng.random())
+    pod.kill(other)
+    for worker in pool.rng.sample([one, other], 2):
+        await asyncio.sleep(pool.rng.uniform(0.05, 0.5))
+        pod.start(worker)
+
+
+async def a_sidecar_dies(pool: Pool) -> None:
+    pod = pool.victim()
+    pool.tell(f"{pod.name}: all its workers die")
+    pod.kill_all()
+    await asyncio.sleep(pool.rng.choice([0.3, 2, 8, 20]))
+    pod.start_all()
+    await asyncio.sleep(1)
+
+
+async def a_sidecar_is_asked_to_stop(pool: Pool) -> None:
+    pod = pool.victim()
+    pool.tell(f"{pod.name}: asked to stop")
+    pod.ask_to_stop()
+    await asyncio.sleep(pool.rng.choice([0.05, 0.5, 3, 12]))
+    pod.kill_all()
+    pod.start_all()
+    await asyncio.sleep(1)
+
+
+async def a_node_dies(pool: Pool) -> None:
+    pod = pool.victim()
+    pool.tell(f"{pod.name}: its node dies")
+    pod.node.set_up(False)
+    await asyncio.sleep(pool.rng.choice([0.01, 0.2, 1, 4]))
+    pod.node.set_up(True)
+
+
+async def a_node_is_unfit(pool: Pool) -> None:
+    pod = pool.victim()
+    pool.tell(f"{pod.name}: its node is unfit")
+    pod.say_fit(False)
+    await asyncio.sleep(pool.rng.choice([0.5, 9.99, 10.0, 10.01, 10.05, 12]))
+    pod.say_fit(True)
+
+
+async def a_node_wavers(pool: Pool) -> None:
+    pod = pool.victim()
+    pool.tell(f"{pod.name}: its node is fit, and is not, and is")
+    for _ in range(pool.rng.randrange(2, 8)):
+        pod.say_fit(False)
+        await asyncio.sleep(pool.rng.uniform(0, 0.05))
+        pod.say_fit(True)
+        await asyncio.sleep(pool.rng.uniform(0, 0.05))
+
+
+async def a_pod_stands_down(pool: Pool) -> None:
+    pod = pool.victim()
+    pool.tell(f"{pod.name}: stands down")
+    pod.stand_down(pool.rng.choice([0.01, 0.05, 0.5, 5]))
+    await asyncio.sleep(0.1)
+
+
+async def the_api_restarts(pool: Pool) -> None:
+    pool.tell("the API server goes")
+    pool.api.stop()
+    await asyncio.sleep(pool.rng.choice([0.2, 1, 3, 6]))
+    pool.api.start()
+    pool.tell("the API server is back")
+
+
+async def the_api_is_away_for_longer(pool: Pool) -> None:
+    pool.tell("the API server goes")
+    pool.api.stop()
+    await asyncio.sleep(pool.rng.choice([9, 14, 25]))
+    pool.api.start()
+    pool.tell("the API server is back")
+
+
+async def a_path_breaks(pool: Pool) -> None:
+    pod = pool.victim()
+    state = pool.rng.choice([PathState.REFUSED, PathState.HANGING, PathState.SLOW])
+    pool.tell(f"{pod.name}: its path to the API is {state.value}")
+    pool.api.paths[pod.name] = state
+    pool.api.wake()
+    await asyncio.sleep(pool.rng.choice([1, 4, 8, 15, 30]))
+    del pool.api.paths[pod.name]
+    pool.tell(f"{pod.name}: its path to the API is good again")
+
+
+async def the_lease_is_deleted(pool: Pool) -> None:
+    if pool.api.record is not None:
+        pool.api.write("", None)
+    await asyncio.sleep(0.5)
+
+
+async def the_holder_is_erased(pool: Pool) -> None:
+    if pool.api.record is not None:
+        pool.api.write("", dataclasses.replace(pool.api.record, holder=""))
+    await asyncio.sleep(0.5)
+
+
+FAULTS: Final[dict[Callable[[Pool], Awaitable[None]], float]] = {
+    a_worker_dies: 1.5,
+    two_workers_die: 1.5,
+    a_sidecar_dies: 15.5,
+    a_sidecar_is_asked_to_stop: 1.5,
+    a_node_dies: 1.5,
+    a_node_is_unfit: 1.5,
+    a_node_wavers: 1.5,
+    a_pod_stands_down: 1.5,
+    the_api_restarts: 0.0,
+    the_api_is_away_for_longer: 20.0,
+    a_path_breaks: 13.0,
+    the_lease_is_deleted: 0.0,
+    the_holder_is_erased: 0.0,
+}
+"""With the longest time without a forger that one of them alone may cost (seconds).
+
+Those of 1.5: a second for the restart of a worker or the slowest fence of this simulation, and what follows.
+"""
+
+
+async def one_by_one(pool: Pool, faults: int) -> None:
+    """Each fault finds a pool that has recovered from the one before, and costs no more than its bound."""
+    for _ in range(faults):
+        fault = pool.rng.choice(list(FAULTS))
+        pool.gaps.clear()
+        await fault(pool)
+        await pool.until_somebody_forges(BACK_S)
+        await asyncio.sleep(SETTLED_S + pool.rng.uniform(0, 10))
+        await pool.until_somebody_forges(BACK_S)
+        if max(pool.gaps, default=0.0) > FAULTS[fault]:
+            pool.violations.append(f"{fault.__name__} cost {max(pool.gaps):.3f} s, at most {FAULTS[fault]} expected")
+
+
+async def one_upon_another(pool: Pool, faults: int) -> None:
+    """The next fault comes before, or just after, the pool has recovered."""
+    for _ in range(faults):
+        await pool.rng.choice(list(FAULTS))(pool)
+        await asyncio.sleep(pool.rng.choice([0.001, 0.01, 0.1, 0.5, 5]) * pool.rng.random())
+    await pool.until_somebody_forges(BACK_S)
+
+
+def run(
+    monkeypatch: pytest.MonkeyPatch,
+    seed: int,
+    schedule: Callable[[Pool, int], Awaitable[None]],
+    faults: int = 6,
+) -> Pool:
+    """The same seed gives the same story."""
+    loop = SimulatedLoop()
+    random.seed(seed)  # the product spreads its retries by it
+    for module in (workers.elector, workers.arbiter):
+        monkeypatch.setattr(module, "boottime_ns", loop.now)
+        monkeypatch.setattr(module, "LeaseClient", Leases)
+    monkeypatch.setattr(workers.elector, "LeaderReporter", _SilentReporter)
+    asyncio.set_event_loop(loop)
+    try:
+        with tempfile.TemporaryDirectory(prefix="sim-") as folder:  # short: sockets are named in it
+            return loop.run_until_complete(_live(seed, Path(folder), schedule, faults))
+    finally:
+        asyncio.set_event_loop(None)
+        loop.close()
+
+
+async def _live(seed: int, folder: Path, schedule: Callable[[Pool, int], Awaitable[None]], faults: int) -> Pool:
+    pool = Pool(seed, folder)
+    loop = asyncio.get_running_loop()
+    loop.set_exception_handler(lambda _, context: pool.violations.append(f"a worker's fault: {context}"))
+    for pod in pool.pods:
+        pod.start_all()
+    await pool.until_somebody_forges(FIRST_FORGER_S)
+    await asyncio.sleep(pool.rng.uniform(1, 20))
+    await schedule(pool, faults)
+    for pod in pool.pods:
+        pod.kill_all()
+    others = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in others:
+        task.cancel()
+    await asyncio.gather(*others, return_exceptions=True)
+    return pool
+
+
+class _SilentReporter:
+    """In place of a `workers.leader_report.LeaderReporter`: CardanoLeader is no part of the election."""
+
+    def __init__(self, *_: object) -> None:
+        pass
+
+    def report(self, **_: object) -> None:
+        pass
+
+    async def close(self) -> None:
+        pass

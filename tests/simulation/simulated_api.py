@@ -1,0 +1,251 @@
+"""An API server with one Lease, and what a pod's path to it can do: delay, refuse, swallow answers, forget history."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import dataclasses
+import enum
+import random
+from collections import Counter
+from collections.abc import AsyncIterator, Callable
+from typing import TypeVar
+
+from kube.errors import ApiFailure, Failure
+from kube.leases import LeaseChange
+from policy.lease import RELEASED_DURATION_S, LeaseRecord
+
+T = TypeVar("T")
+
+LATE_S = 3.0
+"""A request whose answer is given up may still arrive this much later."""
+
+
+class PathState(enum.Enum):
+    """Of one pod's way to the server."""
+
+    GOOD = "good"
+    REFUSED = "refused"
+    HANGING = "hanging"
+    """No answer comes; some requests arrive all the same, late."""
+    SLOW = "slow"
+
+
+class SimulatedApi:
+    """The Lease and its versions."""
+
+    def __init__(self, rng: random.Random, on_write: Callable[[str, LeaseRecord | None], None]) -> None:
+        """`on_write`: told of every version and of who wrote it ("" by hand)."""
+        self.rng = rng
+        self.up = True
+        self.record: LeaseRecord | None = None
+        self.version = 100
+        self.history: list[tuple[int, LeaseRecord | None]] = []
+        self.forgotten = self.version
+        """Versions up to this one are not known any more."""
+        self.paths: dict[str, PathState] = {}
+        self.watches: list[asyncio.Event] = []
+        self._lives = 0
+        self._on_write = on_write
+
+    def path(self, pod: str) -> PathState:
+        return self.paths.get(pod, PathState.GOOD) if self.up else PathState.REFUSED
+
+    def write(self, by: str, record: LeaseRecord | None) -> LeaseRecord | None:
+        self.version += 1
+        if record is not None and self.record is None:
+            self._lives += 1
+            record = dataclasses.replace(record, uid=str(self._lives))
+        if record is not None:
+            record = dataclasses.replace(record, resource_version=str(self.version))
+        self.record = record
+        self.history.append((self.version, record))
+        self._on_write(by, record)
+        self.wake()
+        return record
+
+    def wake(self) -> None:
+        for watch in self.watches:
+            watch.set()
+
+    def stop(self) -> None:
+        """Every connection breaks."""
+        self.up = False
+        self.wake()
+
+    def start(self) -> None:
+        """With an empty history, as a restarted server."""
+        self.up, self.forgotten = True, self.version
+        self.history.clear()
+
+
+class Session:
+    """In place of a `kube.session.ApiSession`."""
+
+    def __init__(self, api: SimulatedApi, pod: str) -> None:
+        self.api, self.pod = api, pod
+        self.requests_total: Counter[str] = Counter()
+        self.failures_total = 0
+
+    async def request(self, verb: str, timeout_s: float, work: Callable[[], T]) -> T:
+        """`work` happens at the server, some time between the request and the answer, heard or not."""
+        self.requests_total[verb] += 1
+        try:
+            async with asyncio.timeout(timeout_s):
+                return await self._request(work)
+        except TimeoutError:
+            self.failures_total += 1
+            raise ApiFailure(Failure.TIMEOUT, "no answer") from None
+        except ApiFailure:
+            self.failures_total += 1
+            raise
+
+    async def _request(self, work: Callable[[], T]) -> T:
+        api, loop = self.api, asyncio.get_running_loop()
+        path = api.path(self.pod)
+        if path is PathState.REFUSED:
+            await asyncio.sleep(0.002)
+            raise ApiFailure(Failure.UNREACHABLE, "refused")
+        if path is PathState.HANGING:
+            if api.rng.random() < 0.3:
+                loop.call_later(api.rng.uniform(0, LATE_S), self._arrive, work, None)
+            await asyncio.Event().wait()
+        total = api.rng.uniform(0.3, 1.2) if path is PathState.SLOW else api.rng.uniform(0.001, 0.02)
+        there = total * api.rng.random()
+        answer: asyncio.Future[T] = loop.create_future()
+        loop.call_later(there, self._arrive, work, answer)
+        found = await answer
+        await asyncio.sleep(total - there)
+        if not api.up:
+            raise ApiFailure(Failure.UNREACHABLE, "the answer was lost")
+        return found
+
+    def _arrive(self, work: Callable[[], T], answer: asyncio.Future[T] | None) -> None:
+        try:
+            if not self.api.up:
+                raise ApiFailure(Failure.UNREACHABLE, "refused")
+            found = work()
+        except ApiFailure as failure:
+            if answer is not None and not answer.done():
+                answer.set_exception(failure)
+        else:
+            if answer is not None and not answer.done():
+                answer.set_result(found)
+
+
+class Leases:
+    """In place of a `kube.leases.LeaseClient`."""
+
+    def __init__(self, session: Session, _namespace: str, _name: str) -> None:
+        self._session, self._api = session, session.api
+        self._gone: str | None = None
+
+    async def get(self, *, timeout_s: float) -> LeaseRecord | None:
+        return await self._session.request("get", timeout_s, lambda: self._api.record)
+
+    async def look(self, *, timeout_s: float) -> tuple[LeaseRecord | None, str]:
+        return await self._session.request("list", timeout_s, lambda: (self._api.record, str(self._api.version)))
+
+    async def create(
+        self, *, holder: str, duration_s: int, transitions: int, timeout_s: float, seal: str = "", challenge: str = ""
+    ) -> LeaseRecord:
+        def work() -> LeaseRecord:
+            if self._api.record is not None:
+                raise ApiFailure(Failure.ALREADY_EXISTS, "there is one")
+            return self._write(LeaseRecord("", holder, duration_s, transitions, seal=seal, challenge=challenge))
+
+        return await self._session.request("create", timeout_s, work)
+
+    async def replace(
+        self,
+        known: LeaseRecord,
+        *,
+        holder: str,
+        duration_s: int,
+        transitions: int,
+        acquired: bool,
+        timeout_s: float,
+        seal: str,
+        key: str = "",
+        challenge: str | None = None,
+    ) -> LeaseRecord:
+        def work() -> LeaseRecord:
+            now = self._api.record
+            if now is None:
+                raise ApiFailure(Failure.NOT_FOUND, "there is none")
+            if (now.resource_version, now.uid) != (known.resource_version, known.uid):
+                raise ApiFailure(Failure.CONFLICT, "another version")
+            said = now.challenge if challenge is None else challenge
+            return self._write(
+                dataclasses.replace(
+                    now,
+                    holder=holder,
+                    duration_s=duration_s,
+                    transitions=transitions,
+                    seal=seal,
+                    key=key,
+                    challenge=said,
+                )
+            )
+
+        del acquired  # for people
+        return await self._session.request("update", timeout_s, work)
+
+    async def release(self, known: LeaseRecord, *, timeout_s: float, seal: str, key: str) -> LeaseRecord:
+        return await self.replace(
+            known,
+            holder="",
+            duration_s=RELEASED_DURATION_S,
+            transitions=known.transitions,
+            acquired=True,
+            timeout_s=timeout_s,
+            seal=seal,
+            key=key,
+        )
+
+    def _write(self, record: LeaseRecord) -> LeaseRecord:
+        written = self._api.write(self._session.pod, record)
+        assert written is not None
+        return written
+
+    async def watch(self, version: str | None, *, timeout_s: int) -> AsyncIterator[LeaseChange]:
+        api, rng, loop = self._api, self._api.rng, asyncio.get_running_loop()
+        self._session.requests_total["watch"] += 1
+        if api.path(self._session.pod) is PathState.HANGING:
+            await asyncio.sleep(5)
+            raise ApiFailure(Failure.TIMEOUT, "no answer")
+        await asyncio.sleep(rng.uniform(0.001, 0.01))
+        self._must_be_reachable()
+        if version is None or version == self._gone:
+            at = api.version
+            if api.record is not None:
+                yield LeaseChange("ADDED", api.record, api.record.resource_version)
+        elif (at := int(version)) < api.forgotten:
+            self._gone = version
+            raise ApiFailure(Failure.GONE, "too old")
+        news, until = asyncio.Event(), loop.time() + timeout_s
+        api.watches.append(news)
+        try:
+            while loop.time() < until:
+                news.clear()
+                for each, record in [entry for entry in api.history if entry[0] > at]:
+                    at = each
+                    await self._travel()
+                    yield LeaseChange("MODIFIED" if record is not None else "DELETED", record, str(each))
+                self._must_be_reachable()
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(until - loop.time()):
+                        await news.wait()
+        finally:
+            api.watches.remove(news)
+
+    async def _travel(self) -> None:
+        path, rng = self._api.path(self._session.pod), self._api.rng
+        if path is PathState.HANGING:
+            await asyncio.sleep(30)
+            raise ApiFailure(Failure.TIMEOUT, "a dead connection")
+        await asyncio.sleep(rng.uniform(0.2, 1) if path is PathState.SLOW else rng.uniform(0.0005, 0.01))
+
+    def _must_be_reachable(self) -> None:
+        if self._api.path(self._session.pod) is PathState.REFUSED:
+            raise ApiFailure(Failure.UNREACHABLE, "refused")
