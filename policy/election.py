@@ -106,7 +106,7 @@ class Election:
 
     def saw(self, record: LeaseRecord | None, now: int) -> None:
         """The Lease as read or watched; `now` taken after the answer arrived."""
-        self.observed = observe(self.observed, record, now)
+        self.observed = observe(self.observed, record, now, at_least_s=self._duration_s)
         self._must_read = False
         if record is not None and record.holder != self.identity:
             self._tried_token = None  # another was faster

@@ -90,20 +90,26 @@ class Observed:
         return self.record is None or (not self.record.holder and not self.free)
 
 
-def observe(old: Observed | None, record: LeaseRecord | None, now: int) -> Observed:
-    """The new observation: time starts again only if something changed."""
+def observe(old: Observed | None, record: LeaseRecord | None, now: int, *, at_least_s: int = 0) -> Observed:
+    """The new observation: time starts again only if something changed.
+
+    `at_least_s`: seconds that any term lasts, whatever the Lease says: somebody may have written less over it.
+    """
     if old is not None and old.record == record:
         return old
-    return Observed(record, now, _unreleased(old, record), _displaced(old, record, now))
+    return Observed(record, now, _unreleased(old, record), _displaced(old, record, now, at_least_s))
 
 
-def _displaced(old: Observed | None, record: LeaseRecord | None, now: int) -> tuple[tuple[str, int], ...]:
+def _displaced(
+    old: Observed | None, record: LeaseRecord | None, now: int, at_least_s: int
+) -> tuple[tuple[str, int], ...]:
     if old is None:
         return ()
     found = dict(old.displaced)
     before = old.record
     if before is not None and before.holder and not _ended_well(before, record):
-        found[before.seal] = max(found.get(before.seal, 0), old.at + before.duration_s * SECOND)
+        until = old.at + max(before.duration_s, at_least_s) * SECOND
+        found[before.seal] = max(found.get(before.seal, 0), until)
     if record is not None and record.key:
         found.pop(seal_of(record.key), None)
     return _fewer({seal: until for seal, until in found.items() if until > now})

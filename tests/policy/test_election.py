@@ -313,6 +313,24 @@ def test_a_lease_given_by_hand_to_a_standby_does_not_make_two_forgers() -> None:
     assert pool.leader()
 
 
+def test_a_duration_written_over_a_term_does_not_shorten_it() -> None:
+    pool = led_pool()
+    leader, record = pool.leader(), pool.server.record
+    assert record is not None
+    leader.api = "down"
+    shortened = pool.server.write(record.resource_version, record.holder, record.transitions, 1)
+    assert shortened is not None
+    pool.run(0.1)
+    seal = seal_of("mine")
+    taken = pool.server.write(shortened.resource_version, "thief", record.transitions + 1, 1, seal=seal)
+    assert taken is not None
+    pool.run(0.1)
+    pool.server.write(taken.resource_version, "", taken.transitions, 1, seal=seal, key="mine")
+    pool.run(40)
+    assert pool.overlap == 0
+    assert pool.leader() is not leader
+
+
 @pytest.mark.parametrize("erased_first", [False, True])
 def test_a_thief_s_own_release_does_not_make_others_believe_that_its_victim_stopped(*, erased_first: bool) -> None:
     pool = led_pool()
