@@ -3,11 +3,20 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
+from typing import Final
+
+_BOOT_ID: Final = Path("/proc/sys/kernel/random/boot_id")
 
 
 def boottime_ns() -> int:
     """Nanoseconds since boot, time asleep included."""
     return time.clock_gettime_ns(time.CLOCK_BOOTTIME)
+
+
+def boot_id() -> str:
+    """Which boot `boottime_ns` counts from (random(4)): an instant written down in another one means nothing."""
+    return _BOOT_ID.read_text(encoding="ascii").strip()
 
 
 def delay_s(deadline_ns: int) -> float:

@@ -66,6 +66,17 @@ class Circumstances:
     """Each of the other workers has spoken to this elector, or had time to."""
 
 
+@dataclass(frozen=True, slots=True)
+class Held:
+    """Our last term, as it is written down over a restart of the elector."""
+
+    token: int
+    version: str
+    """Of the Lease after our last confirmed write."""
+    until: int
+    """Before this instant (ns, of this boot) nobody can have taken it from us in due form."""
+
+
 class Election:
     """One pod's part in the election for one Lease."""
 
@@ -75,7 +86,7 @@ class Election:
         *,
         lease_duration_s: int,
         sleep_interval: int,
-        held_token: int | None,
+        held: Held | None,
         now: int,
     ) -> None:
         self.identity = identity
@@ -89,15 +100,14 @@ class Election:
         self._duration_s = lease_duration_s
         self._duration = lease_duration_s * timing.SECOND
         self._interval = sleep_interval
-        self._held_token = held_token
-        """The term we held when this pod's elector last wrote it down; survives a restart of the container."""
+        self._held = held
         self._tried_token: int | None = None
         """Of the last new term that we asked for."""
         self._renewed_at = 0
         self._retry_at = 0
         self._conflict_at = now - timing.SECOND
         self._must_read = True
-        self._settled = held_token is None
+        self._settled = held is None
         self._granted_since = 0
         self._step_back_until = 0
         self._stand_down_until = 0
@@ -111,7 +121,7 @@ class Election:
         if record is not None and record.holder != self.identity:
             self._tried_token = None  # another was faster
             if record.holder:
-                self._held_token = None  # whoever writes our old term over another's does not give it back
+                self._held = None  # whoever writes our old term over another's does not give it back
         if self.leading and not self._ours(record):
             if self.observed.orphaned and now < self._right_ends():
                 return  # nobody else may take it before our right has ended; we make it ours again
@@ -130,7 +140,8 @@ class Election:
             self._granted_since = now
             self._become(Role.LEADER, now, "took the lease")
         self.token = record.transitions
-        self._held_token = record.transitions
+        until = sent_at + self._duration - self._duration // timing.DRIFT_SHARE
+        self._held, self._tried_token = Held(record.transitions, record.resource_version, until), None
         self.grant = Grant(
             holder=self.identity,
             fencing_token=record.transitions,
@@ -143,7 +154,7 @@ class Election:
         """Our RELEASE succeeded."""
         self.observed = Observed(record, now)
         self._retry_at = 0
-        self._held_token = None
+        self._held = None
         if self.leading:
             self._lose(now, self.reason)
 
@@ -188,8 +199,9 @@ class Election:
         return self._stand_down_until
 
     @property
-    def held_token(self) -> int | None:
-        return self._held_token
+    def held(self) -> Held | None:
+        """To be written down, and given to the next elector of this pod."""
+        return self._held
 
     @property
     def settled(self) -> bool:
@@ -301,16 +313,15 @@ class Election:
             return Step(Do.WAIT, now + timing.SECOND, against)
         if self._continuing():
             return self._at_retry(Do.RENEW, now, "we held it before a restart")
-        displaced = self.observed.displaced_until
-        if now < displaced:
+        free_at = self.observed.at + max(self.observed.duration_s * timing.SECOND, self._duration)
+        holder = record.holder if record is not None else ""
+        if not self.observed.free and now < free_at:
+            what = "no lease" if record is None else "nobody in the lease"
+            return Step(Do.WAIT, free_at, f"held by {holder}" if holder else f"{what}: its last holder may still forge")
+        if now < (displaced := self.observed.displaced_until):
             return Step(Do.WAIT, displaced, "a holder that was written over may still forge")
         if self.observed.free:
             return self._at_retry(Do.TAKE, now, "the lease is free")
-        free_at = self.observed.at + max(self.observed.duration_s * timing.SECOND, self._duration)
-        holder = record.holder if record is not None else ""
-        if now < free_at:
-            what = "no lease" if record is None else "nobody in the lease"
-            return Step(Do.WAIT, free_at, f"held by {holder}" if holder else f"{what}: its last holder may still forge")
         if record is None:
             return self._at_retry(Do.CREATE, now, "there is no lease")
         return self._at_retry(Do.TAKE, now, f"{holder or 'its last holder'} did not renew it")
@@ -336,11 +347,19 @@ class Election:
         return record is not None and record.holder == self.identity and record.transitions == self.token
 
     def _continuing(self) -> bool:
-        """Whether the record names us in a term this pod wrote down, or tried to: not somebody's edit by hand."""
-        record = self.observed.record if self.observed is not None else None
-        if record is None or record.holder != self.identity:
+        """Whether the record is a term of this pod's that nobody else's can have followed: not an edit by hand.
+
+        A version that we do not know may be our own, its answer lost; or our old term, written over another's.
+        """
+        seen = self.observed
+        if seen is None or seen.record is None or seen.record.holder != self.identity:
             return False
-        return record.transitions in {self._held_token, self._tried_token} - {None}
+        record, held = seen.record, self._held
+        if record.transitions == self._tried_token:
+            return True
+        if held is None or record.transitions != held.token:
+            return False
+        return record.resource_version == held.version or seen.at < held.until
 
     def _at_retry(self, act: Do, now: int, why: str) -> Step:
         if now < self._retry_at:

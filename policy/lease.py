@@ -65,7 +65,8 @@ class Observed:
     displaced: tuple[tuple[str, int], ...] = ()
     """Terms that were overwritten, erased or deleted, by seal, and when their rights end (ns).
 
-    Also a seal within a term: a holder's arbiter may change its half, and a thief may write his own over it.
+    Also a seal within a term: a holder's arbiter may change its half, and a thief may write his own over it.  And
+    whoever may have been written over before the first look.
     """
 
     @property
@@ -103,8 +104,8 @@ def observe(old: Observed | None, record: LeaseRecord | None, now: int, *, at_le
 def _displaced(
     old: Observed | None, record: LeaseRecord | None, now: int, at_least_s: int
 ) -> tuple[tuple[str, int], ...]:
-    if old is None:
-        return ()
+    if old is None:  # whom we see may have been written over another a moment ago
+        return (("", now + at_least_s * SECOND),)
     found = dict(old.displaced)
     before = old.record
     if before is not None and before.holder and not _ended_well(before, record):
@@ -141,11 +142,16 @@ def _unreleased(old: Observed | None, record: LeaseRecord | None) -> int:
     if record is not None and record.holder:
         return 0
     if old is None:
-        return max(record.duration_s, RELEASED_DURATION_S) if record is not None else 0
+        return _lasted(record) if record is not None else 0
     before = old.record
     if before is None or not before.holder:
-        return max(old.previous_duration_s, 0 if before is None or before.given_up else before.duration_s)
-    return 0 if record is not None and _released(before, record) else before.duration_s
+        return max(old.previous_duration_s, 0 if before is None or before.given_up else _lasted(before))
+    return 0 if record is not None and _released(before, record) else _lasted(before)
+
+
+def _lasted(record: LeaseRecord) -> int:
+    """Never 0, which would mean that nobody had it."""
+    return max(record.duration_s, RELEASED_DURATION_S)
 
 
 def _released(before: LeaseRecord, record: LeaseRecord) -> bool:

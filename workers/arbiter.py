@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from ipc.messages import ActuatorState, ArbiterState, ElectorState, Fence, Grant, Role, Worker
-from kernel.clock import boottime_ns
+from kernel.clock import boot_id, boottime_ns
 from kube import endpoint
 from kube.errors import ApiFailure, Failure
 from kube.leases import LeaseClient
@@ -52,7 +52,6 @@ LETTING_GO: Final = 9 * timing.SECOND
 """An elector that was asked to stop gives up after this time."""
 STOPPING_TOO: Final = 2 * timing.SECOND
 """So much later may our elector be asked to stop, each worker being a container of its own."""
-BOOT_ID: Final = Path("/proc/sys/kernel/random/boot_id")
 
 
 class Memory:
@@ -60,7 +59,7 @@ class Memory:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._boot = BOOT_ID.read_text(encoding="ascii").strip()
+        self._boot = boot_id()
         self._written: dict[str, Any] = {}
         self.key = secrets.token_bytes(32)
         self.ledger = Ledger()

@@ -32,14 +32,14 @@ from ipc.messages import (
     encode,
 )
 from ipc.peers import may_command, peer_of
-from kernel.clock import boottime_ns
+from kernel.clock import boot_id, boottime_ns
 from kube import endpoint
 from kube.errors import ApiFailure, Failure
 from kube.leader_status import LeaderStatusClient
 from kube.leases import LeaseClient
 from kube.session import ApiSession
 from policy import timing
-from policy.election import Circumstances, Do, Election, Step
+from policy.election import Circumstances, Do, Election, Held, Step
 from policy.lease import LeaseRecord
 from policy.seal import arbiters_half, half_of, joined
 from sandbox.privileges import Place, Port, Privileges, Socket
@@ -84,14 +84,15 @@ class Elector:
         self._leases = LeaseClient(session, config.namespace, config.lease_name)
         instance = config.instance_file.read_text(encoding="ascii").strip()
         self._term_file = config.worker_dir("elector") / "term"
-        held_token, self._key = self._read_term()
+        self._boot = boot_id()
+        held, self._key = self._read_term()
         self._key_told = False
         """It went out with a release: the next term needs another one."""
         self._election = Election(
             f"{config.pod_name}_{instance}",
             lease_duration_s=config.lease_duration,
             sleep_interval=config.sleep_interval_ns,
-            held_token=held_token,
+            held=held,
             now=boottime_ns(),
         )
         self._wake = asyncio.Event()
@@ -247,9 +248,9 @@ class Elector:
 
     def _saw(self, record: LeaseRecord | None) -> None:
         """A term that another has ended is forgotten in the file too."""
-        held = self._election.held_token
+        held = self._election.held
         self._election.saw(record, boottime_ns())
-        if self._election.held_token != held:
+        if self._election.held != held:
             self._write_term()
 
     # --- the watch ---
@@ -443,11 +444,11 @@ class Elector:
 
     # --- the term, kept over a restart ---
 
-    def _read_term(self) -> tuple[int | None, str]:
-        """The token of the term that an earlier life held, and the key of its seal; else None and a new key."""
+    def _read_term(self) -> tuple[Held | None, str]:
+        """The term that an earlier life held, and the key of its seal; else None and a new key."""
         try:
-            token, key = self._term_file.read_text(encoding="ascii").split()
-            return int(token), key
+            token, version, until, boot, key = self._term_file.read_text(encoding="ascii").split()
+            return Held(int(token), version, int(until) if boot == self._boot else 0), key
         except FileNotFoundError:
             pass
         except ValueError:
@@ -455,12 +456,13 @@ class Elector:
         return None, secrets.token_hex(16)
 
     def _write_term(self) -> None:
-        token = self._election.held_token
-        if token is None:
+        held = self._election.held
+        if held is None:
             self._term_file.unlink(missing_ok=True)
             return
         temporary = self._term_file.with_suffix(".new")
-        temporary.write_text(f"{token} {self._key}\n", encoding="ascii")
+        said = f"{held.token} {held.version} {held.until} {self._boot} {self._key}\n"
+        temporary.write_text(said, encoding="ascii")
         temporary.rename(self._term_file)
 
     # --- stand-down ---

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from ipc.messages import Fence, Role
 from policy import timing
-from policy.election import Circumstances, Do, Election
+from policy.election import Circumstances, Do, Election, Held
 from policy.lease import LeaseRecord
 from policy.seal import seal_of
 
@@ -75,7 +75,7 @@ class Pod:
     """Own clock: soft deadline of the last grant that the node's actuator heard of."""
     requests: dict[str, int] = field(default_factory=dict)
     next_at: int = 0
-    held: int | None = None
+    held: Held | None = None
 
     def __post_init__(self) -> None:
         self.restart(0)
@@ -88,7 +88,7 @@ class Pod:
             self.name,
             lease_duration_s=15,
             sleep_interval=5 * S,
-            held_token=self.held,
+            held=self.held,
             now=self.clock(true),
         )
         self.next_at = 0
@@ -118,7 +118,7 @@ class Pod:
                 self.next_at = min(step.until, now + S // 5)
             else:
                 self._request(step.act, now)
-        self.held = self.election.held_token
+        self.held = self.election.held
         self._actuate(true)
 
     def _request(self, act: Do, now: int) -> None:

@@ -280,6 +280,12 @@ def test_no_flood_of_terms_makes_anybody_forget_the_one_that_it_began_with() -> 
     assert len(seen.displaced) <= MOST_DISPLACED
 
 
+def test_a_term_without_a_duration_was_a_term_all_the_same() -> None:
+    held = observe(None, LeaseRecord("5", "a", 0, 7, uid="u"), 100)
+    assert not observe(held, LeaseRecord("6", "", 0, 7, uid="another"), 200).free
+    assert not observe(held, None, 200).free
+
+
 def test_the_release_of_a_holder_that_makes_no_seal_is_told_by_its_duration() -> None:
     held = observe(None, LeaseRecord("5", "a", 15, 7, uid="u"), 100)
     assert observe(held, LeaseRecord("6", "", 1, 7, uid="u"), 200).free
@@ -308,6 +314,50 @@ def test_a_lease_given_by_hand_to_a_standby_does_not_make_two_forgers() -> None:
     record = pool.server.record
     assert record is not None
     pool.server.write(record.resource_version, standby.name, record.transitions)
+    pool.run(60)
+    assert pool.overlap == 0
+    assert pool.leader()
+
+
+def test_an_old_term_of_ours_that_is_written_over_another_s_is_not_gone_on_with() -> None:
+    """Cut off from the API, we have seen nothing of the holder between."""
+    pool = led_pool()
+    former = pool.leader()
+    former.api = "down"
+    pool.run(20)
+    record = pool.server.record
+    assert record is not None
+    assert pool.leader() is not former
+    pool.server.write(record.resource_version, former.name, 1, seal=seal_of(f"{former.name} 1"))
+    former.api = "ok"
+    pool.run(60)
+    assert pool.overlap == 0
+    assert pool.leader()
+
+
+def test_a_renewal_whose_answer_was_lost_is_gone_on_with_while_nobody_can_have_followed() -> None:
+    pool = led_pool(1)
+    (pod,) = pool.pods
+    pod.api = "mute"
+    pool.run(6)
+    pod.api = "ok"
+    pool.without = 0
+    pool.run(20)
+    assert pool.without == 0
+
+
+@pytest.mark.parametrize("seal", ["", seal_of("mine")])
+def test_the_release_of_one_that_was_seen_first_a_moment_ago_is_not_believed_at_once(seal: str) -> None:
+    """It may have been written over the true holder just before, whom nobody here has seen."""
+    pool = led_pool(2)
+    leader, record = pool.leader(), pool.server.record
+    standby = next(pod for pod in pool.pods if pod is not leader)
+    assert record is not None
+    forged = pool.server.write(record.resource_version, leader.name, record.transitions + 1, seal=seal)
+    assert forged is not None
+    standby.restart(pool.true)
+    pool.run(0.1)
+    pool.server.write(forged.resource_version, "", forged.transitions, 1, seal=seal, key="mine" if seal else "")
     pool.run(60)
     assert pool.overlap == 0
     assert pool.leader()

@@ -80,6 +80,10 @@ class Neighbour:
         self.connected = True
         self.on_change()
 
+    def says_it_again(self) -> None:
+        if self.state is not None:
+            self.says(self.state.body)
+
     def last(self) -> State | None:
         return self.state
 

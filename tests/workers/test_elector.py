@@ -5,13 +5,16 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
+import sys
 import tempfile
+import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import cast
 
 import pytest
 
+import workers.elector
 from config import Config, load
 from devkit.api import EmbeddedApi
 from ipc.messages import ActuatorState, ArbiterState, ElectorState, Fence, ProberState, Proof, Role, Worker
@@ -20,12 +23,15 @@ from kube.leases import LeaseClient
 from kube.session import ApiSession
 from policy.lease import LeaseRecord
 from policy.seal import half_of, seal_of
+from policy.timing import SECOND
 from workers.elector import Elector
 from workers.runtime import Context
 
+import surroundings
 from surroundings import FENCED, FIT, PATIENCE_S, Surroundings
 
 HALF_KEY = "the arbiter's"
+DURATION_S = 300
 
 
 def arbiter(challenge: str, *, willing: bool = True, api_ok: bool = True, given_away: str = "") -> ArbiterState:
@@ -52,9 +58,29 @@ async def leases(tmp_path: Path) -> AsyncIterator[LeaseClient]:
             yield client
 
 
-async def let_go(leases: LeaseClient, elector: Surroundings) -> None:
-    """The holder that the elector has seen releases the Lease."""
+class Clock:
+    """Passes as the machine's, and by leaps."""
+
+    ahead = 0
+
+    def now(self) -> int:
+        return time.clock_gettime_ns(time.CLOCK_BOOTTIME) + self.ahead
+
+
+@pytest.fixture(autouse=True)
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    made = Clock()
+    for module in (workers.elector, surroundings, sys.modules[__name__]):
+        monkeypatch.setattr(module, "boottime_ns", made.now)
+    return made
+
+
+async def let_go(leases: LeaseClient, elector: Surroundings, clock: Clock) -> None:
+    """The holder that the elector has seen for long releases the Lease."""
     await elector.until(ElectorState, lambda s: s.holder == "x")
+    clock.ahead += DURATION_S * SECOND
+    for neighbour in elector.neighbours.values():
+        neighbour.says_it_again()
     record = await read(leases)
     await leases.release(record, timeout_s=PATIENCE_S, seal=record.seal, key="key of x")
 
@@ -64,7 +90,9 @@ async def config(leases: LeaseClient, tmp_path: Path) -> AsyncIterator[Config]:
     with tempfile.TemporaryDirectory(prefix="el-") as folder:
         (Path(folder) / "elector").mkdir()
         settings = {"RUN_DIR": folder, "POD_NAME": "pod-0", "KUBECONFIG": str(tmp_path / "kubeconfig")}
-        made = load({**settings, "LEASE_DURATION": "300", "SLEEP_INTERVAL": "100"})  # no renewal is due by itself
+        made = load(
+            {**settings, "LEASE_DURATION": str(DURATION_S), "SLEEP_INTERVAL": "100"}
+        )  # no renewal is due by itself
         made.instance_file.write_text("0badcafe\n")
         yield made
 
@@ -105,10 +133,10 @@ async def read(leases: LeaseClient) -> LeaseRecord:
     return record
 
 
-async def led_before(config: Config, leases: LeaseClient) -> LeaseRecord:
+async def led_before(config: Config, leases: LeaseClient, clock: Clock) -> LeaseRecord:
     """The Lease as an earlier life of this elector left it: held."""
     async with life(config, arbiter_says=arbiter("first")) as elector:
-        await let_go(leases, elector)
+        await let_go(leases, elector, clock)
         await elector.until(ElectorState, leading)
     return await read(leases)
 
@@ -120,9 +148,11 @@ async def looks_again(elector: Surroundings, holds: Callable[[ElectorState], boo
     return await elector.until(ElectorState, holds)
 
 
-async def test_a_free_lease_is_taken_with_the_arbiters_challenge(config: Config, leases: LeaseClient) -> None:
+async def test_a_free_lease_is_taken_with_the_arbiters_challenge(
+    config: Config, leases: LeaseClient, clock: Clock
+) -> None:
     async with life(config, arbiter_says=arbiter("first")) as elector:
-        await let_go(leases, elector)
+        await let_go(leases, elector, clock)
         said = await elector.until(ElectorState, leading)
     record = await read(leases)
     assert (record.holder, record.challenge) == (said.identity, "first") == ("pod-0_0badcafe", "first")
@@ -130,10 +160,10 @@ async def test_a_free_lease_is_taken_with_the_arbiters_challenge(config: Config,
 
 @pytest.mark.parametrize("says", [None, arbiter("x", willing=False), arbiter("x", api_ok=False)])
 async def test_nothing_is_taken_without_an_arbiter_that_would_countersign(
-    config: Config, leases: LeaseClient, says: ArbiterState | None
+    config: Config, leases: LeaseClient, clock: Clock, says: ArbiterState | None
 ) -> None:
     async with life(config, arbiter_says=says) as elector:
-        await let_go(leases, elector)
+        await let_go(leases, elector, clock)
         await elector.until(ElectorState, lambda s: s.holder == "")
         before = await read(leases)
         await looks_again(elector, lambda s: not leading(s))
@@ -143,10 +173,10 @@ async def test_nothing_is_taken_without_an_arbiter_that_would_countersign(
 
 
 async def test_a_restarted_leader_renews_only_once_it_has_heard_the_challenge_again(
-    config: Config, leases: LeaseClient
+    config: Config, leases: LeaseClient, clock: Clock
 ) -> None:
     """A version of ours without a challenge would be a stranger's to our arbiter, and end its grant."""
-    before = await led_before(config, leases)
+    before = await led_before(config, leases, clock)
     armed = dataclasses.replace(FENCED, fence=Fence.ARMED, proof=Proof.NONE, ready=False)
     async with life(config, arbiter_says=None, actuator_says=armed) as elector:
         await elector.until(ElectorState, lambda s: s.api_ok)
@@ -160,10 +190,10 @@ async def test_a_restarted_leader_renews_only_once_it_has_heard_the_challenge_ag
 
 
 async def test_a_leader_renews_early_when_the_arbiter_asks_for_it_and_with_its_new_challenge(
-    config: Config, leases: LeaseClient
+    config: Config, leases: LeaseClient, clock: Clock
 ) -> None:
     async with life(config, arbiter_says=arbiter("first")) as elector:
-        await let_go(leases, elector)
+        await let_go(leases, elector, clock)
         began = (await elector.until(ElectorState, leading)).grant
         assert began is not None
         asking = arbiter("second", willing=False)
@@ -177,7 +207,9 @@ async def test_a_leader_renews_early_when_the_arbiter_asks_for_it_and_with_its_n
     assert record.challenge == "second"
 
 
-async def test_a_lease_that_is_found_released_is_nobodys_word_for_it(config: Config, leases: LeaseClient) -> None:
+async def test_a_lease_that_is_found_released_is_nobodys_word_for_it(
+    config: Config, leases: LeaseClient, clock: Clock
+) -> None:
     record = await read(leases)
     await leases.release(record, timeout_s=PATIENCE_S, seal=seal_of("of anybody"), key="of anybody")
     before = await read(leases)
@@ -188,10 +220,10 @@ async def test_a_lease_that_is_found_released_is_nobodys_word_for_it(config: Con
 
 
 async def test_the_lease_is_released_only_with_the_arbiters_half_of_the_key(
-    config: Config, leases: LeaseClient
+    config: Config, leases: LeaseClient, clock: Clock
 ) -> None:
     async with life(config, arbiter_says=arbiter("first")) as elector:
-        await let_go(leases, elector)
+        await let_go(leases, elector, clock)
         await elector.until(ElectorState, leading)
         held = await read(leases)
         elector.stopping.set()
@@ -208,9 +240,9 @@ async def test_the_lease_is_released_only_with_the_arbiters_half_of_the_key(
 
 
 async def test_a_term_that_was_given_up_before_a_restart_is_released_and_not_gone_on_with(
-    config: Config, leases: LeaseClient
+    config: Config, leases: LeaseClient, clock: Clock
 ) -> None:
-    await led_before(config, leases)
+    await led_before(config, leases, clock)
     given = dataclasses.replace(arbiter("second", given_away=HALF_KEY), half=half_of("the next"))
     async with life(config, arbiter_says=given) as elector:
         await elector.until(ElectorState, lambda s: s.fencing_token == 2 and leading(s))
@@ -220,10 +252,10 @@ async def test_a_term_that_was_given_up_before_a_restart_is_released_and_not_gon
 
 
 async def test_after_an_outage_the_arbiter_looks_before_a_former_leader_writes_and_then_it_goes_on(
-    config: Config, leases: LeaseClient
+    config: Config, leases: LeaseClient, clock: Clock
 ) -> None:
     """It could not tell what was written between, and would wait for a stranger's right to end."""
-    held = await led_before(config, leases)
+    held = await led_before(config, leases, clock)
     async with life(config, arbiter_says=arbiter("second", willing=False, api_ok=False)) as elector:
         await elector.until(ElectorState, lambda s: s.api_ok)
         said = await looks_again(elector)
@@ -236,9 +268,9 @@ async def test_after_an_outage_the_arbiter_looks_before_a_former_leader_writes_a
 
 
 async def test_a_term_that_the_arbiter_was_giving_up_goes_on_only_with_its_next_half(
-    config: Config, leases: LeaseClient
+    config: Config, leases: LeaseClient, clock: Clock
 ) -> None:
-    held = await led_before(config, leases)
+    held = await led_before(config, leases, clock)
     giving_up = dataclasses.replace(arbiter("second", willing=False), giving_up=half_of(HALF_KEY))
     async with life(config, arbiter_says=giving_up) as elector:
         await elector.until(ElectorState, lambda s: s.api_ok)
@@ -252,10 +284,10 @@ async def test_a_term_that_the_arbiter_was_giving_up_goes_on_only_with_its_next_
 
 
 async def test_after_a_restart_a_term_is_not_let_go_because_the_prober_has_not_spoken_yet(
-    config: Config, leases: LeaseClient
+    config: Config, leases: LeaseClient, clock: Clock
 ) -> None:
     """All workers start anew together, and one of them is the last to speak."""
-    held = await led_before(config, leases)
+    held = await led_before(config, leases, clock)
     async with life(config, arbiter_says=arbiter("second", willing=False), prober_says=None) as elector:
         await elector.until(ElectorState, lambda s: s.api_ok)
         elector.neighbours[Worker.PROBER].says(FIT)
@@ -265,10 +297,10 @@ async def test_after_a_restart_a_term_is_not_let_go_because_the_prober_has_not_s
 
 
 async def test_a_term_that_was_asked_to_be_given_up_is_never_gone_on_with_under_the_same_half(
-    config: Config, leases: LeaseClient
+    config: Config, leases: LeaseClient, clock: Clock
 ) -> None:
     """The arbiter may be giving its key away at this moment: with another half it would not know its own pod."""
-    held = await led_before(config, leases)
+    held = await led_before(config, leases, clock)
     unfit = dataclasses.replace(FIT, fit=False, reasons=("no peers",))
     async with life(config, arbiter_says=arbiter("second", willing=False), prober_says=unfit) as elector:
         await elector.until(ElectorState, lambda s: s.letting_go == half_of(HALF_KEY))
@@ -284,9 +316,9 @@ async def test_a_term_that_was_asked_to_be_given_up_is_never_gone_on_with_under_
 
 
 async def test_a_term_that_was_asked_to_be_given_up_goes_on_once_the_arbiter_has_moved_on(
-    config: Config, leases: LeaseClient
+    config: Config, leases: LeaseClient, clock: Clock
 ) -> None:
-    held = await led_before(config, leases)
+    held = await led_before(config, leases, clock)
     unfit = dataclasses.replace(FIT, fit=False, reasons=("no peers",))
     async with life(config, arbiter_says=arbiter("second", willing=False), prober_says=unfit) as elector:
         await elector.until(ElectorState, lambda s: s.letting_go != "")
