@@ -22,6 +22,8 @@ from simulated_time import SimulatedLoop
 
 PODS: Final = 3
 FIRST_FORGER_S: Final = 40.0
+HAND_OVER_S: Final = 1.5
+"""The slowest fence of this simulation takes a second."""
 BACK_S: Final = 120.0
 """However bad: somebody forges again."""
 SETTLED_S: Final = 35.0
@@ -119,6 +121,10 @@ async def a_sidecar_dies(pool: Pool) -> None:
     pod.kill_all()
     await asyncio.sleep(pool.rng.choice([0.3, 2, 8, 20]))
     pod.start_all()
+    for _ in range(pool.rng.choice([0, 60])):  # just started, it may not know at once whether the node is fit
+        pod.say_fit(pool.rng.random() < 0.5)
+        await asyncio.sleep(pool.rng.choice([0.002, 0.01, 0.1]) * pool.rng.random())
+    pod.say_fit(True)
     await asyncio.sleep(1)
 
 
@@ -244,6 +250,28 @@ async def one_upon_another(pool: Pool, faults: int) -> None:
         await pool.rng.choice(list(FAULTS))(pool)
         await asyncio.sleep(pool.rng.choice([0.001, 0.01, 0.1, 0.5, 5]) * pool.rng.random())
     await pool.until_somebody_forges(BACK_S)
+
+
+async def a_clean_hand_over_after_each_storm(pool: Pool, storms: int) -> None:
+    """Whatever happened, once the pool has settled nothing of it is left: a leader that stops is followed at once."""
+    for _ in range(storms):
+        for _ in range(pool.rng.randrange(1, 4)):
+            await pool.rng.choice(list(FAULTS))(pool)
+            await asyncio.sleep(pool.rng.choice([0.001, 0.01, 0.1, 0.5]) * pool.rng.random())
+        await pool.until_somebody_forges(BACK_S)
+        await asyncio.sleep(SETTLED_S)
+        await pool.until_somebody_forges(BACK_S)
+        pool.gaps.clear()
+        for leader in pool.forgers():
+            pool.tell(f"{leader.name}: asked to stop, nothing else being wrong")
+            leader.ask_to_stop()
+        await asyncio.sleep(5)
+        await pool.until_somebody_forges(BACK_S)
+        if max(pool.gaps, default=0.0) > HAND_OVER_S:
+            pool.violations.append(f"a hand-over cost {max(pool.gaps):.3f} s, at most {HAND_OVER_S} expected")
+        for pod in pool.pods:
+            pod.start_all()
+        await asyncio.sleep(SETTLED_S)
 
 
 def run(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import pytest
 
-from schedules import Pool, one_by_one, one_upon_another, run
+from schedules import Pool, a_clean_hand_over_after_each_storm, one_by_one, one_upon_another, run
 
 SEEDS = range(30)
 
@@ -30,6 +30,13 @@ def test_faults_upon_faults_never_make_two_forge_and_in_the_end_one_does(
     monkeypatch: pytest.MonkeyPatch, seed: int
 ) -> None:
     assert not none_of(run(monkeypatch, seed, one_upon_another, 12))
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_after_any_storm_of_faults_a_clean_hand_over_is_as_quick_as_ever(
+    monkeypatch: pytest.MonkeyPatch, seed: int
+) -> None:
+    assert not none_of(run(monkeypatch, seed, a_clean_hand_over_after_each_storm, 4))
 
 
 def test_a_seed_tells_the_same_story_again(monkeypatch: pytest.MonkeyPatch) -> None:
