@@ -47,18 +47,6 @@ class LeaseClient:
         self._path = f"{self._folder}/{name}"
         self._known: Json = {}
         """The object as last read or written: what a replacement starts from."""
-        self._gone_version: str | None = None
-        """The version that the server no longer watches from."""
-
-    async def get(self, *, timeout_s: float) -> LeaseRecord | None:
-        """The Lease; None if there is none."""
-        try:
-            return self._note(await self._session.request("get", self._path, timeout_s=timeout_s))
-        except ApiFailure as failure:
-            if failure.kind is not Failure.NOT_FOUND:
-                raise
-            self._known = {}
-            return None
 
     async def look(self, *, timeout_s: float) -> tuple[LeaseRecord | None, str]:
         """The Lease, and a version that a watch can go on from without missing anything, be there a Lease or not."""
@@ -170,25 +158,17 @@ class LeaseClient:
             key=key,
         )
 
-    async def watch(self, resource_version: str | None, *, timeout_s: int) -> AsyncGenerator[LeaseChange, None]:
-        """Changes after `resource_version` (None: first the present state), until the server ends the watch.
+    async def watch(self, version: str, *, timeout_s: int) -> AsyncGenerator[LeaseChange, None]:
+        """Each change after `version`, in order and without a gap, until the server ends the watch.
 
-        GONE if the server no longer knows that version: read the Lease and watch again.  An untouched Lease keeps its
-        old version when it is read again, so a version that was gone once is watched from the present state.
+        GONE if the server does not know any more what came after it: look again.
         """
-        query = [("fieldSelector", f"metadata.name={self._name}")]
-        if resource_version is not None and resource_version != self._gone_version:
-            query.append(("resourceVersion", resource_version))
-        try:
-            async with contextlib.aclosing(self._session.watch(self._folder, query, timeout_s=timeout_s)) as events:
-                async for event in events:
-                    change = self._change(event)
-                    if change is not None:
-                        yield change
-        except ApiFailure as failure:
-            if failure.kind is Failure.GONE:
-                self._gone_version = resource_version
-            raise
+        query = [("fieldSelector", f"metadata.name={self._name}"), ("resourceVersion", version)]
+        async with contextlib.aclosing(self._session.watch(self._folder, query, timeout_s=timeout_s)) as events:
+            async for event in events:
+                change = self._change(event)
+                if change is not None:
+                    yield change
 
     def _change(self, event: Json) -> LeaseChange | None:
         """What an event says of our Lease; None: nothing (bookmarks, kinds of later servers)."""

@@ -88,13 +88,15 @@ class Election:
         sleep_interval: int,
         held: Held | None,
         now: int,
+        seen: Observed | None = None,
     ) -> None:
+        """`held`, `seen`: an earlier life's last term, and what it saw last (its instants are of this boot)."""
         self.identity = identity
         self.role = Role.OBSERVER
         self.since = now
         self.reason = "starting"
         self.changes_total = 0
-        self.observed: Observed | None = None
+        self.observed = seen
         self.grant: Grant | None = None
         self.token = 0
         self._duration_s = lease_duration_s
@@ -114,9 +116,12 @@ class Election:
 
     # --- what happened ---
 
-    def saw(self, record: LeaseRecord | None, now: int) -> None:
-        """The Lease as read or watched; `now` taken after the answer arrived."""
-        self.observed = observe(self.observed, record, now, at_least_s=self._duration_s)
+    def saw(self, record: LeaseRecord | None, now: int, *, missed: bool = False) -> None:
+        """The Lease as read or watched; `now` taken after the answer arrived.
+
+        `missed`: it may have changed in between without our having been told of each version.
+        """
+        self.observed = observe(self.observed, record, now, at_least_s=self._duration_s, missed=missed)
         self._must_read = False
         if record is not None and record.holder != self.identity:
             self._tried_token = None  # another was faster

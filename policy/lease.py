@@ -66,7 +66,7 @@ class Observed:
     """Terms that were overwritten, erased or deleted, by seal, and when their rights end (ns).
 
     Also a seal within a term: a holder's arbiter may change its half, and a thief may write his own over it.  And
-    whoever may have been written over before the first look.
+    whoever may have been written over unseen, before the first look or in a gap.
     """
 
     @property
@@ -91,24 +91,29 @@ class Observed:
         return self.record is None or (not self.record.holder and not self.free)
 
 
-def observe(old: Observed | None, record: LeaseRecord | None, now: int, *, at_least_s: int = 0) -> Observed:
+def observe(
+    old: Observed | None, record: LeaseRecord | None, now: int, *, at_least_s: int = 0, missed: bool = False
+) -> Observed:
     """The new observation: time starts again only if something changed.
 
     `at_least_s`: seconds that any term lasts, whatever the Lease says: somebody may have written less over it.
+    `missed`: there may have been versions in between that nobody here saw.
     """
-    if old is not None and old.record == record:
-        return old
-    return Observed(record, now, _unreleased(old, record), _displaced(old, record, now, at_least_s))
+    if old is not None and old.record == record and (record is not None or not missed):
+        return old  # with a version nothing can have come between; without a Lease something can
+    return Observed(
+        record, now, _unreleased(old, record), _displaced(old, record, now, at_least_s, missed=missed or old is None)
+    )
 
 
 def _displaced(
-    old: Observed | None, record: LeaseRecord | None, now: int, at_least_s: int
+    old: Observed | None, record: LeaseRecord | None, now: int, at_least_s: int, *, missed: bool
 ) -> tuple[tuple[str, int], ...]:
-    if old is None:  # whom we see may have been written over another a moment ago
-        return (("", now + at_least_s * SECOND),)
-    found = dict(old.displaced)
-    before = old.record
-    if before is not None and before.holder and not _ended_well(before, record):
+    found = dict(old.displaced) if old is not None else {}
+    if missed:  # whom we see may have been written over another a moment ago
+        found[""] = max(found.get("", 0), now + at_least_s * SECOND)
+    before = old.record if old is not None else None
+    if old is not None and before is not None and before.holder and not _ended_well(before, record):
         until = old.at + max(before.duration_s, at_least_s) * SECOND
         found[before.seal] = max(found.get(before.seal, 0), until)
     if record is not None and record.key:

@@ -11,7 +11,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
-import json
 import logging
 import random
 import secrets
@@ -19,7 +18,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from ipc.messages import ActuatorState, ArbiterState, ElectorState, Fence, Grant, Role, Worker
-from kernel.clock import boot_id, boottime_ns
+from kernel.clock import boottime_ns
 from kube import endpoint
 from kube.errors import ApiFailure, Failure
 from kube.leases import LeaseClient
@@ -29,6 +28,7 @@ from policy.lease import LeaseRecord
 from policy.witness import Ledger, Witness
 from sandbox.privileges import Place, Port, Privileges
 from sandbox.syscalls import Calls
+from workers.notebook import Notebook
 from workers.runtime import Context, run_worker
 
 PRIVILEGES: Final = Privileges(
@@ -55,51 +55,35 @@ STOPPING_TOO: Final = 2 * timing.SECOND
 
 
 class Memory:
-    """The ledger and the challenges' key in a file, for the next life.  Instants of another boot are worth nothing."""
+    """The ledger and the challenges' key, for the next life."""
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._boot = boot_id()
-        self._written: dict[str, Any] = {}
-        self.key = secrets.token_bytes(32)
-        self.ledger = Ledger()
-        try:
-            self._read(json.loads(path.read_text(encoding="ascii")))
-        except FileNotFoundError:
-            pass
-        except (ValueError, TypeError, KeyError, AttributeError):
-            log.warning("unreadable term file; starting as a stranger", extra={"event": "term_unreadable"})
-
-    def _read(self, raw: dict[str, Any]) -> None:
-        if raw["boot"] != self._boot:
-            return
-        said = raw["ledger"]
-        record, granted = said["record"], said["granted"]
-        ledger = Ledger(
-            position=str(said["position"]),
-            record=None if record is None else LeaseRecord(**record),
-            rights={str(seal): int(until) for seal, until in said["rights"].items()},
-            unknown_until=int(said["unknown_until"]),
-            stolen=bool(said["stolen"]),
-            anchor=int(said["anchor"]),
-            seal=str(said["seal"]),
-            granted=None if granted is None else Grant(**granted),
-            half=int(said["half"]),
-            giving_up=bool(said["giving_up"]),
-            given_away=str(said["given_away"]),
-        )
-        self.key, self.ledger = bytes.fromhex(raw["key"]), ledger
+    def __init__(self, folder: Path) -> None:
+        self._notebook = Notebook(folder, log)
+        self.key, self.ledger = self._notebook.read(_remembered) or (secrets.token_bytes(32), Ledger())
 
     def keep(self) -> None:
-        """Write what changed; by renaming, so that a reader finds one or the other."""
-        now = dataclasses.asdict(self.ledger)
-        if now == self._written:
-            return
-        temporary = self._path.with_suffix(".new")
-        raw = {"boot": self._boot, "key": self.key.hex(), "ledger": now}
-        temporary.write_text(json.dumps(raw), encoding="ascii")
-        temporary.rename(self._path)
-        self._written = now
+        self._notebook.keep({"key": self.key.hex(), "ledger": dataclasses.asdict(self.ledger)})
+
+
+def _remembered(raw: dict[str, Any], this_boot: bool) -> tuple[bytes, Ledger] | None:
+    if not this_boot:
+        return None
+    said = raw["ledger"]
+    record, granted = said["record"], said["granted"]
+    ledger = Ledger(
+        position=str(said["position"]),
+        record=None if record is None else LeaseRecord(**record),
+        rights={str(seal): int(until) for seal, until in said["rights"].items()},
+        unknown_until=int(said["unknown_until"]),
+        stolen=bool(said["stolen"]),
+        anchor=int(said["anchor"]),
+        seal=str(said["seal"]),
+        granted=None if granted is None else Grant(**granted),
+        half=int(said["half"]),
+        giving_up=bool(said["giving_up"]),
+        given_away=str(said["given_away"]),
+    )
+    return bytes.fromhex(raw["key"]), ledger
 
 
 class Arbiter:
@@ -110,7 +94,7 @@ class Arbiter:
         self._context = context
         self._session = session
         self._api_ok = False
-        self._memory = Memory(config.worker_dir(Worker.ARBITER) / "term")
+        self._memory = Memory(config.worker_dir(Worker.ARBITER))
         self._witness = Witness(
             config.pod_name,
             self._memory.key,
@@ -246,8 +230,6 @@ class Arbiter:
             except ApiFailure as failure:
                 if failure.kind is Failure.GONE:
                     self._witness.lost_track()
-                    # A client that remembers the version would watch from the present, over a gap that nobody notes.
-                    leases = LeaseClient(self._session, config.namespace, config.lease_name)
                 else:
                     self._failed(failure)
                     await asyncio.sleep((timing.RETRY_PAUSE + random.randrange(timing.RETRY_PAUSE // 2)) / 1e9)  # noqa: S311

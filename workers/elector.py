@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import logging
 import os
 import random
 import secrets
-from typing import Final
+from dataclasses import dataclass, field
+from typing import Any, Final
 
 from ipc.acceptor import Acceptor
 from ipc.frames import FrameReader, frame
@@ -32,7 +34,7 @@ from ipc.messages import (
     encode,
 )
 from ipc.peers import may_command, peer_of
-from kernel.clock import boot_id, boottime_ns
+from kernel.clock import boottime_ns
 from kube import endpoint
 from kube.errors import ApiFailure, Failure
 from kube.leader_status import LeaderStatusClient
@@ -40,11 +42,12 @@ from kube.leases import LeaseClient
 from kube.session import ApiSession
 from policy import timing
 from policy.election import Circumstances, Do, Election, Held, Step
-from policy.lease import LeaseRecord
+from policy.lease import LeaseRecord, Observed
 from policy.seal import arbiters_half, half_of, joined
 from sandbox.privileges import Place, Port, Privileges, Socket
 from sandbox.syscalls import Calls
 from workers.leader_report import LeaderReporter
+from workers.notebook import Notebook
 from workers.runtime import Context, run_worker
 
 PRIVILEGES: Final = Privileges(
@@ -71,6 +74,41 @@ STOP_PATIENCE: Final = 9 * timing.SECOND
 """Below supervisord's stopwaitsecs.  Then the lease is left to run out."""
 MOST_STAND_DOWN_S: Final = 86400.0
 _REREAD: Final = frozenset({Failure.CONFLICT, Failure.ALREADY_EXISTS, Failure.NOT_FOUND, Failure.GONE})
+_PASSING: Final = frozenset({Failure.UNREACHABLE, Failure.SERVER_ERROR, Failure.THROTTLED})
+"""Asked again, the server may still tell what came between."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Remembered:
+    """What an elector's next life goes on with."""
+
+    key: str = field(default_factory=lambda: secrets.token_hex(16))
+    """Of the seal of the last term."""
+    held: Held | None = None
+    seen: Observed | None = None
+    position: str = ""
+
+
+def _remembered(raw: dict[str, Any], this_boot: bool) -> _Remembered:
+    """Instants of another boot are worth nothing; that we held a term then is."""
+    held, seen, position = raw["held"], raw["seen"], str(raw["position"])
+    return _Remembered(
+        key=str(raw["key"]),
+        held=None
+        if held is None
+        else Held(int(held["token"]), str(held["version"]), int(held["until"]) if this_boot else 0),
+        seen=_observed(seen) if seen is not None and this_boot and position else None,
+        position=position,
+    )
+
+
+def _observed(raw: dict[str, Any]) -> Observed:
+    return Observed(
+        record=None if raw["record"] is None else LeaseRecord(**raw["record"]),
+        at=int(raw["at"]),
+        previous_duration_s=int(raw["previous_duration_s"]),
+        displaced=tuple((str(seal), int(until)) for seal, until in raw["displaced"]),
+    )
 
 
 class Elector:
@@ -83,18 +121,21 @@ class Elector:
         self._session = session
         self._leases = LeaseClient(session, config.namespace, config.lease_name)
         instance = config.instance_file.read_text(encoding="ascii").strip()
-        self._term_file = config.worker_dir("elector") / "term"
-        self._boot = boot_id()
-        held, self._key = self._read_term()
+        self._notebook = Notebook(config.worker_dir(Worker.ELECTOR), log)
+        known = self._notebook.read(_remembered) or _Remembered()
+        self._key = known.key
         self._key_told = False
         """It went out with a release: the next term needs another one."""
         self._election = Election(
             f"{config.pod_name}_{instance}",
             lease_duration_s=config.lease_duration,
             sleep_interval=config.sleep_interval_ns,
-            held=held,
+            held=known.held,
             now=boottime_ns(),
+            seen=known.seen,
         )
+        self._position = known.position
+        """The version that the next one is asked for after."""
         self._wake = asyncio.Event()
         self._prober = context.subscribe(Worker.PROBER, self._wake.set)
         self._actuator = context.subscribe(Worker.ACTUATOR, self._wake.set)
@@ -185,7 +226,7 @@ class Elector:
     async def _request(self, act: Do, sent: int, timeout_s: float) -> None:
         election, leases = self._election, self._leases
         if act is Do.READ:
-            self._saw(await leases.get(timeout_s=timeout_s))
+            await self._look(timeout_s)
             return
         transitions = election.begin(act)
         if act in (Do.CREATE, Do.TAKE) and self._key_told:
@@ -227,7 +268,38 @@ class Elector:
                 )
                 election.wrote(written, sent_at=sent, now=boottime_ns())
                 self._challenged_at = challenged_at
-        self._write_term()
+        self._position = written.resource_version
+        self._remember()
+
+    async def _look(self, timeout_s: float) -> None:
+        """The Lease as it is, and what was written since we saw it last: somebody may hold a right unseen."""
+        await self._stop_watching()  # or it would tell later of what was before
+        by = asyncio.get_running_loop().time() + timeout_s
+        record, version = await self._leases.look(timeout_s=timeout_s)
+        known = self._election.observed
+        missed = known is not None and (record is None or record != known.record)
+        if missed and record is not None and not self._election.leading:  # a leader has to know at once
+            missed = not await self._caught_up(record, by)
+        self._saw(record, version, missed=missed)
+
+    async def _caught_up(self, record: LeaseRecord, by: float) -> bool:
+        """Whether the server told every version from the last one that we saw up to this one; asked until `by`."""
+        leases = LeaseClient(self._session, self._config.namespace, self._config.lease_name)  # we write upon no past
+        try:
+            async with (
+                asyncio.timeout_at(by),
+                contextlib.aclosing(leases.watch(self._position, timeout_s=timing.WATCH_TIMEOUT_S)) as changes,
+            ):
+                async for change in changes:
+                    self._saw(change.record, change.version)
+                    if change.record == record:
+                        return True
+        except TimeoutError:
+            pass
+        except ApiFailure as failure:
+            if failure.kind in _PASSING:
+                raise
+        return False
 
     def _failed(self, step: Step, failure: ApiFailure) -> None:
         pause = timing.RETRY_PAUSE + random.randrange(timing.RETRY_PAUSE // 2)  # noqa: S311  # spreads contenders
@@ -246,12 +318,10 @@ class Elector:
             )
             self._api_ok = False
 
-    def _saw(self, record: LeaseRecord | None) -> None:
-        """A term that another has ended is forgotten in the file too."""
-        held = self._election.held
-        self._election.saw(record, boottime_ns())
-        if self._election.held != held:
-            self._write_term()
+    def _saw(self, record: LeaseRecord | None, version: str, *, missed: bool = False) -> None:
+        self._election.saw(record, boottime_ns(), missed=missed)
+        self._position = version or self._position
+        self._remember()
 
     # --- the watch ---
 
@@ -262,13 +332,10 @@ class Elector:
             self._watching.add_done_callback(self._watch_ended)
 
     async def _watch(self) -> None:
-        assert self._election.observed is not None
-        record = self._election.observed.record
-        version = record.resource_version if record is not None else None
         try:
-            async for change in self._leases.watch(version, timeout_s=timing.WATCH_TIMEOUT_S):
+            async for change in self._leases.watch(self._position, timeout_s=timing.WATCH_TIMEOUT_S):
                 self._api_ok = True
-                self._saw(change.record)
+                self._saw(change.record, change.version)
                 self._wake.set()
         except ApiFailure as failure:
             self._failed(Step(Do.READ, 0, "watch"), failure)
@@ -351,6 +418,8 @@ class Elector:
             return "without its challenge the arbiter would take our own renewal for a stranger's"
         if act is Do.RENEW and arbiter is not None and arbiter.giving_up and not self._election.leading:
             return "the arbiter must hear that the term goes on, and make another half of the seal"
+        if act is Do.RENEW and self._election.role is Role.HANDOVER and self._given_up_by_arbiter():
+            return "the arbiter has given its half of the release's key away: under another, the release frees nothing"
         if act is Do.RELEASE and not self._given_up_by_arbiter():
             return "the arbiter must give its half of the release's key away"
         if act in (Do.RENEW, Do.RELEASE) and self._arbiter_lost_sight(now):
@@ -442,28 +511,10 @@ class Elector:
         forging = world.fence is Fence.ARMED and election.role is Role.LEADER
         self._reporter.report(leading=election.leading, forging=forging, reason=election.reason)
 
-    # --- the term, kept over a restart ---
-
-    def _read_term(self) -> tuple[Held | None, str]:
-        """The term that an earlier life held, and the key of its seal; else None and a new key."""
-        try:
-            token, version, until, boot, key = self._term_file.read_text(encoding="ascii").split()
-            return Held(int(token), version, int(until) if boot == self._boot else 0), key
-        except FileNotFoundError:
-            pass
-        except ValueError:
-            log.warning("unreadable term file; starting as a stranger", extra={"event": "term_unreadable"})
-        return None, secrets.token_hex(16)
-
-    def _write_term(self) -> None:
-        held = self._election.held
-        if held is None:
-            self._term_file.unlink(missing_ok=True)
-            return
-        temporary = self._term_file.with_suffix(".new")
-        said = f"{held.token} {held.version} {held.until} {self._boot} {self._key}\n"
-        temporary.write_text(said, encoding="ascii")
-        temporary.rename(self._term_file)
+    def _remember(self) -> None:
+        election = self._election
+        known = _Remembered(self._key, election.held, election.observed, self._position)
+        self._notebook.keep(dataclasses.asdict(known))
 
     # --- stand-down ---
 

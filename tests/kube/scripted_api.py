@@ -158,6 +158,12 @@ def obj(body: object, status: int = 200) -> Answer:
     return text(status, json.dumps(body).encode())
 
 
+def listed(*items: Json, version: str = "100") -> Answer:
+    """A list, whose items name no kind."""
+    bare = [{name: value for name, value in item.items() if name not in ("apiVersion", "kind")} for item in items]
+    return obj({"kind": "LeaseList", "metadata": {"resourceVersion": version}, "items": bare})
+
+
 def refusal(status: int, reason: str, **headers: str) -> Answer:
     """A Status object, as the API server refuses; the message must never be seen outside."""
     body = {"kind": "Status", "status": "Failure", "reason": reason, "code": status, "message": "SECRET"}

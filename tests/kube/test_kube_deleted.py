@@ -21,12 +21,12 @@ async def test_a_late_renewal_does_not_bring_a_deleted_lease_back_to_life(tmp_pa
             leases = LeaseClient(session, "default", "mine")
             record = await leases.create(holder="a", duration_s=15, transitions=1, timeout_s=30)
             await _delete(api.url)
-            assert await LeaseClient(session, "default", "mine").get(timeout_s=30) is None
+            assert (await LeaseClient(session, "default", "mine").look(timeout_s=30))[0] is None
             for client in (leases, LeaseClient(session, "default", "mine")):
                 with pytest.raises(ApiFailure) as refused:
                     await client.replace(record, holder="a", duration_s=15, transitions=1, acquired=False, timeout_s=30)
                 assert refused.value.kind is Failure.CONFLICT
-            assert await leases.get(timeout_s=30) is None
+            assert (await leases.look(timeout_s=30))[0] is None
 
 
 async def _delete(url: str) -> None:

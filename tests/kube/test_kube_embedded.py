@@ -65,7 +65,7 @@ async def test_of_two_contenders_for_one_lease_one_wins(api: EmbeddedApi, tmp_pa
         ]
         results = await asyncio.gather(*creations, return_exceptions=True)
         assert [r.kind for r in results if isinstance(r, ApiFailure)] == [Failure.ALREADY_EXISTS]
-        found_a, found_b = await a.get(timeout_s=TIMEOUT_S), await b.get(timeout_s=TIMEOUT_S)
+        (found_a, _), (found_b, _) = await a.look(timeout_s=TIMEOUT_S), await b.look(timeout_s=TIMEOUT_S)
         assert found_a == found_b is not None
         taken = await asyncio.gather(
             renew(a, found_a, holder="a"), renew(b, found_b, holder="b"), return_exceptions=True
@@ -77,7 +77,7 @@ async def test_a_released_lease_is_free_and_the_next_holder_begins_a_new_term(ap
     async with pod(tmp_path, "pod-a") as a, pod(tmp_path, "pod-b") as b:
         record = await a.create(holder="a", duration_s=15, transitions=1, timeout_s=TIMEOUT_S)
         await a.release(record, timeout_s=TIMEOUT_S)
-        free = await b.get(timeout_s=TIMEOUT_S)
+        free, _ = await b.look(timeout_s=TIMEOUT_S)
         assert free is not None
         assert (free.holder, free.duration_s, free.transitions) == ("", 1, 1)
         taken = await b.replace(free, holder="b", duration_s=15, transitions=2, acquired=True, timeout_s=TIMEOUT_S)
@@ -106,7 +106,7 @@ async def test_a_watch_resumed_by_version_misses_nothing(api: EmbeddedApi, tmp_p
 async def test_a_restarted_server_that_forgot_its_history_costs_two_watches_not_a_storm(
     api: EmbeddedApi, tmp_path: Path
 ) -> None:
-    """Nobody renews this Lease: read again, it still has the version that is too old to watch from."""
+    """Nobody renews this Lease: it still has the version that is too old to watch from; the list has another."""
     async with (
         pod(tmp_path, "pod-a") as leader,
         pod(tmp_path, "pod-a", lease="another") as another,
@@ -118,26 +118,30 @@ async def test_a_restarted_server_that_forgot_its_history_costs_two_watches_not_
         with pytest.raises(ApiFailure) as caught:
             await anext(standby.watch(record.resource_version, timeout_s=60))
         assert caught.value.kind is Failure.GONE
-        again = await standby.get(timeout_s=TIMEOUT_S)
+        again, version = await standby.look(timeout_s=TIMEOUT_S)
         assert again == record
-        async with contextlib.aclosing(standby.watch(again.resource_version, timeout_s=60)) as changes:
-            assert await anext(changes) == LeaseChange("ADDED", record)
+        async with contextlib.aclosing(standby.watch(version, timeout_s=60)) as changes:
+            renewed = await leader.replace(
+                record, holder="a", duration_s=15, transitions=1, acquired=False, timeout_s=TIMEOUT_S
+            )
+            assert await anext(changes) == LeaseChange("MODIFIED", renewed)
 
 
 async def test_a_killed_server_ends_the_watch_and_is_found_again_when_back(api: EmbeddedApi, tmp_path: Path) -> None:
     async with pod(tmp_path, "pod-a") as leases:
+        _, before = await leases.look(timeout_s=TIMEOUT_S)
         record = await leases.create(holder="a", duration_s=15, transitions=1, timeout_s=TIMEOUT_S)
-        changes = leases.watch(None, timeout_s=60)
+        changes = leases.watch(before, timeout_s=60)
         await anext(changes)
         await api.kill()
         with pytest.raises(ApiFailure) as cut:
             await anext(changes)
         assert cut.value.kind is Failure.UNREACHABLE
         with pytest.raises(ApiFailure) as refused:
-            await leases.get(timeout_s=TIMEOUT_S)
+            await leases.look(timeout_s=TIMEOUT_S)
         assert refused.value.kind is Failure.UNREACHABLE
         await api.restart()
-        assert await leases.get(timeout_s=TIMEOUT_S) == record
+        assert (await leases.look(timeout_s=TIMEOUT_S))[0] == record
 
 
 async def test_the_server_accepts_the_status_and_holds_a_late_writer_back(api: EmbeddedApi, tmp_path: Path) -> None:

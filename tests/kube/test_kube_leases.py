@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from scripted_api import TIMEOUT_S, Json, cut, lease, obj, refusal, scripted, session_with
+from scripted_api import TIMEOUT_S, Json, cut, lease, listed, obj, refusal, scripted, session_with
 
 from kube.errors import ApiFailure, Failure
 from kube.leases import KEY, SEAL, LeaseClient, parse_lease
@@ -30,24 +30,25 @@ def is_now(text: str) -> bool:
 
 async def test_a_lease_is_read_into_a_record(tmp_path: Path) -> None:
     async with (
-        scripted(("GET", obj(lease("7", "pod-0_1", transitions=3)))) as api,
+        scripted(("GET", listed(lease("7", "pod-0_1", transitions=3)))) as api,
         session_with(api.url, tmp_path) as session,
     ):
-        record = await LeaseClient(session, "n", "l").get(timeout_s=TIMEOUT_S)
-    assert api.requests[0].path == f"{PATH}/l"
+        record, version = await LeaseClient(session, "n", "l").look(timeout_s=TIMEOUT_S)
+    assert version == "100", "of the list: a watch goes on after it"
+    assert (api.requests[0].path, api.requests[0].query) == (PATH, {"fieldSelector": "metadata.name=l"})
     assert record == LeaseRecord("7", "pod-0_1", 15, 3, "2026-01-01T00:00:00.000000Z", "u1")
 
 
 async def test_no_lease_is_none_and_no_failure(tmp_path: Path) -> None:
-    async with scripted(("GET", refusal(404, "NotFound"))) as api, session_with(api.url, tmp_path) as session:
-        assert await LeaseClient(session, "n", "l").get(timeout_s=TIMEOUT_S) is None
+    async with scripted(("GET", listed())) as api, session_with(api.url, tmp_path) as session:
+        assert (await LeaseClient(session, "n", "l").look(timeout_s=TIMEOUT_S))[0] is None
         assert session.failures_total == 0
 
 
 async def test_an_unreadable_answer_is_never_taken_for_no_lease(tmp_path: Path) -> None:
     async with scripted(("GET", obj({}))) as api, session_with(api.url, tmp_path) as session:
         with pytest.raises(ApiFailure) as caught:
-            await LeaseClient(session, "n", "l").get(timeout_s=TIMEOUT_S)
+            await LeaseClient(session, "n", "l").look(timeout_s=TIMEOUT_S)
     assert caught.value.kind is Failure.MALFORMED
 
 
@@ -70,11 +71,11 @@ async def put_after_get(tmp_path: Path, found: Json, **wanted: Any) -> Json:
     """What a replacement of `found` sends."""
     arguments = {"holder": "b", "duration_s": 20, "transitions": 2, "acquired": False, **wanted}
     async with (
-        scripted(("GET", obj(found)), ("PUT", obj(lease("8")))) as api,
+        scripted(("GET", listed(found)), ("PUT", obj(lease("8")))) as api,
         session_with(api.url, tmp_path) as session,
     ):
         leases = LeaseClient(session, "n", "l")
-        record = await leases.get(timeout_s=TIMEOUT_S)
+        record, _ = await leases.look(timeout_s=TIMEOUT_S)
         assert record is not None
         await leases.replace(record, **arguments, timeout_s=TIMEOUT_S)
     assert api.requests[1].path == f"{PATH}/l"
@@ -157,11 +158,11 @@ async def test_a_preferred_holder_is_written_and_removed_on_demand(tmp_path: Pat
 async def test_a_release_is_written_as_client_go_writes_it(tmp_path: Path) -> None:
     released = lease("8", "", transitions=3)
     async with (
-        scripted(("GET", obj(lease("7", transitions=3))), ("PUT", obj(released))) as api,
+        scripted(("GET", listed(lease("7", transitions=3))), ("PUT", obj(released))) as api,
         session_with(api.url, tmp_path) as session,
     ):
         leases = LeaseClient(session, "n", "l")
-        record = await leases.get(timeout_s=TIMEOUT_S)
+        record, _ = await leases.look(timeout_s=TIMEOUT_S)
         assert record is not None
         assert (await leases.release(record, timeout_s=TIMEOUT_S)).holder == ""
     spec = api.requests[1].body["spec"]
@@ -178,13 +179,13 @@ async def test_a_release_is_written_as_client_go_writes_it(tmp_path: Path) -> No
 async def test_renewals_need_no_reading_between_them(tmp_path: Path) -> None:
     noted = lease("7", labels={"app": "x"})
     script = [
-        ("GET", obj(noted)),
+        ("GET", listed(noted)),
         ("PUT", obj(lease("8", labels={"app": "x"}))),
         ("PUT", obj(lease("9", labels={"app": "x"}))),
     ]
     async with scripted(*script) as api, session_with(api.url, tmp_path) as session:
         leases = LeaseClient(session, "n", "l")
-        record = await leases.get(timeout_s=TIMEOUT_S)
+        record, _ = await leases.look(timeout_s=TIMEOUT_S)
         for _ in range(2):
             assert record is not None
             record = await leases.replace(

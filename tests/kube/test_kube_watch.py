@@ -36,7 +36,7 @@ from kube.session import ApiSession
 SLACK_S = 20.0
 
 
-async def watched(leases: LeaseClient, version: str | None = "1", *, timeout_s: int = 30) -> list[LeaseChange]:
+async def watched(leases: LeaseClient, version: str = "1", *, timeout_s: int = 30) -> list[LeaseChange]:
     """All changes until the watch ends."""
     return [change async for change in leases.watch(version, timeout_s=timeout_s)]
 
@@ -78,12 +78,6 @@ async def test_the_watch_is_of_one_lease_from_one_version_for_a_time(tmp_path: P
         "watch": "true",
         "timeoutSeconds": "240",
     }
-
-
-async def test_a_watch_without_a_version_begins_with_the_present_state(tmp_path: Path) -> None:
-    async with scripted(("GET", stream())) as api, session_with(api.url, tmp_path) as session:
-        await watched(LeaseClient(session, "n", "l"), None)
-    assert "resourceVersion" not in api.requests[0].query
 
 
 async def test_an_event_torn_into_many_pieces_is_one_event(tmp_path: Path) -> None:
@@ -197,19 +191,6 @@ async def test_a_slow_reader_is_not_struck_by_the_end_of_the_watch(
             await follow()
     assert finished
     assert caught.value.kind is Failure.TIMEOUT
-
-
-async def test_a_version_that_is_gone_is_not_asked_for_again(tmp_path: Path) -> None:
-    """An untouched Lease has the same version when read again: watching from it once more would fail for ever."""
-    script = [("GET", refusal(410, "Expired")), ("GET", stream(event("ADDED", lease("1")))), ("GET", stream())]
-    async with scripted(*script) as api, session_with(api.url, tmp_path) as session:
-        leases = LeaseClient(session, "n", "l")
-        with pytest.raises(ApiFailure):
-            await watched(leases, "1")
-        changes = await watched(leases, "1")
-        assert [change.kind for change in changes] == ["ADDED"]
-        await watched(leases, "2")
-    assert [request.query.get("resourceVersion") for request in api.requests] == ["1", None, "2"]
 
 
 async def test_a_cancelled_watch_closes_its_connection(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from ipc.messages import Fence, Role
 from policy import timing
 from policy.election import Circumstances, Do, Election, Held
-from policy.lease import LeaseRecord
+from policy.lease import LeaseRecord, Observed
 from policy.seal import seal_of
 
 S = timing.SECOND
@@ -27,6 +27,8 @@ class Server:
     version: int = 0
     made: int = 0
     """Times the object was created."""
+    history: list[tuple[int, LeaseRecord | None]] = field(default_factory=list)
+    """Every version and what it says; None: deleted."""
 
     def write(
         self,
@@ -51,7 +53,13 @@ class Server:
             seal = self.record.seal if self.record is not None else ""
         uid = str(self.made)
         self.record = LeaseRecord(str(self.version), holder, duration_s, transitions, uid=uid, seal=seal, key=key)
+        self.history.append((self.version, self.record))
         return self.record
+
+    def delete(self) -> None:
+        self.version += 1
+        self.record = None
+        self.history.append((self.version, None))
 
 
 @dataclass
@@ -76,6 +84,9 @@ class Pod:
     requests: dict[str, int] = field(default_factory=dict)
     next_at: int = 0
     held: Held | None = None
+    seen: Observed | None = None
+    position: int = 0
+    """The server's last version that this pod was told of."""
 
     def __post_init__(self) -> None:
         self.restart(0)
@@ -83,13 +94,17 @@ class Pod:
     def clock(self, true: int) -> int:
         return int(true * self.rate) + self.offset + 1000 * S
 
-    def restart(self, true: int) -> None:
+    def restart(self, true: int, *, as_a_stranger: bool = False) -> None:
+        """`as_a_stranger`: in a pod made anew, without the memory of an earlier life."""
+        if as_a_stranger:
+            self.held = self.seen = None
         self.election = Election(
             self.name,
             lease_duration_s=15,
             sleep_interval=5 * S,
             held=self.held,
             now=self.clock(true),
+            seen=self.seen,
         )
         self.next_at = 0
 
@@ -118,7 +133,7 @@ class Pod:
                 self.next_at = min(step.until, now + S // 5)
             else:
                 self._request(step.act, now)
-        self.held = self.election.held
+        self.held, self.seen = self.election.held, self.election.observed
         self._actuate(true)
 
     def _request(self, act: Do, now: int) -> None:
@@ -132,7 +147,7 @@ class Pod:
             if self.api == "mute":
                 self._fail(now, conflict=False)
             else:
-                self.election.saw(self.server.record, now)
+                self._look(now)
             return
         if self.api == "conflict":
             self._fail(now, conflict=True)
@@ -147,10 +162,12 @@ class Pod:
             self._fail(now, conflict=False)
         elif written is None:
             self._fail(now, conflict=True)
-        elif act is Do.RELEASE:
-            self.election.released(written, now)
         else:
-            self.election.wrote(written, sent_at=now, now=now)
+            self.position = self.server.version
+            if act is Do.RELEASE:
+                self.election.released(written, now)
+            else:
+                self.election.wrote(written, sent_at=now, now=now)
 
     def _fail(self, now: int, *, conflict: bool) -> None:
         self.election.failed(now, conflict=conflict, pause=timing.RETRY_PAUSE)
@@ -158,8 +175,24 @@ class Pod:
     def watch(self, true: int) -> None:
         """The watch delivers what the server has, to a contender whose API works."""
         if not self.frozen and self.api == "ok" and not self.election.leading and self.election.observed is not None:
-            self.election.saw(self.server.record, self.clock(true))
+            self._told(self.clock(true))
             self.next_at = 0
+
+    def _look(self, now: int) -> None:
+        """As the elector does: what came in between is told too, or is said to be missing."""
+        record, known = self.server.record, self.election.observed
+        missed = known is not None and (record is None or record != known.record)
+        if known is not None and missed and record is not None and not self.election.leading:
+            self._told(now)
+            missed = False
+        self.election.saw(record, now, missed=missed)
+        self.position = self.server.version
+
+    def _told(self, now: int) -> None:
+        for version, record in self.server.history:
+            if version > self.position:
+                self.election.saw(record, now)
+        self.position = self.server.version
 
     def _actuate(self, true: int) -> None:
         now = self.clock(true)

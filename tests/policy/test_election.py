@@ -139,7 +139,7 @@ def test_a_taking_whose_answer_was_lost_is_gone_on_with_as_soon_as_answers_come(
 def test_a_lease_deleted_under_a_leader_is_made_anew_by_it_without_a_gap() -> None:
     pool = led_pool()
     leader = pool.leader()
-    pool.server.record = None
+    pool.server.delete()
     pool.without = 0
     pool.run(30)
     assert pool.without == 0
@@ -149,7 +149,7 @@ def test_a_lease_deleted_under_a_leader_is_made_anew_by_it_without_a_gap() -> No
 def test_a_lease_deleted_under_a_leader_that_is_cut_off_is_not_taken_while_it_may_forge() -> None:
     pool = led_pool()
     pool.leader().api = "down"
-    pool.server.record = None
+    pool.server.delete()
     pool.run(40)
     assert pool.overlap == 0
     assert pool.leader()
@@ -171,7 +171,7 @@ def test_a_lease_made_anew_by_hand_is_not_taken_while_the_last_holder_may_forge(
     pool = led_pool()
     leader = pool.leader()
     leader.api = "down"
-    pool.server.record = None
+    pool.server.delete()
     pool.server.write(None, "", 0, duration_s=duration_s)
     pool.run(40)
     assert pool.overlap == 0
@@ -181,7 +181,7 @@ def test_a_lease_made_anew_by_hand_is_not_taken_while_the_last_holder_may_forge(
 def test_a_lease_made_anew_by_hand_under_a_leader_stays_its_own() -> None:
     pool = led_pool()
     leader = pool.leader()
-    pool.server.record = None
+    pool.server.delete()
     pool.server.write(None, "", 0, duration_s=0)
     pool.without = 0
     pool.run(40)
@@ -355,7 +355,7 @@ def test_the_release_of_one_that_was_seen_first_a_moment_ago_is_not_believed_at_
     assert record is not None
     forged = pool.server.write(record.resource_version, leader.name, record.transitions + 1, seal=seal)
     assert forged is not None
-    standby.restart(pool.true)
+    standby.restart(pool.true, as_a_stranger=True)
     pool.run(0.1)
     pool.server.write(forged.resource_version, "", forged.transitions, 1, seal=seal, key="mine" if seal else "")
     pool.run(60)
@@ -600,7 +600,7 @@ def test_no_schedule_of_faults_makes_two_forge_and_one_forges_soon_after_it(
             case "fit":
                 pod.fit = True
             case "delete lease":
-                pool.server.record = None
+                pool.server.delete()
             case "steal lease" if record is not None:
                 pool.server.write(record.resource_version, "somebody", record.transitions)
             case "give lease" if record is not None:

@@ -254,7 +254,7 @@ def release(argument: object) -> str:
 
 
 async def _release(elector: Any) -> None:
-    known = await elector._leases.get(timeout_s=3)
+    known, _ = await elector._leases.look(timeout_s=3)
     said = _arbiter_says()
     key = joined(elector._key, said.given_away if said is not None else "")
     await elector._leases.release(known, timeout_s=3, seal=known.seal, key=key)

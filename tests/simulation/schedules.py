@@ -129,10 +129,19 @@ async def a_sidecar_dies(pool: Pool) -> None:
 
 
 async def a_sidecar_is_asked_to_stop(pool: Pool) -> None:
+    """And killed before it could, perhaps."""
+    await _stopped_and_started(pool, pool.rng.choice([0.05, 0.5, 3, 12]))
+
+
+async def a_sidecar_is_restarted(pool: Pool) -> None:
+    await _stopped_and_started(pool, pool.rng.choice([3, 4]))
+
+
+async def _stopped_and_started(pool: Pool, patience_s: float) -> None:
     pod = pool.victim()
     pool.tell(f"{pod.name}: asked to stop")
     pod.ask_to_stop()
-    await asyncio.sleep(pool.rng.choice([0.05, 0.5, 3, 12]))
+    await asyncio.sleep(patience_s)
     pod.kill_all()
     pod.start_all()
     await asyncio.sleep(1)
@@ -242,6 +251,32 @@ async def one_by_one(pool: Pool, faults: int) -> None:
         await pool.until_somebody_forges(BACK_S)
         if max(pool.gaps, default=0.0) > FAULTS[fault]:
             pool.violations.append(f"{fault.__name__} cost {max(pool.gaps):.3f} s, at most {FAULTS[fault]} expected")
+
+
+RESTARTS: Final = (
+    a_worker_dies,
+    two_workers_die,
+    a_sidecar_dies,
+    a_sidecar_is_restarted,
+    a_node_dies,
+    a_node_is_unfit,
+    a_pod_stands_down,
+)
+SOON_S: Final = 5.0
+"""Less than a lease duration: what a restarted worker knows, it knows from its earlier life and from the server."""
+
+
+async def soon_after_each_other(pool: Pool, faults: int) -> None:
+    """A pod that has just come back takes over as quickly as one that was there all the time."""
+    for _ in range(faults):
+        fault = pool.rng.choice(RESTARTS)
+        pool.gaps.clear()
+        await fault(pool)
+        await asyncio.sleep(SOON_S)
+        await pool.until_somebody_forges(BACK_S)
+        bound = FAULTS.get(fault, HAND_OVER_S)
+        if max(pool.gaps, default=0.0) > bound:
+            pool.violations.append(f"{fault.__name__} cost {max(pool.gaps):.3f} s, at most {bound} expected")
 
 
 async def one_upon_another(pool: Pool, faults: int) -> None:

@@ -8,7 +8,7 @@ import dataclasses
 import enum
 import random
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 from typing import TypeVar
 
 from kube.errors import ApiFailure, Failure
@@ -138,10 +138,6 @@ class Leases:
 
     def __init__(self, session: Session, _namespace: str, _name: str) -> None:
         self._session, self._api = session, session.api
-        self._gone: str | None = None
-
-    async def get(self, *, timeout_s: float) -> LeaseRecord | None:
-        return await self._session.request("get", timeout_s, lambda: self._api.record)
 
     async def look(self, *, timeout_s: float) -> tuple[LeaseRecord | None, str]:
         return await self._session.request("list", timeout_s, lambda: (self._api.record, str(self._api.version)))
@@ -208,7 +204,7 @@ class Leases:
         assert written is not None
         return written
 
-    async def watch(self, version: str | None, *, timeout_s: int) -> AsyncIterator[LeaseChange]:
+    async def watch(self, version: str, *, timeout_s: int) -> AsyncGenerator[LeaseChange, None]:
         api, rng, loop = self._api, self._api.rng, asyncio.get_running_loop()
         self._session.requests_total["watch"] += 1
         if api.path(self._session.pod) is PathState.HANGING:
@@ -216,12 +212,8 @@ class Leases:
             raise ApiFailure(Failure.TIMEOUT, "no answer")
         await asyncio.sleep(rng.uniform(0.001, 0.01))
         self._must_be_reachable()
-        if version is None or version == self._gone:
-            at = api.version
-            if api.record is not None:
-                yield LeaseChange("ADDED", api.record, api.record.resource_version)
-        elif (at := int(version)) < api.forgotten:
-            self._gone = version
+        at = int(version)
+        if at < api.forgotten:
             raise ApiFailure(Failure.GONE, "too old")
         news, until = asyncio.Event(), loop.time() + timeout_s
         api.watches.append(news)

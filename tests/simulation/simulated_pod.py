@@ -338,7 +338,7 @@ class Pod:
     def _ended(self, worker: Worker, task: asyncio.Task[None]) -> None:
         if self._tasks.get(worker) is task:
             del self._tasks[worker]
-            self._lives[worker].close()
+            self._lives.pop(worker).close()
         if not task.cancelled() and (error := task.exception()) is not None:
             raise error  # to the loop's exception handler, which fails the schedule
 
@@ -346,7 +346,7 @@ class Pod:
         task = self._tasks.pop(worker, None)
         if task is None:
             return
-        self._lives[worker].close()
+        self._lives.pop(worker).close()
         task.cancel()
         if worker is Worker.ACTUATOR:
             asyncio.get_running_loop().call_later(KERNEL_S, self._kernel_fences)

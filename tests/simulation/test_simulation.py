@@ -8,7 +8,14 @@ from __future__ import annotations
 
 import pytest
 
-from schedules import Pool, a_clean_hand_over_after_each_storm, one_by_one, one_upon_another, run
+from schedules import (
+    Pool,
+    a_clean_hand_over_after_each_storm,
+    one_by_one,
+    one_upon_another,
+    run,
+    soon_after_each_other,
+)
 
 SEEDS = range(30)
 
@@ -23,6 +30,11 @@ def test_no_fault_makes_two_forge_and_each_costs_no_more_than_its_bound(
     monkeypatch: pytest.MonkeyPatch, seed: int
 ) -> None:
     assert not none_of(run(monkeypatch, seed, one_by_one))
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_restarts_soon_after_each_other_cost_no_more_than_one_alone(monkeypatch: pytest.MonkeyPatch, seed: int) -> None:
+    assert not none_of(run(monkeypatch, seed, soon_after_each_other, 12))
 
 
 @pytest.mark.parametrize("seed", SEEDS)

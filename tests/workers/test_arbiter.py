@@ -76,7 +76,7 @@ async def life(config: Config) -> AsyncIterator[Surroundings]:
 
 async def known_for_long(config: Config, leases: LeaseClient) -> None:
     """As if an earlier life had seen that nobody holds the Lease: its waiting is over."""
-    memory = Memory(config.worker_dir("arbiter") / "term")
+    memory = Memory(config.worker_dir("arbiter"))
     _, memory.ledger.position = await leases.look(timeout_s=PATIENCE_S)
     memory.keep()
 
@@ -98,7 +98,7 @@ async def test_a_first_life_is_not_willing_before_a_lease_duration_has_passed(co
     async with life(config) as arbiter:
         said = await arbiter.until(ArbiterState, lambda s: s.api_ok)
     assert not said.willing
-    assert Memory(config.worker_dir("arbiter") / "term").ledger.unknown_until >= before + 15 * timing.SECOND
+    assert Memory(config.worker_dir("arbiter")).ledger.unknown_until >= before + 15 * timing.SECOND
 
 
 async def test_a_term_that_carries_its_challenge_is_countersigned_and_a_restart_keeps_the_grant(
@@ -131,7 +131,7 @@ async def test_a_restarted_server_without_a_history_costs_no_gap_if_nothing_is_w
         await arbiter.until(ArbiterState, lambda s: not s.api_ok)
         await api.restart()
         said = await arbiter.until(ArbiterState, lambda s: s.api_ok and s.challenge != willing.challenge)
-        record = await leases.get(timeout_s=PATIENCE_S)
+        record, _ = await leases.look(timeout_s=PATIENCE_S)
         assert record is not None
         await leases.replace(
             record,
@@ -145,7 +145,7 @@ async def test_a_restarted_server_without_a_history_costs_no_gap_if_nothing_is_w
         )
         said = await arbiter.until(ArbiterState, lambda s: s.grant is not None and s.grant != before)
         assert said.requests_total["watch"] == 2, "one from before, one from the present"
-    assert Memory(config.worker_dir("arbiter") / "term").ledger.unknown_until == 0
+    assert Memory(config.worker_dir("arbiter")).ledger.unknown_until == 0
 
 
 async def test_a_lease_taken_from_a_living_stranger_is_not_countersigned_even_after_a_restart(
@@ -156,7 +156,7 @@ async def test_a_lease_taken_from_a_living_stranger_is_not_countersigned_even_af
         said = await arbiter.until(ArbiterState, lambda s: s.willing)
         await take(leases, "pod-1_1", said)
         said = await arbiter.until(ArbiterState, lambda s: not s.willing)
-    record = await leases.get(timeout_s=PATIENCE_S)
+    record, _ = await leases.look(timeout_s=PATIENCE_S)
     assert record is not None
     await leases.replace(
         record,
@@ -243,11 +243,11 @@ async def test_what_was_remembered_before_another_boot_is_worth_nothing(config: 
     await known_for_long(config, leases)
     path = config.worker_dir("arbiter") / "term"
     path.write_text(path.read_text().replace('"boot": "', '"boot": "0'))
-    assert Memory(path).ledger.position == ""
+    assert Memory(path.parent).ledger.position == ""
 
 
 @pytest.mark.parametrize("text", ["", "{}", "[]", '{"boot": 1}', "\u00e4"])
 async def test_a_spoilt_memory_makes_a_stranger_and_no_fault(config: Config, text: str) -> None:
     path = config.worker_dir("arbiter") / "term"
     path.write_text(text)
-    assert Memory(path).ledger.position == ""
+    assert Memory(path.parent).ledger.position == ""

@@ -32,6 +32,7 @@ from surroundings import FENCED, FIT, PATIENCE_S, Surroundings
 
 HALF_KEY = "the arbiter's"
 DURATION_S = 300
+RENEWED_AFTER_S = 100
 
 
 def arbiter(challenge: str, *, willing: bool = True, api_ok: bool = True, given_away: str = "") -> ArbiterState:
@@ -49,13 +50,18 @@ def arbiter(challenge: str, *, willing: bool = True, api_ok: bool = True, given_
 
 
 @pytest.fixture
-async def leases(tmp_path: Path) -> AsyncIterator[LeaseClient]:
+async def api(tmp_path: Path) -> AsyncIterator[EmbeddedApi]:
     async with EmbeddedApi(users=["pod"], tls=True) as server:
         server.write_kubeconfig(tmp_path / "kubeconfig", "pod")
-        async with ApiSession(tmp_path / "kubeconfig", user_agent="test") as session:
-            client = LeaseClient(session, "default", "cardano-node-leader")
-            await client.create(holder="x", duration_s=1, transitions=0, timeout_s=PATIENCE_S, seal=seal_of("key of x"))
-            yield client
+        yield server
+
+
+@pytest.fixture
+async def leases(api: EmbeddedApi, tmp_path: Path) -> AsyncIterator[LeaseClient]:
+    async with ApiSession(tmp_path / "kubeconfig", user_agent="test") as session:
+        client = LeaseClient(session, "default", "cardano-node-leader")
+        await client.create(holder="x", duration_s=1, transitions=0, timeout_s=PATIENCE_S, seal=seal_of("key of x"))
+        yield client
 
 
 class Clock:
@@ -75,12 +81,17 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     return made
 
 
-async def let_go(leases: LeaseClient, elector: Surroundings, clock: Clock) -> None:
-    """The holder that the elector has seen for long releases the Lease."""
-    await elector.until(ElectorState, lambda s: s.holder == "x")
+def time_passes(elector: Surroundings, clock: Clock) -> None:
+    """As much as a right lasts, while the others go on saying what they said."""
     clock.ahead += DURATION_S * SECOND
     for neighbour in elector.neighbours.values():
         neighbour.says_it_again()
+
+
+async def let_go(leases: LeaseClient, elector: Surroundings, clock: Clock) -> None:
+    """The holder that the elector has seen for long releases the Lease."""
+    await elector.until(ElectorState, lambda s: s.holder == "x")
+    time_passes(elector, clock)
     record = await read(leases)
     await leases.release(record, timeout_s=PATIENCE_S, seal=record.seal, key="key of x")
 
@@ -91,7 +102,7 @@ async def config(leases: LeaseClient, tmp_path: Path) -> AsyncIterator[Config]:
         (Path(folder) / "elector").mkdir()
         settings = {"RUN_DIR": folder, "POD_NAME": "pod-0", "KUBECONFIG": str(tmp_path / "kubeconfig")}
         made = load(
-            {**settings, "LEASE_DURATION": str(DURATION_S), "SLEEP_INTERVAL": "100"}
+            {**settings, "LEASE_DURATION": str(DURATION_S), "SLEEP_INTERVAL": str(RENEWED_AFTER_S)}
         )  # no renewal is due by itself
         made.instance_file.write_text("0badcafe\n")
         yield made
@@ -128,7 +139,7 @@ def leading(state: ElectorState) -> bool:
 
 
 async def read(leases: LeaseClient) -> LeaseRecord:
-    record = await leases.get(timeout_s=PATIENCE_S)
+    record, _ = await leases.look(timeout_s=PATIENCE_S)
     assert record is not None
     return record
 
@@ -239,6 +250,34 @@ async def test_the_lease_is_released_only_with_the_arbiters_half_of_the_key(
     assert seal_of(record.key) == held.seal
 
 
+async def test_a_renewal_that_falls_due_between_the_arbiters_key_and_the_word_of_the_fence_is_left_out(
+    config: Config, leases: LeaseClient, clock: Clock
+) -> None:
+    """It would put the arbiter's next half into the Lease, and nobody would believe a release of the last one."""
+    async with life(config, arbiter_says=arbiter("first")) as elector:
+        await let_go(leases, elector, clock)
+        await elector.until(ElectorState, leading)
+        held = await read(leases)
+        fencing = dataclasses.replace(FENCED, fence=Fence.FENCING, proof=Proof.NONE)
+        clock.ahead += (RENEWED_AFTER_S - 4) * SECOND
+        elector.neighbours[Worker.ARBITER].says_it_again()
+        elector.neighbours[Worker.ACTUATOR].says(fencing)
+        elector.stopping.set()
+        await looks_again(elector, lambda s: s.letting_go != "")
+        assert await read(leases) == held, "no renewal was due"
+        clock.ahead += 4 * SECOND
+        given = dataclasses.replace(arbiter("second", given_away=HALF_KEY), half=half_of("the next"))
+        for worker, body in ((Worker.ARBITER, given), (Worker.ACTUATOR, fencing), (Worker.PROBER, FIT)):
+            elector.neighbours[worker].says(body)
+        await looks_again(elector)
+        assert await read(leases) == held
+        elector.neighbours[Worker.ACTUATOR].says(FENCED)
+        await elector.until(ElectorState, lambda s: s.role is Role.OBSERVER)
+    record = await read(leases)
+    assert (record.holder, record.seal) == ("", held.seal)
+    assert seal_of(record.key) == held.seal
+
+
 async def test_a_term_that_was_given_up_before_a_restart_is_released_and_not_gone_on_with(
     config: Config, leases: LeaseClient, clock: Clock
 ) -> None:
@@ -328,3 +367,94 @@ async def test_a_term_that_was_asked_to_be_given_up_goes_on_once_the_arbiter_has
     record = await read(leases)
     assert (record.transitions, record.challenge) == (held.transitions, "third")
     assert record.seal.endswith(half_of("the next"))
+
+
+async def seen_for_long(elector: Surroundings, clock: Clock) -> None:
+    """The elector has known the holder for longer than a right lasts."""
+    await elector.until(ElectorState, lambda s: s.holder == "x")
+    time_passes(elector, clock)
+
+
+async def write(leases: LeaseClient, holder: str, *, seal: str, transitions: int = 0) -> LeaseRecord:
+    return await leases.replace(
+        await read(leases),
+        holder=holder,
+        duration_s=DURATION_S,
+        transitions=transitions,
+        acquired=True,
+        timeout_s=PATIENCE_S,
+        seal=seal,
+    )
+
+
+async def test_a_restarted_standby_believes_a_release_at_once_as_if_it_had_been_there(
+    config: Config, leases: LeaseClient, clock: Clock
+) -> None:
+    """It asks the server for every version since its last life's."""
+    async with life(config, arbiter_says=arbiter("first", willing=False)) as elector:
+        await seen_for_long(elector, clock)
+    for _ in range(3):
+        await write(leases, "x", seal=seal_of("key of x"))
+    record = await read(leases)
+    await leases.release(record, timeout_s=PATIENCE_S, seal=record.seal, key="key of x")
+    async with life(config, arbiter_says=arbiter("second")) as elector:
+        said = await elector.until(ElectorState, leading)
+        assert said.requests_total["list"] == 1
+
+
+async def test_a_restarted_standby_learns_whom_it_did_not_see_written_over(
+    config: Config, leases: LeaseClient, clock: Clock
+) -> None:
+    """The term that it knows was released, and another began: the old release, written again, frees nothing."""
+    async with life(config, arbiter_says=arbiter("first", willing=False)) as elector:
+        await seen_for_long(elector, clock)
+    record = await read(leases)
+    await leases.release(record, timeout_s=PATIENCE_S, seal=record.seal, key="key of x")
+    await write(leases, "y", seal=seal_of("key of y"), transitions=1)
+    await leases.release(await read(leases), timeout_s=PATIENCE_S, seal=record.seal, key="key of x")
+    before = await read(leases)
+    async with life(config, arbiter_says=arbiter("second")) as elector:
+        await elector.until(ElectorState, lambda s: s.api_ok and s.role is Role.STANDBY)
+        await looks_again(elector, lambda s: s.role is Role.STANDBY)
+        assert await read(leases) == before
+        time_passes(elector, clock)
+        await elector.until(ElectorState, leading)
+
+
+async def test_what_the_server_cannot_tell_any_more_may_have_been_a_term_of_somebodys(
+    config: Config, leases: LeaseClient, clock: Clock, api: EmbeddedApi
+) -> None:
+    async with life(config, arbiter_says=arbiter("first", willing=False)) as elector:
+        await seen_for_long(elector, clock)
+    record = await read(leases)
+    await leases.release(record, timeout_s=PATIENCE_S, seal=record.seal, key="key of x")
+    before = await read(leases)
+    await api.restart()
+    async with life(config, arbiter_says=arbiter("second")) as elector:
+        await elector.until(ElectorState, lambda s: s.api_ok and s.role is Role.STANDBY)
+        await looks_again(elector, lambda s: s.role is Role.STANDBY)
+        assert await read(leases) == before
+        time_passes(elector, clock)
+        await elector.until(ElectorState, leading)
+
+
+async def test_what_was_seen_before_another_boot_is_forgotten_and_the_term_that_was_held_is_not(
+    config: Config, leases: LeaseClient, clock: Clock
+) -> None:
+    await led_before(config, leases, clock)
+    path = config.worker_dir("elector") / "term"
+    path.write_text(path.read_text().replace('"boot": "', '"boot": "0'))
+    async with life(config, arbiter_says=arbiter("second")) as elector:
+        assert (await elector.until(ElectorState, leading)).fencing_token == 1
+
+
+@pytest.mark.parametrize("text", ["", "{}", "[]", '{"boot": 1}', "\u00e4", "7 123 0 boot key\n"])
+async def test_a_spoilt_memory_makes_a_stranger_and_no_fault(
+    config: Config, leases: LeaseClient, clock: Clock, text: str
+) -> None:
+    held = await led_before(config, leases, clock)
+    (config.worker_dir("elector") / "term").write_text(text)
+    async with life(config, arbiter_says=arbiter("second")) as elector:
+        said = await elector.until(ElectorState, lambda s: s.holder == held.holder)
+        assert said.settled, "a stranger holds nothing"
+        assert not leading(await looks_again(elector))

@@ -1,0 +1,51 @@
+"""What a worker knows, in the file `term` of its own folder, for its next life.
+
+Promises that a reader finds one whole version or none, and that a file which cannot be read makes a worker that starts
+as a stranger, not one that fails.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+from kernel.clock import boot_id
+
+T = TypeVar("T")
+
+NAME: Final = "term"
+
+
+class Notebook:
+    def __init__(self, folder: Path, log: logging.Logger) -> None:
+        self._path = folder / NAME
+        self._boot = boot_id()
+        self._log = log
+        self._written: dict[str, Any] = {}
+
+    def read(self, parse: Callable[[dict[str, Any], bool], T | None]) -> T | None:
+        """What `parse` makes of what an earlier life kept; None if there is nothing, or nothing that can be read.
+
+        `parse` is also told whether it was kept in this boot: instants of another one are worth nothing.  It may
+        raise ValueError, TypeError, KeyError and AttributeError.
+        """
+        try:
+            raw = json.loads(self._path.read_text(encoding="ascii"))
+            return parse(raw, raw["boot"] == self._boot)
+        except FileNotFoundError:
+            return None
+        except (ValueError, TypeError, KeyError, AttributeError):
+            self._log.warning("unreadable term file; starting as a stranger", extra={"event": "term_unreadable"})
+            return None
+
+    def keep(self, known: dict[str, Any]) -> None:
+        """Write it, if it changed, by renaming.  Raises OSError."""
+        if known == self._written:
+            return
+        temporary = self._path.with_suffix(".new")
+        temporary.write_text(json.dumps({"boot": self._boot, **known}), encoding="ascii")
+        temporary.rename(self._path)
+        self._written = known
