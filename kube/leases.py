@@ -204,6 +204,16 @@ class LeaseClient:
         return record
 
 
+def went_back(version: str, position: str) -> bool:
+    """Whether `version`, now a server's, is older than one that it gave before: it was restored from a backup.
+
+    A watch from such a `position` is silent until the server has counted up to it again (etcd, watch of a future
+    revision).  Resource versions are decimal numbers and comparable by contract since Kubernetes 1.35 (KEP-5504), and
+    with etcd ever since; of others nothing is said.
+    """
+    return version.isdecimal() and position.isdecimal() and int(version) < int(position)
+
+
 def parse_lease(raw: Json) -> LeaseRecord:
     """A Lease object as a record.  Absent and null fields mean nobody, nothing, zero.  Raises ApiFailure."""
     metadata = raw.get("metadata")

@@ -99,8 +99,8 @@ def observe(
     `at_least_s`: seconds that any term lasts, whatever the Lease says: somebody may have written less over it.
     `missed`: there may have been versions in between that nobody here saw.
     """
-    if old is not None and old.record == record and (record is not None or not missed):
-        return old  # with a version nothing can have come between; without a Lease something can
+    if old is not None and old.record == record and not missed:
+        return old
     return Observed(
         record, now, _unreleased(old, record), _displaced(old, record, now, at_least_s, missed=missed or old is None)
     )

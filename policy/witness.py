@@ -106,11 +106,14 @@ class Witness:
 
     # --- what was seen ---
 
-    def looked(self, record: LeaseRecord | None, version: str, now: int) -> None:
-        """The answer of a list: the record and the version of the whole.  A gap, unless nothing was written in it."""
+    def looked(self, record: LeaseRecord | None, version: str, now: int, *, restored: bool = False) -> None:
+        """The answer of a list: the record and the version of the whole.  A gap, unless nothing was written in it.
+
+        `restored`: the server went back to a backup; what it has forgotten, another may have seen.
+        """
         ledger = self.ledger
         same = record is not None and record == ledger.record
-        if not same and (not ledger.position or ledger.position != version):
+        if restored or (not same and (not ledger.position or ledger.position != version)):
             ledger.unknown_until = max(ledger.unknown_until, now + self._duration)
             self._take(record, now, gap=True)
         ledger.position = version

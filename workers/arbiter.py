@@ -21,7 +21,7 @@ from ipc.messages import ActuatorState, ArbiterState, ElectorState, Fence, Grant
 from kernel.clock import boottime_ns
 from kube import endpoint
 from kube.errors import ApiFailure, Failure
-from kube.leases import LeaseClient
+from kube.leases import LeaseClient, went_back
 from kube.session import ApiSession
 from policy import timing
 from policy.lease import LeaseRecord
@@ -107,6 +107,7 @@ class Arbiter:
         self._heard_at = self._started
         """When the API last told us something."""
         self._reopened_at = self._disbelieved_since = 0
+        self._must_look = True
         self._wake = asyncio.Event()
         self._following: asyncio.Task[None] | None = None
         self._said: tuple[bool, str] = (False, "")
@@ -197,7 +198,7 @@ class Arbiter:
     def _keep_following(self, now: int) -> None:
         if self._following is not None and self._disbelieves(now) and now - self._reopened_at >= REOPEN:
             log.info("the watch may be dead: opening another", extra={"event": "watch_reopened"})
-            self._reopened_at = now
+            self._reopened_at, self._must_look = now, True
             self._following.cancel()
             self._following = None
         if self._following is None:
@@ -238,26 +239,29 @@ class Arbiter:
         """Where the watch begins; after a failure, whether the API answers and nothing was written meanwhile.
 
         Then the watch goes on from the present: a server that was restarted does not know older versions any more.
-        If something was written, the watch tells it, or that it cannot.
+        If something was written, the watch tells it, or that it cannot; unless the server's memory is older than ours.
         """
         ledger = self._memory.ledger
-        if ledger.position and self._api_ok:
+        if ledger.position and not self._must_look:
             return
         record, version = await leases.look(timeout_s=LOOK_S)
         now = boottime_ns()
-        if not ledger.position or (record is not None and record == ledger.record):
-            self._witness.looked(record, version, now)
+        restored = went_back(version, ledger.position)
+        if restored:
+            log.warning("the API server was restored from a backup", extra={"event": "history_went_back"})
+        if restored or not ledger.position or (record is not None and record == ledger.record):
+            self._witness.looked(record, version, now, restored=restored)
             self._heard_at = now
         if not self._api_ok:
             log.info("the API server answers", extra={"event": "api_ok"})
-        self._api_ok = True
+        self._api_ok, self._must_look = True, False
         self._wake.set()
 
     def _failed(self, failure: ApiFailure) -> None:
         if self._api_ok:
             facts = {"event": "api_failed", "kind": str(failure.kind), "why": str(failure)}
             log.warning("the API server fails us", extra=facts)
-        self._api_ok = False
+        self._api_ok, self._must_look = False, True
         self._wake.set()
 
     def _ended(self, task: asyncio.Task[None]) -> None:

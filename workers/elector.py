@@ -38,7 +38,7 @@ from kernel.clock import boottime_ns
 from kube import endpoint
 from kube.errors import ApiFailure, Failure
 from kube.leader_status import LeaderStatusClient
-from kube.leases import LeaseClient
+from kube.leases import LeaseClient, went_back
 from kube.session import ApiSession
 from policy import timing
 from policy.election import Circumstances, Do, Election, Held, Step
@@ -278,7 +278,9 @@ class Elector:
         record, version = await self._leases.look(timeout_s=timeout_s)
         known = self._election.observed
         missed = known is not None and (record is None or record != known.record)
-        if missed and record is not None and not self._election.leading:  # a leader has to know at once
+        if went_back(version, self._position):
+            missed = True  # what the server has forgotten, another may have seen
+        elif missed and record is not None and not self._election.leading:  # a leader has to know at once
             missed = not await self._caught_up(record, by)
         self._saw(record, version, missed=missed)
 

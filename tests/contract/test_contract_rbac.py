@@ -26,33 +26,25 @@ async def sidecar(api: Api, kubectl: Kubectl) -> Api:
     return Api(api.session, api.server, SIDECAR_NAMESPACE, SIDECAR)
 
 
-async def test_the_sidecar_creates_reads_renews_and_releases_its_lease(sidecar: Api) -> None:
-    assert (await sidecar.get(sidecar.leases(LEASE))).code == 404
+async def test_the_sidecar_looks_for_its_lease_and_follows_creates_and_renews_it(sidecar: Api) -> None:
+    only = {"fieldSelector": f"metadata.name={LEASE}"}
+    listed = await sidecar.get(sidecar.leases(), **only)
+    assert (listed.code, listed.body["items"]) == (200, [])
     created = await sidecar.post(sidecar.leases(), lease(LEASE, holderIdentity="a", leaseDurationSeconds=15))
     assert created.code == 201, created.text
     renewed = await sidecar.put(sidecar.leases(LEASE), {**created.body, "spec": {"holderIdentity": "b"}})
     assert renewed.code == 200, renewed.text
-    assert (await sidecar.patch(sidecar.leases(LEASE), {"spec": {"holderIdentity": ""}})).code == 200
-    assert (await sidecar.get(sidecar.leases(LEASE))).spec["holderIdentity"] == ""
+    version = listed.body["metadata"]["resourceVersion"]
+    async with sidecar.watch(sidecar.leases(), resourceVersion=version, **only) as stream:
+        assert [(await stream.next())["object"]["spec"]["holderIdentity"] for _ in range(2)] == ["a", "b"]
 
 
 async def test_the_sidecar_creates_and_tells_the_leader(sidecar: Api) -> None:
+    assert (await sidecar.get(sidecar.leaders(LEADER))).code == 404
     assert (await sidecar.post(sidecar.leaders(), leader(LEADER))).code == 201
     status = {"status": {"leaderPod": "a"}}
     assert (await sidecar.patch(sidecar.leaders(LEADER) + "/status", status)).code == 200
-    body = (await sidecar.get(sidecar.leaders(LEADER))).body
-    assert (await sidecar.put(sidecar.leaders(LEADER) + "/status", body)).code == 200
-    assert (await sidecar.get(sidecar.leaders(LEADER) + "/status")).code == 200
-    assert (await sidecar.patch(sidecar.leaders(LEADER), {"spec": {"description": "d"}})).code == 200
-
-
-async def test_the_sidecar_lists_and_watches_its_own_objects_by_name(sidecar: Api) -> None:
-    await sidecar.post(sidecar.leases(), lease(LEASE))
-    await sidecar.post(sidecar.leaders(), leader(LEADER))
-    for path, name in ((sidecar.leases(), LEASE), (sidecar.leaders(), LEADER)):
-        assert (await sidecar.get(path, fieldSelector=f"metadata.name={name}")).code == 200
-        async with sidecar.watch(path, fieldSelector=f"metadata.name={name}") as stream:
-            assert (await stream.next())["object"]["metadata"]["name"] == name
+    assert (await sidecar.get(sidecar.leaders(LEADER))).body["status"] == status["status"]
 
 
 async def test_the_sidecar_may_do_nothing_else(sidecar: Api) -> None:
@@ -65,13 +57,17 @@ async def test_the_sidecar_may_do_nothing_else(sidecar: Api) -> None:
         await sidecar.get(f"{here}/configmaps"),
         await sidecar.post(f"{here}/events", {"metadata": {"name": "e"}}),
         await sidecar.get(sidecar.leases()),
+        await sidecar.get(sidecar.leases(LEASE)),
         await sidecar.get(sidecar.leases("another")),
         await sidecar.get(sidecar.leaders()),
+        await sidecar.get(sidecar.leaders(), fieldSelector=f"metadata.name={LEADER}"),
         await sidecar.get("/apis/coordination.k8s.io/v1/leases"),
         await sidecar.delete(sidecar.leases(LEASE)),
         await sidecar.delete(sidecar.leaders(LEADER)),
         await sidecar.put(sidecar.leases("another"), lease("another")),
-        await sidecar.patch(sidecar.leases("another"), {"spec": {}}),
+        await sidecar.patch(sidecar.leases(LEASE), {"spec": {}}),
+        await sidecar.patch(sidecar.leaders(LEADER), {"spec": {"description": "d"}}),
+        await sidecar.put(sidecar.leaders(LEADER) + "/status", leader(LEADER)),
         await sidecar.get(sidecar.clusters()),
         await sidecar.get("/apis/coordination.k8s.io/v1/namespaces/default/leases/cardano-node-leader"),
         await sidecar.get("/apis/rbac.authorization.k8s.io/v1/roles"),

@@ -183,6 +183,17 @@ async def test_a_version_from_before_a_restart_is_gone(api: Api) -> None:
         assert (await stream.next())["object"]["spec"]["leaseTransitions"] == 9
 
 
+async def test_a_watch_from_a_version_yet_to_come_is_silent_until_then(api: Api) -> None:
+    """So is one from a version that the server had before it was restored from a backup."""
+    version = int((await api.create_lease("l")).version)
+    later = version + 30
+    async with api.watch(api.leases(), resourceVersion=str(later)) as stream:
+        while version <= later:
+            version = int((await api.patch(api.leases("l"), {"spec": {"leaseTransitions": version}})).version)
+        event = await stream.next()
+    assert event["object"]["metadata"]["resourceVersion"] == str(version)
+
+
 async def test_a_version_that_is_no_number_is_an_error(api: Api) -> None:
     async with api.watch(api.leases(), resourceVersion="abc") as stream:
         assert stream.code == 500

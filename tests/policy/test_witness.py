@@ -395,6 +395,21 @@ def test_after_a_gap_a_lease_duration_must_pass_without_a_stranger() -> None:
     assert world.grant(b) is not None
 
 
+def test_a_server_restored_from_a_backup_may_have_forgotten_somebodys_term_even_where_it_says_what_it_said() -> None:
+    world = World()
+    a = world.led_by(world.pods[0])
+    world.pass_s(3)
+    a.witness.looked(world.record, "0", world.now, restored=True)
+    assert a.witness.clear_at == world.now + D * S
+    world.hold(a)
+    world.tell(a)
+    assert not a.witness.willing(world.now)
+    world.pass_s(D)
+    world.hold(a)
+    world.tell(a)
+    assert world.grant(a) is not None
+
+
 def test_a_gap_in_which_nothing_was_written_is_none() -> None:
     world = World()
     a = world.led_by(world.pods[0])

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import sqlite3
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TypeVar
 
 from config import Config
@@ -62,6 +65,12 @@ LEADING = ElectorState(
     api_ok=True,
     standing_down_until=0,
 )
+
+
+def copy_database(source: Path, target: Path) -> None:
+    """Of an embedded API server, over what is there: a backup, or its return while the server is down."""
+    with contextlib.closing(sqlite3.connect(source)) as one, contextlib.closing(sqlite3.connect(target)) as other:
+        one.backup(other)
 
 
 @dataclass

@@ -19,11 +19,13 @@ from kernel.clock import boottime_ns
 from kube.leases import LeaseClient
 from kube.session import ApiSession
 from policy import timing
+from policy.lease import LeaseRecord
 from policy.seal import half_of, joined, opens
+from policy.witness import Ledger
 from workers.arbiter import Arbiter, Memory
 from workers.runtime import Context
 
-from surroundings import FENCED, LEADING, PATIENCE_S, Surroundings
+from surroundings import FENCED, LEADING, PATIENCE_S, Surroundings, copy_database
 
 
 @pytest.fixture
@@ -146,6 +148,42 @@ async def test_a_restarted_server_without_a_history_costs_no_gap_if_nothing_is_w
         said = await arbiter.until(ArbiterState, lambda s: s.grant is not None and s.grant != before)
         assert said.requests_total["watch"] == 2, "one from before, one from the present"
     assert Memory(config.worker_dir("arbiter")).ledger.unknown_until == 0
+
+
+async def test_after_a_restore_from_a_backup_it_follows_the_new_history_and_signs_nothing_for_a_lease_duration(
+    api: EmbeddedApi, config: Config, leases: LeaseClient, tmp_path: Path
+) -> None:
+    """A watch from the last version it saw would be silent until the server has counted up to it again."""
+    await known_for_long(config, leases)
+    async with life(config) as arbiter:
+        willing = await arbiter.until(ArbiterState, lambda s: s.willing)
+        await take(leases, "pod-1_1", willing)
+        copy_database(tmp_path / "db", tmp_path / "backup")
+        for _ in range(9):
+            latest = await write_over(leases, "pod-1_1")
+        await arbiter.until(ArbiterState, lambda _: remembered(config).record == latest)
+        await api.kill()
+        await arbiter.until(ArbiterState, lambda s: not s.api_ok)
+        copy_database(tmp_path / "backup", tmp_path / "db")
+        before = boottime_ns()
+        await api.restart()
+        await arbiter.until(ArbiterState, lambda s: s.api_ok)
+        assert remembered(config).unknown_until >= before + 15 * timing.SECOND
+        written = await write_over(leases, "pod-2_1")
+        await arbiter.until(ArbiterState, lambda _: remembered(config).record == written)
+
+
+def remembered(config: Config) -> Ledger:
+    return Memory(config.worker_dir("arbiter")).ledger
+
+
+async def write_over(leases: LeaseClient, holder: str) -> LeaseRecord:
+    """Whatever the Lease says."""
+    record, _ = await leases.look(timeout_s=PATIENCE_S)
+    assert record is not None
+    return await leases.replace(
+        record, holder=holder, duration_s=15, transitions=1, acquired=False, timeout_s=PATIENCE_S, seal=""
+    )
 
 
 async def test_a_lease_taken_from_a_living_stranger_is_not_countersigned_even_after_a_restart(

@@ -28,7 +28,7 @@ from workers.elector import Elector
 from workers.runtime import Context
 
 import surroundings
-from surroundings import FENCED, FIT, PATIENCE_S, Surroundings
+from surroundings import FENCED, FIT, PATIENCE_S, Surroundings, copy_database
 
 HALF_KEY = "the arbiter's"
 DURATION_S = 300
@@ -51,7 +51,7 @@ def arbiter(challenge: str, *, willing: bool = True, api_ok: bool = True, given_
 
 @pytest.fixture
 async def api(tmp_path: Path) -> AsyncIterator[EmbeddedApi]:
-    async with EmbeddedApi(users=["pod"], tls=True) as server:
+    async with EmbeddedApi(users=["pod"], tls=True, db=tmp_path / "db") as server:
         server.write_kubeconfig(tmp_path / "kubeconfig", "pod")
         yield server
 
@@ -431,6 +431,34 @@ async def test_what_the_server_cannot_tell_any_more_may_have_been_a_term_of_some
     before = await read(leases)
     await api.restart()
     async with life(config, arbiter_says=arbiter("second")) as elector:
+        await elector.until(ElectorState, lambda s: s.api_ok and s.role is Role.STANDBY)
+        await looks_again(elector, lambda s: s.role is Role.STANDBY)
+        assert await read(leases) == before
+        time_passes(elector, clock)
+        await elector.until(ElectorState, leading)
+
+
+async def test_after_a_restore_from_a_backup_the_lease_says_nothing_of_whom_the_server_has_forgotten(
+    config: Config, leases: LeaseClient, clock: Clock, api: EmbeddedApi, tmp_path: Path
+) -> None:
+    """In the backup the Lease is released, as this pod saw it; in the time that was lost it was another's."""
+    async with life(config, arbiter_says=arbiter("first", willing=False)) as elector:
+        await seen_for_long(elector, clock)
+        record = await read(leases)
+        await leases.release(record, timeout_s=PATIENCE_S, seal=record.seal, key="key of x")
+        await elector.until(ElectorState, lambda s: s.holder == "")
+    before = await read(leases)
+    copy_database(tmp_path / "db", tmp_path / "backup")
+    async with ApiSession(config.kubeconfig, user_agent="test") as session:
+        other = LeaseClient(session, "default", "another")
+        await other.create(holder="", duration_s=1, transitions=0, timeout_s=PATIENCE_S)
+    async with life(config, arbiter_says=arbiter("second", willing=False)) as elector:
+        await elector.until(ElectorState, lambda s: s.api_ok)
+    await write(leases, "y", seal=seal_of("key of y"), transitions=1)
+    await api.kill()
+    copy_database(tmp_path / "backup", tmp_path / "db")
+    await api.restart()
+    async with life(config, arbiter_says=arbiter("third")) as elector:
         await elector.until(ElectorState, lambda s: s.api_ok and s.role is Role.STANDBY)
         await looks_again(elector, lambda s: s.role is Role.STANDBY)
         assert await read(leases) == before
