@@ -36,7 +36,7 @@ RETRY_MOST_S: Final = 0.5
 INSTANTS: Final = frozenset(
     (
         *("since", "deadline", "renewed_at", "renew_after", "challenged_at", "void_before", "standing_down_until"),
-        *("asked_at", "answered_at", "node_gone_at", "audited_at"),
+        *("asked_at", "answered_at", "node_gone_at", "audited_at", "unsure_until"),
     )
 )
 """Fields in ns of CLOCK_BOOTTIME; 0: never."""

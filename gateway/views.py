@@ -28,6 +28,7 @@ from policy import timing
 STARTUP_GRACE: Final = 30 * timing.SECOND
 WATCHED: Final = (Worker.ACTUATOR, Worker.PROBER, Worker.ARBITER, Worker.ELECTOR)
 SANDBOXED: Final = (*WATCHED, Worker.GATEWAY)
+UNSURE: Final = "somebody whom it did not see may still have the right to forge (for a lease duration at most)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +138,8 @@ def health(picture: Picture) -> Answer:
 
 def ready(picture: Picture) -> Answer:
     """/ready: does this pod forge, or could it take over at once?"""
-    reasons = [*_actuator_not_ready(picture), *_node_not_ready(picture), *_elector_not_ready(picture)]
+    found = (_actuator_not_ready, _node_not_ready, _elector_not_ready, _arbiter_not_ready)
+    reasons = [reason for each in found for reason in each(picture)] or _stays_out(picture)
     return Answer(503 if reasons else 200, {"ready": not reasons, "reasons": reasons})
 
 
@@ -162,7 +164,24 @@ def _elector_not_ready(picture: Picture) -> tuple[str, ...]:
     if elector is None:
         return ("the elector is silent",)
     reasons = () if elector.api_ok else ("the API server does not answer",)
-    return (*reasons, "standing down as asked") if _standing_down(picture, elector) else reasons
+    if _standing_down(picture, elector):
+        reasons = (*reasons, "standing down as asked")
+    return (*reasons, UNSURE) if not picture.enabled and picture.now < elector.unsure_until else reasons
+
+
+def _stays_out(picture: Picture) -> list[str]:
+    """Why the elector does not contend, where nothing else has told it: just started, or giving others a turn."""
+    elector = picture.elector
+    return [elector.reason] if elector is not None and elector.role is Role.OBSERVER else []
+
+
+def _arbiter_not_ready(picture: Picture) -> tuple[str, ...]:
+    arbiter = picture.arbiter
+    if arbiter is None:
+        return ("the arbiter is silent",)
+    reasons = () if arbiter.api_ok else ("the API server does not answer the arbiter",)
+    unsure = not picture.enabled and picture.now < arbiter.unsure_until
+    return (*reasons, f"the arbiter: {UNSURE}") if unsure else reasons
 
 
 def status(picture: Picture) -> dict[str, Any]:

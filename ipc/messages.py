@@ -169,6 +169,8 @@ class ElectorState:
     """0: not standing down."""
     letting_go: str = ""
     """It wants to release the lease: the arbiter's half of the seal in it; empty: it does not."""
+    unsure_until: int = 0
+    """Until then it would not take the lease even if its holder released it now; 0: it would."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,6 +191,8 @@ class ArbiterState:
     """The half of the term in which nothing is granted any more; empty: none."""
     given_away: str = ""
     """What opens the arbiter's half of the last term that was given up: the elector may release it."""
+    unsure_until: int = 0
+    """Until then it would not countersign even if the lease's holder released it now; 0: it would."""
     requests_total: dict[str, int] = dataclasses.field(default_factory=dict)
     """API requests by verb."""
     failures_total: int = 0

@@ -17,7 +17,7 @@ from __future__ import annotations
 import enum
 from dataclasses import dataclass
 
-from ipc.messages import Fence, Grant, Role
+from ipc.messages import ElectorState, Fence, Grant, Role
 from policy import timing
 from policy.lease import LeaseRecord, Observed, observe
 
@@ -204,6 +204,14 @@ class Election:
         return self._stand_down_until
 
     @property
+    def unsure_until(self) -> int:
+        """Until then (ns) not even its holder's release would make the Lease free to us; 0: it would at once."""
+        seen = self.observed
+        if seen is None or self.leading:
+            return 0
+        return max(seen.displaced_until, self._runs_out(seen) if seen.orphaned else 0)
+
+    @property
     def held(self) -> Held | None:
         """To be written down, and given to the next elector of this pod."""
         return self._held
@@ -318,7 +326,7 @@ class Election:
             return Step(Do.WAIT, now + timing.SECOND, against)
         if self._continuing():
             return self._at_retry(Do.RENEW, now, "we held it before a restart")
-        free_at = self.observed.at + max(self.observed.duration_s * timing.SECOND, self._duration)
+        free_at = self._runs_out(self.observed)
         holder = record.holder if record is not None else ""
         if not self.observed.free and now < free_at:
             what = "no lease" if record is None else "nobody in the lease"
@@ -343,6 +351,10 @@ class Election:
             return self.token if self.leading else record.transitions
         self._tried_token = max(record.transitions if record is not None else 0, self.token) + 1
         return self._tried_token
+
+    def _runs_out(self, seen: Observed) -> int:
+        """When nobody can hold the Lease any more, as it was seen."""
+        return seen.at + max(seen.duration_s * timing.SECOND, self._duration)
 
     def _right_ends(self) -> int:
         """End of the right that our last confirmed renewal gave."""
@@ -380,3 +392,8 @@ class Election:
         if role is not self.role:
             self.since = now
         self.role, self.reason = role, reason
+
+
+def may_hold(elector: ElectorState) -> bool:
+    """Whether an elector that is asked to stop needs the others yet: it holds the Lease, or may find that it does."""
+    return elector.role in (Role.LEADER, Role.HANDOVER) or bool(elector.letting_go) or not elector.settled

@@ -132,7 +132,7 @@ class Witness:
     def _take(self, record: LeaseRecord | None, now: int, *, gap: bool) -> None:
         ledger = self.ledger
         before = max(ledger.rights.values(), default=0)
-        ours_before = ledger.record is not None and self._is_ours(ledger.record)
+        ours_before = self.ours
         ledger.record = record
         self._event_at = now
         if record is None:
@@ -175,14 +175,26 @@ class Witness:
         """From when on nobody else can have a right that was given before what was seen last."""
         return max(self.ledger.unknown_until, *self.ledger.rights.values(), 0)
 
+    @property
+    def unsure_until(self) -> int:
+        """Until then (ns) not even a release by whom the Lease names would make us sign; 0: it would at once."""
+        ledger = self.ledger
+        named = ledger.record.seal if ledger.record is not None else ""
+        return max(ledger.unknown_until, *(until for seal, until in ledger.rights.items() if seal != named), 0)
+
+    @property
+    def ours(self) -> bool:
+        """Whether the Lease, as it was seen last, is this pod's by our own mark."""
+        record = self.ledger.record
+        return record is not None and self._is_ours(record)
+
     def grant(self, now: int, *, claimed: str, void_before: int) -> Grant | None:
         """What the actuator may know.  `claimed`: who the elector says it is; empty: it says nothing."""
         ledger = self.ledger
         record = ledger.record
-        ours = record is not None and bool(record.holder) and self._is_ours(record)
         if not ledger.position and record is None:
             self.reason = "the lease is not known yet"
-        elif not ours:
+        elif not self.ours:
             self.reason = "the lease is not ours"
         elif ledger.giving_up:
             self.reason = "this term is being given up"
@@ -226,7 +238,7 @@ class Witness:
         """The elector shall renew at once if it last wrote a challenge of this instant or earlier; 0: no need."""
         ledger = self.ledger
         record = ledger.record
-        if record is None or not record.holder or not self._is_ours(record):
+        if record is None or not self.ours:
             return 0
         if ledger.stolen or ledger.giving_up or now < self.clear_at:
             return 0
@@ -285,8 +297,7 @@ class Witness:
         costs a message a second at most: a challenge is good for the right from its own instant on, whenever made.
         """
         due = self._made + timing.CHALLENGE_AGE
-        record = self.ledger.record
-        if record is not None and self._is_ours(record):
+        if self.ours:
             renewal = (renewed_at or self._event_at) + self._interval - BEFORE_RENEWAL
             due = min(due, max(renewal, self._event_at) if self._made < renewal else self._made + OVERDUE_ROTATION)
         if self._made < self.clear_at:

@@ -37,6 +37,7 @@ from kernel.deadline import DeathTimer
 from kernel.deathpipe import DeathSignal
 from kernel.wallclock import WallClockWatch
 from policy import timing
+from policy.election import may_hold
 from policy.fencing import (
     Action,
     Aim,
@@ -149,10 +150,10 @@ class Actuator:
                 await self._wake.wait()
 
     def _needed(self, now: int) -> bool:
-        """Whether the elector holds the Lease still: it can release it only while we say that the node is fenced."""
+        """Whether the elector may hold the Lease still: it releases only while we say that the node is fenced."""
         state = self._elector.current(now) if self._elector.connected else None
         body = state.body if state is not None else None
-        return isinstance(body, ElectorState) and (body.role in (Role.LEADER, Role.HANDOVER) or bool(body.letting_go))
+        return isinstance(body, ElectorState) and may_hold(body)
 
     def _step(self, now: int) -> None:
         self._node.look(now)

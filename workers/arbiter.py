@@ -17,13 +17,14 @@ import secrets
 from pathlib import Path
 from typing import Any, Final
 
-from ipc.messages import ActuatorState, ArbiterState, ElectorState, Fence, Grant, Role, Worker
+from ipc.messages import ActuatorState, ArbiterState, ElectorState, Fence, Grant, Worker
 from kernel.clock import boottime_ns
 from kube import endpoint
 from kube.errors import ApiFailure, Failure
 from kube.leases import LeaseClient, went_back
 from kube.session import ApiSession
 from policy import timing
+from policy.election import may_hold
 from policy.lease import LeaseRecord
 from policy.witness import Ledger, Witness
 from sandbox.privileges import Place, Port, Privileges
@@ -145,7 +146,7 @@ class Arbiter:
             return False
         if claim.letting_go:
             return now < stop_asked + LETTING_GO
-        return claim.role is Role.LEADER and now < stop_asked + STOPPING_TOO
+        return (may_hold(claim) or self._witness.ours) and now < stop_asked + STOPPING_TOO
 
     def _publish(self, now: int) -> int:
         """Judge and say so; when to judge again."""
@@ -168,6 +169,7 @@ class Arbiter:
                 half=witness.half,
                 giving_up=witness.giving_up,
                 given_away=self._memory.ledger.given_away,
+                unsure_until=witness.unsure_until,
                 requests_total=dict(self._session.requests_total),
                 failures_total=self._session.failures_total,
                 api_ok=self._api_ok,

@@ -205,7 +205,7 @@ class Elector:
         if now >= self._stop_by:
             log.error("stopping without a release; the lease runs out", extra={"event": "release_abandoned"})
             return True
-        return not self._election.leading and step.act is not Do.RELEASE
+        return self._election.settled and not self._election.leading and step.act is not Do.RELEASE
 
     # --- requests ---
 
@@ -428,6 +428,18 @@ class Elector:
             return "the arbiter must see the lease before it changes"
         return ""
 
+    def _lets_go(self, now: int, world: Circumstances, step: Step) -> bool:
+        """Whether the arbiter shall hear that we want to release.
+
+        Who stops in a term that it has not gone on with yet says so before the node is fenced: those who stop with us
+        stay as long as they are needed for it.
+        """
+        election = self._election
+        if election.role is Role.HANDOVER:
+            return True
+        wants = step.act is Do.RELEASE or (world.stopping and election.continuing)
+        return wants and not self._arbiter_lost_sight(now)
+
     def _half_in_lease(self) -> str:
         """The arbiter's half of the seal in the Lease; empty: there is none."""
         record = self._election.observed.record if self._election.observed is not None else None
@@ -477,8 +489,7 @@ class Elector:
     def _publish(self, now: int, world: Circumstances, step: Step) -> None:
         election = self._election
         record = election.observed.record if election.observed is not None else None
-        releasing = step.act is Do.RELEASE and not self._arbiter_lost_sight(now)
-        letting_go = self._half_in_lease() if election.role is Role.HANDOVER or releasing else ""
+        letting_go = self._half_in_lease() if self._lets_go(now, world, step) else ""
         self._half_let_go = letting_go or self._half_let_go
         state = ElectorState(
             role=election.role,
@@ -496,6 +507,7 @@ class Elector:
             api_ok=self._api_ok,
             standing_down_until=election.standing_down_until,
             letting_go=letting_go,
+            unsure_until=election.unsure_until,
         )
         self._context.publish(state)
         said = (election.role, election.reason)

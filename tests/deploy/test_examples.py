@@ -90,6 +90,14 @@ def test_the_node_is_told_to_wait_for_us_and_looks_where_we_put_the_keys(name: s
 
 
 @pytest.mark.parametrize("name", NAMES)
+def test_a_rolling_update_waits_until_each_pod_could_take_over_and_a_start_for_nobody(name: str) -> None:
+    (probe,) = [c["readinessProbe"] for c in _ours(name).values() if "readinessProbe" in c]
+    assert probe["httpGet"] == {"path": "/ready", "port": "metrics"}
+    (policy,) = [d["spec"]["podManagementPolicy"] for d in _documents(name) if d["kind"] == "StatefulSet"]
+    assert policy == "Parallel"
+
+
+@pytest.mark.parametrize("name", NAMES)
 def test_the_actuators_user_is_the_nodes(name: str) -> None:
     ours = _ours(name)
     config = _settings(name, next(iter(ours.values())))

@@ -73,7 +73,9 @@ ELECTOR = ElectorState(
     api_ok=True,
     standing_down_until=0,
 )
-ARBITER = ArbiterState(dataclasses.replace(GRANT, exclusive=False), "the lease is ours", cluster_management=False)
+ARBITER = ArbiterState(
+    dataclasses.replace(GRANT, exclusive=False), "the lease is ours", cluster_management=False, api_ok=True
+)
 PROBER = ProberState(
     fit=True,
     since=NOW - 70 * S,

@@ -58,6 +58,8 @@ def test_a_pod_that_has_just_started_is_given_thirty_seconds() -> None:
 
 # --- /ready ---
 
+STANDBY: dict[str, object] = {"role": Role.STANDBY, "grant": None}
+
 
 def test_a_forging_leader_and_a_standby_that_could_take_over_are_ready() -> None:
     assert views.ready(picture()).status == 200
@@ -77,10 +79,32 @@ def test_a_forging_leader_and_a_standby_that_could_take_over_are_ready() -> None
         ({"silent": (Worker.PROBER,)}, "the prober is silent"),
         ({"silent": (Worker.ACTUATOR,)}, "the actuator is silent"),
         ({"silent": (Worker.ELECTOR,)}, "the elector is silent"),
+        ({"silent": (Worker.ARBITER,)}, "the arbiter is silent"),
+        ({"arbiter": {"api_ok": False}}, "the API server does not answer the arbiter"),
+        ({"elector": {**STANDBY, "unsure_until": NOW + 1}}, views.UNSURE),
+        ({"elector": STANDBY, "arbiter": {"grant": None, "unsure_until": NOW + 1}}, f"the arbiter: {views.UNSURE}"),
     ],
 )
 def test_a_pod_that_could_not_take_over_is_not_ready_and_says_why(changes: dict[str, object], reason: str) -> None:
     assert views.ready(picture(**changes)) == views.Answer(503, {"ready": False, "reasons": [reason]})
+
+
+def test_a_pod_that_stays_out_of_the_election_says_why_if_nothing_else_does() -> None:
+    turn = {"role": Role.OBSERVER, "grant": None, "reason": "giving others a turn after a hand-over"}
+    assert views.ready(picture(elector=turn)).body["reasons"] == ["giving others a turn after a hand-over"]
+    unfit = {**turn, "reason": "the node is unfit: no peers"}
+    assert views.ready(picture(elector=unfit, prober={"fit": False, "reasons": ("no peers",)})).body["reasons"] == [
+        "no peers"
+    ]
+
+
+def test_a_standby_is_ready_once_nobody_unseen_can_have_a_right_any_more() -> None:
+    over = {"unsure_until": NOW}
+    assert views.ready(picture(elector={**STANDBY, **over}, arbiter={"grant": None, **over})).status == 200
+
+
+def test_a_leader_with_both_rights_is_ready_whatever_it_has_not_seen() -> None:
+    assert views.ready(picture(elector={"unsure_until": NOW + S}, arbiter={"unsure_until": NOW + S})).status == 200
 
 
 def test_a_stand_down_that_is_over_does_not_count() -> None:

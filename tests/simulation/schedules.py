@@ -26,6 +26,8 @@ HAND_OVER_S: Final = 1.5
 """The slowest fence of this simulation takes a second."""
 BACK_S: Final = 120.0
 """However bad: somebody forges again."""
+HANGING_S: Final = 5.0
+"""A request that began while the path hung may be awaited this much longer (`Election.request_timeout`)."""
 SETTLED_S: Final = 35.0
 """After a fault and its repair, more than two lease durations."""
 
@@ -84,6 +86,17 @@ class Pool:
         while not self.forgers():
             if loop.time() >= until:
                 self.violations.append(f"{loop.time():.4f}: nobody forges for {most_s:.0f} s")
+                return
+            await asyncio.sleep(0.02)
+
+    async def until_all_are_ready(self, most_s: float) -> None:
+        """A violation after `most_s` seconds."""
+        loop = asyncio.get_running_loop()
+        until = loop.time() + most_s
+        while not self.forgers() or not all(pod.ready() for pod in self.pods):
+            if loop.time() >= until:
+                unready = [pod.name for pod in self.pods if not pod.ready()]
+                self.violations.append(f"{loop.time():.4f}: not ready for {most_s:.0f} s: {unready}")
                 return
             await asyncio.sleep(0.02)
 
@@ -279,6 +292,21 @@ async def soon_after_each_other(pool: Pool, faults: int) -> None:
             pool.violations.append(f"{fault.__name__} cost {max(pool.gaps):.3f} s, at most {bound} expected")
 
 
+async def rolling_updates(pool: Pool, rounds: int) -> None:
+    """As a StatefulSet does it: the next pod is replaced when the one before is ready."""
+    for _ in range(rounds):
+        for pod in pool.rng.sample(pool.pods, PODS):
+            pool.gaps.clear()
+            pool.tell(f"{pod.name}: is replaced")
+            pod.ask_to_stop()
+            await asyncio.sleep(2)
+            pod.replace()
+            await pool.until_all_are_ready(BACK_S)
+            if max(pool.gaps, default=0.0) > HAND_OVER_S:
+                pool.violations.append(f"replacing {pod.name} cost {max(pool.gaps):.3f} s, {HAND_OVER_S} expected")
+        await asyncio.sleep(pool.rng.uniform(0, 10))
+
+
 async def one_upon_another(pool: Pool, faults: int) -> None:
     """The next fault comes before, or just after, the pool has recovered."""
     for _ in range(faults):
@@ -288,14 +316,13 @@ async def one_upon_another(pool: Pool, faults: int) -> None:
 
 
 async def a_clean_hand_over_after_each_storm(pool: Pool, storms: int) -> None:
-    """Whatever happened, once the pool has settled nothing of it is left: a leader that stops is followed at once."""
+    """Whatever happened, once all say that they are ready nothing of it is left: a leader that stops is followed."""
     for _ in range(storms):
         for _ in range(pool.rng.randrange(1, 4)):
             await pool.rng.choice(list(FAULTS))(pool)
             await asyncio.sleep(pool.rng.choice([0.001, 0.01, 0.1, 0.5]) * pool.rng.random())
-        await pool.until_somebody_forges(BACK_S)
-        await asyncio.sleep(SETTLED_S)
-        await pool.until_somebody_forges(BACK_S)
+        await asyncio.sleep(HANGING_S)
+        await pool.until_all_are_ready(BACK_S)
         pool.gaps.clear()
         for leader in pool.forgers():
             pool.tell(f"{leader.name}: asked to stop, nothing else being wrong")

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import cast
 
 from config import Config, load
+from gateway.views import Picture, ready
 from ipc.messages import (
     ActuatorState,
     ArbiterState,
@@ -24,7 +25,6 @@ from ipc.messages import (
     NodeView,
     ProberState,
     Proof,
-    Role,
     StandDown,
     StartFlag,
     Startup,
@@ -33,6 +33,7 @@ from ipc.messages import (
 )
 from kube.session import ApiSession
 from policy import timing
+from policy.election import may_hold
 from policy.grants import Right, right_to_forge
 from workers.arbiter import Arbiter
 from workers.elector import Elector
@@ -231,7 +232,7 @@ class SimulatedActuator:
             return False
         state = self._elector.current(loop_now()) if self._elector.connected else None
         body = cast("ElectorState", state.body) if state is not None else None
-        return body is None or not (body.role in (Role.LEADER, Role.HANDOVER) or body.letting_go)
+        return body is None or not may_hold(body)
 
     def _step(self, time: float, now: int) -> None:
         arbiter, giving_up = self._arbiter_says()
@@ -372,6 +373,20 @@ class Pod:
             around.stopping.set()
         if self._actuator is not None:
             self._actuator.stop()
+
+    def replace(self) -> None:
+        """By a pod of the same name that knows nothing of this one, and whose node is up already."""
+        self.kill_all()
+        for file in self._config.run_dir.rglob("term"):
+            file.unlink()
+        self._config.instance_file.write_text(f"{self._rng.randrange(2**32):08x}\n", encoding="ascii")
+        self.start_all()
+
+    def ready(self) -> bool:
+        """As the gateway would answer /ready."""
+        states = self._sockets.latest
+        picture = Picture(self._config, "", loop_now(), 0, states, dict.fromkeys(states, True))
+        return ready(picture).status == 200
 
     def say_fit(self, fit: bool) -> None:  # as a switch
         self._fit = fit

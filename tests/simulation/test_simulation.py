@@ -13,6 +13,7 @@ from schedules import (
     a_clean_hand_over_after_each_storm,
     one_by_one,
     one_upon_another,
+    rolling_updates,
     run,
     soon_after_each_other,
 )
@@ -49,6 +50,13 @@ def test_after_any_storm_of_faults_a_clean_hand_over_is_as_quick_as_ever(
     monkeypatch: pytest.MonkeyPatch, seed: int
 ) -> None:
     assert not none_of(run(monkeypatch, seed, a_clean_hand_over_after_each_storm, 4))
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_a_rolling_update_that_waits_for_each_pod_to_be_ready_costs_hand_overs_and_no_more(
+    monkeypatch: pytest.MonkeyPatch, seed: int
+) -> None:
+    assert not none_of(run(monkeypatch, seed, rolling_updates, 2))
 
 
 def test_a_seed_tells_the_same_story_again(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -277,6 +277,22 @@ async def test_asked_to_stop_right_after_its_start_the_arbiter_waits_to_hear_wha
         await let_go(arbiter, task, began.half)
 
 
+async def test_asked_to_stop_before_it_has_heard_of_its_electors_new_term_the_arbiter_stays_for_its_release(
+    config: Config, leases: LeaseClient
+) -> None:
+    """Its watch may be faster than its elector's word."""
+    await known_for_long(config, leases)
+    async with running(config) as (arbiter, task):
+        began = await arbiter.until(ArbiterState, lambda s: s.willing)
+        arbiter.neighbours[Worker.ELECTOR].says(dataclasses.replace(LEADING, role=Role.STANDBY))
+        await take(leases, "pod-0_1", began)
+        await arbiter.until(ArbiterState, lambda s: s.grant is not None)
+        arbiter.said.clear()
+        arbiter.stopping.set()
+        await arbiter.until(ArbiterState, lambda _: True)
+        await let_go(arbiter, task, began.half)
+
+
 async def test_what_was_remembered_before_another_boot_is_worth_nothing(config: Config, leases: LeaseClient) -> None:
     await known_for_long(config, leases)
     path = config.worker_dir("arbiter") / "term"

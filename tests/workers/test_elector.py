@@ -21,8 +21,9 @@ from ipc.messages import ActuatorState, ArbiterState, ElectorState, Fence, Probe
 from kernel.clock import boottime_ns
 from kube.leases import LeaseClient
 from kube.session import ApiSession
+from policy.election import may_hold
 from policy.lease import LeaseRecord
-from policy.seal import half_of, seal_of
+from policy.seal import half_of, opens, seal_of
 from policy.timing import SECOND
 from workers.elector import Elector
 from workers.runtime import Context
@@ -367,6 +368,37 @@ async def test_a_term_that_was_asked_to_be_given_up_goes_on_once_the_arbiter_has
     record = await read(leases)
     assert (record.transitions, record.challenge) == (held.transitions, "third")
     assert record.seal.endswith(half_of("the next"))
+
+
+async def test_asked_to_stop_before_it_goes_on_with_its_term_it_releases_it_all_the_same(
+    config: Config, leases: LeaseClient, clock: Clock
+) -> None:
+    """It says so while the node is armed still: whoever stops with it stays until the Lease is released."""
+    held = await led_before(config, leases, clock)
+    armed = dataclasses.replace(FENCED, fence=Fence.ARMED)
+    async with life(config, arbiter_says=arbiter("second", willing=False), actuator_says=armed) as elector:
+        elector.stopping.set()
+        said = await elector.until(ElectorState, lambda s: s.letting_go == half_of(HALF_KEY))
+        assert not leading(said)
+        assert may_hold(said)
+        elector.neighbours[Worker.ACTUATOR].says(FENCED)
+        given = dataclasses.replace(arbiter("third", given_away=HALF_KEY), half=half_of("the next"))
+        elector.neighbours[Worker.ARBITER].says(given)
+        await elector.until(ElectorState, lambda s: s.holder == "" and not may_hold(s))
+    record = await read(leases)
+    assert record.holder == ""
+    assert opens(record.key, held.seal)
+
+
+async def test_a_stopping_elector_that_cannot_ask_for_the_key_yet_does_not_say_that_it_is_done(
+    config: Config, leases: LeaseClient, clock: Clock
+) -> None:
+    await led_before(config, leases, clock)
+    async with life(config, arbiter_says=arbiter("second", willing=False, api_ok=False)) as elector:
+        elector.stopping.set()
+        said = await elector.until(ElectorState, lambda s: s.api_ok)
+        assert said.letting_go == ""
+        assert may_hold(said)
 
 
 async def seen_for_long(elector: Surroundings, clock: Clock) -> None:
