@@ -30,6 +30,7 @@ def worker_table() -> str:
         ("reads and writes", lambda p: _names(p.writes)),
         ("serves", lambda p: ", ".join(f"`{socket.value}`" for socket in p.serves)),
         ("follows the state of", lambda p: ", ".join(sorted(p.subscribes))),
+        ("connects to the node's socket", lambda p: _yes(p.node_socket)),
         ("listens on TCP", lambda p: _names(p.listens)),
         ("connects by TCP to", lambda p: _names(p.connects)),
         ("looks up names", lambda p: _yes(p.names)),

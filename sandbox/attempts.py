@@ -27,7 +27,7 @@ from ipc.messages import Worker
 from kernel.libc import LIBC
 from sandbox import landlock, places
 from sandbox.audit import Expect, Way
-from sandbox.close import UNUSED_PORT, addresses, call_errno, errno_of, reaches
+from sandbox.close import UNUSED_PORT, addresses, call_errno, errno_of, reachable, reaches, sends_to
 from sandbox.harmless import ALL, ARGUMENTS, VARIANTS, YOUNG, permitted
 from sandbox.places import Endpoint
 from sandbox.plan import Plan, declared
@@ -78,7 +78,7 @@ class Scene:
 
 def opened(plan: Plan) -> frozenset[Path]:
     """The files and folders of a plan's rules."""
-    return frozenset(Path(os.path.realpath(rule.path)) for rule in plan.rules)
+    return frozenset(Path(os.path.realpath(rule.path)) for rule in plan.rules if rule.opens)
 
 
 # --- files ---
@@ -265,7 +265,7 @@ def _call_and_close(nr: int, arguments: tuple[int, ...]) -> int:
 
 
 def network(scene: Scene) -> Iterator[Attempt]:
-    """TCP ports, and abstract sockets."""
+    """Ports, and Unix sockets."""
     allowed = set(scene.plan.ports)
     config = scene.config
     ports = {UNUSED_PORT, _SSH, _DNS, _HTTPS, _API, config.metrics_port, *allowed}
@@ -274,10 +274,20 @@ def network(scene: Scene) -> Iterator[Attempt]:
         expect = Expect.DONE if port in allowed else Expect.REFUSED
         abi = landlock.NET_ABI if scene.privileges.internet else 0
         yield Attempt(f"connect to TCP port {port}", Way.CONNECT, expect, _connecting(port), abi=abi)
+    for port in sorted({UNUSED_PORT, _DNS, _HTTPS}):
+        may = port in scene.plan.datagrams
+        abi = landlock.DATAGRAM_ABI if scene.plan.datagrams and not may else 0
+        expect = Expect.DONE if may else Expect.REFUSED
+        yield Attempt(f"send to UDP port {port}", Way.CONNECT, expect, partial(sends_to, port), abi=abi)
     if scene.stranger is not None:
-        stranger = scene.stranger
+        outside = partial(reaches, scene.stranger.getsockname())
         check = "connect to an abstract socket outside"
-        yield Attempt(check, Way.CONNECT, Expect.REFUSED, lambda: reaches(stranger), abi=landlock.SCOPE_ABI)
+        yield Attempt(check, Way.CONNECT, Expect.REFUSED, outside, abi=landlock.SCOPE_ABI)
+    own = config.state_socket(scene.privileges.worker)  # made before the sandbox, so outside of it
+    if not reachable(scene.plan, own):
+        outside = partial(reaches, str(own))
+        check = "connect to a Unix socket outside by its path"
+        yield Attempt(check, Way.CONNECT, Expect.REFUSED, outside, abi=landlock.UNIX_ABI)
 
 
 def _connecting(port: int) -> Callable[[], int]:

@@ -18,6 +18,8 @@ from kernel.identity import CAP_SETGID, CAP_SETUID
 from sandbox.privileges import Privileges
 from sandbox.syscalls import Calls
 
+THIS_KERNEL: Final = "this kernel"
+"""The check whose rows say in words what the kernel cannot refuse."""
 STANDARD_STREAMS: Final = 3
 """Descriptors 0, 1 and 2 are whoever's started the container."""
 _SETTERS: Final = 1 << CAP_SETGID | 1 << CAP_SETUID

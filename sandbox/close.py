@@ -28,16 +28,16 @@ from kernel import identity
 from kernel.libc import LIBC
 from kernel.process import SUPERVISOR_PID, set_dumpable
 from sandbox import landlock, places, plan, seccomp
-from sandbox.landlock import Scope
+from sandbox.landlock import Access, Scope
 from sandbox.places import Endpoint
 from sandbox.plan import Plan
-from sandbox.privileges import Place, Port, Privileges
+from sandbox.privileges import Peer, Place, Port, Privileges
 from sandbox.syscalls import Architecture, number
 
-_MOUNTED: Final = frozenset({Place.SOURCES, Place.TARGETS, Place.OWN, Place.API_CREDENTIALS})
+_MOUNTED: Final = frozenset({Place.SOURCES, Place.TARGETS, Place.OWN, Place.API_CREDENTIALS, Peer.NODE})
 """What may come later than we; everything else is part of the image, or never comes."""
 UNUSED_PORT: Final = 1
-"""tcpmux: nobody declares it, nobody listens there."""
+"""tcpmux: nobody declares it, nobody listens there, on UDP neither."""
 
 
 class CannotClose(Exception):  # noqa: N818  # a refusal, named as such
@@ -96,11 +96,11 @@ def close(privileges: Privileges, config: Config, endpoint: Endpoint | None) -> 
     _step(closed, "dumpable", lambda: set_dumpable(privileges.dumpable))
     if identity.threads() != 1:
         closed.failures.append("there are threads already, which Landlock would not cover")
-    closed.missing += landlock.missing(closed.abi)
+    closed.missing += landlock.missing(closed.abi, datagrams=bool(closed.plan.datagrams))
     if closed.abi:
         closed.stranger = _stranger(closed.abi)
         _step(closed, "Landlock", lambda: _landlock(closed))
-        closed.failures += _what_landlock_lets_through(closed)
+        closed.failures += _what_landlock_lets_through(closed, privileges, config)
     closed.failures += _what_can_be_read_all_the_same(privileges, config)
     architecture = Architecture.of(platform.machine())
     if architecture is not None:
@@ -123,6 +123,7 @@ def _plan(privileges: Privileges, config: Config, endpoint: Endpoint | None) -> 
         ports=[number for port in privileges.connects if port in known for number in known[port][1]],
         names=any(_is_name(host) for host in hosts),
         plain_targets=config.credential_mode == "file",
+        peers=places.sockets(privileges, config, containers=separation(config) == "containers"),
     )
 
 
@@ -158,11 +159,14 @@ def _step(closed: Closed, what: str, do: Callable[[], None]) -> None:
 
 def _landlock(closed: Closed) -> None:
     ruleset = landlock.Ruleset(closed.abi, scopes=closed.plan.scopes)
+    absent: dict[str, None] = {}
     try:
         for rule in closed.plan.rules:
             if not ruleset.allow(rule.path, rule.rights) and rule.place in _MOUNTED:
-                closed.absent.append(str(rule.path))
+                absent[str(rule.path)] = None  # several rules may be for the same folder
+        closed.absent = list(absent)
         ruleset.allow_connect(closed.plan.ports)
+        ruleset.allow_datagrams(closed.plan.datagrams)
         ruleset.restrict()
     finally:
         ruleset.close()
@@ -178,7 +182,7 @@ def _stranger(abi: int) -> socket.socket | None:
     return sock
 
 
-def _what_landlock_lets_through(closed: Closed) -> list[str]:
+def _what_landlock_lets_through(closed: Closed, privileges: Privileges, config: Config) -> list[str]:
     """Each restriction is tried once: what a kernel says it does is not taken on trust."""
     found = []
     if errno_of(lambda: os.close(os.open("/", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))) != errno.EACCES:
@@ -189,9 +193,23 @@ def _what_landlock_lets_through(closed: Closed) -> list[str]:
         parent = os.getppid()
         if parent > 0 and errno_of(lambda: os.kill(parent, 0)) != errno.EPERM:
             found.append("Landlock: processes outside can still be signalled")
-    if closed.stranger is not None and reaches(closed.stranger) != errno.EPERM:
+    if closed.stranger is not None and reaches(closed.stranger.getsockname()) != errno.EPERM:
         found.append("Landlock: abstract sockets outside can still be connected to")
+    own = config.state_socket(privileges.worker)
+    if closed.abi >= landlock.UNIX_ABI and not reachable(closed.plan, own) and reaches(str(own)) == 0:
+        found.append("Landlock: Unix sockets outside can still be connected to by path")
+    sent = sends_to(UNUSED_PORT) if closed.plan.datagrams else errno.EACCES
+    if closed.abi >= landlock.DATAGRAM_ABI and sent != errno.EACCES:
+        found.append("Landlock: datagrams can still be sent to any port")
     return found
+
+
+def reachable(plan: Plan, path: Path) -> bool:
+    """Whether the plan leaves connecting to the socket at this path."""
+    real = Path(os.path.realpath(path))
+    return any(
+        Access.RESOLVE_UNIX in rule.rights and Path(os.path.realpath(rule.path)) in real.parents for rule in plan.rules
+    )
 
 
 def _what_can_be_read_all_the_same(privileges: Privileges, config: Config) -> list[str]:
@@ -240,11 +258,21 @@ def connects_to(port: int) -> int:
     return errno_of(connect)
 
 
-def reaches(listener: socket.socket) -> int:
-    """The errno of connecting to a Unix socket of ours by its address.  0: connected."""
+def sends_to(port: int) -> int:
+    """The errno of aiming datagrams at a port of this very machine; none is sent.  0: they could be."""
+
+    def aim() -> None:
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sock:
+            sock.connect(("127.0.0.1", port))
+
+    return errno_of(aim)
+
+
+def reaches(address: str | bytes) -> int:
+    """The errno of connecting to a Unix socket by its address.  0: connected."""
 
     def connect() -> None:
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK) as sock:
-            sock.connect(listener.getsockname())
+            sock.connect(address)
 
     return errno_of(connect)

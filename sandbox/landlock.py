@@ -2,7 +2,7 @@
 
 Irrevocable, inherited by everything it starts, needs no privilege but no_new_privs.  The kernel's version of the
 interface (ABI) says what can be given up; `missing` puts the rest into words.  What was opened before stays open.
-Not covered by any version up to 7: connecting to a Unix socket by path, chmod, chdir, UDP.
+Not covered by any version up to 10: chmod, chdir, looking (stat, readlink).
 
 Structures and numbers: include/uapi/linux/landlock.h.
 """
@@ -29,6 +29,8 @@ _LOG_SAME_EXEC_OFF: Final = 1
 _LOG_ABI: Final = 7
 NET_ABI: Final = 4
 SCOPE_ABI: Final = 6
+UNIX_ABI: Final = 9
+DATAGRAM_ABI: Final = 10
 
 
 class Access(enum.IntFlag):
@@ -50,6 +52,8 @@ class Access(enum.IntFlag):
     REFER = 1 << 13
     TRUNCATE = 1 << 14
     IOCTL_DEV = 1 << 15
+    RESOLVE_UNIX = 1 << 16
+    """Connecting and sending to Unix sockets by path, where they were made outside."""
 
 
 class Scope(enum.IntFlag):
@@ -59,12 +63,24 @@ class Scope(enum.IntFlag):
     SIGNALS = 1 << 1
 
 
-CONNECT_TCP: Final = 1 << 1
 BIND_TCP: Final = 1 << 0
+CONNECT_TCP: Final = 1 << 1
+BIND_UDP: Final = 1 << 2
+CONNECT_SEND_UDP: Final = 1 << 3
+_ANY_FREE_PORT: Final = 0
 
-_FILES: Final = Access.EXECUTE | Access.WRITE_FILE | Access.READ_FILE | Access.TRUNCATE | Access.IOCTL_DEV
+_FILES: Final = (
+    Access.EXECUTE | Access.WRITE_FILE | Access.READ_FILE | Access.TRUNCATE | Access.IOCTL_DEV | Access.RESOLVE_UNIX
+)
 """Rights that a rule on a file, not a folder, may carry."""
-_LAST_OF_ABI: Final = {1: Access.MAKE_SYM, 2: Access.REFER, 3: Access.TRUNCATE, 4: Access.TRUNCATE}
+_LAST_SINCE: Final = (
+    (UNIX_ABI, Access.RESOLVE_UNIX),
+    (5, Access.IOCTL_DEV),
+    (3, Access.TRUNCATE),
+    (2, Access.REFER),
+    (1, Access.MAKE_SYM),
+)
+"""The version from which on a right is the last one known."""
 
 
 class _RulesetAttr(ctypes.Structure):
@@ -100,12 +116,12 @@ def abi() -> int:
 
 def handled(version: int) -> Access:
     """All rights to files that this version of the interface can take away."""
-    last = _LAST_OF_ABI.get(version, Access.IOCTL_DEV) if version else Access(0)
-    return Access((int(last) << 1) - 1) if version else last
+    last = next((right for since, right in _LAST_SINCE if version >= since), Access(0))
+    return Access((int(last) << 1) - 1) if last else last
 
 
-def missing(version: int) -> tuple[str, ...]:
-    """What this version cannot take away, in words."""
+def missing(version: int, *, datagrams: bool) -> tuple[str, ...]:
+    """What this version cannot take away, in words.  datagrams: from one who may send some."""
     found = []
     if version < 1:
         found.append("no Landlock: files are guarded by their owners and modes alone")
@@ -118,6 +134,15 @@ def missing(version: int) -> tuple[str, ...]:
             f"Landlock ABI {version}: no scope for signals and abstract sockets (ABI {SCOPE_ABI}, Linux 6.12); "
             "seccomp alone refuses signals"
         )
+    if version < UNIX_ABI:
+        found.append(
+            f"Landlock ABI {version}: connecting to Unix sockets by path is not restricted (ABI {UNIX_ABI}, Linux 7.1)"
+        )
+    if version < DATAGRAM_ABI and datagrams:
+        found.append(
+            f"Landlock ABI {version}: ports of datagrams are not restricted (ABI {DATAGRAM_ABI}, Linux 7.2); give the "
+            "addresses as numbers, and no datagram can be sent"
+        )
     return tuple(found)
 
 
@@ -128,6 +153,7 @@ class Ruleset:
         """Raises OSError."""
         self._handled = handled(version)
         ports = BIND_TCP | CONNECT_TCP if version >= NET_ABI else 0
+        ports |= BIND_UDP | CONNECT_SEND_UDP if version >= DATAGRAM_ABI else 0
         attr = _RulesetAttr(int(self._handled), ports, int(scopes) if version >= SCOPE_ABI else 0)
         size = 24 if version >= SCOPE_ABI else 16 if version >= NET_ABI else 8
         self._version = version
@@ -136,8 +162,10 @@ class Ruleset:
     def allow(self, path: Path, rights: Access) -> bool:
         """Leave these rights to a file, or to a folder and what lies below; False if it does not exist.
 
-        Raises OSError.
+        What this version cannot take away needs no rule.  Raises OSError.
         """
+        if not rights & self._handled:
+            return True
         try:
             fd = os.open(path, os.O_PATH | os.O_CLOEXEC)
         except (FileNotFoundError, NotADirectoryError):
@@ -146,8 +174,7 @@ class Ruleset:
             if not os.path.isdir(f"/proc/self/fd/{fd}"):  # noqa: PTH112
                 rights &= _FILES
             if rights & self._handled:
-                attr = _PathAttr(int(rights & self._handled), fd)
-                self._add(_RULE_PATH, attr)
+                self._add(_RULE_PATH, _PathAttr(int(rights & self._handled), fd))
         finally:
             os.close(fd)
         return True
@@ -157,6 +184,13 @@ class Ruleset:
         if self._version >= NET_ABI:
             for port in ports:
                 self._add(_RULE_PORT, _PortAttr(CONNECT_TCP, port))
+
+    def allow_datagrams(self, ports: Iterable[int]) -> None:
+        """Leave sending to these UDP ports, of whatever host, from a port that the kernel chooses.  Raises OSError."""
+        if self._version >= DATAGRAM_ABI:
+            for port in ports:
+                self._add(_RULE_PORT, _PortAttr(CONNECT_SEND_UDP, port))
+                self._add(_RULE_PORT, _PortAttr(BIND_UDP, _ANY_FREE_PORT))
 
     def _add(self, kind: int, attr: ctypes.Structure) -> None:
         _syscall(_ADD_RULE, ctypes.c_int(self._fd), ctypes.c_int(kind), ctypes.byref(attr), ctypes.c_uint32(0))

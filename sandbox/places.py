@@ -16,7 +16,7 @@ from typing import Final
 
 from config import Config
 from ipc.messages import Worker
-from sandbox.privileges import Place
+from sandbox.privileges import Peer, Place, Privileges
 
 PACKAGES: Final = ("cardano", "config", "gateway", "ipc", "kernel", "kube", "policy", "sandbox", "workers")
 """Our own, as far as workers import them."""
@@ -137,6 +137,19 @@ def paths(place: Place, worker: Worker, config: Config, endpoint: Endpoint | Non
             return _followed(Path(path) for path in (*named, *_TRUST) if path)
         case Place.NAMES:
             return _followed(Path("/etc") / name for name in _NAMES)
+
+
+def sockets(privileges: Privileges, config: Config, *, containers: bool) -> dict[Peer, tuple[Path, ...]]:
+    """The folders in which the sockets of its peers lie: the sockets themselves come and go.
+
+    containers: each worker makes its own folder, when its container starts; all of them have users of their own, who
+    tell each other apart.
+    """
+    folders = {config.worker_dir(worker) for worker in privileges.subscribes}
+    return {
+        Peer.NODE: _followed((config.node_socket.parent, _real(config.node_socket).parent)),
+        Peer.FOLLOWED: _followed((config.run_dir,) if containers else folders),
+    }
 
 
 def _followed(paths: Iterable[Path]) -> tuple[Path, ...]:

@@ -13,7 +13,7 @@ from typing import Final
 
 from sandbox.landlock import Access, Scope
 from sandbox.places import Secret
-from sandbox.privileges import Place, Privileges
+from sandbox.privileges import Peer, Place, Privileges
 from sandbox.seccomp import Permit, permits
 from sandbox.syscalls import Calls
 
@@ -39,8 +39,13 @@ class PathRule:
 
     path: Path
     rights: Access
-    place: Place | None
+    place: Place | Peer | None
     """None: every worker's."""
+
+    @property
+    def opens(self) -> bool:
+        """Whether it leaves more open than connecting to sockets, which ask who connects."""
+        return self.rights != Access.RESOLVE_UNIX
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +58,8 @@ class Plan:
     scopes: Scope
     permits: tuple[Permit, ...]
     dumpable: bool
+    datagrams: tuple[int, ...] = ()
+    """UDP ports that it may send to."""
 
 
 def make(
@@ -63,11 +70,12 @@ def make(
     ports: Iterable[int],
     names: bool,
     plain_targets: bool,
+    peers: Mapping[Peer, tuple[Path, ...]],
 ) -> Plan:
     """The plan of one worker.
 
     places: the paths of what it declares.  ports: of what it connects to.  names: whether one of the addresses is a
-    host name and not a number.  plain_targets: CREDENTIAL_MODE=file.
+    host name and not a number.  plain_targets: CREDENTIAL_MODE=file.  peers: the folders of their sockets.
     """
     looks_up = privileges.names and names
     rules = [PathRule(path, READ, None) for path in installation]
@@ -78,6 +86,8 @@ def make(
         if place is Place.NAMES and not looks_up:
             continue
         rules += [PathRule(path, rights, place) for path in places[place]]
+    for peer in sorted(privileges.peers, key=lambda p: p.name):
+        rules += [PathRule(path, Access.RESOLVE_UNIX, peer) for path in peers[peer]]
     scopes = Scope.ABSTRACT_SOCKETS if privileges.signals else Scope.ABSTRACT_SOCKETS | Scope.SIGNALS
     return Plan(
         rules=tuple(rules),
@@ -90,6 +100,7 @@ def make(
             signals=privileges.signals,
         ),
         dumpable=privileges.dumpable,
+        datagrams=(_DNS,) if looks_up else (),
     )
 
 
@@ -105,7 +116,7 @@ def exposed(plan: Plan, privileges: Privileges, secrets: Iterable[Secret]) -> tu
     """
     undeclared = [secret for secret in secrets if not declared(privileges, secret)]
     found = []
-    for rule in plan.rules:
+    for rule in filter(lambda rule: rule.opens, plan.rules):
         if inside := [secret for secret in undeclared if _opens(rule.path, secret)]:
             undeclared = [secret for secret in undeclared if secret not in inside]  # each is told once
             names = ", ".join(f"{secret.name} ({secret.path})" for secret in inside)

@@ -42,6 +42,13 @@ class Port(enum.Enum):
     API = "the API server's port"
 
 
+class Peer(enum.Enum):
+    """Whose Unix sockets a worker connects to."""
+
+    NODE = "the node"
+    FOLLOWED = "the workers that it follows"
+
+
 @dataclass(frozen=True, slots=True)
 class Privileges:
     """What one worker may do, once it has started.
@@ -57,6 +64,8 @@ class Privileges:
     serves: tuple[Socket, ...] = (Socket.STATE, Socket.DEBUG)
     subscribes: frozenset[Worker] = frozenset()
     """Whose states it follows."""
+    node_socket: bool = False
+    """Connects to the node's socket, to see who serves it."""
     listens: tuple[Port, ...] = ()
     connects: tuple[Port, ...] = ()
     names: bool = False
@@ -70,6 +79,12 @@ class Privileges:
     def api_token(self) -> bool:
         """Whether it reads the API's credentials."""
         return Place.API_CREDENTIALS in self.reads
+
+    @property
+    def peers(self) -> frozenset[Peer]:
+        """Whose Unix sockets it may connect to."""
+        followed = {Peer.FOLLOWED} if self.subscribes else set()
+        return frozenset(followed | {Peer.NODE} if self.node_socket else followed)
 
     @property
     def internet(self) -> bool:

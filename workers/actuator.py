@@ -63,6 +63,7 @@ PRIVILEGES: Final = Privileges(
     reads=frozenset({Place.SOURCES}),
     writes=frozenset({Place.OWN, Place.TARGETS}),
     subscribes=frozenset({Worker.ELECTOR, Worker.ARBITER, Worker.PROBER}),
+    node_socket=True,
     signals=True,
     dumpable=True,  # the node follows /proc/<our pid>/cwd
 )

@@ -31,6 +31,7 @@ PRIVILEGES: Final = Privileges(
     calls=frozenset({Calls.PYTHON}),
     reads=frozenset({Place.NAMES}),
     subscribes=frozenset({Worker.ACTUATOR}),
+    node_socket=True,
     connects=(Port.NODE_METRICS,),
     names=True,
 )

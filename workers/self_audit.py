@@ -164,7 +164,7 @@ class SelfAudit:
     def _of_closing(self) -> list[AuditRow]:
         """What could not be closed (permissive), and what this kernel cannot."""
         open_ = [AuditRow("closing the sandbox", "closed", why, audit.Verdict.EXCEEDS) for why in self._closed.failures]
-        missing = [AuditRow("this kernel", "enough", why, audit.Verdict.EXCUSED) for why in self._closed.missing]
+        missing = [AuditRow(audit.THIS_KERNEL, "enough", why, audit.Verdict.EXCUSED) for why in self._closed.missing]
         return [*open_, *missing]
 
     def _standard(self, scene: Scene) -> Standard:

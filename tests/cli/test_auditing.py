@@ -126,10 +126,14 @@ async def test_whatever_is_neither_ok_nor_excused_is_not_green(run: Run, serve: 
 
 
 async def test_what_the_kernel_cannot_refuse_is_told_and_green(run: Run, serve: Serve) -> None:
-    serve(Worker.PROBER, reply=answer(AuditRow("this kernel", "enough", "no scope for signals", "excused")))
+    why = AuditRow("this kernel", "enough", "no scope for signals", "excused")
+    tried = AuditRow("connect to an abstract socket outside", "refused", "done", "excused")
+    serve(Worker.PROBER, reply=answer(why, tried))
     ran = await run("--worker", "prober")
     assert ran.code == 0
     assert "this kernel: no scope for signals" in ran.out
+    assert "2 excused" in ran.out
+    assert ran.out.count("this kernel") == 1
 
 
 async def test_a_worker_that_is_not_there_is_never_green(run: Run, serve: Serve) -> None:

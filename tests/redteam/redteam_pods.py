@@ -92,6 +92,9 @@ class Field:
         self._listener(socket.AF_UNIX, socket.SOCK_STREAM, f"\0{abstract}")
         self._listener(socket.AF_UNIX, socket.SOCK_DGRAM, f"\0{abstract}-datagrams")
         stranger = self._listener(socket.AF_INET, socket.SOCK_STREAM, ("127.0.0.1", 0))
+        by_path = pod.root / "stranger.sock"
+        self._listener(socket.AF_UNIX, socket.SOCK_STREAM, str(by_path))
+        by_path.chmod(0o666)
         files = {name: str(pod.secrets / file) for name, file in _FILES.items()}
         kubeconfigs = sorted(str(path) for path in pod.root.glob("kubeconfig*"))
         if self.mode == "containers":  # the pod's own is what the others are made from; no container has it
@@ -111,6 +114,7 @@ class Field:
             "node_port": pod.node_port,
             "metrics_port": pod.metrics_port,
             "stranger_port": stranger.getsockname()[1],
+            "stranger_socket": str(by_path),
             "abstract": abstract,
             "abstract_datagrams": f"{abstract}-datagrams",
             "debug_question": encode(DebugRequest(DebugWhat.COUNTERS)).hex(),

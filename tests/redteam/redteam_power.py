@@ -432,6 +432,14 @@ def _(given: Given) -> object:
         return sock.sendto(b"x", "\0" + given["abstract_datagrams"])
 
 
+@attempt("connects to a stranger's Unix socket by its path", allowed=WORKERS, closed_by=9)
+def _(given: Given) -> object:
+    with socket.socket(socket.AF_UNIX) as sock:
+        sock.settimeout(1)
+        sock.connect(given["stranger_socket"])
+    return "connected"
+
+
 @attempt("listens on a socket that it makes")
 def _(given: Given) -> object:
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
@@ -585,7 +593,7 @@ def _(given: Given) -> object:
     return _made(socket.AF_INET, socket.SOCK_STREAM, 0)
 
 
-@attempt("sends a datagram to any other port", allowed=NAMES)
+@attempt("sends a datagram to any other port", allowed=NAMES, closed_by=10)
 def _(given: Given) -> object:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
         return sock.sendto(b"x", ("127.0.0.1", given[OTHER_PORT]))

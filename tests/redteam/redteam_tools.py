@@ -63,6 +63,8 @@ class Attempt:
     """Where it makes sense."""
     also: tuple[int, ...] = ()
     """More answers that mean "refused"."""
+    closed_by: int = 0
+    """Landlock's version that refuses it to everybody; 0: none, or all of them.  Below, `allowed` says who must."""
     control: str = "uid"
     """Who can do it outside of a sandbox: `uid` (the pod's own), `root`, or why nobody can."""
 

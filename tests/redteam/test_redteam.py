@@ -66,6 +66,8 @@ def field(request: pytest.FixtureRequest, fields: dict[str, Field]) -> Field:
 
 def _allowed(attempt: Attempt, worker: str, field: Field) -> bool:
     """The elector and the arbiter may have the API; whether the arbiter does, it declares."""
+    if attempt.closed_by and landlock.abi() >= attempt.closed_by:
+        return False
     if f"{worker} if it has the API" in attempt.allowed:
         return field.declares_api(worker)
     return bool({worker, f"{worker}@{field.mode}"} & set(attempt.allowed))

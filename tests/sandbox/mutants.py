@@ -82,7 +82,8 @@ class World:
         given = {"RUN_DIR": str(self.run), "KUBECONFIG": str(self.api / "kubeconfig"), "SANDBOX": "permissive"}
         for variable, name in (("KES_KEY", "kes.skey"), ("VRF_KEY", "vrf.skey"), ("OP_CERT", "node.cert")):
             given |= {f"SOURCE_{variable}": str(self.secrets / name), f"TARGET_{variable}": str(self.ipc / name)}
-        return load(given | {"NODE_METRICS_URL": f"http://{host}:12798/metrics", "POD_NAME": "pod-0"})
+        given |= {"NODE_SOCKET": str(self.ipc / "node.socket"), "POD_NAME": "pod-0"}
+        return load(given | {"NODE_METRICS_URL": f"http://{host}:12798/metrics"})
 
 
 Removal = Callable[[Privileges, World], None]
@@ -169,6 +170,13 @@ def ports(change: Callable[[set[int]], set[int]]) -> Removal:
     return remove
 
 
+def datagrams(change: Callable[[set[int]], set[int]]) -> Removal:
+    def remove(_: Privileges, __: World) -> None:
+        _replace(landlock.Ruleset, "allow_datagrams", lambda allow: lambda self, given: allow(self, change(set(given))))
+
+    return remove
+
+
 def permits(change: Callable[[dict[str, Permit]], dict[str, Permit]]) -> Removal:
     """Other system calls than declared."""
 
@@ -230,6 +238,11 @@ def mutants() -> Iterator[Mutant]:
     yield Mutant(Worker.PROBER, "host names, nothing removed", None, names=True)
     raw = permitting("socket")
     yield Mutant(Worker.PROBER, "host names, and any socket", raw, ("socket inet raw",), names=True)
+    if landlock.abi() >= landlock.DATAGRAM_ABI:
+        anywhere = datagrams(lambda given: given | {443})
+        yield Mutant(Worker.PROBER, "host names, and a port too many", anywhere, ("send to UDP port 443",), names=True)
+        nowhere = datagrams(lambda _: set())
+        yield Mutant(Worker.PROBER, "host names, and a port too few", nowhere, ("send to UDP port 53",), names=True)
     whole = permitting("clone")
     yield Mutant(Worker.PROBER, "host names, and processes too", whole, ("clone a process",), names=True)
 
@@ -359,6 +372,10 @@ def _network(privileges: Privileges) -> Iterator[Mutant]:
         yield Mutant(worker, "any port", attributes(net=False), ("connect to TCP port 1", "closing the sandbox"))
     elif not privileges.listens:
         yield Mutant(worker, "holds an internet socket", holding_a_socket, ("open file",))
+    if landlock.abi() >= landlock.UNIX_ABI:
+        check = ("connect to a Unix socket outside by its path",)
+        yield Mutant(worker, "any socket in RUN_DIR", opening(lambda w: w.run, Access.RESOLVE_UNIX), check)
+        yield Mutant(worker, "any Unix socket", unhandled(Access.RESOLVE_UNIX), (*check, "closing the sandbox"))
 
 
 # --- trying them ---

@@ -127,7 +127,20 @@ def test_threads_and_datagrams_are_expected_where_names_are_looked_up_and_only_t
         found = expected(scene(world, Worker.PROBER, host=host))
         assert found["clone a thread"] is found["socket inet datagram"] is expect
         assert found["clone a process"] is found["socket inet raw"] is Expect.REFUSED
+        assert found["send to UDP port 53"] is expect
+        assert found["send to UDP port 443"] is Expect.REFUSED
     assert expected(scene(world, Worker.ACTUATOR))["socket inet stream"] is Expect.REFUSED
+
+
+def test_its_own_socket_stands_for_all_that_it_does_not_declare_unless_all_lie_in_the_same_folder(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    check = "connect to a Unix socket outside by its path"
+    for worker in Worker:
+        assert expected(scene(world, worker))[check] is Expect.REFUSED
+        monkeypatch.setattr(closing, "separation", lambda _: "containers")
+        assert check not in expected(scene(world, worker))
+        monkeypatch.undo()
 
 
 def test_every_call_with_a_number_is_tried_or_has_a_reason_not_to_be() -> None:

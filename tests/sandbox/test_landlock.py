@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import shutil
 import socket
 import struct
@@ -40,12 +41,15 @@ def tree(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def restrict(version: int, rules: list[tuple[str, int]], ports: list[int], scopes: int) -> None:
+def restrict(
+    version: int, rules: list[tuple[str, int]], ports: list[int], scopes: int, datagrams: list[int] | None = None
+) -> None:
     prctl(38, 1)  # PR_SET_NO_NEW_PRIVS
     ruleset = Ruleset(version, scopes=Scope(scopes))
     for path, rights in rules:
         assert ruleset.allow(Path(path), Access(rights))
     ruleset.allow_connect(ports)
+    ruleset.allow_datagrams(datagrams or [])
     ruleset.restrict()
     ruleset.close()
 
@@ -233,9 +237,12 @@ def test_a_second_sandbox_gives_nothing_back(tree: Path) -> None:
 # --- older kernels ---
 
 
-@pytest.mark.parametrize("version", range(1, 8))
+VERSIONS = range(1, 11)
+
+
+@pytest.mark.parametrize("version", VERSIONS)
 def test_each_version_handles_the_rights_that_it_knows(version: int) -> None:
-    since = {Access.REFER: 2, Access.TRUNCATE: 3, Access.IOCTL_DEV: 5}
+    since = {Access.REFER: 2, Access.TRUNCATE: 3, Access.IOCTL_DEV: 5, Access.RESOLVE_UNIX: 9}
     assert landlock.handled(version) == Access(sum(right for right in Access if since.get(right, 1) <= version))
 
 
@@ -244,10 +251,11 @@ def test_without_landlock_no_right_is_handled() -> None:
 
 
 def of_a_version(version: int, folder: str, port: int) -> dict[str, int]:
-    out = socket.socket(socket.AF_UNIX)
-    name = f"\0forge-test-{os.getpid()}"
-    out.bind(name)
-    out.listen(1)
+    out, at_path = socket.socket(socket.AF_UNIX), socket.socket(socket.AF_UNIX)
+    name, path = f"\0forge-test-{os.getpid()}", f"{folder}/listens"
+    for sock, address in ((out, name), (at_path, path)):
+        sock.bind(address)
+        sock.listen(1)
     restrict(version, [], [], int(BOTH))
     folder_actions = actions(Path(folder))
     answers = {what: answer(folder_actions[what]) for what in ("read", "make a file", "empty by name")}
@@ -257,11 +265,17 @@ def of_a_version(version: int, folder: str, port: int) -> dict[str, int]:
         answers["bind"] = answer(lambda: tcp.bind(("127.0.0.1", 0)))
     with socket.socket(socket.AF_UNIX) as unix:
         answers["abstract"] = answer(lambda: unix.connect(name))
+    with socket.socket(socket.AF_UNIX) as unix:
+        answers["by path"] = answer(lambda: unix.connect(path))
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as udp:
+        answers["UDP"] = answer(lambda: udp.connect(("127.0.0.1", port)))
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as udp:
+        answers["bind UDP"] = answer(lambda: udp.bind(("127.0.0.1", 0)))
     answers["signal"] = answer(lambda: os.kill(os.getppid(), 0))
     return answers
 
 
-@pytest.mark.parametrize("version", range(1, 8))
+@pytest.mark.parametrize("version", VERSIONS)
 def test_a_lower_version_restricts_what_it_can_and_missing_says_the_rest(tree: Path, version: int) -> None:
     if version > KERNELS:
         pytest.skip(f"the kernel has {KERNELS}")
@@ -275,30 +289,39 @@ def test_a_lower_version_restricts_what_it_can_and_missing_says_the_rest(tree: P
         "bind": errno.EACCES if version >= 4 else 0,
         "abstract": errno.EPERM if version >= 6 else 0,
         "signal": errno.EPERM if version >= 6 else 0,
+        "by path": errno.EACCES if version >= 9 else 0,
+        "UDP": errno.EACCES if version >= 10 else 0,
+        "bind UDP": errno.EACCES if version >= 10 else 0,
     }
-    said = " ".join(landlock.missing(version))
+    said = " ".join(landlock.missing(version, datagrams=True))
     assert ("truncating" in said) is (found["empty by name"] == 0)
     assert ("TCP ports" in said) is (found["TCP"] == 0)
     assert ("signals and abstract sockets" in said) is (found["signal"] == 0)
+    assert ("Unix sockets by path" in said) is (found["by path"] == 0)
+    assert ("datagrams" in said) is (found["UDP"] == 0)
 
 
 def test_a_version_with_everything_misses_nothing() -> None:
-    assert landlock.missing(6) == ()
-    assert landlock.missing(7) == ()
-    assert landlock.missing(99) == ()
+    for version in (10, 11, 99):
+        assert landlock.missing(version, datagrams=True) == ()
+
+
+def test_what_datagrams_could_do_is_missing_only_to_who_can_send_any() -> None:
+    assert landlock.missing(9, datagrams=False) == ()
+    assert len(landlock.missing(9, datagrams=True)) == 1
 
 
 def test_without_landlock_owners_and_modes_are_named() -> None:
-    said = landlock.missing(0)
+    said = landlock.missing(0, datagrams=False)
     assert "owners and modes" in said[0]
     assert not any("truncating" in each for each in said)  # the first line says it all
 
 
-@pytest.mark.parametrize("version", range(6))
+@pytest.mark.parametrize("version", range(10))
 def test_what_a_version_misses_names_the_version_that_has_it(version: int) -> None:
-    for each in landlock.missing(version)[1 if version == 0 else 0 :]:
+    for each in landlock.missing(version, datagrams=True)[1 if version == 0 else 0 :]:
         assert each.startswith(f"Landlock ABI {version}: ")
-        assert "Linux 6." in each
+        assert re.search(r"\(ABI \d+, Linux [67]\.\d+\)", each)
 
 
 # --- ports and scopes ---
@@ -329,6 +352,64 @@ def connected6(port: int) -> int:
 @from_abi(4)
 def test_ports_of_ipv6_are_refused_as_well() -> None:
     assert alone(connected6, 1) == errno.EACCES
+
+
+def aimed(ports: list[int], to: list[int]) -> list[int]:
+    restrict(KERNELS, [], [], 0, datagrams=ports)
+    found = []
+    for port in to:
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as udp:
+            found.append(answer(lambda udp=udp, port=port: udp.sendto(b"x", ("127.0.0.1", port))))  # type: ignore[misc]
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as udp:
+        found.append(answer(lambda: udp.bind(("127.0.0.1", to[-1] ^ 1))))
+    return found
+
+
+@from_abi(10)
+def test_datagrams_go_to_declared_ports_only_and_from_no_port_of_ones_own_choice() -> None:
+    with (
+        socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as one,
+        socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as two,
+    ):
+        for sock in (one, two):
+            sock.bind(("127.0.0.1", 0))
+        ports = [one.getsockname()[1], two.getsockname()[1]]
+        assert alone(aimed, ports[:1], ports) == [0, errno.EACCES, errno.EACCES]
+
+
+def called(allowed: list[str], folder: str) -> list[int]:
+    """Servers in both folders from before, then one made inside the sandbox, by connection and by datagram."""
+    kinds = (socket.SOCK_STREAM, socket.SOCK_DGRAM)
+    servers = {(name, kind): socket.socket(socket.AF_UNIX, kind) for name in ("in", "out") for kind in kinds}
+    for (name, kind), sock in servers.items():
+        sock.bind(f"{folder}/{name}/{kind}")
+        if kind == socket.SOCK_STREAM:
+            sock.listen(1)
+    making = int(Access.MAKE_SOCK)
+    restrict(KERNELS, [*((path, int(Access.RESOLVE_UNIX)) for path in allowed), (f"{folder}/out", making)], [], 0)
+    inside = socket.socket(socket.AF_UNIX)
+    inside.bind(f"{folder}/out/inside")
+    inside.listen(1)
+    ways = [f"{folder}/{name}/{kind}" for name in ("in", "out") for kind in kinds] + [f"{folder}/out/inside"]
+    return [called_one(path) for path in ways]
+
+
+def called_one(path: str) -> int:
+    if path.endswith(str(socket.SOCK_DGRAM)):
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
+            return answer(lambda: sock.sendto(b"x", path))
+    with socket.socket(socket.AF_UNIX) as sock:
+        return answer(lambda: sock.connect(path))
+
+
+@from_abi(9)
+def test_unix_sockets_are_connected_to_only_where_a_rule_is_or_within_the_sandbox(tree: Path) -> None:
+    no = errno.EACCES
+    assert alone(called, [str(tree / "in")], str(tree)) == [0, 0, no, no, 0]
+    for path in tree.glob("*/*"):
+        if path.is_socket():
+            path.unlink()
+    assert alone(called, [], str(tree)) == [no, no, no, no, 0]
 
 
 def scoped(scopes: int) -> list[int]:

@@ -22,7 +22,7 @@ from sandbox import landlock, places, plan
 from sandbox.landlock import Ruleset
 from sandbox.places import Endpoint
 from sandbox.plan import Plan
-from sandbox.privileges import Place
+from sandbox.privileges import Peer, Place
 
 PRIVILEGES = {declaration.worker: declaration for declaration in DECLARED}
 
@@ -68,7 +68,15 @@ def planned(worker: Worker, config: Config, installation: tuple[Path, ...] = ())
     if declaration.api_token and config.kubeconfig is not None:
         endpoint = Endpoint(("127.0.0.1",), (6443,), (config.kubeconfig,))
     reach = {p: places.paths(p, worker, config, endpoint) for p in declaration.reads | declaration.writes}
-    return plan.make(declaration, installation=installation, places=reach, ports=(), names=False, plain_targets=False)
+    return plan.make(
+        declaration,
+        installation=installation,
+        places=reach,
+        ports=(),
+        names=False,
+        plain_targets=False,
+        peers=places.sockets(declaration, config, containers=False),
+    )
 
 
 def said(worker: Worker, config: Config, installation: tuple[Path, ...] = ()) -> tuple[str, ...]:
@@ -128,6 +136,22 @@ def test_an_installation_in_a_home_leaves_the_home_alone(root: Path) -> None:
 
 
 # --- where secrets lie ---
+
+
+def test_sockets_are_where_those_who_serve_them_have_their_folders(root: Path) -> None:
+    config = configured(root, NODE_SOCKET=root / "ipc/node.socket")
+    found = places.sockets(PRIVILEGES[Worker.PROBER], config, containers=False)
+    assert found == {Peer.NODE: (root / "ipc",), Peer.FOLLOWED: (root / "run/actuator",)}
+    found = places.sockets(PRIVILEGES[Worker.PROBER], config, containers=True)
+    assert found[Peer.FOLLOWED] == (root / "run",), "a container that starts first finds no other's folder"
+
+
+def test_a_nodes_socket_that_is_a_link_is_also_where_the_link_leads(root: Path) -> None:
+    (root / "ipc").mkdir()
+    (root / "ipc/node.socket").symlink_to(root / "elsewhere/socket")
+    config = configured(root, NODE_SOCKET=root / "ipc/node.socket")
+    found = places.sockets(PRIVILEGES[Worker.PROBER], config, containers=False)
+    assert found[Peer.NODE] == (root / "elsewhere", root / "ipc")
 
 
 def test_each_in_its_own_folder_is_nobodys_accident(root: Path) -> None:

@@ -14,7 +14,7 @@ from sandbox import plan
 from sandbox.landlock import Access, Scope
 from sandbox.places import Secret
 from sandbox.plan import READ, PathRule, Plan, exposed, make
-from sandbox.privileges import Place, Port, Privileges
+from sandbox.privileges import Peer, Place, Port, Privileges
 from sandbox.syscalls import Calls
 
 PLACES = {place: (Path("/at") / place.name,) for place in Place}
@@ -46,10 +46,11 @@ def planned(privileges: Privileges, *, ports: tuple[int, ...] = (), names: bool 
         ports=ports,
         names=names,
         plain_targets=plain,
+        peers={peer: (Path("/of") / peer.name,) for peer in Peer},
     )
 
 
-def rights(made: Plan, place: Place) -> Access | None:
+def rights(made: Plan, place: Place | Peer) -> Access | None:
     found = {rule.rights for rule in made.rules if rule.place is place}
     return found.pop() if found else None
 
@@ -111,6 +112,20 @@ def test_who_may_not_look_up_names_does_not_even_where_an_address_is_one() -> No
     made = planned(replace(ELECTOR, names=False), ports=(6443,), names=True)
     assert made.ports == (6443,)
     assert rights(made, Place.NAMES) is None
+
+
+def test_sockets_are_connected_to_where_they_are_declared_and_nothing_else_is_left_there() -> None:
+    assert rights(planned(PLAIN), Peer.FOLLOWED) is None
+    follower = replace(PLAIN, subscribes=frozenset({Worker.PROBER}))
+    assert rights(planned(follower), Peer.FOLLOWED) == Access.RESOLVE_UNIX
+    assert rights(planned(follower), Peer.NODE) is None
+    assert rights(planned(replace(PLAIN, node_socket=True)), Peer.NODE) == Access.RESOLVE_UNIX
+
+
+def test_datagrams_are_sent_to_name_servers_by_who_looks_up_names() -> None:
+    assert planned(ELECTOR, ports=(6443,)).datagrams == ()
+    assert planned(ELECTOR, ports=(6443,), names=True).datagrams == (53,)
+    assert planned(replace(ELECTOR, names=False), names=True).datagrams == ()
 
 
 # --- what would be left open ---
@@ -195,6 +210,12 @@ def test_no_plan_without_a_message_leads_to_a_secret(
     for secret in open_ones:
         assert any(f"{secret.name} ({secret.path})" in line for line in said)
     assert len(said) == len({line.split(",")[0] for line in said})
+
+
+def test_a_folder_in_which_sockets_are_only_connected_to_is_not_open() -> None:
+    made = planned(replace(PLAIN, subscribes=frozenset({Worker.ELECTOR})))
+    folder = replace(FOLDER, path=Path("/of") / Peer.FOLLOWED.name)
+    assert exposed(made, PLAIN, [folder]) == ()
 
 
 @pytest.mark.parametrize("worker", Worker)
