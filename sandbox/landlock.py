@@ -13,6 +13,7 @@ import ctypes
 import enum
 import errno
 import os
+import struct
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
@@ -87,13 +88,10 @@ class _RulesetAttr(ctypes.Structure):
     _fields_ = (("handled_fs", ctypes.c_uint64), ("handled_net", ctypes.c_uint64), ("scoped", ctypes.c_uint64))
 
 
-class _PathAttr(ctypes.Structure):
-    _pack_ = 1
-    _fields_ = (("allowed", ctypes.c_uint64), ("parent", ctypes.c_int32))
-
-
-class _PortAttr(ctypes.Structure):
-    _fields_ = (("allowed", ctypes.c_uint64), ("port", ctypes.c_uint64))
+_PATH_ATTR: Final = struct.Struct("=Qi")
+"""struct landlock_path_beneath_attr, packed: rights, descriptor of the parent."""
+_PORT_ATTR: Final = struct.Struct("=QQ")
+"""struct landlock_net_port_attr: rights, port."""
 
 
 def _syscall(number: int, *arguments: object) -> int:
@@ -174,7 +172,7 @@ class Ruleset:
             if not os.path.isdir(f"/proc/self/fd/{fd}"):  # noqa: PTH112
                 rights &= _FILES
             if rights & self._handled:
-                self._add(_RULE_PATH, _PathAttr(int(rights & self._handled), fd))
+                self._add(_RULE_PATH, _PATH_ATTR.pack(int(rights & self._handled), fd))
         finally:
             os.close(fd)
         return True
@@ -183,17 +181,17 @@ class Ruleset:
         """Leave connecting to these TCP ports, of whatever host.  Raises OSError."""
         if self._version >= NET_ABI:
             for port in ports:
-                self._add(_RULE_PORT, _PortAttr(CONNECT_TCP, port))
+                self._add(_RULE_PORT, _PORT_ATTR.pack(CONNECT_TCP, port))
 
     def allow_datagrams(self, ports: Iterable[int]) -> None:
         """Leave sending to these UDP ports, of whatever host, from a port that the kernel chooses.  Raises OSError."""
         if self._version >= DATAGRAM_ABI:
             for port in ports:
-                self._add(_RULE_PORT, _PortAttr(CONNECT_SEND_UDP, port))
-                self._add(_RULE_PORT, _PortAttr(BIND_UDP, _ANY_FREE_PORT))
+                self._add(_RULE_PORT, _PORT_ATTR.pack(CONNECT_SEND_UDP, port))
+                self._add(_RULE_PORT, _PORT_ATTR.pack(BIND_UDP, _ANY_FREE_PORT))
 
-    def _add(self, kind: int, attr: ctypes.Structure) -> None:
-        _syscall(_ADD_RULE, ctypes.c_int(self._fd), ctypes.c_int(kind), ctypes.byref(attr), ctypes.c_uint32(0))
+    def _add(self, kind: int, attr: bytes) -> None:
+        _syscall(_ADD_RULE, ctypes.c_int(self._fd), ctypes.c_int(kind), ctypes.c_char_p(attr), ctypes.c_uint32(0))
 
     def restrict(self) -> None:
         """From now on only what was allowed.  Needs no_new_privs.  Raises OSError.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import select
 import socket
 import subprocess
 import sys
@@ -48,7 +49,8 @@ class World:
         self.path = path
         self.asked: list[str] = []
         self.faults: list[dict[str, object]] = []
-        self.server = DebugServer(listen(path), parent=parent)
+        self._listening = listen(path)
+        self.server = DebugServer(self._listening, parent=parent)
         self.server.answer(DebugWhat.LOG_LEVEL, self._level)
         self.server.answer(DebugWhat.DECISIONS, lambda _: LARGE)
         self.server.start()
@@ -63,8 +65,14 @@ class World:
         client = socket.socket(socket.AF_UNIX)
         client.setblocking(False)
         self._clients.append(client)
-        await asyncio.wait_for(asyncio.get_running_loop().sock_connect(client, str(self.path)), PATIENCE_S)
-        return client
+        async with asyncio.timeout(PATIENCE_S):
+            while True:
+                try:
+                    client.connect(str(self.path))
+                except BlockingIOError:  # the backlog is full, which sock_connect would take for "in progress"
+                    await asyncio.sleep(0.001)
+                else:
+                    return client
 
     async def says(self, data: bytes, *, end: bool = False) -> socket.socket:
         client = await self.connect()
@@ -94,9 +102,14 @@ class World:
 
     async def still_serves(self) -> None:
         """Nothing that went before took a place, a turn or the worker."""
-        await self.until(lambda: not self.server._conversations)
+        await self.until(self._idle)
         assert await self.ask() == LEVEL
         assert self.faults == []
+
+    def _idle(self) -> bool:
+        """Every connection was accepted and has ended."""
+        waiting, _, _ = select.select([self._listening], [], [], 0)
+        return not waiting and not self.server._acceptor._making and not self.server._conversations
 
     def close(self) -> None:
         self.server.close()

@@ -471,8 +471,7 @@ def test_the_structures_have_the_kernels_sizes() -> None:
     import ctypes
 
     assert ctypes.sizeof(landlock._RulesetAttr) == struct.calcsize("=QQQ")
-    assert ctypes.sizeof(landlock._PathAttr) == struct.calcsize("=Qi")
-    assert ctypes.sizeof(landlock._PortAttr) == struct.calcsize("=QQ")
+    assert (landlock._PATH_ATTR.size, landlock._PORT_ATTR.size) == (12, 16)
 
 
 def without_the_call() -> int:
