@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PYTEST := $(BIN)/python -m pytest -p no:cacheprovider
 
-.PHONY: help install demo play test test-fast test-e2e test-k8s fuzz test-coverage check format bench clean
+.PHONY: help install demo play test test-fast test-e2e test-k8s test-kernels fuzz test-coverage check format bench clean
 
 ## show this help
 help:
@@ -44,6 +44,10 @@ test-e2e: install
 test-k8s: install
 	$(BIN)/python -m devkit.realapi.build
 	FORGE_TEST_K8S=1 $(PYTEST) tests/contract tests/e2e -m k8s
+
+## the sandbox on other kernels and on arm64, emulated (needs root, qemu-system-x86, qemu-system-arm, cpio)
+test-kernels: install
+	$(BIN)/python -m devkit.kernels $(KERNELS)
 
 ## a million spoilt frames on every socket (FORGE_FUZZ_SEED repeats a run)
 fuzz: install
