@@ -9,6 +9,7 @@ Exit codes: 0 stopped on request, 1 a fault (the kubelet should restart it), 2 c
 
 from __future__ import annotations
 
+import cli.descriptors  # noqa: F401  # before anything else opens a file
 import workers.lean  # noqa: F401  # supervisord has no use for TLS; without ssl it is 5 MiB smaller
 
 # isort: split
@@ -45,7 +46,6 @@ it behaves, and are not for the workers."""
 
 def main() -> None:
     """Check, prepare, become supervisord."""
-    _open_standard_descriptors()
     parser = argparse.ArgumentParser(
         prog="forge-manager",
         description="Keeps exactly one cardano-node of a stake pool forging. Configured by environment "
@@ -133,13 +133,6 @@ def make_environment(config: Config) -> None:
     os.environ["RUN_DIR"] = str(config.run_dir)
     os.environ["FORGE_PYTHON"] = sys.executable
     os.environ[SUPERVISOR_PID] = str(os.getpid())
-
-
-def _open_standard_descriptors() -> None:
-    """Where one of 0, 1, 2 is closed, the next file opened would get its number, and what we print."""
-    while (fd := os.open(os.devnull, os.O_RDWR)) <= 2:
-        os.set_inheritable(fd, True)
-    os.close(fd)
 
 
 def prepare(config: Config) -> None:
