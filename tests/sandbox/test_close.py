@@ -21,10 +21,11 @@ from locked_up import alone
 from config import load
 from devkit.privileges import DECLARED
 from ipc.messages import Worker
+from ipc.pubsub import listen
 from kernel import identity
 from sandbox import close as closing
 from sandbox import landlock, seccomp
-from sandbox.close import CannotClose, Closed, close, connects_to, errno_of, obstacles, separation
+from sandbox.close import CannotClose, Closed, close, connects_to, errno_of, obstacles, reaches, separation
 from sandbox.landlock import Ruleset
 from sandbox.places import Endpoint
 from sandbox.privileges import Privileges
@@ -120,6 +121,38 @@ def test_every_workers_sandbox_closes_as_it_declares(pod: dict[str, str], worker
         assert found["port"] == errno.ENOSYS
     elif landlock.abi() >= landlock.NET_ABI:
         assert found["port"] == (errno.EINPROGRESS if declaration.api_token else errno.EACCES)
+
+
+def reaching(environment: dict[str, str], worker: str, stranger: str) -> dict[str, int]:
+    """Who of those that serve a Unix socket can be connected to."""
+    config = load(environment)
+    api = Endpoint(("127.0.0.1",), (6443,), (Path(environment["KUBECONFIG"]),))
+    close(PRIVILEGES[Worker(worker)], config, api if PRIVILEGES[Worker(worker)].api_token else None)
+    siblings = {str(sibling): str(config.state_socket(sibling)) for sibling in Worker if sibling != worker}
+    paths = siblings | {"the node": str(config.node_socket), "a stranger": stranger}
+    return {who: reaches(path) for who, path in paths.items()}
+
+
+@needs_landlock
+@pytest.mark.parametrize("way", ["single-uid", "containers"])
+@pytest.mark.parametrize("worker", Worker)
+def test_a_worker_reaches_whom_it_follows_and_where_the_kernel_can_tell_nobody_else(
+    pod: dict[str, str], worker: Worker, way: str
+) -> None:
+    config, declaration = load(pod), PRIVILEGES[worker]
+    stranger = Path(pod["KUBECONFIG"]).with_name("socket")
+    servers = [listen(path) for path in (*map(config.state_socket, Worker), config.node_socket, stranger)]
+    if way == "containers":
+        pod |= {"WORKER_UIDS": UIDS}
+    found = alone(reaching, pod, str(worker), str(stranger))
+    for sock in servers:
+        sock.close()
+    no = errno.EACCES if landlock.abi() >= landlock.UNIX_ABI else 0
+    others = 0 if way == "containers" else no  # SO_PEERCRED is for them
+    expected = {str(sibling): 0 if sibling in declaration.subscribes else others for sibling in Worker}
+    expected |= {"the node": 0 if declaration.node_socket else no, "a stranger": no}
+    del expected[str(worker)]
+    assert found == expected
 
 
 def absent(environment: dict[str, str]) -> list[str]:
