@@ -244,7 +244,7 @@ def test_workers_get_neither_relative_import_paths_nor_switches_that_change_pyth
     switches = {"PYTHONINSPECT": "1", "PYTHONOPTIMIZE": "2", "PYTHONWARNINGS": "error", "PYTHONDEVMODE": "1"}
     here = str(root / "nothing-here")
     with _held(root, PYTHONPATH=f"relative::{here}", **switches) as made:
-        pid = made.wait_up("arbiter")["arbiter"]
+        pid = made.wait_up("actuator")["actuator"]
         found = Path(f"/proc/{pid}/environ").read_bytes().decode().split("\0")
     got = {word.split("=")[0]: word.partition("=")[2] for word in found if word.startswith("PYTHON")}
     assert got == {"PYTHONPATH": here, "PYTHONSAFEPATH": "1", "PYTHONDONTWRITEBYTECODE": "1"}

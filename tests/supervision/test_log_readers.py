@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tree import WORKERS, Tree, alive, tree, until
+from tree import WORKERS, Tree, alive, tree, until, visible
 
 F_SETPIPE_SZ = 1031
 
@@ -103,7 +103,7 @@ def test_workers_go_on_while_supervisord_stands_still_and_nobody_takes_their_lin
     with tree(LOG_LEVEL="DEBUG") as made:
         here = made.wait_up()
         os.kill(made.pid, signal.SIGSTOP)
-        pipes = {Path(f"/proc/{pid}/fd/1").readlink() for pid in here.values()}
+        pipes = {Path(f"/proc/{pid}/fd/1").readlink() for pid in visible(here).values()}
         for entry in Path(f"/proc/{made.pid}/fd").iterdir():
             try:
                 if entry.readlink() in pipes:  # fill what the workers write into
@@ -115,9 +115,9 @@ def test_workers_go_on_while_supervisord_stands_still_and_nobody_takes_their_lin
                         os.close(fd)
             except FileNotFoundError:
                 continue
-        os.kill(here["prober"], signal.SIGTERM)  # logs "stopped" on its way out
-        until(lambda: not alive(here["prober"]), "it ended, though nobody took its last line", 30)
-        assert all(alive(pid) for name, pid in here.items() if name != "prober")
+        os.kill(here["actuator"], signal.SIGTERM)  # logs "stopped" on its way out
+        until(lambda: not alive(here["actuator"]), "it ended, though nobody took its last line", 30)
+        assert all(alive(pid) for name, pid in here.items() if name != "actuator")
         os.kill(made.pid, signal.SIGCONT)
         made.wait_log("output")  # the x of ours, as JSON
         made.wait_up()

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tree import LONG, WORKERS, Tree, alive, tree, until
+from tree import LONG, WORKERS, Tree, alive, tree, until, visible
 
 LOADED = 2.0
 """Seconds that a loaded machine may add to a promise."""
@@ -83,7 +83,7 @@ def test_sigpipe_ends_nobody(shared: Tree) -> None:
 
 def test_workers_inherit_no_descriptor_of_supervisords(shared: Tree) -> None:
     """The lock above all: a successor must not wait for, nor take over, what a worker holds."""
-    for pid in shared.wait_up().values():
+    for pid in visible(shared.wait_up()).values():
         targets = [str(entry.readlink()) for entry in Path(f"/proc/{pid}/fd").iterdir()]
         assert not [t for t in targets if t.endswith(("/run/lock", "/log"))]
 
