@@ -150,7 +150,8 @@ def test_with_all_rights_but_its_own_it_is_refused(tree: Path, action: str) -> N
 @pytest.mark.parametrize("action", NEEDED)
 def test_where_no_rule_is_it_is_refused(tree: Path, action: str) -> None:
     rules = [(str(tree / "in"), int(landlock.handled(KERNELS)))]
-    assert alone(tried, KERNELS, rules, str(tree / "out"), action) == errno.EACCES
+    known = bool(NEEDED[action] & landlock.handled(KERNELS))  # truncating by name is not, below ABI 3
+    assert alone(tried, KERNELS, rules, str(tree / "out"), action) == (errno.EACCES if known else 0)
 
 
 @pytest.mark.parametrize("action", ALWAYS)
