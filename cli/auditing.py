@@ -208,7 +208,7 @@ def _as_table(found: list[Audited], *, every: bool) -> str:
     if rows:
         lines += ["", *columns([("WORKER", "CHECK", "EXPECTED", "GOT", "VERDICT", "SAID BY"), *rows])]
     excused = sorted({said.row.got for each in found for said in each.rows if said.row.check == audit.THIS_KERNEL})
-    lines += [f"this kernel: {printable(text)}" for text in excused] if not every else []
+    lines += [f"{audit.THIS_KERNEL}: {printable(text)}" for text in excused] if not every else []
     if all(each.green for each in found):
         return "\n".join([*lines, "", "green: every worker asked for holds what it declares, and nothing else"])
     bad = ", ".join(str(each.worker) for each in found if not each.green)

@@ -27,7 +27,7 @@ from typing import Any, Final
 
 ROOT: Final = Path(__file__).resolve().parent.parent
 TOOLS: Final = ("qemu-system-x86", "qemu-system-arm", "cpio")
-USERLAND: Final = ("python3.11", "busybox-static", "coreutils", "libseccomp2")
+USERLAND: Final = ("python3.11", "busybox-static", "coreutils")
 """Of `USERLAND_SUITE`; with what they depend on."""
 USERLAND_SUITE: Final = "bookworm"
 NOT_NEEDED: Final = ("coverage", "mypy", "ruff", "types-")

@@ -14,7 +14,7 @@ import enum
 import errno
 import os
 import struct
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import Final
 
@@ -183,12 +183,13 @@ class Ruleset:
             for port in ports:
                 self._add(_RULE_PORT, _PORT_ATTR.pack(CONNECT_TCP, port))
 
-    def allow_datagrams(self, ports: Iterable[int]) -> None:
+    def allow_datagrams(self, ports: Collection[int]) -> None:
         """Leave sending to these UDP ports, of whatever host, from a port that the kernel chooses.  Raises OSError."""
-        if self._version >= DATAGRAM_ABI:
-            for port in ports:
-                self._add(_RULE_PORT, _PORT_ATTR.pack(CONNECT_SEND_UDP, port))
-                self._add(_RULE_PORT, _PORT_ATTR.pack(BIND_UDP, _ANY_FREE_PORT))
+        if self._version < DATAGRAM_ABI or not ports:
+            return
+        for port in ports:
+            self._add(_RULE_PORT, _PORT_ATTR.pack(CONNECT_SEND_UDP, port))
+        self._add(_RULE_PORT, _PORT_ATTR.pack(BIND_UDP, _ANY_FREE_PORT))
 
     def _add(self, kind: int, attr: bytes) -> None:
         _syscall(_ADD_RULE, ctypes.c_int(self._fd), ctypes.c_int(kind), ctypes.c_char_p(attr), ctypes.c_uint32(0))

@@ -83,8 +83,8 @@ class Privileges:
     @property
     def peers(self) -> frozenset[Peer]:
         """Whose Unix sockets it may connect to."""
-        followed = {Peer.FOLLOWED} if self.subscribes else set()
-        return frozenset(followed | {Peer.NODE} if self.node_socket else followed)
+        declared = {Peer.FOLLOWED: bool(self.subscribes), Peer.NODE: self.node_socket}
+        return frozenset(peer for peer, may in declared.items() if may)
 
     @property
     def internet(self) -> bool:

@@ -95,6 +95,14 @@ async def take(leases: LeaseClient, holder: str, said: ArbiterState) -> None:
     )
 
 
+async def countersigned(arbiter: Surroundings, leases: LeaseClient) -> ArbiterState:
+    """Our elector takes the Lease and has the arbiter's grant; what the arbiter said for that term."""
+    began = await arbiter.until(ArbiterState, lambda s: s.willing)
+    await take(leases, "pod-0_1", began)
+    await arbiter.until(ArbiterState, lambda s: s.grant is not None)
+    return began
+
+
 async def test_a_first_life_is_not_willing_before_a_lease_duration_has_passed(config: Config) -> None:
     before = boottime_ns()
     async with life(config) as arbiter:
@@ -217,9 +225,7 @@ async def test_its_half_of_the_key_is_given_away_when_the_actuator_is_fenced_and
 ) -> None:
     await known_for_long(config, leases)
     async with life(config) as arbiter:
-        began = await arbiter.until(ArbiterState, lambda s: s.willing)
-        await take(leases, "pod-0_1", began)
-        await arbiter.until(ArbiterState, lambda s: s.grant is not None)
+        began = await countersigned(arbiter, leases)
         actuator, elector = arbiter.neighbours[Worker.ACTUATOR], arbiter.neighbours[Worker.ELECTOR]
         actuator.says(FENCED)
         elector.says(dataclasses.replace(LEADING, role=Role.HANDOVER, letting_go=began.half))
@@ -255,9 +261,7 @@ async def test_when_both_are_asked_to_stop_the_arbiter_stays_until_its_elector_h
 ) -> None:
     await known_for_long(config, leases)
     async with running(config) as (arbiter, task):
-        began = await arbiter.until(ArbiterState, lambda s: s.willing)
-        await take(leases, "pod-0_1", began)
-        await arbiter.until(ArbiterState, lambda s: s.grant is not None)
+        began = await countersigned(arbiter, leases)
         arbiter.neighbours[Worker.ELECTOR].says(LEADING)
         arbiter.stopping.set()
         await let_go(arbiter, task, began.half)
@@ -268,9 +272,7 @@ async def test_asked_to_stop_right_after_its_start_the_arbiter_waits_to_hear_wha
 ) -> None:
     await known_for_long(config, leases)
     async with life(config) as arbiter:
-        began = await arbiter.until(ArbiterState, lambda s: s.willing)
-        await take(leases, "pod-0_1", began)
-        await arbiter.until(ArbiterState, lambda s: s.grant is not None)
+        began = await countersigned(arbiter, leases)
     async with running(config) as (arbiter, task):
         arbiter.stopping.set()
         await arbiter.until(ArbiterState, lambda s: s.api_ok)
@@ -283,10 +285,8 @@ async def test_asked_to_stop_before_it_has_heard_of_its_electors_new_term_the_ar
     """Its watch may be faster than its elector's word."""
     await known_for_long(config, leases)
     async with running(config) as (arbiter, task):
-        began = await arbiter.until(ArbiterState, lambda s: s.willing)
         arbiter.neighbours[Worker.ELECTOR].says(dataclasses.replace(LEADING, role=Role.STANDBY))
-        await take(leases, "pod-0_1", began)
-        await arbiter.until(ArbiterState, lambda s: s.grant is not None)
+        began = await countersigned(arbiter, leases)
         arbiter.said.clear()
         arbiter.stopping.set()
         await arbiter.until(ArbiterState, lambda _: True)
