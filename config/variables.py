@@ -18,6 +18,7 @@ from urllib.parse import urlsplit
 
 from policy import timing
 
+MOST_COORDINATORS: Final = 9
 NETWORK_MAGICS: Final = {"mainnet": 764824073, "preprod": 1, "preview": 2}
 _DNS_LABEL: Final = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?")
 _DNS_SUBDOMAIN: Final = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
@@ -152,6 +153,41 @@ def _hex_pool(value: str) -> str:
     return value.lower()
 
 
+@dataclass(frozen=True, slots=True)
+class Coordinator:
+    """One API server that holds the pool-wide lock; neither kubeconfig nor context: the pod's own."""
+
+    name: str
+    """As it was written."""
+    kubeconfig: Path | None = None
+    """None: KUBECONFIG, or the service account."""
+    context: str = ""
+    """Empty: the current one."""
+
+
+OWN: Final = Coordinator("own")
+
+
+def _coordinators(value: str) -> tuple[Coordinator, ...]:
+    _text(value)
+    found: list[Coordinator] = []
+    for word in (word.strip() for word in value.split(",") if value):
+        if not word:
+            raise _WrongValueError("has an empty entry; separate the entries by single commas")
+        if word == OWN.name:
+            found.append(OWN)
+        elif "/" in word.partition("#")[0] and word.startswith("/"):
+            path, _, context = word.partition("#")
+            found.append(Coordinator(word, _path(path), context))
+        else:
+            found.append(Coordinator(word, None, word))
+    if len({entry.name for entry in found}) < len(found):
+        raise _WrongValueError("names one of them twice: a majority must be one of different API servers")
+    if len(found) > MOST_COORDINATORS:
+        raise _WrongValueError(f"names more than {MOST_COORDINATORS}: each renewal is a request to each of them")
+    return tuple(found) or (OWN,)
+
+
 _WORKERS: Final = ("actuator", "arbiter", "elector", "gateway", "prober")
 
 
@@ -262,6 +298,36 @@ class Config:
     )
     health_check_interval: float = _var(
         "HEALTH_CHECK_INTERVAL", "30", _seconds(1, 3600), "Health check interval (seconds)", group=_CLUSTER
+    )
+    health_check_timeout: float = _var(
+        "HEALTH_CHECK_TIMEOUT", "10", _seconds(0.1, 300), "Longest wait for an answer (seconds)", group=_CLUSTER
+    )
+    health_check_failure_threshold: int = _var(
+        "HEALTH_CHECK_FAILURE_THRESHOLD",
+        "3",
+        _integer(1, 100),
+        "Failures in a row from which on this cluster comes after every healthy one",
+        group=_CLUSTER,
+    )
+    preemption_delay: float = _var(
+        "PREEMPTION_DELAY",
+        "60",
+        _seconds(0, 86400),
+        "Seconds a better cluster must have been fit before it takes over from one that forges; an override, Enabled "
+        "and Disabled act at once",
+        group=_CLUSTER,
+    )
+    coordination_kubeconfigs: tuple[Coordinator, ...] = _var(
+        "COORDINATION_KUBECONFIGS",
+        "",
+        _coordinators,
+        "The API servers that hold the pool-wide lock and the CardanoForgeClusters, separated by commas: `own` (the "
+        "pod's own), `/path/to/kubeconfig`, `/path/to/kubeconfig#context`, or a context of KUBECONFIG. Empty: own. "
+        "With several, a majority decides: three bear the loss of one, five of two",
+        group=_CLUSTER,
+    )
+    coordination_namespace_given: str = _var(
+        "COORDINATION_NAMESPACE", "", _optional(_dns_label), "Namespace there; empty: NAMESPACE", group=_CLUSTER
     )
 
     node_metrics_url: str = _var(
@@ -379,6 +445,24 @@ class Config:
         return self.cluster_identifier or self.cluster_region
 
     @property
+    def forge_cluster_name(self) -> str:
+        """Of this cluster's CardanoForgeCluster."""
+        return f"{self.cardano_network}-{self.pool_label}-{self.cluster_region}"
+
+    @property
+    def pool_lock_name(self) -> str:
+        """Of the Lease that is the pool-wide lock."""
+        return f"cardano-pool-{self.cardano_network}-{self.pool_label}"
+
+    @property
+    def coordination_namespace(self) -> str:
+        return self.coordination_namespace_given or self.namespace
+
+    @property
+    def preemption_delay_ns(self) -> int:
+        return int(self.preemption_delay * timing.SECOND)
+
+    @property
     def lease_duration_ns(self) -> int:
         return self.lease_duration * timing.SECOND
 
@@ -484,13 +568,7 @@ def _contradictions(config: Config) -> list[Mistake]:
             )
         )
     if config.enable_cluster_management:
-        found.append(
-            Mistake(
-                "ENABLE_CLUSTER_MANAGEMENT",
-                "true",
-                "this version coordinates the pods of one cluster only; set it to false",
-            )
-        )
+        found += _against_cluster_management(config)
     names = (
         "source_kes_key",
         "source_vrf_key",
@@ -519,4 +597,24 @@ def _contradictions(config: Config) -> list[Mistake]:
                 "is too long: a Unix socket's path has at most 107 bytes (unix(7))",
             )
         )
+    return found
+
+
+def _against_cluster_management(config: Config) -> list[Mistake]:
+    """What coordination across clusters needs."""
+    found: list[Mistake] = []
+    if not config.pool_label:
+        remedy = "is needed with ENABLE_CLUSTER_MANAGEMENT=true: it names the pool's lock (or give POOL_ID_HEX)"
+        found.append(Mistake("POOL_ID", "", remedy))
+    region = config.cluster_region
+    if region == "unknown" or len(region) > 63 or not _DNS_LABEL.fullmatch(region):
+        remedy = (
+            "must be this cluster's own name among the pool's clusters, as a DNS label (lower case letters, digits and "
+            "'-'), with ENABLE_CLUSTER_MANAGEMENT=true"
+        )
+        found.append(Mistake("CLUSTER_REGION", region, remedy))
+    contexts = [each.name for each in config.coordination_kubeconfigs if each.context and each.kubeconfig is None]
+    if contexts and config.kubeconfig is None:
+        remedy = f"{contexts[0]} is a context of KUBECONFIG, which is not set; write /path/to/kubeconfig#context"
+        found.append(Mistake("COORDINATION_KUBECONFIGS", ",".join(contexts), remedy))
     return found

@@ -18,7 +18,7 @@ from typing import Any, Final, TypeVar, Union
 
 import msgpack
 
-PROTOCOL: Final = 2
+PROTOCOL: Final = 3
 """Raised when a message changes its shape: an old tool never talks to a new worker by accident."""
 
 MAX_FRAME: Final = 64 * 1024
@@ -132,6 +132,35 @@ class NodeSample:
 
 
 @dataclass(frozen=True, slots=True)
+class HealthCheck:
+    """What the prober shall ask for this cluster's health; an empty endpoint: nothing."""
+
+    endpoint: str = ""
+    interval_s: float = 30.0
+    timeout_s: float = 10.0
+    threshold: int = 3
+    """Failures in a row from which on the cluster counts as unhealthy."""
+    headers: dict[str, str] = dataclasses.field(default_factory=dict)
+    """Sent with each request; never shown, logged or counted."""
+
+
+@dataclass(frozen=True, slots=True)
+class HealthReport:
+    """What came of the checks of one endpoint so far."""
+
+    endpoint: str
+    """As it was asked for: a report about another one says nothing."""
+    healthy: bool
+    """Fewer failures in a row than the threshold; true before the first check."""
+    consecutive_failures: int
+    checked_at: int
+    """End of the last check; 0: none yet."""
+    response_s: float | None
+    """None: no answer."""
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
 class ProberState:
     fit: bool
     since: int
@@ -144,6 +173,8 @@ class ProberState:
     tip_lag_s: float | None
     aliases: tuple[str, ...]
     """`meaning=metric name` pairs found in the node's metrics."""
+    health: HealthReport | None = None
+    """None: no endpoint is to be asked."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,6 +202,78 @@ class ElectorState:
     """It wants to release the lease: the arbiter's half of the seal in it; empty: it does not."""
     unsure_until: int = 0
     """Until then it would not take the lease even if its holder released it now; 0: it would."""
+    degraded: bool = False
+    """The API server is out of reach, and we held the lease when it was heard last: no grant of ours is exclusive."""
+
+
+class LockPhase(enum.StrEnum):
+    """How the pool-wide lock stands to this pod."""
+
+    IDLE = "idle"
+    ACQUIRING = "acquiring"
+    HELD = "held"
+    """A majority of the coordination APIs confirmed it, or did so last."""
+    DRAINING = "draining"
+    """To be released: no grant is given, the fence is awaited."""
+
+
+@dataclass(frozen=True, slots=True)
+class LockMember:
+    """One coordination API."""
+
+    name: str
+    api_ok: bool
+    crd_ok: bool
+    """It serves CardanoForgeClusters."""
+    holder: str
+    """Of the pool's Lease there; empty: nobody, or not known."""
+    ours_until: int
+    """End of the right that this member confirmed; 0: none."""
+
+
+@dataclass(frozen=True, slots=True)
+class ClusterView:
+    """One cluster of the pool, as this arbiter judges it."""
+
+    name: str
+    region: str
+    state: str
+    """Effective: Enabled, Disabled or Priority-based."""
+    priority: int
+    """Effective: lower wins."""
+    eligible: bool
+    why_not: str
+    leader: str
+    age_ns: int
+    """Since its status was last seen to change."""
+
+
+@dataclass(frozen=True, slots=True)
+class PoolState:
+    """What the arbiter knows of the pool; of cluster management only."""
+
+    lock: str
+    """The pool-wide Lease, as namespace/name."""
+    phase: LockPhase
+    holder: str
+    """Cluster that holds the lock, as a majority says; empty: nobody, or not known."""
+    fencing_token: int
+    """Of the lock; rises with each new holder."""
+    members: tuple[LockMember, ...]
+    majority: int
+    cluster: str
+    """Name of our CardanoForgeCluster."""
+    wanted: str
+    """Cluster that should forge; empty: none can."""
+    why: str
+    state: str
+    """Ours, effective."""
+    priority: int
+    """Ours, effective."""
+    conflict: bool
+    """More than one cluster is Enabled."""
+    clusters: tuple[ClusterView, ...]
+    """In the order of preference."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,6 +296,10 @@ class ArbiterState:
     """What opens the arbiter's half of the last term that was given up: the elector may release it."""
     unsure_until: int = 0
     """Until then it would not countersign even if the lease's holder released it now; 0: it would."""
+    withdrawn: int = 0
+    """Counts the grants of the pool-wide lock that were taken back; the actuator repeats it while it has none."""
+    health_check: HealthCheck = HealthCheck()
+    pool: PoolState | None = None
     requests_total: dict[str, int] = dataclasses.field(default_factory=dict)
     """API requests by verb."""
     failures_total: int = 0
@@ -241,6 +348,8 @@ class ActuatorState:
     """Grants renewed at or before this instant count for nothing (the wall clock jumped); their givers renew now."""
     heard_giving_up: str = ""
     """`giving_up` of the arbiter's state that was heard last, which holds no grant then."""
+    heard_withdrawn: int = 0
+    """`withdrawn` of the arbiter's state that was heard last, if it holds no grant; 0: it holds one."""
 
 
 @dataclass(frozen=True, slots=True)
