@@ -1,0 +1,259 @@
+"""Who of the pool's clusters should forge: a pure function of what is known of them.
+
+`rank` puts the clusters that can forge into the one order that everybody computes from the same view: Enabled before
+Priority-based, those whose health checks fail too often after all others, then effective priority (lower wins), region,
+name.  Disabled, unfit, silent or unreadable clusters are not in it.  Priority decides who *should* forge; the pool-wide
+lock alone (`policy.pool_lock`) decides whether, so views that differ cost time and nothing else.
+
+`Arbitration` adds what needs memory: the hold-down before a better cluster preempts one that forges, longer for a
+cluster that has come and gone.  A holder gives way only to a cluster that itself says that it should forge: two
+clusters with different views (their clocks may disagree whether an override has expired) do not throw the lock to and
+fro.
+
+All instants are ns of CLOCK_BOOTTIME, but `wall_s`: seconds since 1970 by this pod's clock, against which the
+operator's `override.expiresAt` is read.  Nobody else's clock counts.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+from policy import timing
+
+DEFAULT_PRIORITY: Final = 100
+PENALTY: Final = 100
+"""Added to the priority for each health check that failed in a row."""
+FRESH: Final = 65 * timing.SECOND
+"""A cluster whose status has not been seen to change for so long is silent: three heartbeats and a bit."""
+STEP: Final = timing.SECOND * 7 // 10
+"""What a cluster leaves to each better one once the lock can be taken."""
+FORGIVEN: Final = 3600 * timing.SECOND
+"""A cluster that lost its fitness is held down longer for this time."""
+MOST_DOUBLINGS: Final = 6
+
+
+class ForgeState(enum.StrEnum):
+    """What a cluster may do: two commands, and the rule."""
+
+    ENABLED = "Enabled"
+    DISABLED = "Disabled"
+    PRIORITY_BASED = "Priority-based"
+
+
+@dataclass(frozen=True, slots=True)
+class Override:
+    """Stands above the rest of the spec until it expires."""
+
+    enabled: bool = False
+    reason: str = ""
+    expires_at: float | None = None
+    """Seconds since 1970; None: it does not."""
+    force_priority: int | None = None
+    force_state: ForgeState | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class HealthSpec:
+    """spec.healthCheck."""
+
+    enabled: bool = False
+    endpoint: str = ""
+    interval_s: float = 30.0
+    timeout_s: float = 10.0
+    threshold: int = 3
+    headers: tuple[tuple[str, str], ...] = field(default=(), repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class ClusterSpec:
+    """What an operator says of a cluster."""
+
+    state: ForgeState = ForgeState.PRIORITY_BASED
+    priority: int = DEFAULT_PRIORITY
+    health: HealthSpec = HealthSpec()
+    override: Override = Override()
+
+    def acting_override(self, wall_s: float) -> Override:
+        """The override while it is in force, else none: an expired one equals none."""
+        given = self.override
+        in_force = given.enabled and (given.expires_at is None or wall_s < given.expires_at)
+        return given if in_force else Override()
+
+    def effective_state(self, wall_s: float) -> ForgeState:
+        return self.acting_override(wall_s).force_state or self.state
+
+    def base_priority(self, wall_s: float) -> int:
+        """Before health."""
+        return self.acting_override(wall_s).force_priority or self.priority
+
+    def commanded(self, wall_s: float) -> bool:
+        """Whether a person has decided where this cluster stands: that acts at once."""
+        override = self.acting_override(wall_s)
+        forced = override.force_priority is not None or override.force_state is not None
+        return forced or self.state is not ForgeState.PRIORITY_BASED
+
+
+@dataclass(frozen=True, slots=True)
+class Cluster:
+    """One cluster as it is known here."""
+
+    name: str
+    """Of its CardanoForgeCluster."""
+    region: str
+    spec: ClusterSpec | None
+    """None: it cannot be read."""
+    unreadable: str = ""
+    """Why."""
+    ready: bool = False
+    """Its leader's word that it forges or could at once; of ours, what we know."""
+    why_not: str = ""
+    prefers_itself: bool = False
+    """Its leader's word that it should forge."""
+    failures: int = 0
+    """Health checks that failed in a row."""
+    leader: str = ""
+    changed_at: int = 0
+    """When its status was last seen to change here (ns)."""
+    ours: bool = False
+
+    def priority(self, wall_s: float) -> int:
+        """Effective: with what its health costs."""
+        if self.spec is None:
+            return DEFAULT_PRIORITY
+        penalty = PENALTY * self.failures if self.spec.health.enabled else 0
+        return self.spec.base_priority(wall_s) + penalty
+
+    def unhealthy(self) -> bool:
+        """Whether its health checks have failed as often as the operator bears."""
+        return self.spec is not None and self.spec.health.enabled and self.failures >= self.spec.health.threshold
+
+    def against(self, now: int, wall_s: float) -> str:
+        """Why it cannot be chosen; empty: it can."""
+        if self.spec is None:
+            return f"its spec cannot be read: {self.unreadable}"
+        if self.spec.effective_state(wall_s) is ForgeState.DISABLED:
+            reason = self.spec.acting_override(wall_s).reason
+            return f"Disabled: {reason}" if reason else "Disabled"
+        if not self.ours and now - self.changed_at >= FRESH:
+            return "silent"
+        if not self.ready:
+            return self.why_not or "not ready"
+        return ""
+
+
+def rank(clusters: Sequence[Cluster], now: int, wall_s: float) -> tuple[Cluster, ...]:
+    """Those that can forge, the best first."""
+
+    def key(cluster: Cluster) -> tuple[int, int, str, str]:
+        enabled = cluster.spec is not None and cluster.spec.effective_state(wall_s) is ForgeState.ENABLED
+        standing = 0 if enabled else 2 if cluster.unhealthy() else 1
+        return standing, cluster.priority(wall_s), cluster.region, cluster.name
+
+    return tuple(sorted((c for c in clusters if not c.against(now, wall_s)), key=key))
+
+
+def conflict(clusters: Sequence[Cluster], wall_s: float) -> tuple[str, ...]:
+    """The clusters that are Enabled, if they are more than one."""
+    enabled = [c.name for c in clusters if c.spec and c.spec.effective_state(wall_s) is ForgeState.ENABLED]
+    return tuple(sorted(enabled)) if len(enabled) > 1 else ()
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What this cluster should do."""
+
+    ranking: tuple[Cluster, ...]
+    want: bool
+    """Hold the lock, or take it when it is our turn."""
+    place: int
+    """Ours in the ranking, from 0; as many as there are, if we are not in it."""
+    successor: str
+    """To whom the lock is to be left, when we let go of it; empty: to whoever comes."""
+    why: str
+    look_again: int
+    """When a hold-down ends; 0: nothing to wait for."""
+
+    @property
+    def winner(self) -> str:
+        """Who should forge; empty: nobody can."""
+        return self.ranking[0].name if self.ranking else ""
+
+
+class Arbitration:
+    """The part of one arbiter that remembers."""
+
+    def __init__(self, hold_down: int) -> None:
+        """`hold_down`: ns that a better cluster must have been fit before it preempts."""
+        self._hold_down = hold_down
+        self._better: dict[str, int] = {}
+        """Since when a cluster has been better than ours."""
+        self._able: dict[str, bool] = {}
+        self._flaps: dict[str, list[int]] = {}
+        """When a cluster that could forge ceased to."""
+
+    def judge(self, clusters: Sequence[Cluster], *, holding: bool, now: int, wall_s: float) -> Verdict:
+        """`clusters`: all that are known, ours among them.  `holding`: the lock is ours."""
+        ranking = rank(clusters, now, wall_s)
+        ours = next((cluster for cluster in clusters if cluster.ours), None)
+        self._note(clusters, ranking, now, wall_s)
+        against = ours.against(now, wall_s) if ours is not None else "this cluster's CardanoForgeCluster is not known"
+        if ours is None or against:
+            others = [cluster.name for cluster in ranking if cluster is not ours]
+            return Verdict(ranking, False, len(ranking), others[0] if others else "", against, 0)
+        place = ranking.index(ours)
+        better = ranking[:place]
+        self._better = {c.name: self._better.get(c.name, now) for c in better}
+        if place == 0:
+            return Verdict(ranking, True, 0, ours.name, self._in_words(ours, wall_s), 0)
+        best = better[0]
+        if not holding:
+            return Verdict(ranking, True, place, ours.name, f"{best.name} comes first", 0)
+        due = [(self._due(c, ours, wall_s), c) for c in better if c.prefers_itself]
+        for at, candidate in due:
+            if now >= at:
+                why = f"{candidate.name} comes first: {self._in_words(candidate, wall_s)}"
+                return Verdict(ranking, False, place, candidate.name, why, 0)
+        at = min((at for at, _ in due), default=0)
+        waits = "it has to be fit for a while first" if due else "it does not say so itself yet"
+        return Verdict(ranking, True, place, ours.name, f"{best.name} comes first, but {waits}", at)
+
+    def _due(self, candidate: Cluster, ours: Cluster, wall_s: float) -> int:
+        """When it may preempt us."""
+        since = self._better[candidate.name]
+        specs = (candidate.spec, ours.spec)
+        if any(spec is not None and spec.commanded(wall_s) for spec in specs):
+            return since
+        doublings = min(len(self._flaps.get(candidate.name, ())), MOST_DOUBLINGS)
+        return since + (self._hold_down << doublings)
+
+    def _note(self, clusters: Sequence[Cluster], ranking: Sequence[Cluster], now: int, wall_s: float) -> None:
+        """Who ceased to be able to forge; not those whom a person has disabled, which is no flapping."""
+        able = {cluster.name for cluster in ranking}
+        for cluster in clusters:
+            was = self._able.get(cluster.name, False)
+            self._able[cluster.name] = cluster.name in able
+            if was and cluster.name not in able and not _disabled(cluster, wall_s):
+                self._flaps.setdefault(cluster.name, []).append(now)
+        known = {cluster.name for cluster in clusters}
+        self._flaps = {
+            name: kept
+            for name, times in self._flaps.items()
+            if name in known and (kept := [at for at in times if now - at < FORGIVEN][-MOST_DOUBLINGS:])
+        }
+        self._able = {name: able for name, able in self._able.items() if name in known}
+
+    @staticmethod
+    def _in_words(cluster: Cluster, wall_s: float) -> str:
+        assert cluster.spec is not None
+        override = cluster.spec.acting_override(wall_s)
+        state, priority = cluster.spec.effective_state(wall_s), cluster.priority(wall_s)
+        by = f" by override ({override.reason})" if override.force_state or override.force_priority else ""
+        last = "; its health checks fail, but nobody else can" if cluster.unhealthy() else ""
+        return f"{state}, priority {priority}{by}{last}"
+
+
+def _disabled(cluster: Cluster, wall_s: float) -> bool:
+    return cluster.spec is not None and cluster.spec.effective_state(wall_s) is ForgeState.DISABLED

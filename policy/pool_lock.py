@@ -1,0 +1,408 @@
+"""The pool-wide lock: a Lease on one coordination API, or a majority of Leases on several.
+
+`PoolLock` is told what each member (one coordination API) shows and answered, and what the arbiter wishes; it says
+what to ask of each member next, and what right follows.  It keeps the invariants
+
+- a grant is given only while a majority of the members has confirmed a renewal of *this* term, each counted from
+  before its request was sent; it ends when the first of the confirmations ends without which there is no majority;
+- a member is written over only when nobody can have a right from it: its last term was released by whoever knows what
+  opens its seal, or a whole lease duration has passed here since anything about it changed; after a gap in what we
+  saw (first look, a forgotten history, a server restored from a backup) that duration begins anew;
+- once a grant was given in a term, nothing is released before the actuator has said that the node is fenced and that
+  it has heard of the withdrawal; a term of which anything was released gives no right any more.
+
+**Why two never hold it.**  Two majorities have a member in common.  Its Lease is one object with compare-and-swap, so
+one of the two wrote it after the other, and that one waited until the earlier one's right from this member had ended
+or was released.  A member that was restored from a backup may show an older Lease; whoever saw the newer one notices
+(the version went back), whoever did not has not watched long enough to take anything.  The fencing token is one more
+than any that was ever seen on any member, and is kept over restarts: a restored member does not make it fall.
+
+**Contenders.**  A term begins only if a majority looks takeable.  Members are taken in one order, the same for all, so
+that mostly the first decides; who cannot get a majority gives back what he took (he never forged on it) and pauses for
+a random time that grows.
+
+Pure: no I/O, no clock, no chance: keys and pauses come in.  All instants are ns of CLOCK_BOOTTIME.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from ipc.messages import Grant, LockPhase
+from policy import timing
+from policy.election import Do, Step
+from policy.lease import LeaseRecord, Observed, observe
+from policy.seal import half_of
+
+ROUND: Final = 4 * timing.SECOND
+"""An attempt to get a majority that takes longer is given up."""
+RELEASE_PATIENCE: Final = 3 * timing.SECOND
+"""A member that cannot be reached is not waited for: its Lease runs out, or is released when it answers again."""
+PAUSE: Final = timing.SECOND // 2
+"""After a first failed attempt, up to this; doubled with each further one."""
+MOST_DOUBLINGS: Final = 5
+MOST_TOKEN: Final = 2**31 - 1
+"""leaseTransitions is an int32."""
+
+
+@dataclass(frozen=True, slots=True)
+class Term:
+    """One possession of the lock, complete or attempted."""
+
+    token: int
+    key: str
+    """Opens the seal that stands in each member's Lease."""
+    began: int
+
+    @property
+    def seal(self) -> str:
+        return half_of(self.key)
+
+
+@dataclass(slots=True)
+class Member:
+    """One coordination API's Lease, as we know it."""
+
+    name: str
+    observed: Observed | None = None
+    must_read: bool = True
+    retry_at: int = 0
+    renewed_at: int = 0
+    """When our last confirmed write of this term was sent; 0: none."""
+    given_up_at: int = 0
+    """When an attempt to write it failed; counts for one acquisition."""
+    reachable: bool = False
+    """It answered last."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What the arbiter wants, and what it knows of the node."""
+
+    want: bool
+    """This pod shall hold the lock: take it in its turn, or keep it."""
+    delay: int = 0
+    """ns to leave to better clusters, once the lock can be taken."""
+    hurry: bool = False
+    """It was left to us: there is nobody to contend with, so take all members at once."""
+    fenced: bool = False
+    """The actuator is fenced, and has heard that the last grant was withdrawn."""
+    void_before: int = 0
+    """Renewals sent at or before this instant count for nothing (the wall clock jumped)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """What the next life of the arbiter must know."""
+
+    phase: LockPhase = LockPhase.IDLE
+    term: Term | None = None
+    spent: Term | None = None
+    over: bool = False
+    granted: Grant | None = None
+    withdrawn: int = 0
+    highest: int = 0
+
+
+class PoolLock:
+    """One pod's part in the contention for the lock of its pool."""
+
+    def __init__(
+        self,
+        identity: str,
+        members: Sequence[str],
+        *,
+        lease_duration_s: int,
+        sleep_interval: int,
+        now: int,
+        kept: Kept | None = None,
+    ) -> None:
+        """`identity`: of this pod instance, never used by another.  `kept`: of an earlier life in this boot."""
+        self.identity = identity
+        self.members = [Member(name) for name in members]
+        self.reason = "starting"
+        self._duration = lease_duration_s * timing.SECOND
+        self._duration_s = lease_duration_s
+        self._interval = sleep_interval
+        kept = kept or Kept()
+        self.phase, self.term, self.spent, self.over = kept.phase, kept.term, kept.spent, kept.over
+        self.granted = kept.granted
+        self.withdrawn = kept.withdrawn
+        self._highest = kept.highest
+        self._since = now
+        self._attempts = 0
+        self._pause_until = 0
+        if self.phase is LockPhase.ACQUIRING:  # nothing was granted in it: what was taken is given back
+            self._spend(now)
+
+    @property
+    def majority(self) -> int:
+        return len(self.members) // 2 + 1
+
+    @property
+    def kept(self) -> Kept:
+        """To be written down after each change."""
+        return Kept(self.phase, self.term, self.spent, self.over, self.granted, self.withdrawn, self._highest)
+
+    @property
+    def token(self) -> int:
+        """The highest fencing token that was ever seen."""
+        return self._highest
+
+    def note_token(self, token: int) -> None:
+        """A fencing token that is told elsewhere (in a cluster's status)."""
+        if token <= MOST_TOKEN:
+            self._highest = max(self._highest, token)
+
+    # --- what happened ---
+
+    def restore(self, index: int, observed: Observed) -> None:
+        """What an earlier life saw last of a member; its instants are of this boot.  It must be read all the same."""
+        self.members[index].observed = observed
+
+    def saw(self, index: int, record: LeaseRecord | None, now: int, *, missed: bool = False) -> None:
+        """A member's Lease as read or watched; `missed`: it may have changed unseen in between."""
+        member = self.members[index]
+        member.observed = observe(member.observed, record, now, at_least_s=self._duration_s, missed=missed)
+        member.must_read, member.reachable = False, True
+        if record is not None:
+            self.note_token(record.transitions)
+        if not self._is_ours(member):
+            member.renewed_at = 0
+
+    def wrote(self, index: int, record: LeaseRecord, *, sent_at: int, now: int) -> None:
+        """Our CREATE, TAKE or RENEW succeeded; `sent_at` taken before the request left."""
+        member = self.members[index]
+        member.observed = Observed(record, now, displaced=member.observed.displaced if member.observed else ())
+        member.must_read, member.reachable, member.retry_at, member.given_up_at = False, True, 0, 0
+        member.renewed_at = sent_at if self._is_ours(member) else 0
+
+    def released(self, index: int, record: LeaseRecord, now: int) -> None:
+        """Our RELEASE succeeded."""
+        member = self.members[index]
+        member.observed = Observed(record, now, displaced=member.observed.displaced if member.observed else ())
+        member.must_read, member.reachable, member.retry_at = False, True, 0
+        member.renewed_at = 0
+
+    def failed(self, index: int, now: int, *, pause: int, answered: bool) -> None:
+        """A request failed; `answered`: by a refusal (conflict).  The Lease must be read: a write may have arrived."""
+        member = self.members[index]
+        member.must_read, member.reachable = True, answered
+        member.retry_at = now if answered and now - member.given_up_at >= timing.SECOND else now + pause
+        member.given_up_at = now
+
+    # --- what follows ---
+
+    def grant(self, now: int) -> Grant | None:
+        """The right to forge; None while there is none.  Call `update` first."""
+        if self.phase is not LockPhase.HELD or self.granted is None or now >= self.granted.deadline:
+            return None
+        return self.granted
+
+    def update(self, now: int, wish: Wish, *, key: str, chance: float) -> int:
+        """Go on to the phase that follows; when to call again (ns).
+
+        `key`: a new random one, for a term that begins now.  `chance`: random, from 0 to 1.
+        """
+        self._earn(wish.void_before)
+        match self.phase:
+            case LockPhase.IDLE:
+                self._while_idle(now, wish, key)
+            case LockPhase.ACQUIRING:
+                self._while_acquiring(now, wish, chance)
+            case LockPhase.HELD:
+                self._while_held(now, wish)
+            case LockPhase.DRAINING:
+                self._while_draining(now, wish)
+        return self._look_again(now, wish)
+
+    def _while_idle(self, now: int, wish: Wish, key: str) -> None:
+        if not wish.want:
+            self.reason = "not wanted"
+            return
+        at = self.available_at + wish.delay
+        if now < max(at, self._pause_until):
+            self.reason = "the lock cannot be taken yet" if now < at else "pausing after a failed attempt"
+            return
+        if self._highest >= MOST_TOKEN:
+            self.reason = "the fencing tokens are used up: delete the pool's Lease on every member"
+            return
+        self._highest += 1
+        self.term, self.over, self.granted = Term(self._highest, key, now), False, None
+        for member in self.members:
+            member.renewed_at = member.given_up_at = 0
+        self._become(LockPhase.ACQUIRING, now, "taking the lock")
+
+    def _while_acquiring(self, now: int, wish: Wish, chance: float) -> None:
+        if self.granted is not None:
+            self._attempts = 0
+            self._become(LockPhase.HELD, now, "the lock is ours")
+        elif not wish.want:
+            self._spend(now)
+        elif now - self._since >= ROUND or not self._may_succeed(now):
+            self._attempts += 1
+            longest = PAUSE << min(self._attempts - 1, MOST_DOUBLINGS)
+            self._pause_until = now + longest // 4 + int(longest * chance)
+            self._spend(now)
+
+    def _while_held(self, now: int, wish: Wish) -> None:
+        alive = self.granted is not None and now < timing.soft_deadline(self.granted.deadline)
+        if wish.want and alive:
+            return
+        self.withdrawn += 1
+        self._become(LockPhase.DRAINING, now, "the lock was not renewed in time" if wish.want else "letting go")
+
+    def _while_draining(self, now: int, wish: Wish) -> None:
+        if not self.over and wish.fenced:
+            self.over, self.granted, self._since = True, None, now
+        if self.over:
+            if not any(self._is_ours(member) for member in self.members) or now - self._since >= RELEASE_PATIENCE:
+                self._spend(now)
+            return
+        if wish.want and self.granted is not None and now < timing.soft_deadline(self.granted.deadline):
+            self._become(LockPhase.HELD, now, "the lock is ours still")
+        elif now - self._since >= timing.HANDOVER_PATIENCE and self._nothing_stands(now):
+            self.spent, self.term, self.granted = None, None, None  # unproven: nobody may believe in a release
+            self._become(LockPhase.IDLE, now, "let the lock run out")
+
+    def _spend(self, now: int) -> None:
+        """No right can come of this term any more: its Leases are given back wherever they can be."""
+        self.spent, self.term, self.granted, self.over = self.term, None, None, False
+        for member in self.members:
+            member.renewed_at = 0
+        self._become(LockPhase.IDLE, now, "not ours")
+
+    def _earn(self, void_before: int) -> None:
+        """The grant that a majority's confirmations give."""
+        term = self.term
+        if term is None or self.over:
+            return
+        confirmed = sorted((m.renewed_at for m in self.members if m.renewed_at > void_before), reverse=True)
+        if len(confirmed) < self.majority:
+            return
+        renewed_at = confirmed[self.majority - 1]
+        deadline = timing.grant_deadline(renewed_at, self._duration)
+        if self.granted is None or deadline > self.granted.deadline:
+            self.granted = Grant(self.identity, term.token, deadline, renewed_at, exclusive=True)
+
+    def _nothing_stands(self, now: int) -> bool:
+        return all(now >= member.renewed_at + self._duration for member in self.members)
+
+    def _may_succeed(self, now: int) -> bool:
+        """Whether a majority may come of this attempt yet."""
+        return sum(m.renewed_at > 0 or self._in_question(m, now) for m in self.members) >= self.majority
+
+    def _in_question(self, member: Member, now: int) -> bool:
+        """Whether this member may still become ours in this attempt."""
+        if member.given_up_at or self.term is None:
+            return False
+        record = member.observed.record if member.observed is not None else None
+        newer = record is not None and record.transitions >= self.term.token  # somebody has been there meanwhile
+        return self._is_ours(member) or (not newer and now >= self.takeable_at(member))
+
+    # --- what to ask of a member ---
+
+    def next(self, index: int, now: int, wish: Wish) -> Step:
+        """The next request to this member.  Call again after anything happened, and at `until`."""
+        member = self.members[index]
+        if member.must_read or member.observed is None:
+            return self._at_retry(member, Do.READ, now, "the lease is not known")
+        if self._left_behind(member) and not self._is_ours(member):
+            return self._at_retry(member, Do.RELEASE, now, "left from a term that is over")
+        if self._is_ours(member):
+            if self.over:
+                return self._at_retry(member, Do.RELEASE, now, "releasing the lock")
+            stale = self.phase is LockPhase.DRAINING and now - self._since >= timing.HANDOVER_PATIENCE
+            due = now if member.renewed_at <= wish.void_before else member.renewed_at + self._interval
+            if now >= due and not stale:
+                return self._at_retry(member, Do.RENEW, now, "renewal is due")
+            return Step(Do.WAIT, due if not stale else now + timing.SECOND, "renewal is not due")
+        if self.phase is LockPhase.HELD or (self.phase is LockPhase.ACQUIRING and self._turn(index, now, wish)):
+            at = self.takeable_at(member)
+            if now >= at:
+                act = Do.CREATE if member.observed.record is None else Do.TAKE
+                return self._at_retry(member, act, now, "it can be taken")
+            return Step(Do.WAIT, min(at, now + timing.SECOND), "it cannot be taken yet")
+        return Step(Do.WAIT, now + timing.SECOND, "nothing to do")
+
+    def _turn(self, index: int, now: int, wish: Wish) -> bool:
+        """Whether all members before this one have been taken, or cannot be."""
+        if not self._in_question(self.members[index], now):
+            return False
+        before = self.members[:index]
+        return wish.hurry or all(m.renewed_at > 0 or not self._in_question(m, now) for m in before)
+
+    def transitions(self, index: int) -> int:
+        """The leaseTransitions to write: the token; more where somebody has failed to get a majority with a higher."""
+        seen = self.members[index].observed
+        there = seen.record.transitions if seen is not None and seen.record is not None else 0
+        return max(there, self.term.token if self.term is not None else 0)
+
+    def takeable_at(self, member: Member) -> int:
+        """From when on nobody else can have a right from this member, as it was seen; far off: not known."""
+        seen = member.observed
+        if seen is None or member.must_read:
+            return FAR
+        if seen.free:
+            return seen.displaced_until
+        return max(seen.at + max(seen.duration_s * timing.SECOND, self._duration), seen.displaced_until)
+
+    @property
+    def available_at(self) -> int:
+        """From when on a majority can be taken, as it was seen; far off: not known."""
+        return sorted(self.takeable_at(member) for member in self.members)[self.majority - 1]
+
+    def holder(self, now: int) -> str:
+        """Whom a majority of the members names and could not be written over yet; empty: nobody."""
+        names = [
+            m.observed.record.holder
+            for m in self.members
+            if m.observed is not None and m.observed.record is not None and now < self.takeable_at(m)
+        ]
+        return next((name for name in names if name and names.count(name) >= self.majority), "")
+
+    @property
+    def preferred(self) -> str:
+        """The cluster to which the last holder left the lock, as a majority of the members says; empty: none."""
+        names = [m.observed.record.preferred_holder for m in self.members if m.observed and m.observed.record]
+        return next((name for name in names if name and names.count(name) >= self.majority), "")
+
+    def ours_until(self, member: Member) -> int:
+        """End of the right that this member confirmed; 0: none."""
+        return timing.grant_deadline(member.renewed_at, self._duration) if member.renewed_at else 0
+
+    def _is_ours(self, member: Member) -> bool:
+        """Whether its Lease stands in this term's name."""
+        return self.term is not None and self._sealed_by(member, self.term)
+
+    def _left_behind(self, member: Member) -> bool:
+        """Whether its Lease stands in the name of a term of ours that is over."""
+        return self.spent is not None and self._sealed_by(member, self.spent)
+
+    def _sealed_by(self, member: Member, term: Term) -> bool:
+        record = member.observed.record if member.observed is not None else None
+        return record is not None and record.holder == self.identity and record.seal == term.seal
+
+    def _at_retry(self, member: Member, act: Do, now: int, why: str) -> Step:
+        if now < member.retry_at:
+            return Step(Do.WAIT, member.retry_at, f"pausing before another attempt: {why}")
+        return Step(act, now, why)
+
+    def _look_again(self, now: int, wish: Wish) -> int:
+        until = now + timing.SECOND
+        if self.phase is LockPhase.IDLE and wish.want:
+            until = min(until, max(self.available_at + wish.delay, self._pause_until, now + timing.MILLISECOND))
+        if self.phase is LockPhase.HELD and self.granted is not None:
+            until = min(until, max(timing.soft_deadline(self.granted.deadline), now + timing.MILLISECOND))
+        return until
+
+    def _become(self, phase: LockPhase, now: int, reason: str) -> None:
+        if phase is not self.phase:
+            self._since = now
+        self.phase, self.reason = phase, reason
+
+
+FAR: Final = 2**62
+"""An instant that does not come."""
