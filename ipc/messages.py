@@ -244,8 +244,8 @@ class ClusterView:
     eligible: bool
     why_not: str
     leader: str
-    age_ns: int
-    """Since its status was last seen to change."""
+    changed_at: int
+    """When its status was last seen to change; 0: it is ours."""
 
 
 @dataclass(frozen=True, slots=True)

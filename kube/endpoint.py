@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
 
+from config import Config
 from kube.errors import SessionConfigError
 from kube.settings import proxy_for, read_kubeconfig
 from sandbox.places import SERVICE_ACCOUNT, Endpoint, Unreachable
@@ -16,7 +17,24 @@ _HTTPS: Final = 443
 _USERS_FILES: Final = ("client-certificate", "client-key", "tokenFile")
 
 
-def find(kubeconfig: Path | None, environment: Mapping[str, str] = os.environ) -> Endpoint:
+def find(config: Config) -> Endpoint:
+    """The pod's own API server.  Raises Unreachable."""
+    return by_settings(config.kubeconfig)
+
+
+def find_with_coordinators(config: Config) -> Endpoint:
+    """The pod's own, and with cluster management those that hold the pool-wide lock.  Raises Unreachable."""
+    others = config.coordination_kubeconfigs if config.enable_cluster_management else ()
+    found = [by_settings(config.kubeconfig)]
+    found += [by_settings(each.kubeconfig or config.kubeconfig, context=each.context) for each in others]
+    return Endpoint(
+        hosts=tuple(dict.fromkeys(host for one in found for host in one.hosts)),
+        ports=tuple(dict.fromkeys(port for one in found for port in one.ports)),
+        files=tuple(dict.fromkeys(file for one in found for file in one.files)),
+    )
+
+
+def by_settings(kubeconfig: Path | None, environment: Mapping[str, str] = os.environ, *, context: str = "") -> Endpoint:
     """By kubeconfig, or by what the kubelet tells a pod.  Raises Unreachable."""
     if kubeconfig is None:
         host, port = environment.get("KUBERNETES_SERVICE_HOST", ""), environment.get("KUBERNETES_SERVICE_PORT", "")
@@ -28,7 +46,7 @@ def find(kubeconfig: Path | None, environment: Mapping[str, str] = os.environ) -
         server = f"https://[{host}]:{port}" if ":" in host else f"https://{host}:{port}"
         return _endpoint(server, None, (SERVICE_ACCOUNT,), "the pod's service account")
     try:
-        content = read_kubeconfig(kubeconfig)
+        content = read_kubeconfig(kubeconfig, context)
     except SessionConfigError as error:
         raise Unreachable(str(error)) from None
     cluster, user = content["clusters"][0]["cluster"], content["users"][0]["user"]

@@ -26,6 +26,12 @@ CHALLENGE: Final = "cardano.io/lease-challenge"
 """Annotation: of the arbiter of the pod that wrote this version (`policy.witness`)."""
 
 
+PREFERRED: Final = "cardano.io/preferred-holder"
+"""Annotation: to which cluster the pool-wide lock was left.  A stock API server drops spec.preferredHolder."""
+MEMBERS: Final = "cardano.io/lock-members"
+"""Annotation: how many coordination APIs the holder of the pool-wide lock counts its majority of."""
+
+
 @dataclass(frozen=True, slots=True)
 class LeaseChange:
     kind: str
@@ -72,12 +78,14 @@ class LeaseClient:
         timeout_s: float,
         seal: str = "",
         challenge: str = "",
+        members: int = 0,
     ) -> LeaseRecord:
         """Make the Lease, held by `holder`.  ALREADY_EXISTS if somebody was faster."""
         now = _micro_time()
         metadata: Json = {"name": self._name, "namespace": self._namespace}
-        if seal or challenge:
-            metadata["annotations"] = _annotated(None, {SEAL: seal, CHALLENGE: challenge})
+        marks = {SEAL: seal, CHALLENGE: challenge, MEMBERS: str(members or "")}
+        if annotations := _annotated(None, marks):
+            metadata["annotations"] = annotations
         body = {
             "apiVersion": "coordination.k8s.io/v1",
             "kind": "Lease",
@@ -102,20 +110,21 @@ class LeaseClient:
         acquired: bool,
         timeout_s: float,
         preferred_holder: str | None = None,
-        strategy: str | None = None,
         seal: str | None = None,
         key: str = "",
         challenge: str | None = None,
+        members: int = 0,
     ) -> LeaseRecord:
         """One PUT that succeeds only if the Lease is still as `known`.  CONFLICT otherwise.
 
-        `acquired`: a new term, whose acquireTime is now.  `preferred_holder`, `strategy`: None leaves them as they
-        are, empty removes them; the API takes a preferred holder only together with a strategy.  `seal`: None leaves
-        seal and key as they are; `challenge`: None leaves it.
+        `acquired`: a new term, whose acquireTime is now.  `preferred_holder`, `challenge`: None leaves them as they
+        are, empty removes them.  `seal`: None leaves seal and key as they are.  `members`: 0 leaves them.
         """
         body = self._body(known)
         marks = {} if seal is None else {SEAL: seal, KEY: key}
         marks |= {} if challenge is None else {CHALLENGE: challenge}
+        marks |= {} if preferred_holder is None else {PREFERRED: preferred_holder}
+        marks |= {MEMBERS: str(members)} if members else {}
         if marks:
             body["metadata"]["annotations"] = _annotated(body["metadata"].get("annotations"), marks)
         now = _micro_time()
@@ -127,11 +136,6 @@ class LeaseClient:
         }
         if acquired or not body["spec"].get("acquireTime"):
             body["spec"]["acquireTime"] = now
-        for name, value in (("preferredHolder", preferred_holder), ("strategy", strategy)):
-            if value:
-                body["spec"][name] = value
-            elif value is not None:
-                body["spec"].pop(name, None)
         return self._note(await self._session.request("update", self._path, body=body, timeout_s=timeout_s))
 
     async def release(
@@ -140,7 +144,6 @@ class LeaseClient:
         *,
         timeout_s: float,
         preferred_holder: str | None = None,
-        strategy: str | None = None,
         seal: str | None = None,
         key: str = "",
     ) -> LeaseRecord:
@@ -153,7 +156,6 @@ class LeaseClient:
             acquired=True,
             timeout_s=timeout_s,
             preferred_holder=preferred_holder,
-            strategy=strategy,
             seal=seal,
             key=key,
         )
@@ -233,10 +235,11 @@ def parse_lease(raw: Json) -> LeaseRecord:
         transitions=_field(spec, "leaseTransitions", 0),
         acquire_time=_field(spec, "acquireTime", ""),
         uid=_field(metadata, "uid", ""),
-        preferred_holder=_field(spec, "preferredHolder", ""),
+        preferred_holder=_field(annotations, PREFERRED, ""),
         seal=_field(annotations, SEAL, ""),
         key=_field(annotations, KEY, ""),
         challenge=_field(annotations, CHALLENGE, ""),
+        members=_number(_field(annotations, MEMBERS, "")),
     )
 
 
@@ -253,6 +256,11 @@ def _field(spec: Json, name: str, default: T) -> T:
     if type(value) is not type(default):
         raise ApiFailure(Failure.MALFORMED, f"a Lease whose {name} is no {type(default).__name__}")
     return value
+
+
+def _number(text: str) -> int:
+    """0: none, or nonsense of somebody else's."""
+    return int(text) if text.isascii() and text.isdecimal() and len(text) < 4 else 0
 
 
 def _micro_time() -> str:

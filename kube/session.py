@@ -55,8 +55,10 @@ class _Generation:
 class ApiSession:
     """`async with ApiSession(...)`: connections are made when needed and closed at the end."""
 
-    def __init__(self, kubeconfig: Path | None, *, user_agent: str) -> None:
+    def __init__(self, kubeconfig: Path | None, *, user_agent: str, context: str = "") -> None:
+        """`context`: of the kubeconfig; empty: its current one."""
         self._kubeconfig = kubeconfig
+        self._context = context
         self._user_agent = user_agent
         self._current: _Generation
         self._reload = False
@@ -123,7 +125,7 @@ class ApiSession:
     # --- connections ---
 
     async def _load(self) -> Connections:
-        client = await load_client(self._kubeconfig)
+        client = await load_client(self._kubeconfig, self._context)
         client.user_agent = self._user_agent
         return client
 

@@ -34,8 +34,11 @@ _PROGRAMS: Final = ("gcp",)
 """Names of an auth-provider that get their tokens from a program (kubernetes.aio.config.google_auth)."""
 
 
-async def load_client(kubeconfig: Path | None) -> Connections:
-    """Connections for the kubeconfig, or for the pod's service account if None.  Raises SessionConfigError."""
+async def load_client(kubeconfig: Path | None, context: str = "") -> Connections:
+    """Connections for the kubeconfig (its current context, or the one named), or for the pod's service account if None.
+
+    Raises SessionConfigError.
+    """
     # Not trust_env: it would read ~/.netrc in a thread for every request, and a closed sandbox has no threads.
     session = {"middlewares": (_send_once,), "trust_env": False}
     settings = Configuration(connection_pool_maxsize=POOL_SIZE, client_session_kwargs=session)
@@ -45,7 +48,7 @@ async def load_client(kubeconfig: Path | None) -> Connections:
             subject = "the pod's service account"
         else:
             subject = f"KUBECONFIG {kubeconfig}"
-            await _load_kubeconfig(kubeconfig, settings, stack)
+            await _load_kubeconfig(kubeconfig, context, settings, stack)
         settings.proxy = settings.proxy or proxy_for(settings.host)
         try:
             client = Connections(settings)
@@ -81,8 +84,8 @@ def _load_service_account(settings: Any) -> None:
         ) from None
 
 
-async def _load_kubeconfig(path: Path, settings: Any, stack: ExitStack) -> None:
-    content = read_kubeconfig(path)
+async def _load_kubeconfig(path: Path, context: str, settings: Any, stack: ExitStack) -> None:
+    content = read_kubeconfig(path, context)
     cluster, user = content["clusters"][0]["cluster"], content["users"][0]["user"]
     authority = cluster.pop("certificate-authority-data", None)
     if authority:
@@ -101,8 +104,11 @@ async def _load_kubeconfig(path: Path, settings: Any, stack: ExitStack) -> None:
         ) from None
 
 
-def read_kubeconfig(path: Path) -> dict[str, Any]:
-    """The kubeconfig reduced to its current context, its relative paths made absolute.  Raises SessionConfigError."""
+def read_kubeconfig(path: Path, named: str = "") -> dict[str, Any]:
+    """The kubeconfig reduced to its current context, or the one named, its relative paths made absolute.
+
+    Raises SessionConfigError.
+    """
     try:
         content = yaml.safe_load(path.read_bytes())
     except OSError as error:
@@ -111,7 +117,7 @@ def read_kubeconfig(path: Path) -> dict[str, Any]:
         raise SessionConfigError(f"KUBECONFIG {path} is not YAML; write it anew (kubectl config view --raw)") from None
     if not isinstance(content, dict):
         raise SessionConfigError(f"KUBECONFIG {path} is not a kubeconfig; write it anew (kubectl config view --raw)")
-    current = content.get("current-context")
+    current = named or content.get("current-context")
     if not isinstance(current, str) or not current:
         raise SessionConfigError(f"KUBECONFIG {path}: no current-context; set one (kubectl config use-context)")
     context = _named(path, content, "contexts", "context", current)
@@ -139,7 +145,7 @@ def _named(path: Path, content: dict[str, Any], kind: str, inner: str, name: obj
             found = entry.get(inner)
             if found is None or isinstance(found, dict):
                 return dict(found or {})
-    raise SessionConfigError(f"KUBECONFIG {path}: no {inner} of the name the current context gives under {kind}")
+    raise SessionConfigError(f"KUBECONFIG {path}: no {inner} of the name the context gives under {kind}")
 
 
 def _refuse_programs(path: Path, user: dict[str, Any]) -> None:

@@ -7,7 +7,9 @@ next.  It keeps the invariants
 - whoever finds the Lease held, changed, vanished or without the holder that it had waits a whole lease duration,
   measured here, from the moment this process saw it so; no clock of another machine is read.  Only a release as its
   holder writes it is believed at once;
-- the Lease is released only when the actuator reports the node fenced; until then it is renewed while possible.
+- the Lease is released only when the actuator reports the node fenced; until then it is renewed while possible;
+- with cluster management on, a holder whose API server is out of reach goes on (`degraded`) until it hears of another
+  holder.  Its grant is then not exclusive and ends with that of the pool-wide lock, without which it is none at all.
 
 All instants are ns of CLOCK_BOOTTIME.
 """
@@ -16,10 +18,14 @@ from __future__ import annotations
 
 import enum
 from dataclasses import dataclass
+from typing import Final
 
 from ipc.messages import ElectorState, Fence, Grant, Role
 from policy import timing
 from policy.lease import LeaseRecord, Observed, observe
+
+DEGRADES_BEFORE: Final = 2 * timing.SECOND
+"""So long before its own grant would end a leader goes over to that of the pool-wide lock."""
 
 
 class Do(enum.Enum):
@@ -64,6 +70,10 @@ class Circumstances:
     stopping: bool
     heard_all: bool = True
     """Each of the other workers has spoken to this elector, or had time to."""
+    managed: bool = False
+    """Cluster management is on: the pool-wide lock decides, and this Lease only who contends for it."""
+    pool_grant: Grant | None = None
+    """The arbiter's, while it holds the pool-wide lock; exclusive, and not run out."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +119,9 @@ class Election:
         self._retry_at = 0
         self._conflict_at = now - timing.SECOND
         self._must_read = True
+        self._unanswered = False
+        """The last request found nobody who answers."""
+        self._world: Circumstances | None = None
         self._settled = held is None
         self._granted_since = 0
         self._step_back_until = 0
@@ -123,6 +136,7 @@ class Election:
         """
         self.observed = observe(self.observed, record, now, at_least_s=self._duration_s, missed=missed)
         self._must_read = False
+        self._unanswered = self._unanswered and self.leading  # until we have renewed
         if record is not None and record.holder != self.identity:
             self._tried_token = None  # another was faster
             if record.holder:
@@ -136,7 +150,7 @@ class Election:
     def wrote(self, record: LeaseRecord, *, sent_at: int, now: int) -> None:
         """Our write (CREATE, TAKE or RENEW) succeeded; `sent_at` taken before the request left."""
         self.observed = Observed(record, now)
-        self._must_read = False
+        self._must_read = self._unanswered = False
         self._retry_at = 0
         self._renewed_at = sent_at
         self._settled = True
@@ -170,6 +184,7 @@ class Election:
         conflict needs none, a server that answers nothing but conflicts is not asked in a tight loop.
         """
         self._must_read = True
+        self._unanswered = self._unanswered or not conflict
         first = conflict and now - self._conflict_at >= timing.SECOND
         self._conflict_at = now if conflict else self._conflict_at
         self._retry_at = now if first else now + pause
@@ -230,21 +245,37 @@ class Election:
 
     def published_grant(self, now: int) -> Grant | None:
         """What the actuator may know: nothing unless we lead and want to."""
-        if self.role is not Role.LEADER or self.grant is None or now >= self.grant.deadline:
+        if self.role is not Role.LEADER:
             return None
-        return self.grant
+        pool = self._world.pool_grant if self._world is not None else None
+        if self.degraded(now) and pool is not None and now < pool.deadline:
+            return Grant(self.identity, self.token, pool.deadline, pool.renewed_at, exclusive=False)
+        return self.grant if self.grant is not None and now < self.grant.deadline else None
+
+    def degraded(self, now: int) -> bool:
+        """Whether we lead by what was heard last of an API server that does not answer any more."""
+        managed = self._world is not None and self._world.managed
+        near = timing.soft_deadline(self._right_ends()) - DEGRADES_BEFORE
+        return managed and self.role is Role.LEADER and self._unanswered and now >= near
 
     def next(self, now: int, world: Circumstances) -> Step:
         """The next step.  Call again after anything happened, and at `until`."""
         if self._stand_down_until and now >= self._stand_down_until:
             self._stand_down_until = 0
         self._settled = self.settled
+        self._world = world
+        if self._goes_on_unheard(now, world):
+            assert self._held is not None
+            self.token, self._settled = self._held.token, True
+            self.changes_total += 1
+            self._granted_since = now
+            self._become(Role.LEADER, now, "held from before; the API server is out of reach")
         if self.leading:
             return self._next_as_leader(now, world)
         return self._next_as_contender(now, world)
 
     def _next_as_leader(self, now: int, world: Circumstances) -> Step:
-        if now >= self._right_ends():
+        if now >= self._right_ends() and not self.degraded(now):
             self._lose(now, "could not renew the lease in time")
             return self._next_as_contender(now, world)
         against = self._against_leading(now, world)
@@ -272,6 +303,12 @@ class Election:
             return Step(Do.RENEW, now, "renewal is due")
         return Step(Do.WAIT, min(due, now + timing.SECOND, self._right_ends()), "renewal is not due")
 
+    def _goes_on_unheard(self, now: int, world: Circumstances) -> bool:
+        """Whether a restarted elector leads on, though the API server does not answer: the pool-wide lock is ours."""
+        pool = world.pool_grant
+        alone = world.managed and not self.leading and self._unanswered and pool is not None and now < pool.deadline
+        return alone and self._continuing() and self._held is not None and not self.against_contending(now, world)
+
     def _against_leading(self, now: int, world: Circumstances) -> str:
         """Why this leader should hand over; empty: it should not."""
         if world.stopping:
@@ -288,6 +325,12 @@ class Election:
             if world.fence is Fence.ARMED:
                 self._granted_since = now
                 return ""
+        elif world.managed and world.pool_grant is None and world.ready:
+            self._granted_since = now  # another cluster forges; we lead for when it does not
+            if world.unfit_for >= timing.UNFIT_GRACE:
+                self._step_back_until = now + timing.STEP_BACK
+                return f"the node is unfit: {world.unfit_why}"
+            return ""
         elif world.fence is Fence.FENCED and not world.ready:
             self._step_back_until = now + timing.SECOND
             return f"cannot arm: {world.not_ready_why}"

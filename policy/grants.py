@@ -51,4 +51,5 @@ def right_to_forge(
     assert arbiter is not None
     if not (arbiter.exclusive if managed else elector.exclusive):
         return Refusal("neither grant is exclusive over " + ("the pool" if managed else "the cluster"))
-    return Right(min(elector.deadline, arbiter.deadline), elector.fencing_token)
+    token = arbiter.fencing_token if managed else elector.fencing_token
+    return Right(min(elector.deadline, arbiter.deadline), token)

@@ -33,12 +33,16 @@ class LeaseRecord:
     uid: str = ""
     """metadata.uid: another one means the object was deleted and made anew."""
     preferred_holder: str = ""
+    """Of the pool-wide lock: the cluster to which its last holder left it."""
     seal: str = ""
     """Of the term (`policy.seal`); empty: its holder is one that makes none."""
     key: str = ""
     """Opens the seal: the term was released."""
     challenge: str = ""
     """Of the holder's arbiter (`policy.witness`): proves that this version was written after it was made."""
+
+    members: int = 0
+    """Of the pool-wide lock: of how many Leases its holder needs a majority; 0: it does not say."""
 
     @property
     def given_up(self) -> bool:

@@ -309,7 +309,7 @@ class PoolLock:
         member = self.members[index]
         if member.must_read or member.observed is None:
             return self._at_retry(member, Do.READ, now, "the lease is not known")
-        if self._left_behind(member) and not self._is_ours(member):
+        if self.left_behind(member) and not self._is_ours(member):
             return self._at_retry(member, Do.RELEASE, now, "left from a term that is over")
         if self._is_ours(member):
             if self.over:
@@ -343,11 +343,20 @@ class PoolLock:
     def takeable_at(self, member: Member) -> int:
         """From when on nobody else can have a right from this member, as it was seen; far off: not known."""
         seen = member.observed
-        if seen is None or member.must_read:
+        if seen is None or member.must_read or self.others_count(member):
             return FAR
         if seen.free:
             return seen.displaced_until
         return max(seen.at + max(seen.duration_s * timing.SECOND, self._duration), seen.displaced_until)
+
+    def others_count(self, member: Member) -> int:
+        """The number of members of which its last holder counted a majority, if it is greater than here; else 0.
+
+        Two majorities of different sets need not meet.  A set may grow (with every pod of the pool stopped); to make it
+        smaller, delete the Lease.
+        """
+        record = member.observed.record if member.observed is not None else None
+        return record.members if record is not None and record.members > len(self.members) else 0
 
     @property
     def available_at(self) -> int:
@@ -377,7 +386,7 @@ class PoolLock:
         """Whether its Lease stands in this term's name."""
         return self.term is not None and self._sealed_by(member, self.term)
 
-    def _left_behind(self, member: Member) -> bool:
+    def left_behind(self, member: Member) -> bool:
         """Whether its Lease stands in the name of a term of ours that is over."""
         return self.spent is not None and self._sealed_by(member, self.spent)
 

@@ -1,8 +1,8 @@
 """One cluster's spec, of which every coordination API has a copy: which one counts, and what to write where.
 
 Operators patch whichever API they reach.  The cluster's own arbiter (that of its leading pod) carries a change to the
-other members; it marks each copy with a revision and a digest of what it wrote.  A copy that does not match its mark was
-edited by somebody since, and counts before those that do: no clock is asked.  Of two edited differently on two
+other members; it marks each copy with a revision and a digest of what it wrote.  A copy that does not match its mark
+was edited by somebody since, and counts before those that do: no clock is asked.  Of two edited differently on two
 members, the one that disables counts first (it is the safe one), then the member that comes first in the
 configuration.  A member that came back from a backup, or from being out of reach, has an older revision and is put
 right.

@@ -25,6 +25,7 @@ from ipc.messages import (
     ElectorState,
     Fence,
     Grant,
+    LockPhase,
     NodeSample,
     ProberState,
     Proof,
@@ -98,6 +99,7 @@ class Actuator:
         self._granted: Grant | None = None
         """The elector's last word, kept over its restart."""
         self._heard_giving_up = ""
+        self._heard_withdrawn = 0
         self._said: tuple[Fence, str] | None = None
         self._flag_said = 0
 
@@ -151,10 +153,13 @@ class Actuator:
                 await self._wake.wait()
 
     def _needed(self, now: int) -> bool:
-        """Whether the elector may hold the Lease still: it releases only while we say that the node is fenced."""
-        state = self._elector.current(now) if self._elector.connected else None
-        body = state.body if state is not None else None
-        return isinstance(body, ElectorState) and may_hold(body)
+        """Whether the Lease or the pool-wide lock may be held still: released only while we say that we are fenced."""
+        elector = self._elector.current(now) if self._elector.connected else None
+        arbiter = self._arbiter.current(now) if self._arbiter.connected else None
+        if elector is not None and isinstance(elector.body, ElectorState) and may_hold(elector.body):
+            return True
+        body = arbiter.body if arbiter is not None and isinstance(arbiter.body, ArbiterState) else None
+        return body is not None and body.pool is not None and body.pool.phase is not LockPhase.IDLE
 
     def _step(self, now: int) -> None:
         self._node.look(now)
@@ -169,12 +174,12 @@ class Actuator:
 
     def _view(self, now: int) -> View:
         elector, calm = self._elector_says(now)
-        arbiter, self._heard_giving_up = self._arbiter_says()
+        arbiter, self._heard_giving_up, self._heard_withdrawn = self._arbiter_says()
         return View(
             elector=elector,
             arbiter=arbiter,
             calm=calm,
-            giving_up=bool(self._heard_giving_up),
+            giving_up=bool(self._heard_giving_up or self._heard_withdrawn),
             node=self._node.view(),
             born_after_us=self._node.born_after_us,
             hup_pending=self._node.hup_pending() if self._machine.busy() else False,
@@ -199,12 +204,13 @@ class Actuator:
         granting = grant is not None and now < timing.soft_deadline(grant.deadline)
         return grant, alive and (body.role is Role.HANDOVER or granting)
 
-    def _arbiter_says(self) -> tuple[Grant | None, str]:
-        """Its grant, or the term in which it gives none any more."""
+    def _arbiter_says(self) -> tuple[Grant | None, str, int]:
+        """Its grant; or the term in which it gives none any more, and which grant of the pool-wide lock it withdrew."""
         state = self._arbiter.last()
         if state is None or not isinstance(state.body, ArbiterState):
-            return None, ""
-        return state.body.grant, state.body.giving_up if state.body.grant is None else ""
+            return None, "", 0
+        body = state.body
+        return (body.grant, "", 0) if body.grant is not None else (None, body.giving_up, body.withdrawn)
 
     def _sample(self, now: int) -> NodeSample | None:
         state = self._prober.current(now)
@@ -313,6 +319,7 @@ class Actuator:
                 kills_total=dict(self._kills),
                 void_before=self._void_before,
                 heard_giving_up=self._heard_giving_up,
+                heard_withdrawn=self._heard_withdrawn,
             )
         )
         said = (machine.fence, machine.reason)

@@ -4,6 +4,9 @@ With cluster management off every cluster is a pool of its own, and the arbiter 
 cluster's Lease through a session of its own and countersigns what `policy.witness` allows.  One watch, one look at
 the start and after a failure; it writes nothing there.  What it knows outlives it in RUN_DIR/arbiter/term, so that its
 restart neither costs forging nor makes it forget whom it saw.
+
+With cluster management on it is the witness all the same, whom the release of the cluster's Lease needs; but what it
+grants is the pool-wide lock (`workers.coordination`), exclusive over all clusters.
 """
 
 from __future__ import annotations
@@ -14,10 +17,21 @@ import dataclasses
 import logging
 import random
 import secrets
+from collections import Counter
 from pathlib import Path
 from typing import Any, Final
 
-from ipc.messages import ActuatorState, ArbiterState, ElectorState, Fence, Grant, Worker
+from ipc.messages import (
+    ActuatorState,
+    ArbiterState,
+    ElectorState,
+    Fence,
+    Grant,
+    HealthCheck,
+    PoolState,
+    ProberState,
+    Worker,
+)
 from kernel.clock import boottime_ns
 from kube import endpoint
 from kube.errors import ApiFailure, Failure
@@ -29,6 +43,7 @@ from policy.lease import LeaseRecord
 from policy.witness import Ledger, Witness
 from sandbox.privileges import Place, Port, Privileges
 from sandbox.syscalls import Calls
+from workers.coordination import Around, Coordination, sessions
 from workers.notebook import Notebook
 from workers.runtime import Context, run_worker
 
@@ -37,7 +52,7 @@ PRIVILEGES: Final = Privileges(
     calls=frozenset({Calls.PYTHON, Calls.WRITE, Calls.MEMORY_FILES}),
     reads=frozenset({Place.API_CREDENTIALS, Place.TRUST, Place.NAMES}),
     writes=frozenset({Place.OWN}),
-    subscribes=frozenset({Worker.ELECTOR, Worker.ACTUATOR}),
+    subscribes=frozenset({Worker.ELECTOR, Worker.ACTUATOR, Worker.PROBER}),
     connects=(Port.API,),
     names=True,
 )
@@ -90,10 +105,12 @@ def _remembered(raw: dict[str, Any], this_boot: bool) -> tuple[bytes, Ledger] | 
 class Arbiter:
     """Watches, judges, publishes."""
 
-    def __init__(self, context: Context, session: ApiSession) -> None:
+    def __init__(self, context: Context, session: ApiSession, coordinators: list[ApiSession] | None = None) -> None:
+        """`session`: with the pod's own API server; `coordinators`: with those that hold the pool-wide lock."""
         config = context.config
         self._context = context
         self._session = session
+        self._coordinators = coordinators or []
         self._api_ok = False
         self._memory = Memory(config.worker_dir(Worker.ARBITER))
         self._witness = Witness(
@@ -114,12 +131,20 @@ class Arbiter:
         self._said: tuple[bool, str] = (False, "")
         self._elector = context.subscribe(Worker.ELECTOR, self._wake.set)
         self._actuator = context.subscribe(Worker.ACTUATOR, self._wake.set)
+        self._prober = context.subscribe(Worker.PROBER, self._wake.set)
+        self._coordination: Coordination | None = None
+        if config.enable_cluster_management:
+            instance = config.instance_file.read_text(encoding="ascii").strip()
+            identity = f"{config.pod_name}_{instance}"
+            self._coordination = Coordination(config, self._coordinators, identity, self._wake.set)
 
     async def run(self) -> None:
         """Witness until asked to stop and, if our elector holds the Lease, until it has let go."""
         stopping = asyncio.create_task(self._context.stopping.wait())
         stopping.add_done_callback(lambda _: self._wake.set())
         stop_asked = 0
+        if self._coordination is not None:
+            self._coordination.start()
         try:
             while True:
                 self._wake.clear()
@@ -136,9 +161,16 @@ class Arbiter:
         finally:
             stopping.cancel()
             await self._stop_following()
+            if self._coordination is not None:
+                await self._coordination.close()
 
     def _needed(self, now: int, stop_asked: int) -> bool:
-        """Whether the elector cannot release without us: asked to stop too, it is about to, or soon will be."""
+        """Whether the elector cannot release without us: asked to stop too, it is about to, or soon will be.
+
+        Or the pool-wide lock is not released yet.
+        """
+        if self._coordination is not None and not self._coordination.released and now < stop_asked + LETTING_GO:
+            return True
         if self._elector.last() is None:  # just started: we have not been told yet
             return now < self._started + STOPPING_TOO
         claim = self._claim()
@@ -157,30 +189,68 @@ class Arbiter:
         challenge, made = witness.challenge(now, void_before=void, renewed_at=renewed_at)
         grant = witness.grant(now, claimed=claim.identity if claim is not None else "", void_before=void)
         self._memory.keep()
+        pool: PoolState | None = None
+        reason, withdrawn, health_check = witness.reason, 0, self._health_check()
+        until = min(witness.next_challenge(void, renewed_at), now + timing.SECOND)
+        until = min(until, witness.clear_at) if witness.clear_at > now else until
+        renew_after = witness.renew_after(now, void)
+        if self._coordination is not None:
+            judged = self._coordination.judge(now, self._around(now))
+            grant, reason, pool = judged.grant, judged.reason, judged.pool
+            withdrawn, health_check = judged.withdrawn, judged.health_check
+            until, renew_after = min(until, judged.until), 0
         self._context.publish(
             ArbiterState(
                 grant=grant,
-                reason=witness.reason,
-                cluster_management=False,
+                reason=reason,
+                cluster_management=self._coordination is not None,
                 willing=self._api_ok and witness.willing(now),
                 challenge=challenge,
                 challenged_at=made,
-                renew_after=witness.renew_after(now, void),
+                renew_after=renew_after,
                 half=witness.half,
                 giving_up=witness.giving_up,
                 given_away=self._memory.ledger.given_away,
                 unsure_until=witness.unsure_until,
-                requests_total=dict(self._session.requests_total),
-                failures_total=self._session.failures_total,
+                withdrawn=withdrawn,
+                health_check=health_check,
+                pool=pool,
+                requests_total=self._requests(),
+                failures_total=sum(each.failures_total for each in (self._session, *self._coordinators)),
                 api_ok=self._api_ok,
             )
         )
-        said = (grant is not None, witness.reason)
+        said = (grant is not None, reason)
         if said != self._said:
             self._said = said
-            log.info(witness.reason, extra={"event": "witness", "countersigned": grant is not None})
-        until = min(witness.next_challenge(void, renewed_at), now + timing.SECOND)
-        return min(until, witness.clear_at) if witness.clear_at > now else until
+            event = "witness" if self._coordination is None else "arbitration"
+            log.info(reason, extra={"event": event, "granted": grant is not None})
+        return until
+
+    def _around(self, now: int) -> Around:
+        actuator, prober = self._actuator.current(now), self._prober.current(now)
+        return Around(
+            elector=self._claim(),
+            actuator=actuator.body if actuator is not None and isinstance(actuator.body, ActuatorState) else None,
+            prober=prober.body if prober is not None and isinstance(prober.body, ProberState) else None,
+            stopping=self._context.stopping.is_set(),
+        )
+
+    def _health_check(self) -> HealthCheck:
+        """By the environment; with cluster management the CardanoForgeCluster says."""
+        config = self._context.config
+        return HealthCheck(
+            config.health_check_endpoint,
+            config.health_check_interval,
+            config.health_check_timeout,
+            config.health_check_failure_threshold,
+        )
+
+    def _requests(self) -> dict[str, int]:
+        total: Counter[str] = Counter()
+        for each in (self._session, *self._coordinators):
+            total.update(each.requests_total)
+        return dict(total)
 
     def _claim(self) -> ElectorState | None:
         state = self._elector.current(boottime_ns())
@@ -279,9 +349,15 @@ class Arbiter:
 
 
 async def serve(context: Context) -> None:
-    async with ApiSession(context.config.kubeconfig, user_agent="cardano-forge-manager/arbiter") as session:
-        await Arbiter(context, session).run()
+    config = context.config
+    async with contextlib.AsyncExitStack() as stack:
+        session = ApiSession(config.kubeconfig, user_agent="cardano-forge-manager/arbiter")
+        await stack.enter_async_context(session)
+        coordinators = []
+        if config.enable_cluster_management:
+            coordinators = await stack.enter_async_context(sessions(config))
+        await Arbiter(context, session, coordinators).run()
 
 
 if __name__ == "__main__":
-    run_worker(PRIVILEGES, serve, find_endpoint=endpoint.find)
+    run_worker(PRIVILEGES, serve, find_endpoint=endpoint.find_with_coordinators)

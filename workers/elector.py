@@ -23,6 +23,7 @@ from ipc.messages import (
     ArbiterState,
     ElectorState,
     Fence,
+    Grant,
     ProberState,
     Proof,
     ProtocolError,
@@ -307,6 +308,8 @@ class Elector:
         pause = timing.RETRY_PAUSE + random.randrange(timing.RETRY_PAUSE // 2)  # noqa: S311  # spreads contenders
         if failure.retry_after_s is not None:
             pause = max(pause, min(int(failure.retry_after_s * timing.SECOND), RETRY_AFTER_MOST))
+        if self._election.degraded(boottime_ns()):
+            pause = max(pause, RETRY_AFTER_MOST)  # nothing depends on it
         conflict = step.act is not Do.READ and failure.kind in _REREAD
         self._election.failed(boottime_ns(), conflict=conflict, pause=pause)
         if conflict and self._watching is not None and not self._election.leading:
@@ -387,7 +390,15 @@ class Elector:
             node_gone=gone,
             stopping=self._context.stopping.is_set(),
             heard_all=self._heard_all(now),
+            managed=self._config.enable_cluster_management,
+            pool_grant=self._pool_grant(now),
         )
+
+    def _pool_grant(self, now: int) -> Grant | None:
+        """The arbiter's right to the whole pool, which has a deadline of its own."""
+        body = self._arbiter_state()
+        grant = body.grant if body is not None and body.cluster_management else None
+        return grant if grant is not None and grant.exclusive and now < grant.deadline else None
 
     def _heard_all(self, now: int) -> bool:
         """Whether a worker that has not spoken yet is silent, and not just slower to start than we are."""
@@ -409,7 +420,7 @@ class Elector:
             return False
         if self._election.leading:
             return now < state.sent_at + timing.ARBITER_SILENCE
-        return now < state.valid_until and body.api_ok
+        return now < state.valid_until and (body.api_ok or self._pool_grant(now) is not None)
 
     def _must_wait_for_arbiter(self, now: int, act: Do) -> str:
         """Why this step would cost us the second key if it were done now; empty: it would not."""
@@ -508,6 +519,7 @@ class Elector:
             standing_down_until=election.standing_down_until,
             letting_go=letting_go,
             unsure_until=election.unsure_until,
+            degraded=election.degraded(now),
         )
         self._context.publish(state)
         said = (election.role, election.reason)

@@ -1,4 +1,4 @@
-"""What a worker knows, in the file `term` of its own folder, for its next life.
+"""What a worker knows, in a file of its own folder (`term`, if no other is named), for its next life.
 
 Promises that a reader finds one whole version or none, and that a file which cannot be read makes a worker that starts
 as a stranger, not one that fails.
@@ -20,8 +20,8 @@ NAME: Final = "term"
 
 
 class Notebook:
-    def __init__(self, folder: Path, log: logging.Logger) -> None:
-        self._path = folder / NAME
+    def __init__(self, folder: Path, log: logging.Logger, name: str = NAME) -> None:
+        self._path = folder / name
         self._boot = boot_id()
         self._log = log
         self._written: dict[str, Any] = {}
@@ -38,7 +38,7 @@ class Notebook:
         except FileNotFoundError:
             return None
         except (ValueError, TypeError, KeyError, AttributeError):
-            self._log.warning("unreadable term file; starting as a stranger", extra={"event": "term_unreadable"})
+            self._log.warning("unreadable notes; starting as a stranger", extra={"event": "term_unreadable"})
             return None
 
     def keep(self, known: dict[str, Any]) -> None:

@@ -15,7 +15,6 @@ import signal
 import socket
 import sys
 from collections.abc import Awaitable, Callable
-from pathlib import Path
 from typing import Any, Final, NoReturn
 
 from config import Config, ConfigError, load
@@ -169,7 +168,7 @@ def run_worker(
     privileges: Privileges,
     serve: Callable[[Context], Awaitable[None]],
     *,
-    find_endpoint: Callable[[Path | None], Endpoint] | None = None,
+    find_endpoint: Callable[[Config], Endpoint] | None = None,
     watchdog: int = timing.WATCHDOG,
 ) -> None:
     """Run a worker until SIGTERM; does not return.  Exit codes: 0 asked to stop, 1 fault, 2 configuration.
@@ -194,7 +193,7 @@ def run_worker(
 
 
 def _closed_context(
-    privileges: Privileges, config: Config, find_endpoint: Callable[[Path | None], Endpoint] | None
+    privileges: Privileges, config: Config, find_endpoint: Callable[[Config], Endpoint] | None
 ) -> Context:
     """Sockets made, sandbox closed.  Ends the process, saying why, when that cannot be done."""
     uid = config.worker_uids.get(privileges.worker, os.getuid())
@@ -204,7 +203,7 @@ def _closed_context(
     try:
         hold(config.worker_dir(privileges.worker) / "lock")
         context = Context(privileges, config)
-        endpoint = find_endpoint(config.kubeconfig) if find_endpoint is not None else None
+        endpoint = find_endpoint(config) if find_endpoint is not None else None
         context.seal(close(privileges, config, endpoint))
     except AlreadyHeld as error:
         log.critical("another %s runs: %s", privileges.worker, error, extra={"event": "already_runs"})

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from kube.endpoint import find
+from kube.endpoint import by_settings
 from sandbox.places import SERVICE_ACCOUNT, Endpoint, Unreachable
 
 PROXIES = ("HTTPS_PROXY", "HTTP_PROXY", "NO_PROXY", "ALL_PROXY")
@@ -36,7 +36,7 @@ def written(folder: Path, *, user: dict[str, Any] | None = None, **cluster: Any)
 
 
 def in_pod(host: str, port: str) -> Endpoint:
-    return find(None, {"KUBERNETES_SERVICE_HOST": host, "KUBERNETES_SERVICE_PORT": port})
+    return by_settings(None, {"KUBERNETES_SERVICE_HOST": host, "KUBERNETES_SERVICE_PORT": port})
 
 
 # --- the service account ---
@@ -78,7 +78,7 @@ def test_whatever_the_environment_says_it_is_an_endpoint_or_a_refusal(host: str,
 
 def test_a_kubeconfig_names_the_server_and_is_itself_a_file_to_be_read_again(tmp_path: Path) -> None:
     path = written(tmp_path)
-    assert find(path) == Endpoint(("10.0.0.1",), (6443,), (path,))
+    assert by_settings(path) == Endpoint(("10.0.0.1",), (6443,), (path,))
 
 
 @pytest.mark.parametrize(
@@ -91,7 +91,7 @@ def test_a_kubeconfig_names_the_server_and_is_itself_a_file_to_be_read_again(tmp
     ],
 )
 def test_host_and_port_are_the_addresss(tmp_path: Path, server: str, host: str, port: int) -> None:
-    found = find(written(tmp_path, server=server))
+    found = by_settings(written(tmp_path, server=server))
     assert (found.hosts, found.ports) == ((host,), (port,))
 
 
@@ -106,16 +106,16 @@ def test_files_that_it_names_are_left_open_too_wherever_they_lie(tmp_path: Path)
     }
     path = written(tmp_path, user=user, **{"certificate-authority": "pki/ca.crt"})
     names = ("ca.crt", "client.crt", "client.key", "token")
-    assert set(find(path).files) == {path, *(tmp_path / "pki" / name for name in names)}
+    assert set(by_settings(path).files) == {path, *(tmp_path / "pki" / name for name in names)}
 
 
 def test_what_is_written_into_it_needs_no_file(tmp_path: Path) -> None:
     path = written(tmp_path, user={"token": "SECRET", "client-key-data": "U0VDUkVU"})
-    assert find(path).files == (path,)
+    assert by_settings(path).files == (path,)
 
 
 def test_its_proxy_is_an_address_too(tmp_path: Path) -> None:
-    found = find(written(tmp_path, **{"proxy-url": "http://user:SECRET@proxy.example:3128"}))
+    found = by_settings(written(tmp_path, **{"proxy-url": "http://user:SECRET@proxy.example:3128"}))
     assert found.hosts == ("10.0.0.1", "proxy.example")
     assert found.ports == (6443, 3128)
     assert "SECRET" not in repr(found)
@@ -126,30 +126,30 @@ def test_the_environments_proxy_is_used_and_its_exceptions_are_kept(
 ) -> None:
     monkeypatch.setenv("HTTPS_PROXY", "http://10.9.9.9:3128")
     path = written(tmp_path)
-    assert find(path).ports == (6443, 3128)
+    assert by_settings(path).ports == (6443, 3128)
     monkeypatch.setenv("NO_PROXY", "10.0.0.1")
-    assert find(path).ports == (6443,)
+    assert by_settings(path).ports == (6443,)
 
 
 def test_its_own_proxy_is_preferred_to_the_environments(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HTTPS_PROXY", "http://10.9.9.9:3128")
-    assert find(written(tmp_path, **{"proxy-url": "http://10.8.8.8:8080"})).hosts == ("10.0.0.1", "10.8.8.8")
+    assert by_settings(written(tmp_path, **{"proxy-url": "http://10.8.8.8:8080"})).hosts == ("10.0.0.1", "10.8.8.8")
 
 
 @pytest.mark.parametrize("server", ["https://10.0.0.1:99999", "https://10.0.0.1:x", "https://[fd00::1"])
 def test_an_impossible_address_is_named_with_its_file(tmp_path: Path, server: str) -> None:
     path = written(tmp_path, server=server)
     with pytest.raises(Unreachable, match=f"KUBECONFIG {path}: .*impossible host or port"):
-        find(path)
+        by_settings(path)
 
 
 def test_a_kubeconfig_that_cannot_be_read_says_why(tmp_path: Path) -> None:
     with pytest.raises(Unreachable, match="cannot be read: No such file or directory"):
-        find(tmp_path / "absent")
+        by_settings(tmp_path / "absent")
 
 
 def test_a_refusal_quotes_no_credentials(tmp_path: Path) -> None:
     path = written(tmp_path, user={"token": "SECRET"}, server="ftp://x")
     with pytest.raises(Unreachable) as caught:
-        find(path)
+        by_settings(path)
     assert "SECRET" not in str(caught.value)

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from scripted_api import TIMEOUT_S, Json, cut, lease, listed, obj, refusal, scripted, session_with
 
 from kube.errors import ApiFailure, Failure
-from kube.leases import KEY, SEAL, LeaseClient, parse_lease
+from kube.leases import KEY, PREFERRED, SEAL, LeaseClient, parse_lease
 from policy.lease import LeaseRecord
 
 MICRO_TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z")
@@ -147,12 +147,12 @@ async def test_seal_and_key_are_read_and_what_is_none_is_refused(tmp_path: Path)
 
 
 async def test_a_preferred_holder_is_written_and_removed_on_demand(tmp_path: Path) -> None:
-    sent = await put_after_get(tmp_path, lease("7"), preferred_holder="c", strategy="s/t")
-    assert (sent["spec"]["preferredHolder"], sent["spec"]["strategy"]) == ("c", "s/t")
+    sent = await put_after_get(tmp_path, lease("7"), preferred_holder="c")
+    assert sent["metadata"]["annotations"][PREFERRED] == "c"
     found = lease("7")
-    found["spec"] |= {"strategy": "s/t", "preferredHolder": "c"}
-    sent = await put_after_get(tmp_path, found, preferred_holder="", strategy="")
-    assert not {"preferredHolder", "strategy"} & set(sent["spec"])
+    found["metadata"]["annotations"] = {PREFERRED: "c"}
+    sent = await put_after_get(tmp_path, found, preferred_holder="")
+    assert not sent["metadata"].get("annotations")
 
 
 async def test_a_release_is_written_as_client_go_writes_it(tmp_path: Path) -> None:

@@ -1,0 +1,420 @@
+"""The pool's CardanoForgeClusters on every coordination API: what they say, and our own kept in step.
+
+Every arbiter watches all of them; only that of its cluster's leading pod writes, and only its own object: it makes it
+if it is missing, sets what the environment says where nobody else has (server-side apply), carries an operator's change
+from one coordination API to the others (`policy.replicas`), and writes the status, at each change and as a heartbeat.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import dataclasses
+import logging
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+from config import Config
+from ipc.messages import HealthReport, NodeSample
+from kernel.clock import boottime_ns
+from kube import events
+from kube.errors import ApiFailure, Failure
+from kube.forge_clusters import (
+    CARRIER,
+    MARK,
+    POOL_LABEL,
+    ForgeCluster,
+    ForgeClusterClient,
+    difference,
+    duration,
+    owned_by_others,
+    rfc3339,
+    spec_of,
+    without,
+)
+from kube.session import ApiSession, Json
+from policy import replicas, timing
+from policy.arbitration import Cluster, ClusterSpec
+from workers.cluster_report import Report, news, of_status, status
+
+log = logging.getLogger("arbiter")
+
+HEARTBEAT: Final = 20 * timing.SECOND
+TIMEOUT_S: Final = 3.0
+RETRY_S: Final = 1.0
+NO_CRD_S: Final = 15.0
+DEFAULTS_EVERY: Final = 300 * timing.SECOND
+"""The environment's values are applied anew: somebody may have given a field back."""
+MOST_CLUSTERS: Final = 200
+_WATCH_S: Final = timing.WATCH_TIMEOUT_S
+
+
+@dataclass(frozen=True, slots=True)
+class Own:
+    """What our own object is to say; None in place of one: another pod leads this cluster."""
+
+    report: Report
+    health: HealthReport | None
+    sample: NodeSample | None
+    tip_lag_s: float | None
+
+
+@dataclass(slots=True)
+class _Seen:
+    cluster: ForgeCluster
+    changed_at: int
+    """When its status was last seen to change."""
+
+
+@dataclass(eq=False, slots=True)
+class _Line:
+    """One coordination API."""
+
+    name: str
+    session: ApiSession
+    client: ForgeClusterClient
+    seen: dict[str, _Seen] = field(default_factory=dict)
+    ok: bool = False
+    crd_ok: bool = True
+    complained: str = ""
+    applied_at: int = 0
+    written: Report | None = None
+    written_at: int = 0
+    failed: bool = False
+    wake: asyncio.Event = field(default_factory=asyncio.Event)
+
+
+class Clusters:
+    """All clusters of one pool."""
+
+    def __init__(self, config: Config, sessions: Sequence[ApiSession], on_change: Callable[[], None]) -> None:
+        self._config = config
+        self._name = config.forge_cluster_name
+        self._pool = f"{config.cardano_network}-{config.pool_label}"
+        self._on_change = on_change
+        self._lines = [
+            _Line(
+                each.name,
+                session,
+                ForgeClusterClient(
+                    session,
+                    config.coordination_namespace,
+                    self._pool,
+                    group=config.crd_group,
+                    version=config.crd_version,
+                ),
+            )
+            for each, session in zip(config.coordination_kubeconfigs, sessions, strict=True)
+        ]
+        self._own: Own | None = None
+        self._told: Report | None = None
+        """Of what the events have told."""
+        self._news: list[tuple[str, str, bool]] = []
+        self._tasks: list[asyncio.Task[None]] = []
+
+    def start(self) -> None:
+        for line in self._lines:
+            for work, what in ((self._follow(line), "clusters"), (self._keep_own(line), "own cluster")):
+                task = asyncio.create_task(work, name=f"{what} {line.name}")
+                task.add_done_callback(_fail_stop)
+                self._tasks.append(task)
+
+    async def close(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await task
+
+    def say(self, own: Own | None) -> None:
+        """What our object is to say from now on; None: we do not lead this cluster (any more)."""
+        if own is not None and own.report != self._told:
+            self._news += news(self._told, own.report)
+        self._told = own.report if own is not None else None
+        changed = (own is None) != (self._own is None) or (
+            own is not None and self._own is not None and own.report != self._own.report
+        )
+        self._own = own
+        if changed:
+            for line in self._lines:
+                line.wake.set()
+
+    @property
+    def crd_ok(self) -> tuple[bool, ...]:
+        return tuple(line.crd_ok for line in self._lines)
+
+    @property
+    def known(self) -> bool:
+        """Whether a member has told all that it knows."""
+        return any(line.ok for line in self._lines)
+
+    @property
+    def token(self) -> int:
+        """The highest fencing token in any status."""
+        tokens = [seen.cluster.status.get("fencingToken") for line in self._lines for seen in line.seen.values()]
+        return max((token for token in tokens if type(token) is int), default=0)
+
+    def views(self) -> list[Cluster]:
+        """Every cluster of the pool, by its own word; the spec as the copies agree."""
+        names = dict.fromkeys(name for line in self._lines for name in line.seen)
+        return [self._view(name) for name in list(names)[:MOST_CLUSTERS]]
+
+    def spec(self) -> ClusterSpec | None:
+        """Ours, as an operator wants it; None: not known, or unreadable."""
+        copies = self._copies(self._name)
+        return copies[0].spec if copies else None
+
+    def _copies(self, name: str) -> list[replicas.Copy]:
+        """The readable copies, the one that counts first."""
+        found = []
+        for line in self._lines:
+            seen = line.seen.get(name)
+            if seen is not None and seen.cluster.spec is not None:
+                found.append(replicas.Copy(line.ok, seen.cluster.spec, seen.cluster.mark))
+        first = replicas.counts(found)
+        return [] if first is None else [found[first], *(c for i, c in enumerate(found) if i != first)]
+
+    def _view(self, name: str) -> Cluster:
+        seen = [line.seen[name] for line in self._lines if name in line.seen]
+        newest = max(seen, key=lambda one: one.changed_at)
+        copies = self._copies(name)
+        ours = name == self._name
+        wrong = next((w for one in seen if (w := self._wrong_pool(one.cluster))), "")
+        cluster = of_status(name, newest.cluster.region, newest.cluster.status)
+        return dataclasses.replace(
+            cluster,
+            spec=copies[0].spec if copies and not wrong else None,
+            unreadable=wrong or newest.cluster.unreadable,
+            changed_at=newest.changed_at,
+            ours=ours,
+        )
+
+    def _wrong_pool(self, cluster: ForgeCluster) -> str:
+        config = self._config
+        if cluster.pool_id and config.pool_id and cluster.pool_id != config.pool_id:
+            return f"spec.pool.id is another pool's than POOL_ID; rename or delete {cluster.name}"
+        if cluster.network and cluster.network != config.cardano_network:
+            return f"spec.network.name is not CARDANO_NETWORK={config.cardano_network}; rename or delete {cluster.name}"
+        return ""
+
+    # --- following ---
+
+    async def _follow(self, line: _Line) -> None:
+        while True:
+            try:
+                listed, version = await line.client.every(timeout_s=TIMEOUT_S)
+                now = boottime_ns()
+                line.seen = {one.name: self._note(line, one, now) for one in listed[:MOST_CLUSTERS]}
+                self._fine(line)
+                self._on_change()
+                line.wake.set()
+                while version:
+                    version = await self._watch(line, version)
+            except ApiFailure as failure:
+                if failure.kind is not Failure.GONE:
+                    self._failed(line, failure)
+                    await asyncio.sleep(NO_CRD_S if not line.crd_ok else RETRY_S)
+
+    async def _watch(self, line: _Line, version: str) -> str:
+        """One watch; the version from which to go on."""
+        async with contextlib.aclosing(line.client.watch(version, timeout_s=_WATCH_S)) as changes:
+            async for change in changes:
+                name = change.cluster.name
+                if change.kind == "DELETED":
+                    line.seen.pop(name, None)
+                elif name in line.seen or len(line.seen) < MOST_CLUSTERS:
+                    line.seen[name] = self._note(line, change.cluster, boottime_ns())
+                version = change.version or version
+                self._on_change()
+                if name == self._name:
+                    for each in self._lines:  # a change is carried to the others
+                        each.wake.set()
+        return version
+
+    def _note(self, line: _Line, cluster: ForgeCluster, now: int) -> _Seen:
+        old = line.seen.get(cluster.name)
+        same = old is not None and old.cluster.status == cluster.status
+        return _Seen(cluster, old.changed_at if same and old is not None else now)
+
+    def _fine(self, line: _Line) -> None:
+        line.ok, line.crd_ok, line.complained = True, True, ""
+
+    def _failed(self, line: _Line, failure: ApiFailure) -> None:
+        line.ok = False
+        line.crd_ok = failure.kind is not Failure.NOT_FOUND
+        self._complain(line, "the pool's clusters cannot be read", failure)
+        self._on_change()
+
+    def _complain(self, line: _Line, what: str, failure: ApiFailure) -> None:
+        why = str(failure)
+        if failure.kind is Failure.NOT_FOUND:
+            why = "the CRD is not installed (kubectl apply -f deploy/crds)"
+        elif failure.kind is Failure.FORBIDDEN:
+            why = f"{why}: the Role lacks a right (deploy/rbac)"
+        elif failure.kind is Failure.INVALID:
+            why = f"{why}: {self._name} or the CRD there does not fit this version (kubectl apply -f deploy/crds)"
+        if line.complained != f"{what}: {why}":
+            line.complained = f"{what}: {why}"
+            log.warning(what, extra={"event": "clusters_failed", "member": line.name, "why": why})
+
+    # --- our own ---
+
+    async def _keep_own(self, line: _Line) -> None:
+        while True:
+            line.wake.clear()
+            if self._own is not None and line.ok:
+                try:
+                    await self._put_right(line)
+                    line.failed = False
+                except ApiFailure as failure:
+                    if failure.kind not in (Failure.CONFLICT, Failure.ALREADY_EXISTS):
+                        self._complain(line, "our CardanoForgeCluster cannot be written", failure)
+                    line.failed = True
+            pause = HEARTBEAT / timing.SECOND
+            if self._own is not None and line.ok:
+                due = line.written_at + HEARTBEAT - boottime_ns()
+                pause = RETRY_S if line.failed else max(due / timing.SECOND, 0.01)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(pause):
+                    await line.wake.wait()
+                    if line.failed:
+                        await asyncio.sleep(0.05)  # the news that made us fail is on its way
+
+    async def _put_right(self, line: _Line) -> None:
+        """Make our object on this member what it should be."""
+        now = boottime_ns()
+        if self._name not in line.seen:
+            await self._make(line)
+            line.applied_at = now
+        elif not line.applied_at or now - line.applied_at >= DEFAULTS_EVERY:
+            await self._apply(line)
+            line.applied_at = now
+        await self._agree(line)
+        await self._write_status(line)
+        await self._tell_news(line)
+
+    async def _make(self, line: _Line) -> None:
+        """Our object is not among those with the label."""
+        try:
+            found = await line.client.get(self._name, timeout_s=TIMEOUT_S)
+        except ApiFailure as failure:
+            if failure.kind is not Failure.NOT_FOUND:
+                raise
+        else:
+            self._take(line, found)
+            await self._apply(line)
+            return
+        copies = self._copies(self._name)
+        if not copies:
+            self._take(line, await line.client.apply(self._name, self._defaults(), timeout_s=TIMEOUT_S))
+            log.info("made our CardanoForgeCluster", extra={"event": "cluster_made", "member": line.name})
+            return
+        body = self._defaults()
+        body["spec"] |= spec_of(copies[0].spec)
+        body["metadata"]["annotations"] = {MARK: copies[0].mark or replicas.mark(0, copies[0].spec)}
+        self._take(line, await line.client.create(self._name, body, timeout_s=TIMEOUT_S))
+
+    async def _apply(self, line: _Line) -> None:
+        """Set what the environment says, where it is nobody else's."""
+        taken = owned_by_others(line.seen[self._name].cluster.raw)
+        body = without(self._defaults(), taken)
+        self._take(line, await line.client.apply(self._name, body, timeout_s=TIMEOUT_S))
+
+    def _defaults(self) -> Json:
+        config = self._config
+        pool = {"id": config.pool_id, "idHex": config.pool_id_hex, "name": config.pool_name}
+        health: Json = {
+            "enabled": bool(config.health_check_endpoint),
+            "interval": duration(config.health_check_interval),
+            "timeout": duration(config.health_check_timeout),
+            "failureThreshold": config.health_check_failure_threshold,
+        }
+        if config.health_check_endpoint:
+            health["endpoint"] = config.health_check_endpoint
+        return {
+            "metadata": {"labels": {POOL_LABEL: self._pool}},
+            "spec": {
+                "network": {"name": config.cardano_network, "magic": config.network_magic},
+                "pool": {k: v for k, v in (*pool.items(), ("ticker", config.pool_ticker)) if v},
+                "application": {"type": config.application_type, "environment": config.cluster_environment},
+                "region": config.cluster_region,
+                "priority": config.cluster_priority,
+                "healthCheck": health,
+            },
+        }
+
+    async def _agree(self, line: _Line) -> None:
+        """Bring this member's copy into step with the one that counts."""
+        if len(self._lines) == 1:
+            return
+        copies = self._copies(self._name)
+        seen = line.seen.get(self._name)
+        if not copies or seen is None:
+            return
+        wanted, here = replicas.agreed_mark(copies), seen.cluster
+        if not wanted or (here.mark == wanted and here.spec is not None and here.spec == copies[0].spec):
+            return
+        old = here.raw.get("spec")
+        parts = ("forgeState", "priority", "healthCheck", "override")
+        before = {name: old[name] for name in parts if isinstance(old, dict) and name in old}
+        body: Json = {
+            "metadata": {"annotations": {MARK: wanted}},
+            "spec": difference(before, spec_of(copies[0].spec)),
+        }
+        found = await line.client.patch(self._name, body, version=here.version, manager=CARRIER, timeout_s=TIMEOUT_S)
+        self._take(line, found)
+        for each in self._lines:
+            if each is not line:
+                each.wake.set()
+
+    async def _write_status(self, line: _Line) -> None:
+        own, seen, now = self._own, line.seen.get(self._name), boottime_ns()
+        if own is None or seen is None:
+            return
+        if line.written == own.report and now - line.written_at < HEARTBEAT and seen.cluster.status:
+            return
+        known = seen.cluster
+        wanted = status(
+            own.report,
+            known.status,
+            config=self._config,
+            generation=known.generation,
+            health=own.health,
+            sample=own.sample,
+            tip_lag_s=own.tip_lag_s,
+            now=rfc3339(int(time.time())),
+        )
+        self._take(line, await line.client.patch_status(known, wanted, timeout_s=TIMEOUT_S))
+        line.written, line.written_at = own.report, now
+
+    async def _tell_news(self, line: _Line) -> None:
+        """Events, on the first member that takes them."""
+        seen = line.seen.get(self._name)
+        while self._news and seen is not None:
+            reason, message, warning = self._news.pop(0)
+            about = events.Regarding(
+                f"{self._config.crd_group}/{self._config.crd_version}",
+                "CardanoForgeCluster",
+                self._config.coordination_namespace,
+                self._name,
+                seen.cluster.uid,
+            )
+            await events.emit(
+                line.session,
+                about,
+                reason=reason,
+                message=message,
+                warning=warning,
+                pod=self._config.pod_name,
+                wall_s=time.time(),
+                timeout_s=TIMEOUT_S,
+            )
+
+    def _take(self, line: _Line, cluster: ForgeCluster) -> None:
+        line.seen[self._name] = self._note(line, cluster, boottime_ns())
+
+
+def _fail_stop(task: asyncio.Task[None]) -> None:
+    if not task.cancelled() and (error := task.exception()) is not None:
+        raise error  # to the loop's exception handler: fail-stop

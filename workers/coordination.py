@@ -1,0 +1,367 @@
+"""The arbiter's part across clusters: who should forge by what is known, and the pool-wide lock that decides whether.
+
+Only the pod that holds its cluster's Lease contends, by its elector's word; the lock alone gives the right.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import logging
+import time
+from collections.abc import AsyncGenerator, Callable
+from dataclasses import dataclass
+from typing import Final
+
+from config import Config
+from ipc.messages import (
+    ActuatorState,
+    ClusterView,
+    ElectorState,
+    Fence,
+    Grant,
+    HealthCheck,
+    LockPhase,
+    PoolState,
+    ProberState,
+    Role,
+)
+from kube.errors import SessionConfigError
+from kube.session import ApiSession
+from policy import arbitration, timing
+from policy.arbitration import Arbitration, Cluster, Verdict
+from policy.pool_lock import Wish
+from workers.cluster_report import CONFLICT, COORDINATED, FORGING, PREFERRED, READY, Condition, Report
+from workers.clusters import Clusters, Own
+from workers.pool_lock import PoolLockKeeper
+
+log = logging.getLogger("arbiter")
+
+ELECTOR_SILENCE: Final = timing.ARBITER_SILENCE
+"""Its restart is no reason to let go of the lock; what it granted ends by itself."""
+MOST_SHOWN: Final = 32
+MOST_WHY: Final = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Around:
+    """What the other workers say; None: silent."""
+
+    elector: ElectorState | None
+    actuator: ActuatorState | None
+    prober: ProberState | None
+    stopping: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """What follows for the arbiter's state."""
+
+    grant: Grant | None
+    reason: str
+    pool: PoolState
+    withdrawn: int
+    health_check: HealthCheck
+    until: int
+
+
+class Coordination:
+    """One pod's arbiter among those of all clusters."""
+
+    def __init__(
+        self, config: Config, sessions: list[ApiSession], identity: str, on_change: Callable[[], None]
+    ) -> None:
+        """`identity`: of this pod instance; `sessions`: in the order of the configuration."""
+        self._config = config
+        self._keeper = PoolLockKeeper(config, sessions, f"{config.forge_cluster_name}/{identity}", on_change)
+        self._clusters = Clusters(config, sessions, on_change)
+        self._arbitration = Arbitration(config.preemption_delay_ns)
+        self._led_at = 0
+        self._ready = (False, "just started")
+        self._told = ""
+        self._disagrees = ""
+
+    def start(self) -> None:
+        if len(self._config.coordination_kubeconfigs) % 2 == 0:
+            log.warning(
+                "an even number of coordination APIs bears the loss of no more than one fewer would; add or remove one",
+                extra={"event": "even_members", "members": len(self._config.coordination_kubeconfigs)},
+            )
+        if [each.name for each in self._config.coordination_kubeconfigs] == ["own"]:
+            log.info(
+                "the pool-wide lock is on this pod's own API server: every cluster of the pool must use this very one "
+                "(COORDINATION_KUBECONFIGS), or each forges for itself",
+                extra={"event": "own_coordination"},
+            )
+        self._keeper.start()
+        self._clusters.start()
+
+    async def close(self) -> None:
+        await self._keeper.close()
+        await self._clusters.close()
+
+    @property
+    def released(self) -> bool:
+        """Whether nothing of the lock has to be given back any more."""
+        return self._keeper.released
+
+    def judge(self, now: int, around: Around) -> Judgement:
+        """Weigh what is known at `now`."""
+        wall_s = time.time()
+        lock = self._keeper.lock
+        lock.note_token(self._clusters.token)
+        leading = self._leading(now, around)
+        clusters = self._views(now, around, leading=leading)
+        holding = lock.phase in (LockPhase.HELD, LockPhase.ACQUIRING)
+        if leading:
+            verdict = self._arbitration.judge(clusters, holding=holding, now=now, wall_s=wall_s)
+        else:
+            ranking = arbitration.rank(clusters, now, wall_s)
+            why = "this pod does not lead its cluster"
+            verdict = Verdict(ranking, False, len(ranking), self._config.forge_cluster_name, why, 0)
+        wish = self._wish(around, verdict, want=leading and verdict.want)
+        until = self._keeper.judge(now, wish, verdict.successor)
+        grant = self._keeper.grant(now)
+        holder = lock.holder(now)
+        self._report(now, wall_s, around, verdict, clusters, leading=leading, holder=holder)
+        if verdict.look_again > now:
+            until = min(until, verdict.look_again)
+        return Judgement(
+            grant=grant,
+            reason=self._reason(verdict, holder, granted=grant is not None),
+            pool=self._pool(now, wall_s, clusters, verdict, holder),
+            withdrawn=lock.withdrawn,
+            health_check=self._health_check(),
+            until=until,
+        )
+
+    # --- what we are ---
+
+    def _leading(self, now: int, around: Around) -> bool:
+        """Whether our elector holds the cluster's Lease, as far as it can know; its restart changes nothing."""
+        elector = around.elector
+        if around.stopping:
+            return False
+        if elector is not None and elector.settled:
+            if elector.role is not Role.LEADER:
+                self._led_at = 0
+                return False
+            self._led_at = now
+            return True
+        return self._led_at > 0 and now - self._led_at < ELECTOR_SILENCE
+
+    def _own_readiness(self, around: Around) -> tuple[bool, str]:
+        actuator = around.actuator
+        if actuator is None:
+            return False, "the actuator is silent"
+        if actuator.ready or actuator.fence in (Fence.ARMED, Fence.ARMING):
+            return True, ""
+        if actuator.fence is Fence.FENCING and actuator.node is not None:
+            return self._ready  # on its way; what was said last stands
+        return False, "; ".join(actuator.refusals) or actuator.reason
+
+    def _views(self, now: int, around: Around, *, leading: bool) -> list[Cluster]:
+        """All clusters, ours as we know it better than its status."""
+        views = self._clusters.views()
+        if not leading:
+            return [dataclasses.replace(view, ours=False) for view in views]
+        self._ready = self._own_readiness(around)
+        ready, why_not = self._ready
+        health = around.prober.health if around.prober is not None else None
+        failures = health.consecutive_failures if health is not None else 0
+        found = []
+        for view in views:
+            if not view.ours:
+                found.append(view)
+                continue
+            found.append(
+                dataclasses.replace(
+                    view,
+                    ready=ready,
+                    why_not=why_not,
+                    failures=failures,
+                    leader=self._config.pod_name,
+                    changed_at=now,
+                )
+            )
+        return found
+
+    # --- the lock ---
+
+    def _wish(self, around: Around, verdict: Verdict, *, want: bool) -> Wish:
+        lock, own = self._keeper.lock, self._config.forge_cluster_name
+        actuator = around.actuator
+        fenced = (
+            actuator is not None
+            and actuator.fence is Fence.FENCED
+            and lock.withdrawn > 0
+            and actuator.heard_withdrawn == lock.withdrawn
+        )
+        left_to = lock.preferred
+        place = verdict.place
+        if left_to == own:
+            place = 0
+        elif left_to and place == 0:
+            place = 1
+        return Wish(
+            want=want,
+            delay=place * arbitration.STEP,
+            hurry=left_to == own,
+            fenced=fenced,
+            void_before=actuator.void_before if actuator is not None else 0,
+        )
+
+    def _reason(self, verdict: Verdict, holder: str, *, granted: bool) -> str:
+        lock = self._keeper.lock
+        if granted:
+            return f"this cluster holds the pool-wide lock: {verdict.why}"
+        if not self._clusters.known:
+            return "no coordination API tells of the pool's clusters"
+        if other := self._counts_otherwise():
+            return other
+        if not verdict.want:
+            return verdict.why
+        return f"{lock.reason}; held by {holder}" if holder else lock.reason
+
+    def _counts_otherwise(self) -> str:
+        lock = self._keeper.lock
+        for member in lock.members:
+            if others := lock.others_count(member):
+                return (
+                    f"the lock on {member.name} was written by a pod that counts {others} coordination APIs, this one "
+                    f"{len(lock.members)}: set COORDINATION_KUBECONFIGS alike on every pod of the pool"
+                )
+        return ""
+
+    # --- what we say ---
+
+    def _report(
+        self,
+        now: int,
+        wall_s: float,
+        around: Around,
+        verdict: Verdict,
+        clusters: list[Cluster],
+        *,
+        leading: bool,
+        holder: str,
+    ) -> None:
+        ours = next((cluster for cluster in clusters if cluster.ours), None)
+        name, pod = self._config.forge_cluster_name, self._config.pod_name
+        lock = self._keeper.lock
+        another_pod_forges = holder.startswith(f"{name}/") and holder != lock.identity
+        if not leading or another_pod_forges:
+            self._clusters.say(None)
+            return
+        forging = around.actuator is not None and around.actuator.fence is Fence.ARMED
+        both = arbitration.conflict(clusters, wall_s)
+        in_conflict = name in both
+        reached = sum(member.reachable for member in lock.members)
+        ready, why_not = self._ready
+        why = f"{pod} forges" if forging else verdict.why or lock.reason
+        health = around.prober.health if around.prober is not None else None
+        state = ours.spec.effective_state(wall_s) if ours is not None and ours.spec is not None else "Priority-based"
+        conditions = {
+            READY: Condition(ready, "Fit" if ready else "NotFit", f"led by {pod}" if ready else why_not),
+            FORGING: Condition(forging, "Forging" if forging else "NotForging", why),
+            PREFERRED: Condition(verdict.want and verdict.place == 0, "Ranked", verdict.why),
+            CONFLICT: Condition(
+                in_conflict,
+                "BothEnabled" if in_conflict else "None",
+                f"Enabled at once: {', '.join(both)}; the best of them forges" if in_conflict else "",
+            ),
+            COORDINATED: Condition(
+                reached >= lock.majority,
+                "MajorityReached" if reached >= lock.majority else "MajorityLost",
+                f"{reached} of {len(lock.members)} coordination APIs answer",
+            ),
+        }
+        report = Report(
+            state=str(state),
+            priority=ours.priority(wall_s) if ours is not None else self._config.cluster_priority,
+            leader=pod,
+            forging=forging,
+            reason="Forging" if forging else "Standby" if verdict.want else "NotAllowed",
+            message=why[:1024],
+            token=lock.token,
+            pool_leader=holder.partition("/")[0],
+            conditions=tuple(conditions.items()),
+            healthy=health.healthy if health is not None else True,
+            failures=health.consecutive_failures if health is not None else 0,
+            health_message=health.message if health is not None else "no health check is configured",
+        )
+        prober = around.prober
+        self._clusters.say(
+            Own(
+                report,
+                health,
+                prober.sample if prober is not None else None,
+                prober.tip_lag_s if prober is not None else None,
+            )
+        )
+
+    def _pool(self, now: int, wall_s: float, clusters: list[Cluster], verdict: Verdict, holder: str) -> PoolState:
+        config, lock = self._config, self._keeper.lock
+        spec = self._clusters.spec()
+        mine = next((cluster for cluster in clusters if cluster.name == config.forge_cluster_name), None)
+        order = [*verdict.ranking, *(c for c in clusters if c not in verdict.ranking)]
+        return PoolState(
+            lock=f"{config.coordination_namespace}/{config.pool_lock_name}",
+            phase=lock.phase,
+            holder=holder.partition("/")[0],
+            fencing_token=lock.token,
+            members=self._keeper.members(self._clusters.crd_ok),
+            majority=lock.majority,
+            cluster=config.forge_cluster_name,
+            wanted=verdict.winner,
+            why=verdict.why,
+            state=str(spec.effective_state(wall_s)) if spec is not None else "",
+            priority=mine.priority(wall_s) if mine is not None else config.cluster_priority,
+            conflict=config.forge_cluster_name in arbitration.conflict(clusters, wall_s),
+            clusters=tuple(
+                ClusterView(
+                    name=cluster.name,
+                    region=cluster.region,
+                    state=str(cluster.spec.effective_state(wall_s)) if cluster.spec is not None else "",
+                    priority=cluster.priority(wall_s),
+                    eligible=not cluster.against(now, wall_s),
+                    why_not=cluster.against(now, wall_s)[:MOST_WHY],
+                    leader=cluster.leader,
+                    changed_at=0 if cluster.ours else cluster.changed_at,
+                )
+                for cluster in order[:MOST_SHOWN]
+            ),
+        )
+
+    def _health_check(self) -> HealthCheck:
+        """What the prober shall ask, by our CardanoForgeCluster, or by the environment until that is known."""
+        spec = self._clusters.spec()
+        if spec is None:
+            config = self._config
+            return HealthCheck(
+                config.health_check_endpoint,
+                config.health_check_interval,
+                config.health_check_timeout,
+                config.health_check_failure_threshold,
+            )
+        health = spec.health
+        endpoint = health.endpoint if health.enabled else ""
+        return HealthCheck(endpoint, health.interval_s, health.timeout_s, health.threshold, dict(health.headers))
+
+
+@contextlib.asynccontextmanager
+async def sessions(config: Config) -> AsyncGenerator[list[ApiSession], None]:
+    """One for each coordination API, in the order of the configuration.  Raises SessionConfigError."""
+    async with contextlib.AsyncExitStack() as stack:
+        found = []
+        for each in config.coordination_kubeconfigs:
+            session = ApiSession(
+                each.kubeconfig or config.kubeconfig,
+                context=each.context,
+                user_agent="cardano-forge-manager/arbiter",
+            )
+            try:
+                found.append(await stack.enter_async_context(session))
+            except SessionConfigError as error:
+                raise SessionConfigError(f"COORDINATION_KUBECONFIGS {each.name}: {error}") from None
+        yield found

@@ -1,0 +1,390 @@
+"""Carries out what `policy.pool_lock` decides: one task for each coordination API, and a watch on its Lease.
+
+Every member is watched all the time, also by pods that do not contend: who has not seen a term cannot know when it has
+ended.  A request to one member never waits for another's answer.  What is known outlives the worker in
+RUN_DIR/arbiter/lock.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import dataclasses
+import logging
+import random
+import secrets
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from config import Config
+from ipc.messages import Grant, LockMember, LockPhase, Worker
+from kernel.clock import boottime_ns
+from kube.errors import ApiFailure, Failure
+from kube.leases import LeaseClient, went_back
+from kube.session import ApiSession
+from policy import timing
+from policy.election import Do, Step
+from policy.lease import LeaseRecord, Observed
+from policy.pool_lock import Kept, PoolLock, Term, Wish
+from workers.notebook import Notebook
+
+log = logging.getLogger("arbiter")
+
+NOTES: Final = "lock"
+_REREAD: Final = frozenset({Failure.CONFLICT, Failure.ALREADY_EXISTS, Failure.NOT_FOUND, Failure.GONE})
+OFTEN: Final = 8
+"""After so many failures in a row a member is asked more rarely: an hour without it is no hour of knocking."""
+RARELY: Final = 6
+
+
+@dataclass(frozen=True, slots=True)
+class _Remembered:
+    kept: Kept
+    seen: dict[str, tuple[Observed, str]] = field(default_factory=dict)
+    """By member: what was seen last, and the version the next one is asked for after."""
+
+
+def _remembered(raw: dict[str, Any], this_boot: bool) -> _Remembered:
+    """Of another boot only the fencing tokens count: its instants are worth nothing, and its node is gone."""
+    kept = raw["kept"]
+    if not this_boot:
+        return _Remembered(Kept(highest=int(kept["highest"])))
+    return _Remembered(
+        Kept(
+            phase=LockPhase(kept["phase"]),
+            term=None if kept["term"] is None else Term(**kept["term"]),
+            spent=None if kept["spent"] is None else Term(**kept["spent"]),
+            over=bool(kept["over"]),
+            granted=None if kept["granted"] is None else Grant(**kept["granted"]),
+            withdrawn=int(kept["withdrawn"]),
+            highest=int(kept["highest"]),
+        ),
+        {str(name): (observed(seen), str(position)) for name, (seen, position) in raw["seen"].items() if position},
+    )
+
+
+def observed(raw: dict[str, Any]) -> Observed:
+    """An observation as it was written down.  Raises ValueError, TypeError, KeyError."""
+    return Observed(
+        record=None if raw["record"] is None else LeaseRecord(**raw["record"]),
+        at=int(raw["at"]),
+        previous_duration_s=int(raw["previous_duration_s"]),
+        displaced=tuple((str(seal), int(until)) for seal, until in raw["displaced"]),
+    )
+
+
+@dataclass(eq=False, slots=True)
+class _Line:
+    """One coordination API."""
+
+    index: int
+    session: ApiSession
+    leases: LeaseClient
+    position: str = ""
+    failures: int = 0
+    """In a row."""
+    watch: asyncio.Task[None] | None = None
+    wake: asyncio.Event = field(default_factory=asyncio.Event)
+
+
+class PoolLockKeeper:
+    """The lock of one pool, as one pod contends for it."""
+
+    def __init__(
+        self,
+        config: Config,
+        sessions: Sequence[ApiSession],
+        identity: str,
+        on_change: Callable[[], None],
+    ) -> None:
+        """`sessions`: in the order of `config.coordination_kubeconfigs`."""
+        self._config = config
+        self._on_change = on_change
+        names = [each.name for each in config.coordination_kubeconfigs]
+        self._notebook = Notebook(config.worker_dir(Worker.ARBITER), log, NOTES)
+        known = self._notebook.read(_remembered) or _Remembered(Kept())
+        self.lock = PoolLock(
+            identity,
+            names,
+            lease_duration_s=config.lease_duration,
+            sleep_interval=config.sleep_interval_ns,
+            now=boottime_ns(),
+            kept=known.kept,
+        )
+        self._lines = []
+        for index, (name, session) in enumerate(zip(names, sessions, strict=True)):
+            leases = LeaseClient(session, config.coordination_namespace, config.pool_lock_name)
+            line = _Line(index, session, leases)
+            if name in known.seen:
+                seen, line.position = known.seen[name]
+                self.lock.restore(index, seen)
+            self._lines.append(line)
+        self._wish = Wish(want=False)
+        self._successor = ""
+        self._tasks: list[asyncio.Task[None]] = []
+        self._said: tuple[LockPhase, str] | None = None
+
+    def start(self) -> None:
+        """Begin to look at every member."""
+        for line in self._lines:
+            task = asyncio.create_task(self._serve(line), name=f"lock {self.lock.members[line.index].name}")
+            task.add_done_callback(_fail_stop)
+            self._tasks.append(task)
+
+    async def close(self) -> None:
+        for task in (*self._tasks, *(line.watch for line in self._lines if line.watch is not None)):
+            task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await task
+
+    def judge(self, now: int, wish: Wish, successor: str) -> int:
+        """Take the arbiter's wish; the instant (ns) at which to call again at the latest."""
+        changed = wish != self._wish
+        self._wish, self._successor = wish, successor
+        before = (self.lock.phase, self.lock.over)
+        until = self.lock.update(now, wish, key=secrets.token_hex(16), chance=random.random())  # noqa: S311
+        self._remember()
+        if changed or before != (self.lock.phase, self.lock.over):
+            for line in self._lines:
+                line.wake.set()
+        said = (self.lock.phase, self.lock.reason)
+        if said != self._said and (self._said is None or said[0] is not self._said[0]):
+            facts = {"event": "pool_lock", "phase": str(said[0]), "token": self.lock.token}
+            log.info(self.lock.reason, extra=facts)
+        self._said = said
+        return until
+
+    def grant(self, now: int) -> Grant | None:
+        return self.lock.grant(now)
+
+    def members(self, crd_ok: Sequence[bool]) -> tuple[LockMember, ...]:
+        """As the state shows them."""
+        return tuple(
+            LockMember(
+                name=member.name,
+                api_ok=member.reachable,
+                crd_ok=ok,
+                holder=_holder(member.observed),
+                ours_until=self.lock.ours_until(member),
+            )
+            for member, ok in zip(self.lock.members, crd_ok, strict=True)
+        )
+
+    @property
+    def released(self) -> bool:
+        """Whether nothing of the lock is ours any more, as far as it can be reached."""
+        return self.lock.phase is LockPhase.IDLE and not any(
+            self.lock.left_behind(member) and member.reachable for member in self.lock.members
+        )
+
+    # --- one member ---
+
+    async def _serve(self, line: _Line) -> None:
+        while True:
+            line.wake.clear()
+            now = boottime_ns()
+            step = self.lock.next(line.index, now, self._wish)
+            if step.act is Do.WAIT:
+                self._keep_watching(line)
+                pause = max(min(step.until, now + timing.SECOND) - boottime_ns(), 0) / timing.SECOND
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(pause):
+                        await line.wake.wait()
+            else:
+                await self._carry_out(line, step)
+                self._remember()
+                self._on_change()
+                for other in self._lines:  # whose turn it may be now
+                    other.wake.set()
+
+    async def _carry_out(self, line: _Line, step: Step) -> None:
+        """One request, and what its answer means."""
+        sent = boottime_ns()
+        try:
+            await self._request(line, step.act, sent, self._patience(line, sent) / timing.SECOND)
+        except ApiFailure as failure:
+            self._failed(line, step.act, failure)
+        else:
+            if line.failures:
+                facts = {"event": "member_ok", "member": self._name(line)}
+                log.info("the coordination API answers again", extra=facts)
+            line.failures = 0
+
+    def _patience(self, line: _Line, now: int) -> int:
+        """ns for the next request: a holder's leaves room for two more before its right ends."""
+        until = self.lock.ours_until(self.lock.members[line.index])
+        if not until:
+            return timing.CONTENDER_TIMEOUT
+        return max(timing.REQUEST_TIMEOUT, (until - now) // 3)
+
+    async def _request(self, line: _Line, act: Do, sent: int, timeout_s: float) -> None:
+        lock, leases, index = self.lock, line.leases, line.index
+        if act is Do.READ:
+            await self._look(line, timeout_s)
+            return
+        member = lock.members[index]
+        assert member.observed is not None  # `PoolLock.next`
+        known, term = member.observed.record, lock.term
+        if act is Do.RELEASE:
+            spent = term if term is not None and lock.over else lock.spent
+            assert known is not None
+            assert spent is not None
+            written = await leases.release(
+                known, timeout_s=timeout_s, seal=known.seal, key=spent.key, preferred_holder=self._successor
+            )
+            line.position = written.resource_version
+            lock.released(index, written, boottime_ns())
+            return
+        assert term is not None
+        transitions = lock.transitions(index)
+        if act is Do.CREATE:
+            written = await leases.create(
+                holder=lock.identity,
+                duration_s=self._config.lease_duration,
+                transitions=transitions,
+                timeout_s=timeout_s,
+                seal=term.seal,
+                members=len(self._lines),
+            )
+        else:
+            assert known is not None
+            written = await leases.replace(
+                known,
+                holder=lock.identity,
+                duration_s=self._config.lease_duration,
+                transitions=transitions,
+                acquired=act is Do.TAKE,
+                timeout_s=timeout_s,
+                seal=term.seal,
+                preferred_holder="",
+                members=len(self._lines),
+            )
+        line.position = written.resource_version
+        lock.wrote(index, written, sent_at=sent, now=boottime_ns())
+
+    async def _look(self, line: _Line, timeout_s: float) -> None:
+        """The Lease as it is, and what was written since we saw it last: somebody may hold a right unseen."""
+        await self._stop_watching(line)
+        by = asyncio.get_running_loop().time() + timeout_s
+        record, version = await line.leases.look(timeout_s=timeout_s)
+        member = self.lock.members[line.index]
+        known = member.observed
+        missed = known is not None and (record is None or record != known.record)
+        restored = went_back(version, line.position) or _older(record, known)
+        if restored:
+            log.warning(
+                "a coordination API was restored from a backup: its lock counts as held for a lease duration",
+                extra={"event": "member_went_back", "member": self._name(line)},
+            )
+            missed = True
+        elif missed and record is not None:
+            missed = not await self._caught_up(line, record, by)
+        self.lock.saw(line.index, record, boottime_ns(), missed=missed)
+        line.position = version
+
+    async def _caught_up(self, line: _Line, record: LeaseRecord, by: float) -> bool:
+        """Whether the server told every version from the last one that we saw up to this one; asked until `by`."""
+        if not line.position:
+            return False
+        leases = LeaseClient(line.session, self._config.coordination_namespace, self._config.pool_lock_name)
+        try:
+            async with (
+                asyncio.timeout_at(by),
+                contextlib.aclosing(leases.watch(line.position, timeout_s=timing.WATCH_TIMEOUT_S)) as changes,
+            ):
+                async for change in changes:
+                    self.lock.saw(line.index, change.record, boottime_ns())
+                    line.position = change.version or line.position
+                    if change.record == record:
+                        return True
+        except TimeoutError:
+            pass
+        except ApiFailure as failure:
+            if failure.kind is not Failure.GONE:
+                raise
+        return False
+
+    def _failed(self, line: _Line, act: Do, failure: ApiFailure) -> None:
+        answered = failure.kind in _REREAD
+        pause = timing.RETRY_PAUSE + random.randrange(timing.RETRY_PAUSE // 2)  # noqa: S311  # spreads contenders
+        if line.failures >= OFTEN:
+            pause *= RARELY
+        self.lock.failed(line.index, boottime_ns(), pause=pause, answered=answered)
+        if answered:
+            return
+        line.failures += 1
+        if line.failures == 1:
+            facts = {"act": act.value, "kind": str(failure.kind), "why": str(failure), "member": self._name(line)}
+            log.warning("a coordination API fails us", extra={"event": "member_failed", **facts})
+
+    # --- the watch ---
+
+    def _keep_watching(self, line: _Line) -> None:
+        member = self.lock.members[line.index]
+        if line.watch is None and not member.must_read and line.position and boottime_ns() >= member.retry_at:
+            line.watch = asyncio.create_task(self._watch(line), name=f"watch {member.name}")
+            line.watch.add_done_callback(lambda task: self._watch_ended(line, task))
+
+    async def _watch(self, line: _Line) -> None:
+        try:
+            async for change in line.leases.watch(line.position, timeout_s=timing.WATCH_TIMEOUT_S):
+                if _not_newer(change.version, line.position):
+                    continue  # we have written since
+                self.lock.saw(line.index, change.record, boottime_ns())
+                line.position = change.version or line.position
+                self._remember()
+                self._on_change()
+                line.wake.set()
+        except ApiFailure as failure:
+            self._failed(line, Do.READ, failure)
+            line.wake.set()
+
+    def _watch_ended(self, line: _Line, task: asyncio.Task[None]) -> None:
+        if line.watch is task:
+            line.watch = None
+        _fail_stop(task)
+        line.wake.set()
+        self._on_change()
+
+    async def _stop_watching(self, line: _Line) -> None:
+        task, line.watch = line.watch, None
+        if task is not None:
+            task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await task
+
+    def _name(self, line: _Line) -> str:
+        return self.lock.members[line.index].name
+
+    def _remember(self) -> None:
+        seen = {}
+        for line in self._lines:
+            member = self.lock.members[line.index]
+            if member.observed is not None:
+                seen[member.name] = (dataclasses.asdict(member.observed), line.position)
+        self._notebook.keep({"kept": dataclasses.asdict(self.lock.kept), "seen": seen})
+
+
+def _holder(seen: Observed | None) -> str:
+    return seen.record.holder if seen is not None and seen.record is not None else ""
+
+
+def _older(record: LeaseRecord | None, known: Observed | None) -> bool:
+    """Whether this very Lease is at an earlier version than one that we have seen."""
+    before = known.record if known is not None else None
+    return (
+        record is not None
+        and before is not None
+        and record.uid == before.uid
+        and went_back(record.resource_version, before.resource_version)
+    )
+
+
+def _not_newer(version: str, position: str) -> bool:
+    return version == position or went_back(version, position)
+
+
+def _fail_stop(task: asyncio.Task[None]) -> None:
+    if not task.cancelled() and (error := task.exception()) is not None:
+        raise error  # to the loop's exception handler: fail-stop
