@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -143,8 +145,50 @@ def test_a_run_dir_too_long_for_unix_sockets_is_refused() -> None:
     assert "107 bytes" in mistakes(RUN_DIR="/" + "x" * 90)["RUN_DIR"]
 
 
-def test_cluster_management_is_refused_while_it_does_not_exist() -> None:
-    assert "ENABLE_CLUSTER_MANAGEMENT" in mistakes(ENABLE_CLUSTER_MANAGEMENT="true")
+MANAGED = {"ENABLE_CLUSTER_MANAGEMENT": "true", "POOL_ID": "pool1abcd1234567890", "CLUSTER_REGION": "us-east-1"}
+
+
+def test_cluster_management_needs_a_pool_and_a_region_of_its_own() -> None:
+    assert "names the pool's lock" in mistakes(**MANAGED | {"POOL_ID": ""})["POOL_ID"]
+    assert "DNS label" in mistakes(**MANAGED | {"CLUSTER_REGION": ""})["CLUSTER_REGION"]
+    assert "DNS label" in mistakes(**MANAGED | {"CLUSTER_REGION": "US East"})["CLUSTER_REGION"]
+    assert load(MANAGED).enable_cluster_management
+
+
+def test_the_pools_lock_and_object_are_named_by_network_pool_and_region() -> None:
+    config = load(MANAGED)
+    assert config.pool_lock_name == "cardano-pool-mainnet-pool1abcd1"
+    assert config.forge_cluster_name == "mainnet-pool1abcd1-us-east-1"
+    assert config.coordination_namespace == config.namespace
+
+
+def test_coordination_apis_are_the_own_files_contexts_or_contexts_of_files() -> None:
+    given = "own, /k/one, /k/two#admin@here, arn:aws:eks:x:1:cluster/three"
+    config = load(MANAGED | {"COORDINATION_KUBECONFIGS": given, "KUBECONFIG": "/k/main"})
+    assert [(each.kubeconfig, each.context) for each in config.coordination_kubeconfigs] == [
+        (None, ""),
+        (Path("/k/one"), ""),
+        (Path("/k/two"), "admin@here"),
+        (None, "arn:aws:eks:x:1:cluster/three"),
+    ]
+
+
+def test_without_a_word_about_it_the_pods_own_api_server_coordinates() -> None:
+    assert [each.name for each in load(MANAGED).coordination_kubeconfigs] == ["own"]
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ("own,own", "twice"),
+        ("own,,/k/one", "empty entry"),
+        ("/k/../one", "without '..'"),
+        (",".join(f"/k/{i}" for i in range(10)), "more than 9"),
+        ("some-context", "KUBECONFIG, which is not set"),
+    ],
+)
+def test_coordination_apis_that_cannot_be_meant_are_refused_with_the_remedy(given: str, said: str) -> None:
+    assert said in mistakes(**MANAGED | {"COORDINATION_KUBECONFIGS": given})["COORDINATION_KUBECONFIGS"]
 
 
 def test_a_pool_id_names_lease_and_object_unless_they_are_named() -> None:

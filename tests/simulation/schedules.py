@@ -17,8 +17,8 @@ import workers.elector
 from kube.leases import LeaseRecord
 
 from simulated_api import Leases, PathState, SimulatedApi
-from simulated_pod import WORKERS, Pod, loop_now
-from simulated_time import SimulatedLoop
+from simulated_pod import WORKERS, Pod
+from simulated_time import SimulatedLoop, loop_now
 
 PODS: Final = 3
 FIRST_FORGER_S: Final = 40.0
@@ -346,7 +346,7 @@ def run(
     loop = SimulatedLoop()
     random.seed(seed)  # the product spreads its retries by it
     for module in (workers.elector, workers.arbiter):
-        monkeypatch.setattr(module, "boottime_ns", loop.now)
+        monkeypatch.setattr(module, "boottime_ns", loop_now)
         monkeypatch.setattr(module, "LeaseClient", Leases)
     monkeypatch.setattr(workers.elector, "LeaderReporter", _SilentReporter)
     asyncio.set_event_loop(loop)

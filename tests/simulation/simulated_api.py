@@ -48,6 +48,10 @@ class SimulatedApi:
         self._lives = 0
         self._on_write = on_write
 
+    def lease(self, _name: str) -> SimulatedApi:
+        """The Lease of that name: here there is one."""
+        return self
+
     def path(self, pod: str) -> PathState:
         return self.paths.get(pod, PathState.GOOD) if self.up else PathState.REFUSED
 
@@ -137,18 +141,27 @@ class Leases:
     """In place of a `kube.leases.LeaseClient`."""
 
     def __init__(self, session: Session, _namespace: str, _name: str) -> None:
-        self._session, self._api = session, session.api
+        self._session, self._api = session, session.api.lease(_name)
 
     async def look(self, *, timeout_s: float) -> tuple[LeaseRecord | None, str]:
         return await self._session.request("list", timeout_s, lambda: (self._api.record, str(self._api.version)))
 
     async def create(
-        self, *, holder: str, duration_s: int, transitions: int, timeout_s: float, seal: str = "", challenge: str = ""
+        self,
+        *,
+        holder: str,
+        duration_s: int,
+        transitions: int,
+        timeout_s: float,
+        seal: str = "",
+        challenge: str = "",
+        members: int = 0,
     ) -> LeaseRecord:
         def work() -> LeaseRecord:
             if self._api.record is not None:
                 raise ApiFailure(Failure.ALREADY_EXISTS, "there is one")
-            return self._write(LeaseRecord("", holder, duration_s, transitions, seal=seal, challenge=challenge))
+            made = LeaseRecord("", holder, duration_s, transitions, seal=seal, challenge=challenge, members=members)
+            return self._write(made)
 
         return await self._session.request("create", timeout_s, work)
 
@@ -164,6 +177,8 @@ class Leases:
         seal: str,
         key: str = "",
         challenge: str | None = None,
+        preferred_holder: str | None = None,
+        members: int = 0,
     ) -> LeaseRecord:
         def work() -> LeaseRecord:
             now = self._api.record
@@ -181,13 +196,17 @@ class Leases:
                     seal=seal,
                     key=key,
                     challenge=said,
+                    preferred_holder=now.preferred_holder if preferred_holder is None else preferred_holder,
+                    members=members or now.members,
                 )
             )
 
         del acquired  # for people
         return await self._session.request("update", timeout_s, work)
 
-    async def release(self, known: LeaseRecord, *, timeout_s: float, seal: str, key: str) -> LeaseRecord:
+    async def release(
+        self, known: LeaseRecord, *, timeout_s: float, seal: str, key: str, preferred_holder: str | None = None
+    ) -> LeaseRecord:
         return await self.replace(
             known,
             holder="",
@@ -197,6 +216,7 @@ class Leases:
             timeout_s=timeout_s,
             seal=seal,
             key=key,
+            preferred_holder=preferred_holder,
         )
 
     def _write(self, record: LeaseRecord) -> LeaseRecord:

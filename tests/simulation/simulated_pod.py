@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import contextvars
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import cast
 
@@ -22,6 +23,7 @@ from ipc.messages import (
     ElectorState,
     Fence,
     Grant,
+    LockPhase,
     NodeView,
     ProberState,
     Proof,
@@ -40,19 +42,13 @@ from workers.elector import Elector
 from workers.runtime import Context
 
 from simulated_api import Session, SimulatedApi
-from simulated_time import SimulatedLoop
+from simulated_time import Clock, clock, loop_now
 
 WORKERS = (Worker.PROBER, Worker.ACTUATOR, Worker.ELECTOR, Worker.ARBITER)
 HEARTBEAT_S = timing.HEARTBEAT / timing.SECOND
 NODE = NodeView(pid=1, start_ticks=1, up=True, takes_hup=True, flag=StartFlag.NON_PRODUCING, problem="")
 KERNEL_S = 0.002
 """Until the kernel has told a dead actuator's node to stop."""
-
-
-def loop_now() -> int:
-    loop = asyncio.get_running_loop()
-    assert isinstance(loop, SimulatedLoop)
-    return loop.now()
 
 
 class Subscription:
@@ -200,6 +196,7 @@ class SimulatedActuator:
 
     def __init__(self, surroundings: Surroundings, node: Node, rng: random.Random) -> None:
         self._around, self._node, self._rng = surroundings, node, rng
+        self._managed = surroundings.config.enable_cluster_management
         self._wake = asyncio.Event()
         node.tell_actuator = self._wake.set
         self._elector = surroundings.subscribe(Worker.ELECTOR, self._wake.set)
@@ -232,11 +229,15 @@ class SimulatedActuator:
             return False
         state = self._elector.current(loop_now()) if self._elector.connected else None
         body = cast("ElectorState", state.body) if state is not None else None
-        return body is None or not may_hold(body)
+        if body is not None and may_hold(body):
+            return False
+        arbiter = self._arbiter.current(loop_now()) if self._arbiter.connected else None
+        pool = cast("ArbiterState", arbiter.body).pool if arbiter is not None else None
+        return pool is None or pool.phase is LockPhase.IDLE
 
     def _step(self, time: float, now: int) -> None:
-        arbiter, giving_up = self._arbiter_says()
-        right = right_to_forge(self._elector_says(), arbiter, managed=False, void_before=0, now=now)
+        arbiter, giving_up, withdrawn = self._arbiter_says()
+        right = right_to_forge(self._elector_says(), arbiter, managed=self._managed, void_before=0, now=now)
         may = isinstance(right, Right) and not self._around.stopping.is_set()
         if not self._node.up:
             self._gone_at = self._gone_at if self._proof is Proof.NODE_GONE else now
@@ -255,7 +256,7 @@ class SimulatedActuator:
             self._done_at = time + self._rng.uniform(0.001, 0.02)
         if isinstance(right, Right) and self._fence in (Fence.ARMING, Fence.ARMED):
             self._node.right_until = right.deadline
-        self._publish(giving_up)
+        self._publish(giving_up, withdrawn)
 
     def _elector_says(self) -> Grant | None:
         state = self._elector.last()
@@ -263,13 +264,14 @@ class SimulatedActuator:
             self._granted = state.body.grant
         return self._granted
 
-    def _arbiter_says(self) -> tuple[Grant | None, str]:
+    def _arbiter_says(self) -> tuple[Grant | None, str, int]:
         state = self._arbiter.last()
         if state is None or not isinstance(state.body, ArbiterState):
-            return None, ""
-        return state.body.grant, state.body.giving_up if state.body.grant is None else ""
+            return None, "", 0
+        body = state.body
+        return (body.grant, "", 0) if body.grant is not None else (None, body.giving_up, body.withdrawn)
 
-    def _publish(self, giving_up: str) -> None:
+    def _publish(self, giving_up: str, withdrawn: int) -> None:
         stopping = self._around.stopping.is_set()
         ready = self._node.up and self._fence is not Fence.FENCING and not stopping
         self._around.publish(
@@ -291,6 +293,7 @@ class SimulatedActuator:
                 operations_total={},
                 kills_total={},
                 heard_giving_up=giving_up,
+                heard_withdrawn=withdrawn,
             )
         )
 
@@ -298,11 +301,24 @@ class SimulatedActuator:
 class Pod:
     """Four workers and a node."""
 
-    def __init__(self, number: int, folder: Path, api: SimulatedApi, on_change: Callable[[], None]) -> None:
-        self.name = f"pod-{number}"
+    def __init__(
+        self,
+        number: int,
+        folder: Path,
+        api: SimulatedApi,
+        on_change: Callable[[], None],
+        *,
+        name: str = "",
+        environment: dict[str, str] | None = None,
+        coordinators: Sequence[SimulatedApi] = (),
+    ) -> None:
+        """`coordinators`: of cluster management, in the order of its configuration."""
+        self.name = name or f"pod-{number}"
         self.node = Node(on_change)
-        self._api, self._rng = api, api.rng
-        self._config = load({"RUN_DIR": str(folder), "POD_NAME": self.name, "KUBECONFIG": "/unused"})
+        self.clock = Clock()
+        self._api, self._rng, self._coordinators = api, api.rng, tuple(coordinators)
+        given = {"RUN_DIR": str(folder), "POD_NAME": self.name, "KUBECONFIG": "/unused"}
+        self._config = load(given | (environment or {}))
         for worker in (Worker.ELECTOR, Worker.ARBITER):
             self._config.worker_dir(worker).mkdir(parents=True)
         self._config.instance_file.write_text(f"{number:08x}\n", encoding="ascii")
@@ -315,15 +331,20 @@ class Pod:
         self._actuator: SimulatedActuator | None = None
 
     def start(self, worker: Worker) -> None:
-        if worker in self._tasks:
-            return
+        """On this pod's own machine, by its clock."""
+        if worker not in self._tasks:
+            contextvars.copy_context().run(self._start, worker)
+
+    def _start(self, worker: Worker) -> None:
+        clock.set(self.clock)
         around = self._lives[worker] = Surroundings(self._sockets, worker, self._config)
         context, session = cast("Context", around), cast("ApiSession", Session(self._api, self.name))
         if worker is Worker.ELECTOR:
             self._elector = Elector(context, session)
             work = self._elector.run()
         elif worker is Worker.ARBITER:
-            work = Arbiter(context, session).run()
+            others = [cast("ApiSession", Session(each, self.name)) for each in self._coordinators]
+            work = Arbiter(context, session, others).run()
         elif worker is Worker.ACTUATOR:
             self._actuator = SimulatedActuator(around, self.node, self._rng)
             work = self._actuator.run()
@@ -377,7 +398,7 @@ class Pod:
     def replace(self) -> None:
         """By a pod of the same name that knows nothing of this one, and whose node is up already."""
         self.kill_all()
-        for file in self._config.run_dir.rglob("term"):
+        for file in [*self._config.run_dir.rglob("term"), *self._config.run_dir.rglob("lock")]:
             file.unlink()
         self._config.instance_file.write_text(f"{self._rng.randrange(2**32):08x}\n", encoding="ascii")
         self.start_all()

@@ -6,7 +6,9 @@ Nothing else differs from asyncio's loop, so what runs in it is the product's co
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import selectors
+from dataclasses import dataclass
 
 _START_S = 1000.0
 """Not zero: a pool that has just booted is a case of its own."""
@@ -40,3 +42,27 @@ class SimulatedLoop(asyncio.SelectorEventLoop):
 
     def now(self) -> int:
         return int(self.time() * 1_000_000_000)
+
+
+@dataclass(frozen=True)
+class Clock:
+    """One machine's: its rate against the others', and how far its wall clock is off (seconds)."""
+
+    rate: float = 1.0
+    skew_s: float = 0.0
+
+
+clock: contextvars.ContextVar[Clock] = contextvars.ContextVar("clock", default=Clock())  # noqa: B039  # frozen
+"""Of the machine on which the running task or callback runs."""
+
+
+def loop_now() -> int:
+    """ns by the running machine's CLOCK_BOOTTIME."""
+    loop = asyncio.get_running_loop()
+    assert isinstance(loop, SimulatedLoop)
+    return int(loop.now() * clock.get().rate)
+
+
+def wall_s() -> float:
+    """Seconds since 1970 by the running machine's wall clock."""
+    return 1_800_000_000 + loop_now() / 1_000_000_000 + clock.get().skew_s
