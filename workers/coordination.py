@@ -112,7 +112,7 @@ class Coordination:
         lock.note_token(self._clusters.token)
         leading = self._leading(now, around)
         clusters = self._views(now, around, leading=leading)
-        holding = lock.phase in (LockPhase.HELD, LockPhase.ACQUIRING)
+        holding = lock.phase is not LockPhase.IDLE and not lock.over
         if leading:
             verdict = self._arbitration.judge(clusters, holding=holding, now=now, wall_s=wall_s)
         else:

@@ -348,7 +348,7 @@ def run(
     for module in (workers.elector, workers.arbiter):
         monkeypatch.setattr(module, "boottime_ns", loop_now)
         monkeypatch.setattr(module, "LeaseClient", Leases)
-    monkeypatch.setattr(workers.elector, "LeaderReporter", _SilentReporter)
+    monkeypatch.setattr(workers.elector, "LeaderReporter", SilentReporter)
     asyncio.set_event_loop(loop)
     try:
         with tempfile.TemporaryDirectory(prefix="sim-") as folder:  # short: sockets are named in it
@@ -376,7 +376,7 @@ async def _live(seed: int, folder: Path, schedule: Callable[[Pool, int], Awaitab
     return pool
 
 
-class _SilentReporter:
+class SilentReporter:
     """In place of a `workers.leader_report.LeaderReporter`: CardanoLeader is no part of the election."""
 
     def __init__(self, *_: object) -> None:

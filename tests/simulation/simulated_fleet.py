@@ -1,0 +1,365 @@
+"""Clusters of one pool, each with an API server of its own, and coordination APIs that are those same servers.
+
+What is the product's: elector, arbiter and all that the arbiter is made of.  What is a model: the servers, their
+CardanoForgeClusters, the state sockets, the node.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import copy
+import dataclasses
+import random
+from collections.abc import AsyncGenerator, Callable
+from pathlib import Path
+from typing import Any
+
+from kube.errors import ApiFailure, Failure
+from kube.forge_clusters import CARRIER, MANAGER, ClusterChange, ForgeCluster, parse_cluster
+from policy.lease import LeaseRecord
+
+from simulated_api import PathState, Session, SimulatedApi
+from simulated_pod import Pod
+from simulated_time import loop_now
+
+Json = dict[str, Any]
+
+POOL = "pool1simulatedpool"
+LABEL = "mainnet-pool1simul"
+
+
+class Server(SimulatedApi):
+    """A cluster's API server: its Lease, the pool's lock, the CardanoForgeClusters."""
+
+    def __init__(self, name: str, rng: random.Random, on_write: Callable[[str, str, LeaseRecord | None], None]) -> None:
+        super().__init__(rng, lambda by, record: on_write(name, by, record))
+        self.name = name
+        self.lock = _Lock(self, rng, lambda by, record: on_write(f"the pool's lock on {name}", by, record))
+        self.clusters = Objects(self)
+        self.stale: tuple[LeaseRecord | None, int] | None = None
+        """What a read of the lock is answered with, if not the truth."""
+
+    def lease(self, name: str) -> SimulatedApi:
+        return self.lock if name.startswith("cardano-pool-") else self
+
+    def stop(self) -> None:
+        super().stop()
+        self.lock.wake()
+        self.clusters.wake()
+
+    def start(self) -> None:
+        super().start()
+        self.lock.forget()
+        self.clusters.forget()
+
+    def break_path(self, pod: str, state: PathState) -> None:
+        self.paths[pod] = state
+        for each in (self, self.lock):
+            each.wake()
+        self.clusters.wake()
+
+    def mend_path(self, pod: str) -> None:
+        self.paths.pop(pod, None)
+
+    def backup(self) -> Callable[[], None]:
+        """What restores the server to how it is now, its lock above all."""
+        record, version = self.lock.record, self.lock.version
+        objects, at = copy.deepcopy(self.clusters.objects), self.clusters.version
+
+        def restore() -> None:
+            self.stop()
+            self.lock.record, self.lock.version = record, version
+            self.clusters.objects, self.clusters.version = copy.deepcopy(objects), at
+            self.start()
+
+        return restore
+
+
+class _Lock(SimulatedApi):
+    """The pool's lock on one server: as reachable as the server is."""
+
+    def __init__(self, server: Server, rng: random.Random, on_write: Callable[[str, LeaseRecord | None], None]) -> None:
+        super().__init__(rng, on_write)
+        self._server = server
+
+    def path(self, pod: str) -> PathState:
+        return self._server.path(pod)
+
+    def forget(self) -> None:
+        self.forgotten = self.version
+        self.history.clear()
+
+    @property
+    def up(self) -> bool:
+        return self._server.up
+
+    @up.setter
+    def up(self, _: bool) -> None:
+        """The server's."""
+
+
+class Objects:
+    """The CardanoForgeClusters of one server."""
+
+    def __init__(self, server: Server) -> None:
+        self.server = server
+        self.objects: dict[str, Json] = {}
+        self.version = 500
+        self.history: list[tuple[int, str, Json]] = []
+        self.forgotten = self.version
+        self.watches: list[asyncio.Event] = []
+
+    def wake(self) -> None:
+        for each in self.watches:
+            each.set()
+
+    def forget(self) -> None:
+        self.forgotten = self.version
+        self.history.clear()
+
+    def put(self, name: str, body: Json) -> Json:
+        self.version += 1
+        old = self.objects.get(name)
+        body = copy.deepcopy(body)
+        generation = old["metadata"].get("generation", 0) if old is not None else 0
+        if old is None or old.get("spec") != body.get("spec"):
+            generation += 1
+        body["metadata"] |= {"resourceVersion": str(self.version), "generation": generation, "uid": name}
+        self.objects[name] = body
+        self.history.append((self.version, "MODIFIED" if old is not None else "ADDED", copy.deepcopy(body)))
+        self.wake()
+        return body
+
+    def edit(self, name: str, spec: Json) -> None:
+        """As a person with kubectl does: a merge patch of the spec."""
+        if name in self.objects:
+            self.put(name, merge(self._owned(self.objects[name], {"spec": spec}, "kubectl-patch"), {"spec": spec}))
+
+    def _owned(self, body: Json, patch: Json, manager: str) -> Json:
+        """The object with a managedFields entry for what the patch sets."""
+        body = copy.deepcopy(body)
+        entries = [e for e in body["metadata"].get("managedFields", []) if e["manager"] != manager]
+        mine = next((e for e in body["metadata"].get("managedFields", []) if e["manager"] == manager), {})
+        fields = merge(mine.get("fieldsV1", {}), _fields({"spec": patch.get("spec", {})}))
+        body["metadata"]["managedFields"] = [*entries, {"manager": manager, "fieldsV1": fields}]
+        return body
+
+
+class ForgeClusters:
+    """In place of a `kube.forge_clusters.ForgeClusterClient`."""
+
+    def __init__(self, session: Session, _namespace: str, _pool: str, *, group: str, version: str) -> None:
+        del group, version
+        self._session = session
+        self._server = session.api
+        assert isinstance(self._server, Server)
+        self._objects = self._server.clusters
+
+    async def every(self, *, timeout_s: float) -> tuple[list[ForgeCluster], str]:
+        def work() -> tuple[list[ForgeCluster], str]:
+            return [self._read(body) for body in self._objects.objects.values()], str(self._objects.version)
+
+        return await self._session.request("list", timeout_s, work)
+
+    async def get(self, name: str, *, timeout_s: float) -> ForgeCluster:
+        return await self._session.request("get", timeout_s, lambda: self._read(self._known(name)))
+
+    async def watch(self, version: str, *, timeout_s: int) -> AsyncGenerator[ClusterChange, None]:
+        objects, server, rng = self._objects, self._server, self._server.rng
+        loop, pod = asyncio.get_running_loop(), self._session.pod
+        self._session.requests_total["watch"] += 1
+        await asyncio.sleep(rng.uniform(0.001, 0.01))
+        if server.path(pod) is PathState.HANGING:
+            await asyncio.sleep(5)
+            raise ApiFailure(Failure.TIMEOUT, "no answer")
+        self._must_be_reachable()
+        at, until, news = int(version), loop.time() + timeout_s, asyncio.Event()
+        if at < objects.forgotten:
+            raise ApiFailure(Failure.GONE, "too old")
+        objects.watches.append(news)
+        try:
+            while loop.time() < until:
+                news.clear()
+                for each, kind, body in [entry for entry in objects.history if entry[0] > at]:
+                    at = each
+                    await asyncio.sleep(rng.uniform(0.0005, 0.02))
+                    if server.path(pod) is PathState.HANGING:
+                        await asyncio.sleep(30)
+                        raise ApiFailure(Failure.TIMEOUT, "a dead connection")
+                    yield ClusterChange(kind, self._read(body), str(each))
+                self._must_be_reachable()
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(until - loop.time()):
+                        await news.wait()
+        finally:
+            objects.watches.remove(news)
+
+    async def create(self, name: str, body: Json, *, timeout_s: float) -> ForgeCluster:
+        def work() -> ForgeCluster:
+            if name in self._objects.objects:
+                raise ApiFailure(Failure.ALREADY_EXISTS, "there is one")
+            return self._put(name, body, {}, CARRIER)
+
+        return await self._session.request("create", timeout_s, work)
+
+    async def apply(self, name: str, body: Json, *, timeout_s: float) -> ForgeCluster:
+        return await self._session.request(
+            "patch", timeout_s, lambda: self._put(name, body, self._objects.objects.get(name, {}), MANAGER)
+        )
+
+    async def patch(self, name: str, body: Json, *, version: str, manager: str, timeout_s: float) -> ForgeCluster:
+        return await self._session.request("patch", timeout_s, lambda: self._patch(name, body, version, manager))
+
+    async def patch_status(self, known: ForgeCluster, status: Json, *, timeout_s: float) -> ForgeCluster:
+        return await self._session.request(
+            "patch", timeout_s, lambda: self._patch(known.name, {"status": status}, known.version, MANAGER)
+        )
+
+    def _patch(self, name: str, body: Json, version: str, manager: str) -> ForgeCluster:
+        known = self._known(name)
+        if version and known["metadata"]["resourceVersion"] != version:
+            raise ApiFailure(Failure.CONFLICT, "another version")
+        return self._put(name, body, known, manager)
+
+    def _put(self, name: str, body: Json, known: Json, manager: str) -> ForgeCluster:
+        known = known or {"metadata": {"name": name}, "spec": {}}
+        owned = self._objects._owned(known, body, manager)
+        return self._read(self._objects.put(name, merge(owned, body)))
+
+    def _known(self, name: str) -> Json:
+        if name not in self._objects.objects:
+            raise ApiFailure(Failure.NOT_FOUND, "there is none")
+        return self._objects.objects[name]
+
+    @staticmethod
+    def _read(body: Json) -> ForgeCluster:
+        return parse_cluster(copy.deepcopy(body))
+
+    def _must_be_reachable(self) -> None:
+        if self._server.path(self._session.pod) is PathState.REFUSED:
+            raise ApiFailure(Failure.UNREACHABLE, "refused")
+
+
+def merge(target: Json, patch: Json) -> Json:
+    """RFC 7386."""
+    result = copy.deepcopy(target)
+    for name, value in patch.items():
+        if value is None:
+            result.pop(name, None)
+        elif isinstance(value, dict):
+            result[name] = merge(result.get(name) or {}, value)
+        else:
+            result[name] = value
+    return result
+
+
+def _fields(body: Json) -> Json:
+    return {f"f:{name}": _fields(value) if isinstance(value, dict) else {} for name, value in body.items()}
+
+
+@dataclasses.dataclass
+class Fleet:
+    """Some clusters with some pods each, and what was seen of them."""
+
+    seed: int
+    folder: Path
+    regions: tuple[str, ...] = ("a-east", "b-west", "c-north")
+    pods_each: int = 2
+    members: int = 0
+    """How many of the servers coordinate, from the first on; 0: all."""
+    hold_down_s: float = 60
+    violations: list[str] = dataclasses.field(default_factory=list)
+    story: list[str] = dataclasses.field(default_factory=list)
+    gaps: list[float] = dataclasses.field(default_factory=list)
+    """Seconds without a forger, since `gaps` was emptied."""
+
+    def __post_init__(self) -> None:
+        self.rng = random.Random(self.seed)  # a schedule, no secret
+        self.servers = {name: Server(name, self.rng, self._written) for name in self.regions}
+        coordinators = list(self.servers.values())[: self.members or len(self.servers)]
+        self.clusters: dict[str, list[Pod]] = {}
+        for index, region in enumerate(self.regions):
+            environment = {
+                "ENABLE_CLUSTER_MANAGEMENT": "true",
+                "POOL_ID": POOL,
+                "CLUSTER_REGION": region,
+                "CLUSTER_PRIORITY": str(index + 1),
+                "PREEMPTION_DELAY": str(self.hold_down_s),
+                "COORDINATION_KUBECONFIGS": ",".join(f"/k/{server.name}" for server in coordinators),
+            }
+            self.clusters[region] = [
+                Pod(
+                    number,
+                    self.folder / region / str(number),
+                    self.servers[region],
+                    self._changed,
+                    name=f"{region}-{number}",
+                    environment=environment,
+                    coordinators=coordinators,
+                )
+                for number in range(self.pods_each)
+            ]
+        self.coordinators = coordinators
+        self._forged: set[str] = set()
+        self._none_since: float | None = None
+
+    @property
+    def pods(self) -> list[Pod]:
+        return [pod for pods in self.clusters.values() for pod in pods]
+
+    def object_name(self, region: str) -> str:
+        return f"mainnet-{POOL[:10]}-{region}"
+
+    def tell(self, what: str) -> None:
+        self.story.append(f"{asyncio.get_running_loop().time():10.4f} {what}")
+
+    def forgers(self) -> list[Pod]:
+        return [pod for pod in self.pods if pod.node.forging]
+
+    def forging_region(self) -> str:
+        """Empty: none, or more than one."""
+        regions = [region for region, pods in self.clusters.items() if any(pod.node.forging for pod in pods)]
+        return regions[0] if len(regions) == 1 else ""
+
+    def patch(self, region: str, spec: Json, *, on: str = "") -> None:
+        """kubectl patch, on one of the coordination APIs."""
+        server = self.servers[on] if on else self.rng.choice([each for each in self.coordinators if each.up])
+        self.tell(f"{region} is told {spec} on {server.name}")
+        server.clusters.edit(self.object_name(region), spec)
+
+    def _changed(self) -> None:
+        forgers = self.forgers()
+        now_s = asyncio.get_running_loop().time()
+        self.tell("forging: " + (", ".join(pod.name for pod in forgers) or "nobody"))
+        if len(forgers) > 1:
+            self.violations.append(f"{now_s:.4f}: two forge: {[pod.name for pod in forgers]}")
+        for pod in forgers:
+            if pod.name not in self._forged and loop_now() > pod.node.right_until:
+                self.violations.append(f"{now_s:.4f}: {pod.name} forges beyond its right")
+        self._forged = {pod.name for pod in forgers}
+        if not forgers:
+            self._none_since = now_s
+        elif self._none_since is not None:
+            self.gaps.append(now_s - self._none_since)
+            self._none_since = None
+
+    def _written(self, where: str, by: str, record: LeaseRecord | None) -> None:
+        said = "nothing" if record is None else f"{record.holder or 'nobody'} term {record.transitions}"
+        self.tell(f"{where}: {said}, written by {by or 'hand'}")
+
+    async def until(self, what: Callable[[], bool], most_s: float, why: str) -> None:
+        """A violation after `most_s` seconds."""
+        loop = asyncio.get_running_loop()
+        end = loop.time() + most_s
+        while not what():
+            if loop.time() >= end:
+                self.violations.append(f"{loop.time():.4f}: not within {most_s:.0f} s: {why}")
+                return
+            await asyncio.sleep(0.02)
+
+    async def until_somebody_forges(self, most_s: float) -> None:
+        await self.until(lambda: bool(self.forgers()), most_s, "somebody forges")
+
+    async def until_forging_in(self, region: str, most_s: float) -> None:
+        await self.until(lambda: self.forging_region() == region, most_s, f"{region} forges")
