@@ -106,10 +106,12 @@ class Checker:
 
     async def _get(self, session: aiohttp.ClientSession, url: URL, headers: Mapping[str, str]) -> tuple[int, str]:
         """Status and Location of one answer, as much of its body read as is read of any."""
-        proxy, credentials = _proxy_for(url)
+        proxy, for_proxy = _proxy_for(url)
         self._refuse_closed_port(proxy or url)
+        if url.scheme == "http":  # the request itself goes to the proxy, not one for a tunnel
+            headers = {**headers, **for_proxy}
         async with session.get(
-            url, headers=headers, proxy=proxy, proxy_auth=credentials, allow_redirects=False
+            url, headers=headers, proxy=proxy, proxy_headers=for_proxy, allow_redirects=False
         ) as response:
             left = MOST_BODY
             while left > 0 and (data := await response.content.read(left)):
@@ -267,25 +269,33 @@ def _redirected(url: URL, status: int, location: str) -> URL:
 
 def _with_user(headers: dict[str, str], url: URL) -> dict[str, str]:
     """User and password of the address as the header that they mean, unless it is given."""
-    if url.user is None or any(name.lower() == "authorization" for name in headers):
+    if any(name.lower() == "authorization" for name in headers):
         return headers
+    return headers | _user_as_header("Authorization", url)
+
+
+def _user_as_header(name: str, url: URL) -> dict[str, str]:
+    if url.user is None:
+        return {}
     pair = f"{url.user}:{url.password or ''}".encode()
-    return headers | {"Authorization": "Basic " + base64.b64encode(pair).decode("ascii")}
+    return {name: "Basic " + base64.b64encode(pair).decode("ascii")}
 
 
-def _proxy_for(url: URL) -> tuple[URL | None, aiohttp.BasicAuth | None]:
-    """The proxy that the environment names for this address (HTTPS_PROXY, HTTP_PROXY, NO_PROXY).  Raises _Failed."""
+def _proxy_for(url: URL) -> tuple[URL | None, dict[str, str]]:
+    """The proxy that the environment names for this address (HTTPS_PROXY, HTTP_PROXY, NO_PROXY); headers for it alone.
+
+    Raises _Failed.
+    """
     named = getproxies().get(url.scheme)
     if not named or proxy_bypass(f"{url.host}:{url.port}"):
-        return None, None
+        return None, {}
     try:
         proxy = URL(with_scheme(named))
     except ValueError:
         raise _Failed("the address of the environment's proxy is not a URL") from None
     if proxy.scheme not in ("http", "https") or not proxy.raw_host or not proxy.port:
         raise _Failed("the environment's proxy must be http:// or https:// with a host")
-    credentials = aiohttp.BasicAuth(proxy.user, proxy.password or "", "utf-8") if proxy.user is not None else None
-    return proxy.with_user(None), credentials
+    return proxy.with_user(None), _user_as_header("Proxy-Authorization", proxy)
 
 
 def _in_words(error: Exception) -> str:
@@ -321,4 +331,6 @@ def _reason(error: BaseException) -> str:
         return error.verify_message
     if isinstance(error, ssl.SSLError):
         return str(error.reason or type(error).__name__).replace("_", " ").lower()
+    if isinstance(error, OSError) and error.errno and not isinstance(error, socket.gaierror):
+        return os.strerror(error.errno)  # asyncio's own text repeats the address
     return error.strerror if isinstance(error, OSError) and error.strerror else type(error).__name__
