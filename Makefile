@@ -17,7 +17,7 @@ $(VENV)/installed: pyproject.toml
 	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed (set PYTHON=...)"; exit 1; }
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
-	$(BIN)/python -m compileall -q bench cardano cli config devkit gateway ipc kernel kube policy sandbox workers
+	$(BIN)/python -m compileall -q bench cardano cli config devkit gateway health ipc kernel kube policy sandbox workers
 	@touch $@
 
 ## three nodes, one forger: kill things and watch (about a minute, needs no cluster and no root)

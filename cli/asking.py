@@ -23,10 +23,10 @@ from ipc.messages import (
     State,
     Worker,
     decode_debug_reply,
-    decode_state,
     encode,
 )
 from ipc.peers import Peer, peer_of
+from ipc.shown import decode_shown_state
 from kernel.clock import boottime_ns
 from policy import timing
 
@@ -126,9 +126,9 @@ def first(sock: socket.socket, until: float) -> bytes:
 
 
 def state_of(payload: bytes, worker: Worker) -> State:
-    """The state in a payload.  Raises Failed."""
+    """The state in a payload, as it may be shown.  Raises Failed."""
     try:
-        return decode_state(payload, worker)
+        return decode_shown_state(payload, worker)
     except ProtocolError as error:
         raise Failed(f"the {worker} speaks another language: {error}") from None
 

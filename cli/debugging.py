@@ -1,7 +1,7 @@
 """`forgectl inspect`, `forgectl log-level` and `forgectl trace`: what the workers know, did, and say to each other.
 
 Nothing here changes a worker but `log-level` with a level.  States come from the state sockets, everything else from
-the debug sockets; neither carries anything secret (ipc/messages.py).
+the debug sockets; what must not be shown of them is masked (ipc/shown.py).
 """
 
 from __future__ import annotations

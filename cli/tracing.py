@@ -21,13 +21,9 @@ from typing import Any, Final
 from cli.asking import PATIENCE_S, Failed, believed, clock, printable, timestamp
 from config import Config
 from ipc.frames import FrameReader
-from ipc.messages import (
-    ProtocolError,
-    State,
-    Worker,
-    decode_state,
-)
+from ipc.messages import ProtocolError, State, Worker
 from ipc.peers import peer_of
+from ipc.shown import decode_shown_state
 from kernel.clock import boottime_ns
 from policy import timing
 
@@ -36,7 +32,7 @@ RETRY_MOST_S: Final = 0.5
 INSTANTS: Final = frozenset(
     (
         *("since", "deadline", "renewed_at", "renew_after", "challenged_at", "void_before", "standing_down_until"),
-        *("asked_at", "answered_at", "node_gone_at", "audited_at", "unsure_until"),
+        *("asked_at", "answered_at", "node_gone_at", "audited_at", "unsure_until", "checked_at"),
     )
 )
 """Fields in ns of CLOCK_BOOTTIME; 0: never."""
@@ -175,7 +171,7 @@ class _Followed:
             reader = FrameReader()
             while data := await loop.sock_recv(sock, 65536):
                 for payload in reader.feed(data):
-                    self._take(decode_state(payload, self.worker))
+                    self._take(decode_shown_state(payload, self.worker))
 
     def _take(self, state: State) -> None:
         last, self._last = self._last, state

@@ -16,6 +16,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from gateway.views import SANDBOXED, WATCHED, Picture
+from health.reach import wanted
 from ipc.messages import ActuatorState, ElectorState, Fence, StartFlag, State, Worker
 
 PREFIX: Final = "cardano_forge_manager_"
@@ -165,20 +166,34 @@ class PodCollector(Collector):
         )
         priority.add_metric(values, config.cluster_priority)
         yield priority
+        yield from self._health(picture)
+
+    def _health(self, picture: Picture) -> Iterator[Metric]:
+        """A silent prober says nothing of the endpoint, where there may be one."""
+        cluster, prober = picture.config.cluster, picture.prober
+        report = prober.health if prober is not None else None
         success = GaugeMetricFamily(
             "cardano_cluster_health_check_success",
-            "Health check success status (0 or 1); 1 while no endpoint is checked",
+            "Health check success status (0 or 1): whether the last check succeeded; 1 while no endpoint is checked",
             labels=["cluster"],
         )
-        success.add_metric([config.cluster], 1)
-        yield success
         failures = GaugeMetricFamily(
             "cardano_cluster_health_check_consecutive_failures",
             "Consecutive health check failures; 0 while no endpoint is checked",
             labels=["cluster"],
         )
-        failures.add_metric([config.cluster], 0)
+        if prober is not None or not wanted(picture.config):
+            count = report.consecutive_failures if report is not None else 0
+            success.add_metric([cluster], int(count == 0))
+            failures.add_metric([cluster], count)
+        yield success
         yield failures
+        if report is not None and report.response_s is not None:
+            seconds = GaugeMetricFamily(
+                PREFIX + "health_check_response_seconds", "Seconds until the health endpoint's last answer was there"
+            )
+            seconds.add_metric([], report.response_s)
+            yield seconds
 
     def _workers(self, picture: Picture) -> Iterator[Metric]:
         up = GaugeMetricFamily(

@@ -23,6 +23,7 @@ from ipc.messages import (
     State,
     Worker,
 )
+from ipc.shown import host_of
 from policy import timing
 
 STARTUP_GRACE: Final = 30 * timing.SECOND
@@ -208,6 +209,7 @@ def status(picture: Picture) -> dict[str, Any]:
             "refusals": list(actuator.refusals),
         },
         "node": _node(picture),
+        "health_check": _health_check(picture),
         "startup": startup(picture).body,
         "health": health(picture).body,
         "ready": ready(picture).body,
@@ -267,6 +269,21 @@ def _node(picture: Picture) -> dict[str, Any]:
             }
         shown["metric_names"] = {k: v for k, _, v in (a.partition("=") for a in prober.aliases)}
     return shown
+
+
+def _health_check(picture: Picture) -> dict[str, Any] | None:
+    """What came of asking the cluster's endpoint, of which no more than the host is shown; None: nothing is known."""
+    report = picture.prober.health if picture.prober is not None else None
+    if report is None:
+        return None
+    return {
+        "host": host_of(report.endpoint),
+        "healthy": report.healthy,
+        "consecutive_failures": report.consecutive_failures,
+        "message": report.message,
+        "response_seconds": report.response_s,
+        "checked_seconds_ago": picture.seconds_since(report.checked_at) if report.checked_at else None,
+    }
 
 
 def _worker(picture: Picture, worker: Worker) -> dict[str, Any]:

@@ -140,7 +140,7 @@ class HealthCheck:
     timeout_s: float = 10.0
     threshold: int = 3
     """Failures in a row from which on the cluster counts as unhealthy."""
-    headers: dict[str, str] = dataclasses.field(default_factory=dict)
+    headers: dict[str, str] = dataclasses.field(default_factory=dict, repr=False)
     """Sent with each request; never shown, logged or counted."""
 
 

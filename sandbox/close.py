@@ -24,6 +24,7 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from config import Config
+from health import reach as health_reach
 from kernel import identity
 from kernel.libc import LIBC
 from kernel.process import SUPERVISOR_PID, set_dumpable
@@ -36,6 +37,8 @@ from sandbox.syscalls import Architecture, number
 
 _MOUNTED: Final = frozenset({Place.SOURCES, Place.TARGETS, Place.OWN, Place.API_CREDENTIALS, Peer.NODE})
 """What may come later than we; everything else is part of the image, or never comes."""
+_TLS: Final = frozenset({Port.API, Port.HEALTH})
+"""Who connects there needs to know whom to trust, as long as there is anything to connect to."""
 UNUSED_PORT: Final = 1
 """tcpmux: nobody declares it, nobody listens there, on UDP neither."""
 
@@ -113,8 +116,14 @@ def close(privileges: Privileges, config: Config, endpoint: Endpoint | None) -> 
 
 
 def _plan(privileges: Privileges, config: Config, endpoint: Endpoint | None) -> Plan:
-    reach = {place: places.paths(place, privileges.worker, config, endpoint) for place in places_of(privileges)}
     known = addresses(config, endpoint)
+    speaks_tls = not known.keys().isdisjoint(_TLS.intersection(privileges.connects))
+    reach = {
+        place: ()
+        if place is Place.TRUST and not speaks_tls
+        else places.paths(place, privileges.worker, config, endpoint)
+        for place in places_of(privileges)
+    }
     hosts = [host for port in privileges.connects if port in known for host in known[port][0]]
     return plan.make(
         privileges,
@@ -139,6 +148,9 @@ def addresses(config: Config, endpoint: Endpoint | None) -> dict[Port, tuple[tup
     found[Port.NODE_METRICS] = ((node.hostname or "127.0.0.1",), (node.port or 80,))
     if endpoint is not None:
         found[Port.API] = (endpoint.hosts, endpoint.ports)
+    health = health_reach.of(config, os.environ)
+    if health is not None:
+        found[Port.HEALTH] = (health.hosts, health.ports)
     return found
 
 

@@ -18,7 +18,7 @@ from config import Config
 from ipc.messages import Worker
 from sandbox.privileges import Peer, Place, Privileges
 
-PACKAGES: Final = ("cardano", "config", "gateway", "ipc", "kernel", "kube", "policy", "sandbox", "workers")
+PACKAGES: Final = ("cardano", "config", "gateway", "health", "ipc", "kernel", "kube", "policy", "sandbox", "workers")
 """Our own, as far as workers import them."""
 
 _LIBRARIES: Final = ("/lib", "/lib64", "/usr/lib", "/usr/lib64", "/usr/local/lib", "/etc/ld.so.cache")

@@ -40,6 +40,8 @@ class Port(enum.Enum):
     METRICS = "METRICS_PORT"
     NODE_METRICS = "the port of NODE_METRICS_URL"
     API = "the API server's port"
+    HEALTH = "the ports of HEALTH_CHECK_ENDPOINT"
+    """And of a proxy; with cluster management also 80 and 443, for an endpoint of the CardanoForgeCluster's."""
 
 
 class Peer(enum.Enum):

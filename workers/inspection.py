@@ -26,9 +26,9 @@ from ipc.messages import (
     SubscriptionView,
     TaskView,
     Worker,
-    decode_state,
 )
 from ipc.pubsub import StatePublisher, Subscription
+from ipc.shown import decode_shown_state
 from kernel.clock import boottime_ns
 from workers import logs
 
@@ -72,7 +72,7 @@ class Inspection:
 
     def _state(self, argument: str) -> State:
         for payload in FrameReader().feed(self._publisher.latest):
-            return decode_state(payload, self._worker)
+            return decode_shown_state(payload, self._worker)
         raise CannotAnswer(f"the {self._worker} has no state yet; ask again in a moment")
 
     def _decisions(self, argument: str) -> DebugReply:

@@ -2,26 +2,38 @@
 
 It looks every two and a half seconds, and twenty times a second while the actuator waits for a confirmation: the
 length of a hand-over is the time until the node's own metrics say that it stopped.
+
+Beside that it asks the cluster's health endpoint, where there is one, in a task of its own: no look waits for it.
 """
 
 from __future__ import annotations
 
-import workers.lean  # noqa: F401  # before asyncio: this worker must not speak TLS
+import os
+
+from health.reach import may_be_wanted
+
+if may_be_wanted(os.environ):
+    import health.endpoint  # all of it, before the sandbox closes
+else:
+    import workers.lean  # noqa: F401  # before asyncio: this worker must not speak TLS
 
 # isort: split
 import asyncio
+import dataclasses
 import logging
 import time
+from collections.abc import Awaitable, Callable
 from typing import Final
 
 from cardano.metrics import NodeMetrics, parse_metrics
 from cardano.process import SocketCheck, SocketOutcome, check_socket
 from cardano.scrape import ScrapeError, fetch
 from cardano.slots import slot_at, slot_length_s
-from ipc.messages import ActuatorState, Fence, NodeSample, ProberState, Worker
+from ipc.messages import ActuatorState, ArbiterState, Fence, HealthCheck, HealthReport, NodeSample, ProberState, Worker
 from kernel.clock import boottime_ns
 from policy import timing
 from policy.fitness import Fitness, Look
+from policy.health import Health, Outcome, bounded
 from sandbox.privileges import Place, Port, Privileges
 from sandbox.syscalls import Calls
 from workers.runtime import Context, run_worker
@@ -29,10 +41,10 @@ from workers.runtime import Context, run_worker
 PRIVILEGES: Final = Privileges(
     worker=Worker.PROBER,
     calls=frozenset({Calls.PYTHON}),
-    reads=frozenset({Place.NAMES}),
-    subscribes=frozenset({Worker.ACTUATOR}),
+    reads=frozenset({Place.NAMES, Place.TRUST}),
+    subscribes=frozenset({Worker.ACTUATOR, Worker.ARBITER}),
     node_socket=True,
-    connects=(Port.NODE_METRICS,),
+    connects=(Port.NODE_METRICS, Port.HEALTH),
     names=True,
 )
 
@@ -49,10 +61,14 @@ SOCKET_EVERY: Final = 5 * timing.SECOND
 """A connection is an entry in the node's log: not more often than needed."""
 
 
+Ask = Callable[[HealthCheck], Awaitable[Outcome]]
+
+
 class Prober:
     """Looks at one node and publishes what it saw."""
 
-    def __init__(self, context: Context) -> None:
+    def __init__(self, context: Context, ask: Ask | None) -> None:
+        """ask: makes one health check; None: this process cannot."""
         self._context = context
         self._config = context.config
         self._fitness = Fitness(boottime_ns(), max_tip_lag_s=context.config.max_tip_lag)
@@ -62,9 +78,21 @@ class Prober:
         self._socket = SocketCheck(ok=False, why="not looked at yet", pid=0)
         self._socket_at = 0
         self._was_fit: bool | None = None
+        self._seen: ProberState | None = None
+        """What was last seen of the node."""
+        self._ask = ask
+        self._health = Health()
+        self._health_news = asyncio.Event()
+        self._arbiter = context.subscribe(Worker.ARBITER, self._health_news.set)
 
     async def run(self) -> None:
         """Look, publish, wait; until asked to stop and no longer needed."""
+        async with asyncio.TaskGroup() as group:
+            asking = group.create_task(self._keep_asking(), name="health")
+            await self._keep_looking()
+            asking.cancel()
+
+    async def _keep_looking(self) -> None:
         stop = asyncio.create_task(self._context.stopping.wait())
         leave_by = 0
         while not stop.done() or (self._needed() and boottime_ns() < leave_by):
@@ -137,17 +165,21 @@ class Prober:
                 "the node is fit" if fitness.fit else "the node is not fit",
                 extra={"event": "fitness_changed", "fit": fitness.fit, "reasons": list(fitness.reasons)},
             )
-        self._context.publish(
-            ProberState(
-                fit=fitness.fit,
-                since=fitness.since,
-                reasons=fitness.reasons,
-                sample=sample,
-                sampled_total=self._samples,
-                tip_lag_s=fitness.tip_lag_s,
-                aliases=tuple(f"{meaning}={name}" for meaning, name in sorted(metrics.aliases.items())),
-            )
+        self._seen = ProberState(
+            fit=fitness.fit,
+            since=fitness.since,
+            reasons=fitness.reasons,
+            sample=sample,
+            sampled_total=self._samples,
+            tip_lag_s=fitness.tip_lag_s,
+            aliases=tuple(f"{meaning}={name}" for meaning, name in sorted(metrics.aliases.items())),
         )
+        self._say()
+
+    def _say(self) -> None:
+        """What is known of node and health; nothing before the first look."""
+        if self._seen is not None:
+            self._context.publish(dataclasses.replace(self._seen, health=self._health.report))
 
     def _check_socket(self) -> SocketCheck:
         if self._config.disable_socket_check:
@@ -182,9 +214,81 @@ class Prober:
             return state.node.pid if state.node is not None else -1
         return self._socket.pid
 
+    # --- health ---
+
+    async def _keep_asking(self) -> None:
+        """For ever: a check when it is due, under the settings of that moment."""
+        while self._ask is not None:
+            self._health_news.clear()
+            if self._health.want(self._wanted_check(), boottime_ns()):
+                self._say()
+            if self._health.due is None:
+                await self._health_news.wait()
+            elif (left := self._health.due - boottime_ns()) > 0:
+                await self._wait_for_health_news(left / timing.SECOND)
+            else:
+                await self._check_health(self._ask)
+
+    async def _wait_for_health_news(self, seconds: float) -> None:
+        try:
+            async with asyncio.timeout(seconds):
+                await self._health_news.wait()
+        except TimeoutError:
+            return
+
+    async def _check_health(self, ask: Ask) -> None:
+        """One check; other settings end it early and without a result."""
+        self._health.began(boottime_ns())
+        check = self._health.check
+        asking = asyncio.ensure_future(ask(check))
+        try:
+            while not asking.done():
+                self._health_news.clear()
+                if bounded(self._wanted_check()) != check:
+                    return
+                news = asyncio.create_task(self._health_news.wait())
+                await asyncio.wait({asking, news}, return_when=asyncio.FIRST_COMPLETED)
+                news.cancel()
+        finally:
+            asking.cancel()
+        before = self._health.report
+        self._health.ended(asking.result(), boottime_ns())
+        self._log_health(before)
+        self._say()
+
+    def _wanted_check(self) -> HealthCheck:
+        """The CardanoForgeCluster's, as the arbiter read it; until it did, and without one, the environment's."""
+        config = self._config
+        state = self._arbiter.last()
+        if config.enable_cluster_management and state is not None and isinstance(state.body, ArbiterState):
+            return state.body.health_check
+        return HealthCheck(
+            config.health_check_endpoint,
+            config.health_check_interval,
+            config.health_check_timeout,
+            config.health_check_failure_threshold,
+        )
+
+    def _log_health(self, before: HealthReport | None) -> None:
+        """When the checks begin to fail, when that makes the cluster unhealthy, when they succeed again."""
+        now = self._health.report
+        if now is None or before is None:
+            return
+        first = before.checked_at == 0
+        failing, failed = now.consecutive_failures > 0, before.consecutive_failures > 0
+        if first or failing is not failed or now.healthy is not before.healthy:
+            level = logging.INFO if not failing else logging.WARNING
+            text = "health check: %s" if now.healthy else "the cluster is unhealthy: %s"
+            fields = {"event": "health", "healthy": now.healthy, "failures": now.consecutive_failures}
+            log.log(level, text, now.message, extra=fields)
+
 
 async def serve(context: Context) -> None:
-    await Prober(context).run()
+    ask: Ask | None = None
+    if may_be_wanted(os.environ):
+        reach = health.reach.of(context.config, os.environ)
+        ask = health.endpoint.Checker(reach.ports if reach is not None else ()).ask
+    await Prober(context, ask).run()
 
 
 if __name__ == "__main__":

@@ -38,6 +38,7 @@ from ipc.messages import (
     ElectorState,
     GatewayState,
     Grant,
+    HealthReport,
     NodeSample,
     NodeView,
     ProberState,
@@ -674,7 +675,10 @@ def _fields(kind: type) -> dict[str, object]:
     return typing.get_type_hints(kind)
 
 
-SPOKEN = (ProberState, ElectorState, ArbiterState, ActuatorState, GatewayState, Grant, NodeSample, NodeView, Sandbox)
+SPOKEN = (
+    *(ProberState, ElectorState, ArbiterState, ActuatorState, GatewayState, Grant, NodeSample, NodeView, Sandbox),
+    HealthReport,
+)
 
 
 def test_every_instant_a_state_can_carry_is_known_as_one() -> None:

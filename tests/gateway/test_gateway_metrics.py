@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 import pytest
-from gateway_pictures import ACTUATOR, CONFIG, ELECTOR, GRANT, NOW, picture, state
+from gateway_pictures import ACTUATOR, CONFIG, ELECTOR, GRANT, NOW, S, picture, state
 from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry, generate_latest
@@ -14,7 +14,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from gateway.metrics import FILES, HUP_REASONS, PodCollector, Totals
 from gateway.views import Picture
-from ipc.messages import Fence, Role, StartFlag, Worker
+from ipc.messages import Fence, HealthCheck, HealthReport, Role, StartFlag, Worker
 from policy import timing
 
 LATE = NOW + timing.STATE_VALIDITY
@@ -227,3 +227,38 @@ def test_no_label_a_worker_sends_can_break_the_exposition(label: str) -> None:
     totals = Totals()
     totals.take(state(body))
     assert value(NOTHING, "cardano_sighup_signals_total", totals, reason=text) == 1
+
+
+# --- the cluster's health ---
+
+ASKED = HealthReport(
+    "https://user:canary-1@health.example/canary-2?canary-3", True, 0, NOW - 5 * S, 0.25, "answered 200"
+)
+SUCCESS, FAILURES = "cardano_cluster_health_check_success", "cardano_cluster_health_check_consecutive_failures"
+RESPONSE = "cardano_forge_manager_health_check_response_seconds"
+
+
+def test_a_check_that_succeeded_shows_its_success_and_its_time() -> None:
+    shown = picture(prober={"health": ASKED})
+    assert (value(shown, SUCCESS, cluster="eu-1"), value(shown, FAILURES, cluster="eu-1")) == (1, 0)
+    assert value(shown, RESPONSE) == 0.25
+
+
+def test_a_check_that_failed_shows_at_once_how_often_in_a_row_though_the_cluster_is_still_healthy() -> None:
+    failed = dataclasses.replace(ASKED, consecutive_failures=2, response_s=None)
+    shown = picture(prober={"health": failed})
+    assert (value(shown, SUCCESS), value(shown, FAILURES)) == (0, 2)
+    assert RESPONSE not in families(shown)
+
+
+def test_where_there_may_be_an_endpoint_a_silent_prober_says_neither_success_nor_failure() -> None:
+    config = dataclasses.replace(CONFIG, health_check_endpoint="http://health.example/")
+    shown = dataclasses.replace(picture(silent=(Worker.PROBER,)), config=config)
+    assert value(shown, SUCCESS) is None
+    assert value(shown, FAILURES) is None
+    assert RESPONSE not in families(NOTHING)
+
+
+def test_no_metric_shows_the_endpoint_or_a_header() -> None:
+    check = HealthCheck(ASKED.endpoint, headers={"Authorization": "canary-4"})
+    assert "canary" not in exposition(picture(prober={"health": ASKED}, arbiter={"health_check": check}))

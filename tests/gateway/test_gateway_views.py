@@ -10,7 +10,7 @@ from gateway_pictures import CONFIG, GRANT, NOW, S, picture
 
 from gateway import views
 from gateway.views import Picture
-from ipc.messages import Fence, Role, Startup, Worker
+from ipc.messages import Fence, HealthCheck, HealthReport, Role, Startup, Worker
 from policy import timing
 
 NOTHING = Picture(config=CONFIG, version="1", now=NOW, started_at=0, states={}, connected={})
@@ -190,3 +190,31 @@ def test_status_is_json_whoever_is_silent(worker: Worker) -> None:
 
 def test_a_pair_of_metric_names_that_is_none_breaks_nothing() -> None:
     assert views.status(picture(prober={"aliases": ("odd",)}))["node"]["metric_names"] == {"odd": ""}
+
+
+def test_status_tells_what_came_of_the_health_check_and_of_its_endpoint_the_host_alone() -> None:
+    endpoint = "https://user:canary-1@health.example:8443/canary-2?canary-3"
+    check = HealthCheck(endpoint, headers={"Authorization": "canary-4"})
+    report = HealthReport(endpoint, False, 3, NOW - 5 * S, None, "health.example:8443: answered 503")
+    shown = views.status(picture(prober={"health": report}, arbiter={"health_check": check}))
+    assert shown["health_check"] == {
+        "host": "health.example",
+        "healthy": False,
+        "consecutive_failures": 3,
+        "message": "health.example:8443: answered 503",
+        "response_seconds": None,
+        "checked_seconds_ago": 5.0,
+    }
+    assert "canary" not in json.dumps(shown)
+
+
+def test_status_says_nothing_of_a_health_check_that_is_not_made_and_no_time_before_the_first() -> None:
+    assert views.status(picture())["health_check"] is None
+    report = HealthReport("http://health.example/", True, 0, 0, None, "not checked yet")
+    assert views.status(picture(prober={"health": report}))["health_check"]["checked_seconds_ago"] is None
+
+
+def test_a_pod_whose_endpoint_does_not_answer_is_ready_and_alive_all_the_same() -> None:
+    report = HealthReport("http://health.example/", False, 9, NOW - S, None, "no answer within 10 s")
+    shown = picture(prober={"health": report})
+    assert (views.ready(shown).status, views.health(shown).status) == (200, 200)

@@ -141,7 +141,7 @@ def test_an_installation_in_a_home_leaves_the_home_alone(root: Path) -> None:
 def test_sockets_are_where_those_who_serve_them_have_their_folders(root: Path) -> None:
     config = configured(root, NODE_SOCKET=root / "ipc/node.socket")
     found = places.sockets(PRIVILEGES[Worker.PROBER], config, containers=False)
-    assert found == {Peer.NODE: (root / "ipc",), Peer.FOLLOWED: (root / "run/actuator",)}
+    assert found == {Peer.NODE: (root / "ipc",), Peer.FOLLOWED: (root / "run/actuator", root / "run/arbiter")}
     found = places.sockets(PRIVILEGES[Worker.PROBER], config, containers=True)
     assert found[Peer.FOLLOWED] == (root / "run",), "a container that starts first finds no other's folder"
 

@@ -1,0 +1,1 @@
+"""Asking an address from outside whether this cluster is well, and how far that may reach."""
