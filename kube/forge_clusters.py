@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import re
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -18,6 +17,7 @@ from typing import Any, Final
 from kube.errors import ApiFailure, Failure
 from kube.session import ApiSession, Json
 from policy.arbitration import DEFAULT_PRIORITY, ClusterSpec, ForgeState, HealthSpec, Override
+from policy.health import parse_duration
 
 PLURAL: Final = "cardanoforgeclusters"
 POOL_LABEL: Final = "cardano.io/pool"
@@ -28,8 +28,8 @@ MANAGER: Final = "cardano-forge-manager"
 """Field manager of what the environment sets: applied without force, so never over what a person set."""
 CARRIER: Final = "cardano-forge-manager-replica"
 """Field manager of what is carried from one coordination API to another."""
-_DURATION: Final = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ms|s|m|h)")
-_SECONDS: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
+MOST_HEADERS: Final = 16 * 1024
+"""Bytes of all names and values of spec.healthCheck.headers: they go to the prober in one frame with much else."""
 
 
 class Unreadable(ValueError):  # noqa: N818  # a state of the object, said to the operator
@@ -209,6 +209,8 @@ def parse_spec(spec: Json) -> ClusterSpec:
     headers = _object_at(health, "headers", "healthCheck.")
     if not all(isinstance(value, str) for value in headers.values()):
         raise Unreadable("spec.healthCheck.headers must be texts")
+    if sum(len(f"{name}{value}".encode()) for name, value in headers.items()) > MOST_HEADERS:
+        raise Unreadable(f"spec.healthCheck.headers must not have more than {MOST_HEADERS} bytes together")
     forced = _state(override, "forceState", "override.")
     priority = _whole(override, "forcePriority", 1, 999, "override.")
     return ClusterSpec(
@@ -279,9 +281,10 @@ def _duration(raw: Json, name: str, of: str) -> float | None:
     value = raw.get(name)
     if value is None:
         return None
-    if not isinstance(value, str) or not value or _DURATION.sub("", value):
-        raise Unreadable(f"spec.{of}{name} must be a duration such as 30s or 1m30s")
-    return sum(float(number) * _SECONDS[unit] for number, unit in _DURATION.findall(value))
+    try:
+        return parse_duration(value if isinstance(value, str) else "")
+    except ValueError as error:
+        raise Unreadable(f"spec.{of}{name} {error}") from None
 
 
 def _instant(raw: Json, name: str, of: str) -> float | None:

@@ -21,6 +21,7 @@ from ipc.messages import (
     Fence,
     Grant,
     HealthCheck,
+    HealthReport,
     LockPhase,
     PoolState,
     ProberState,
@@ -30,6 +31,7 @@ from kube.errors import SessionConfigError
 from kube.session import ApiSession
 from policy import arbitration, timing
 from policy.arbitration import Arbitration, Cluster, Verdict
+from policy.health import bounded
 from policy.pool_lock import Wish
 from workers.cluster_report import CONFLICT, COORDINATED, FORGING, PREFERRED, READY, Condition, Report
 from workers.clusters import Clusters, Own
@@ -167,7 +169,7 @@ class Coordination:
             return [dataclasses.replace(view, ours=False) for view in views]
         self._ready = self._own_readiness(around)
         ready, why_not = self._ready
-        health = around.prober.health if around.prober is not None else None
+        health = self._health(around)
         failures = health.consecutive_failures if health is not None else 0
         found = []
         for view in views:
@@ -185,6 +187,11 @@ class Coordination:
                 )
             )
         return found
+
+    def _health(self, around: Around) -> HealthReport | None:
+        """What came of the checks that are wanted now; None: none are, or they have not been heard of yet."""
+        report = around.prober.health if around.prober is not None else None
+        return report if report is not None and report.endpoint == self._health_check().endpoint else None
 
     # --- the lock ---
 
@@ -259,7 +266,7 @@ class Coordination:
         reached = sum(member.reachable for member in lock.members)
         ready, why_not = self._ready
         why = f"{pod} forges" if forging else verdict.why or lock.reason
-        health = around.prober.health if around.prober is not None else None
+        health = self._health(around)
         state = ours.spec.effective_state(wall_s) if ours is not None and ours.spec is not None else "Priority-based"
         conditions = {
             READY: Condition(ready, "Fit" if ready else "NotFit", f"led by {pod}" if ready else why_not),
@@ -346,7 +353,8 @@ class Coordination:
             )
         health = spec.health
         endpoint = health.endpoint if health.enabled else ""
-        return HealthCheck(endpoint, health.interval_s, health.timeout_s, health.threshold, dict(health.headers))
+        headers = dict(health.headers)
+        return bounded(HealthCheck(endpoint, health.interval_s, health.timeout_s, health.threshold, headers))
 
 
 @contextlib.asynccontextmanager
