@@ -93,7 +93,9 @@ class Clusters:
         self._config = config
         self._name = config.forge_cluster_name
         self._pool = f"{config.cardano_network}-{config.pool_label}"
-        self._on_change = on_change
+        self._tell = on_change
+        self._known_views: list[Cluster] | None = None
+        """Made anew after each change of what was read."""
         self._lines = [
             _Line(
                 each.name,
@@ -157,13 +159,18 @@ class Clusters:
 
     def views(self) -> list[Cluster]:
         """Every cluster of the pool, by its own word; the spec as the copies agree."""
-        names = dict.fromkeys(name for line in self._lines for name in line.seen)
-        return [self._view(name) for name in list(names)[:MOST_CLUSTERS]]
+        if self._known_views is None:
+            names = dict.fromkeys(name for line in self._lines for name in line.seen)
+            self._known_views = [self._view(name) for name in list(names)[:MOST_CLUSTERS]]
+        return self._known_views
 
     def spec(self) -> ClusterSpec | None:
         """Ours, as an operator wants it; None: not known, or unreadable."""
-        copies = self._copies(self._name)
-        return copies[0].spec if copies else None
+        return next((view.spec for view in self.views() if view.name == self._name), None)
+
+    def _on_change(self) -> None:
+        self._known_views = None
+        self._tell()
 
     def _copies(self, name: str) -> list[replicas.Copy]:
         """The readable copies, the one that counts first."""
@@ -413,6 +420,7 @@ class Clusters:
 
     def _take(self, line: _Line, cluster: ForgeCluster) -> None:
         line.seen[self._name] = self._note(line, cluster, boottime_ns())
+        self._known_views = None
 
 
 def _fail_stop(task: asyncio.Task[None]) -> None:

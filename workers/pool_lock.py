@@ -60,11 +60,11 @@ def _remembered(raw: dict[str, Any], this_boot: bool) -> _Remembered:
             withdrawn=int(kept["withdrawn"]),
             highest=int(kept["highest"]),
         ),
-        {str(name): (observed(seen), str(position)) for name, (seen, position) in raw["seen"].items() if position},
+        {str(name): (observation(seen), str(position)) for name, (seen, position) in raw["seen"].items() if position},
     )
 
 
-def observed(raw: dict[str, Any]) -> Observed:
+def observation(raw: dict[str, Any]) -> Observed:
     """An observation as it was written down.  Raises ValueError, TypeError, KeyError."""
     return Observed(
         record=None if raw["record"] is None else LeaseRecord(**raw["record"]),
@@ -124,6 +124,7 @@ class PoolLockKeeper:
         self._successor = ""
         self._tasks: list[asyncio.Task[None]] = []
         self._said: tuple[LockPhase, str] | None = None
+        self._noted: tuple[Kept, tuple[tuple[Observed | None, str], ...]] | None = None
 
     def start(self) -> None:
         """Begin to look at every member."""
@@ -358,12 +359,19 @@ class PoolLockKeeper:
         return self.lock.members[line.index].name
 
     def _remember(self) -> None:
-        seen = {}
-        for line in self._lines:
-            member = self.lock.members[line.index]
-            if member.observed is not None:
-                seen[member.name] = (dataclasses.asdict(member.observed), line.position)
-        self._notebook.keep({"kept": dataclasses.asdict(self.lock.kept), "seen": seen})
+        kept = self.lock.kept
+        seen = tuple(
+            (member.observed, line.position) for member, line in zip(self.lock.members, self._lines, strict=True)
+        )
+        if (kept, seen) == self._noted:
+            return
+        self._noted = (kept, seen)
+        told = {
+            member.name: (dataclasses.asdict(observed), position)
+            for member, (observed, position) in zip(self.lock.members, seen, strict=True)
+            if observed is not None
+        }
+        self._notebook.keep({"kept": dataclasses.asdict(kept), "seen": told})
 
 
 def _holder(seen: Observed | None) -> str:
