@@ -9,10 +9,10 @@ import tempfile
 import types
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import pytest
-from simulated_fleet import Fleet, ForgeClusters
+from simulated_fleet import Fleet, ForgeClusters, Server
 
 import workers.arbiter
 import workers.clusters
@@ -21,7 +21,8 @@ import workers.elector
 import workers.pool_lock
 
 from schedules import SilentReporter
-from simulated_api import Leases
+from simulated_api import Leases, PathState
+from simulated_pod import WORKERS
 from simulated_time import SimulatedLoop, loop_now, wall_s
 
 MEMORY = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
@@ -30,6 +31,287 @@ FIRST_S = 60.0
 BACK_S = 120.0
 
 Schedule = Callable[[Fleet], Awaitable[None]]
+
+HAND_OVER_S = 1.5
+"""The slowest fence of this simulation takes a second."""
+LEASE_S = 15.0
+UNPLANNED_S = LEASE_S + 1.0 + 1.0
+"""Lease duration + 1 s, and a second for the slowest node of this simulation to be armed, or a member to be slow."""
+HOLD_DOWN_S = 10.0
+SETTLED_S = 40.0
+"""After a fault and its repair: more than two lease durations, and a hold-down."""
+
+
+# --- faults: each ends with its repair; the bound is for the time without a forger ---
+
+
+def _region(fleet: Fleet) -> str:
+    """Mostly the one that matters."""
+    forging = fleet.forging_region()
+    return forging if forging and fleet.rng.random() < 0.7 else fleet.rng.choice(fleet.regions)
+
+
+async def an_api_server_goes_for_long(fleet: Fleet) -> None:
+    """Longer than any lease: control planes are upgraded like that."""
+    name = _region(fleet)
+    fleet.tell(f"the API server of {name} goes")
+    fleet.servers[name].stop()
+    await asyncio.sleep(fleet.rng.choice([8, 40, 120]))
+    fleet.servers[name].start()
+    fleet.tell(f"the API server of {name} is back")
+
+
+async def an_api_server_restarts(fleet: Fleet) -> None:
+    name = _region(fleet)
+    fleet.tell(f"the API server of {name} restarts")
+    fleet.servers[name].stop()
+    await asyncio.sleep(fleet.rng.choice([0.2, 2, 5]))
+    fleet.servers[name].start()
+
+
+async def a_region_is_cut_off(fleet: Fleet) -> None:
+    """From all the others, but not from its own API server."""
+    region = _region(fleet)
+    state = fleet.rng.choice([PathState.REFUSED, PathState.HANGING])
+    fleet.tell(f"{region} is cut off ({state.value})")
+    broken = _cut(fleet, region, state, inwards=True, outwards=True)
+    await asyncio.sleep(fleet.rng.choice([5, 20, 45]))
+    _mend(broken)
+    fleet.tell(f"{region} is connected again")
+
+
+async def a_region_is_cut_off_one_way(fleet: Fleet) -> None:
+    """It sees the others and they do not see it, or the other way round."""
+    region, inwards = _region(fleet), fleet.rng.random() < 0.5
+    fleet.tell(f"{region} is cut off {'from the others' if not inwards else 'for the others'}")
+    broken = _cut(fleet, region, PathState.HANGING, inwards=inwards, outwards=not inwards)
+    await asyncio.sleep(fleet.rng.choice([5, 20, 45]))
+    _mend(broken)
+
+
+async def two_halves(fleet: Fleet) -> None:
+    """No majority anywhere, if the number of members is even."""
+    half = set(fleet.regions[: len(fleet.regions) // 2])
+    fleet.tell(f"{sorted(half)} and the others do not see each other")
+    broken = []
+    for region, pods in fleet.clusters.items():
+        for name, server in fleet.servers.items():
+            if (region in half) != (name in half):
+                broken += [_break(server, pod.name, PathState.REFUSED) for pod in pods]
+    await asyncio.sleep(fleet.rng.choice([20, 60]))
+    _mend(broken)
+
+
+async def one_pods_path_breaks(fleet: Fleet) -> None:
+    """To one member, or to its own API server."""
+    forgers = fleet.forgers()
+    pod = forgers[0] if forgers and fleet.rng.random() < 0.7 else fleet.rng.choice(fleet.pods)
+    server = fleet.rng.choice(list(fleet.servers.values()))
+    state = fleet.rng.choice([PathState.REFUSED, PathState.HANGING, PathState.SLOW])
+    fleet.tell(f"{pod.name}: its path to {server.name} is {state.value}")
+    broken = [_break(server, pod.name, state)]
+    await asyncio.sleep(fleet.rng.choice([1, 8, 30]))
+    _mend(broken)
+
+
+async def a_member_is_restored_from_a_backup(fleet: Fleet) -> None:
+    server = fleet.rng.choice(fleet.coordinators)
+    restore = server.backup()
+    await asyncio.sleep(fleet.rng.choice([0.5, 6, 30]))
+    fleet.tell(f"{server.name} is restored from a backup")
+    restore()
+    await asyncio.sleep(1)
+
+
+async def a_member_answers_stale_reads(fleet: Fleet) -> None:
+    server = fleet.rng.choice(fleet.coordinators)
+    fleet.tell(f"{server.name} answers reads with what was")
+    server.lock.stale = (server.lock.record, server.lock.version)
+    server.lock.wake()
+    await asyncio.sleep(fleet.rng.choice([3, 20, 40]))
+    server.lock.stale = None
+    server.lock.wake()
+
+
+async def all_leaders_die(fleet: Fleet) -> None:
+    """At once, their nodes too; they come back after longer than a lease."""
+    leaders = [pod for pods in fleet.clusters.values() for pod in pods if pod.leads()]
+    fleet.tell(f"die at once: {[pod.name for pod in leaders]}")
+    for pod in leaders:
+        pod.kill_all()
+    await asyncio.sleep(fleet.rng.choice([2, 20]))
+    for pod in leaders:
+        pod.start_all()
+    await asyncio.sleep(1)
+
+
+async def a_sidecar_dies(fleet: Fleet) -> None:
+    pod = (fleet.forgers() or fleet.pods)[0]
+    fleet.tell(f"{pod.name}: all its workers die")
+    pod.kill_all()
+    await asyncio.sleep(fleet.rng.choice([0.3, 8, 20]))
+    pod.start_all()
+    await asyncio.sleep(1)
+
+
+async def a_region_dies(fleet: Fleet) -> None:
+    """With its API server."""
+    region = _region(fleet)
+    fleet.tell(f"{region} is gone")
+    for pod in fleet.clusters[region]:
+        pod.kill_all()
+    fleet.servers[region].stop()
+    await asyncio.sleep(fleet.rng.choice([20, 90]))
+    fleet.servers[region].start()
+    for pod in fleet.clusters[region]:
+        pod.start_all()
+    await asyncio.sleep(1)
+
+
+async def a_worker_dies(fleet: Fleet) -> None:
+    pod = (fleet.forgers() or fleet.pods)[0]
+    worker = fleet.rng.choice(WORKERS)
+    fleet.tell(f"{pod.name}: the {worker} dies")
+    pod.kill(worker)
+    await asyncio.sleep(fleet.rng.choice([0.1, 0.3, 1.0]))
+    pod.start(worker)
+
+
+async def a_forger_is_asked_to_stop(fleet: Fleet) -> None:
+    pod = (fleet.forgers() or fleet.pods)[0]
+    fleet.tell(f"{pod.name}: asked to stop")
+    pod.ask_to_stop()
+    await asyncio.sleep(3)
+    pod.kill_all()
+    pod.start_all()
+    await asyncio.sleep(1)
+
+
+async def a_node_dies(fleet: Fleet) -> None:
+    pod = (fleet.forgers() or fleet.pods)[0]
+    fleet.tell(f"{pod.name}: its node dies")
+    pod.node.set_up(False)
+    await asyncio.sleep(fleet.rng.choice([0.2, 4]))
+    pod.node.set_up(True)
+
+
+async def a_cluster_is_disabled_for_a_while(fleet: Fleet) -> None:
+    region = _region(fleet)
+    fleet.patch(region, {"forgeState": "Disabled"})
+    await asyncio.sleep(fleet.rng.choice([0.01, 1, 20]))
+    fleet.patch(region, {"forgeState": "Priority-based"})
+
+
+async def two_people_enable_two_clusters(fleet: Fleet) -> None:
+    one, other = fleet.rng.sample(fleet.regions, 2)
+    fleet.patch(one, {"forgeState": "Enabled"})
+    await asyncio.sleep(fleet.rng.choice([0, 0.001, 0.02]))
+    fleet.patch(other, {"forgeState": "Enabled"})
+    await asyncio.sleep(fleet.rng.choice([1, 20]))
+    for region in (one, other):
+        fleet.patch(region, {"forgeState": "Priority-based"})
+
+
+async def an_override_expires(fleet: Fleet) -> None:
+    """It forces another cluster to forge, for some seconds."""
+    region = fleet.rng.choice(fleet.regions)
+    until = fleet.expiry(fleet.rng.choice([2, 10, 30]))
+    override = {"enabled": True, "reason": "a drill", "expiresAt": until, "forceState": "Enabled"}
+    fleet.patch(region, {"override": override})
+    await asyncio.sleep(fleet.rng.choice([5, 35]))
+    fleet.patch(region, {"override": {"enabled": False}})
+
+
+async def an_override_expires_in_a_partition(fleet: Fleet) -> None:
+    region = fleet.rng.choice(fleet.regions)
+    override = {"enabled": True, "reason": "a drill", "expiresAt": fleet.expiry(8), "forceState": "Enabled"}
+    fleet.patch(region, {"override": override})
+    await asyncio.sleep(2)
+    broken = _cut(fleet, region, PathState.HANGING, inwards=True, outwards=True)
+    await asyncio.sleep(fleet.rng.choice([15, 40]))
+    _mend(broken)
+    fleet.patch(region, {"override": {"enabled": False}})
+
+
+async def priorities_change_at_random(fleet: Fleet) -> None:
+    for _ in range(20):
+        fleet.patch(fleet.rng.choice(fleet.regions), {"priority": fleet.rng.randrange(1, 1000)})
+        await asyncio.sleep(fleet.rng.choice([0.01, 0.3, 3]) * fleet.rng.random())
+
+
+def _cut(fleet: Fleet, region: str, state: PathState, *, inwards: bool, outwards: bool) -> list[Callable[[], None]]:
+    """Between a region and all others: of its pods to their servers (outwards), of theirs to its server (inwards)."""
+    broken = []
+    for other in fleet.regions:
+        if other == region:
+            continue
+        if outwards:
+            broken += [_break(fleet.servers[other], pod.name, state) for pod in fleet.clusters[region]]
+        if inwards:
+            broken += [_break(fleet.servers[region], pod.name, state) for pod in fleet.clusters[other]]
+    return broken
+
+
+def _break(server: Server, pod: str, state: PathState) -> Callable[[], None]:
+    server.break_path(pod, state)
+    return lambda: server.mend_path(pod)
+
+
+def _mend(broken: list[Callable[[], None]]) -> None:
+    for mend in broken:
+        mend()
+
+
+FAULTS: Final[dict[Callable[[Fleet], Awaitable[None]], float]] = {
+    an_api_server_goes_for_long: HAND_OVER_S,
+    an_api_server_restarts: HAND_OVER_S,
+    a_region_is_cut_off: UNPLANNED_S,
+    a_region_is_cut_off_one_way: UNPLANNED_S,
+    one_pods_path_breaks: HAND_OVER_S,
+    a_member_is_restored_from_a_backup: HAND_OVER_S,
+    a_member_answers_stale_reads: HAND_OVER_S,
+    all_leaders_die: UNPLANNED_S + LEASE_S,
+    a_sidecar_dies: UNPLANNED_S,
+    a_region_dies: UNPLANNED_S,
+    a_worker_dies: HAND_OVER_S,
+    a_forger_is_asked_to_stop: HAND_OVER_S,
+    a_node_dies: HAND_OVER_S,
+    a_cluster_is_disabled_for_a_while: HAND_OVER_S,
+    two_people_enable_two_clusters: HAND_OVER_S,
+    an_override_expires: HAND_OVER_S,
+    an_override_expires_in_a_partition: UNPLANNED_S,
+    priorities_change_at_random: HAND_OVER_S,
+}
+"""With the longest single time without a forger that one of them may cost a fleet of three members (seconds)."""
+
+
+async def one_by_one(fleet: Fleet) -> None:
+    """Each fault finds a fleet that has recovered from the one before, and costs no more than its bound."""
+    for _ in range(3):
+        await asyncio.sleep(SETTLED_S)
+        await fleet.until_somebody_forges(BACK_S)
+        fleet.gaps.clear()
+        fault = fleet.rng.choice(list(FAULTS))
+        fleet.tell(f"=== {fault.__name__}")
+        await fault(fleet)
+        await asyncio.sleep(SETTLED_S)
+        await fleet.until_somebody_forges(BACK_S)
+        if max(fleet.gaps, default=0.0) > FAULTS[fault]:
+            fleet.violations.append(f"{fault.__name__} cost {max(fleet.gaps):.3f} s, {FAULTS[fault]} at most expected")
+
+
+async def one_upon_another(fleet: Fleet) -> None:
+    """The next fault begins before the last has ended; in the end all is mended, and somebody forges."""
+    for _ in range(3):
+        chosen = fleet.rng.sample(list(FAULTS), 2)
+        fleet.tell(f"=== {[fault.__name__ for fault in chosen]}")
+        await asyncio.gather(*(_late(fleet, fault) for fault in chosen))
+    await fleet.until_somebody_forges(BACK_S)
+
+
+async def _late(fleet: Fleet, fault: Callable[[Fleet], Awaitable[None]]) -> None:
+    await asyncio.sleep(fleet.rng.choice([0, 0.01, 1, 10]) * fleet.rng.random())
+    await fault(fleet)
 
 
 async def _no_event(*_: object, **__: object) -> None:

@@ -44,6 +44,8 @@ class SimulatedApi:
         self.forgotten = self.version
         """Versions up to this one are not known any more."""
         self.paths: dict[str, PathState] = {}
+        self.stale: tuple[LeaseRecord | None, int] | None = None
+        """What a read is answered with, if not the truth; watches are silent meanwhile."""
         self.watches: list[asyncio.Event] = []
         self._lives = 0
         self._on_write = on_write
@@ -144,7 +146,11 @@ class Leases:
         self._session, self._api = session, session.api.lease(_name)
 
     async def look(self, *, timeout_s: float) -> tuple[LeaseRecord | None, str]:
-        return await self._session.request("list", timeout_s, lambda: (self._api.record, str(self._api.version)))
+        def work() -> tuple[LeaseRecord | None, str]:
+            record, version = self._api.stale or (self._api.record, self._api.version)
+            return record, str(version)
+
+        return await self._session.request("list", timeout_s, work)
 
     async def create(
         self,
@@ -240,7 +246,7 @@ class Leases:
         try:
             while loop.time() < until:
                 news.clear()
-                for each, record in [entry for entry in api.history if entry[0] > at]:
+                for each, record in [entry for entry in api.history if entry[0] > at and api.stale is None]:
                     at = each
                     await self._travel()
                     yield LeaseChange("MODIFIED" if record is not None else "DELETED", record, str(each))

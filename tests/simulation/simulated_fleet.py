@@ -16,12 +16,12 @@ from pathlib import Path
 from typing import Any
 
 from kube.errors import ApiFailure, Failure
-from kube.forge_clusters import CARRIER, MANAGER, ClusterChange, ForgeCluster, parse_cluster
+from kube.forge_clusters import CARRIER, MANAGER, ClusterChange, ForgeCluster, parse_cluster, rfc3339
 from policy.lease import LeaseRecord
 
 from simulated_api import PathState, Session, SimulatedApi
 from simulated_pod import Pod
-from simulated_time import loop_now
+from simulated_time import Clock, loop_now, wall_s
 
 Json = dict[str, Any]
 
@@ -37,8 +37,6 @@ class Server(SimulatedApi):
         self.name = name
         self.lock = _Lock(self, rng, lambda by, record: on_write(f"the pool's lock on {name}", by, record))
         self.clusters = Objects(self)
-        self.stale: tuple[LeaseRecord | None, int] | None = None
-        """What a read of the lock is answered with, if not the truth."""
 
     def lease(self, name: str) -> SimulatedApi:
         return self.lock if name.startswith("cardano-pool-") else self
@@ -269,6 +267,8 @@ class Fleet:
     members: int = 0
     """How many of the servers coordinate, from the first on; 0: all."""
     hold_down_s: float = 60
+    clocks: float = 0.0
+    """Up to so many hours the pods' wall clocks are off, and up to this many times 0.5 % their rates."""
     violations: list[str] = dataclasses.field(default_factory=list)
     story: list[str] = dataclasses.field(default_factory=list)
     gaps: list[float] = dataclasses.field(default_factory=list)
@@ -301,6 +301,9 @@ class Fleet:
                 for number in range(self.pods_each)
             ]
         self.coordinators = coordinators
+        for pod in self.pods:
+            rate = 1 + 0.005 * self.clocks * self.rng.uniform(-1, 1)
+            pod.clock = Clock(rate, 3600 * self.clocks * self.rng.uniform(-1, 1))
         self._forged: set[str] = set()
         self._none_since: float | None = None
 
@@ -327,6 +330,10 @@ class Fleet:
         server = self.servers[on] if on else self.rng.choice([each for each in self.coordinators if each.up])
         self.tell(f"{region} is told {spec} on {server.name}")
         server.clusters.edit(self.object_name(region), spec)
+
+    def expiry(self, in_s: float) -> str:
+        """An instant for override.expiresAt, by true time."""
+        return rfc3339(wall_s() + in_s)
 
     def _changed(self) -> None:
         forgers = self.forgers()

@@ -27,6 +27,7 @@ from ipc.messages import (
     NodeView,
     ProberState,
     Proof,
+    Role,
     StandDown,
     StartFlag,
     Startup,
@@ -402,6 +403,11 @@ class Pod:
             file.unlink()
         self._config.instance_file.write_text(f"{self._rng.randrange(2**32):08x}\n", encoding="ascii")
         self.start_all()
+
+    def leads(self) -> bool:
+        """By its elector's last word."""
+        state = self._sockets.latest.get(Worker.ELECTOR)
+        return state is not None and cast("ElectorState", state.body).role in (Role.LEADER, Role.HANDOVER)
 
     def ready(self) -> bool:
         """As the gateway would answer /ready."""
