@@ -43,6 +43,7 @@ RELEASE_PATIENCE: Final = 3 * timing.SECOND
 PAUSE: Final = timing.SECOND // 2
 """After a first failed attempt, up to this; doubled with each further one."""
 MOST_DOUBLINGS: Final = 5
+MOST_SPENT: Final = 4
 MOST_TOKEN: Final = 2**31 - 1
 """leaseTransitions is an int32."""
 
@@ -99,7 +100,8 @@ class Kept:
 
     phase: LockPhase = LockPhase.IDLE
     term: Term | None = None
-    spent: Term | None = None
+    spent: tuple[Term, ...] = ()
+    """The last terms that are over, of which something may have been left behind."""
     over: bool = False
     granted: Grant | None = None
     withdrawn: int = 0
@@ -264,12 +266,14 @@ class PoolLock:
         if wish.want and self.granted is not None and now < timing.soft_deadline(self.granted.deadline):
             self._become(LockPhase.HELD, now, "the lock is ours still")
         elif now - self._since >= timing.HANDOVER_PATIENCE and self._nothing_stands(now):
-            self.spent, self.term, self.granted = None, None, None  # unproven: nobody may believe in a release
+            self.term, self.granted = None, None  # unproven: nobody may believe in a release
             self._become(LockPhase.IDLE, now, "let the lock run out")
 
     def _spend(self, now: int) -> None:
         """No right can come of this term any more: its Leases are given back wherever they can be."""
-        self.spent, self.term, self.granted, self.over = self.term, None, None, False
+        if self.term is not None:
+            self.spent = (*self.spent, self.term)[-MOST_SPENT:]
+        self.term, self.granted, self.over = None, None, False
         for member in self.members:
             member.renewed_at = 0
         self._become(LockPhase.IDLE, now, "not ours")
@@ -360,8 +364,9 @@ class PoolLock:
 
     @property
     def available_at(self) -> int:
-        """From when on a majority can be taken, as it was seen; far off: not known."""
-        return sorted(self.takeable_at(member) for member in self.members)[self.majority - 1]
+        """Since when, or from when on, a majority can be taken, as it was seen; far off: not known."""
+        found = [max(self.takeable_at(m), m.observed.at if m.observed is not None else 0) for m in self.members]
+        return sorted(found)[self.majority - 1]
 
     def holder(self, now: int) -> str:
         """Whom a majority of the members names and could not be written over yet; empty: nobody."""
@@ -388,7 +393,11 @@ class PoolLock:
 
     def left_behind(self, member: Member) -> bool:
         """Whether its Lease stands in the name of a term of ours that is over."""
-        return self.spent is not None and self._sealed_by(member, self.spent)
+        return self.left_behind_by(member) is not None
+
+    def left_behind_by(self, member: Member) -> Term | None:
+        """The term of ours that is over in whose name this member's Lease stands; None: it does not."""
+        return next((term for term in self.spent if self._sealed_by(member, term)), None)
 
     def _sealed_by(self, member: Member, term: Term) -> bool:
         record = member.observed.record if member.observed is not None else None

@@ -54,7 +54,7 @@ def _remembered(raw: dict[str, Any], this_boot: bool) -> _Remembered:
         Kept(
             phase=LockPhase(kept["phase"]),
             term=None if kept["term"] is None else Term(**kept["term"]),
-            spent=None if kept["spent"] is None else Term(**kept["spent"]),
+            spent=tuple(Term(**term) for term in kept["spent"]),
             over=bool(kept["over"]),
             granted=None if kept["granted"] is None else Grant(**kept["granted"]),
             withdrawn=int(kept["withdrawn"]),
@@ -228,7 +228,7 @@ class PoolLockKeeper:
         assert member.observed is not None  # `PoolLock.next`
         known, term = member.observed.record, lock.term
         if act is Do.RELEASE:
-            spent = term if term is not None and lock.over else lock.spent
+            spent = lock.left_behind_by(member) or term
             assert known is not None
             assert spent is not None
             written = await leases.release(
