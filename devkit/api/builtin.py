@@ -145,6 +145,9 @@ def decode_meta(body: Json) -> None:
     if isinstance(meta, dict):
         _drop_nulls(meta)
     _check_types(META_SCHEMA, meta, "ObjectMeta", ())
+    # Go leaves out what is empty; an empty managedFields says something, and is dealt with later.
+    for name in [name for name, value in meta.items() if value in ("", {}, []) and name != "managedFields"]:
+        del meta[name]
 
 
 def validate(resource: ResourceType, body: Json) -> Iterator[Cause]:

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from devkit.api.shapes import Shape, resolved
+from devkit.api.shapes import ANY, Shape, resolved
 
 Json = dict[str, Any]
 Path = tuple[str, ...]
@@ -145,12 +145,13 @@ def _compare(shape: Shape, old: Any, new: Any, path: Path, found: Comparison) ->
 
 
 def _compared_any(old: Any, new: Any, path: Path, found: Comparison) -> Shape:
-    """The form of the new state; of an old one of another form everything is changed."""
+    """The form of the new state; an old one of another form is changed, and what was in it is gone."""
     if new is _ABSENT:
-        return resolved(Shape("any"), old)
-    after = resolved(Shape("any"), new)
-    if old is not _ABSENT and resolved(Shape("any"), old).kind != after.kind:
+        return resolved(ANY, old)
+    after = resolved(ANY, new)
+    if old is not _ABSENT and resolved(ANY, old).kind != after.kind:
         found.modified.add(path)
+        _compare_maps(resolved(ANY, {}), _map(old), {}, path, found)
     return after
 
 

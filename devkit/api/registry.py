@@ -118,7 +118,7 @@ class Registry:
             body.pop("status", None)
         if resource.custom:
             meta["generation"] = 1
-        self._accept(resource, body, None)
+        self._accept(resource, body, None, applied=applied)
         if self.store.get(_key(resource, namespace, name)) is not None:
             raise errors.already_exists(resource, name)
         if not applied:
@@ -262,13 +262,13 @@ class Registry:
             raise errors.bad_request(_cannot_be_handled(resource, "strict decoding error: " + ", ".join(said)))
         return said if options.field_validation == "Warn" else []
 
-    def _accept(self, resource: ResourceType, body: Json, current: Json | None) -> None:
+    def _accept(self, resource: ResourceType, body: Json, current: Json | None, *, applied: bool) -> None:
         """Defaults, then everything that may be wrong at once.  422."""
         name = body["metadata"]["name"]
         causes: list[Cause] = []
         causes += validate_meta(body["metadata"])
         if resource.custom and resource.schema is not None:
-            schema.apply_defaults(resource.schema, body)
+            schema.apply_defaults(resource.schema, body, keep_nulls=applied)
             causes += schema.validate(resource.schema, body)
             causes += self._rules_of(resource, resource.schema).check(body, current, causes)
         elif resource.key == builtin.NAMESPACES.key:
@@ -311,7 +311,7 @@ class Registry:
                 body["metadata"]["managedFields"] = entries
         else:
             self._carry_over(resource, current, body)
-        self._accept(resource, body, current)
+        self._accept(resource, body, current, applied=applied)
         if not applied:
             self._owners_of(resource, sub).after_update(current, body, options.manager)
         if not sub and resource.custom and _without_meta(body) != _without_meta(current):

@@ -254,6 +254,14 @@ async def test_an_apply_is_validated_like_every_write(api: Api) -> None:
     assert (await api.get(api.clusters("c"))).code == 404
 
 
+async def test_an_applied_null_is_a_default_or_wrong(api: Api) -> None:
+    answer = await api.apply(api.clusters("c"), cluster("c", priority=None, override={"expiresAt": None}), "ops")
+    assert (answer.code, answer.spec["priority"]) == (201, 100)
+    assert answer.spec["override"] == {"enabled": False, "expiresAt": None}
+    wrong = await api.apply(api.clusters("c"), cluster("c", pool={"name": None}), "ops")
+    assert (wrong.code, wrong.fields) == (422, {"spec.pool.name"})
+
+
 async def test_an_apply_can_insist_on_a_version(api: Api) -> None:
     created = await api.create_cluster("c")
     config = cluster("c", priority=3)
