@@ -198,12 +198,12 @@ class Owners:
         text = dig(live, ("metadata", "annotations", _LAST_APPLIED))
         try:
             last = json.loads(text) if text else None
-        except ValueError:
+            if not isinstance(last, dict) or last.get("apiVersion") != self._resource.api_version:
+                return conflicts
+            changes = fieldsets.compare(self._shape, last, live)
+            own = fieldsets.fields_of(self._shape, last) - changes.added - changes.modified - changes.removed
+        except ValueError:  # no JSON, or a ShapeError: anybody may have written the annotation
             return conflicts
-        if not isinstance(last, dict) or last.get("apiVersion") != self._resource.api_version:
-            return conflicts
-        changes = fieldsets.compare(self._shape, last, live)
-        own = fieldsets.fields_of(self._shape, last) - changes.added - changes.modified - changes.removed
         return [(manager, path) for manager, path in conflicts if path not in own]
 
     def _refusal(self, conflicts: list[_Conflict]) -> ApiError:
@@ -219,7 +219,7 @@ class Owners:
         try:
             for entry in entries or ():
                 operation, version = entry.get("operation"), entry.get("apiVersion")
-                if operation not in {"Apply", "Update"} or not version or entry.get("fieldsType") != "FieldsV1":
+                if operation not in ("Apply", "Update") or not version or entry.get("fieldsType") != "FieldsV1":
                     return {}
                 manager = Manager(str(entry.get("manager", "")), operation, str(entry.get("subresource", "")))
                 fields = fieldsets.decode(entry.get("fieldsV1") or {})
@@ -281,7 +281,7 @@ def _without_managers(body: Json) -> Json:
 def _with_last_applied(body: Json, config: Json) -> Json:
     """kubectl's annotation for its apply on the client's side, kept up with what was applied on the server's."""
     meta = dict(config.get("metadata") or {})
-    if "annotations" in meta:
+    if meta.get("annotations"):
         meta["annotations"] = {name: text for name, text in meta["annotations"].items() if name != _LAST_APPLIED}
     text = json.dumps({**config, "metadata": meta}, separators=(",", ":"), sort_keys=True, ensure_ascii=False) + "\n"
     annotations = {**body["metadata"]["annotations"], _LAST_APPLIED: text}

@@ -16,6 +16,8 @@ from devkit.api.errors import Cause
 Json = dict[str, Any]
 
 _RULES: Final = "x-kubernetes-validations"
+_NO_KEY: Final = re.compile(r'NOT_FOUND: Key not found in map : "(.*)"')
+"""What the C++ implementation says; the real server has the one in Go."""
 _OLD_SELF: Final = re.compile(r"\boldSelf\b")
 _BLOCKING: Final = frozenset(
     f"FieldValue{kind}" for kind in ("NotSupported", "Required", "TooLong", "TooMany", "TypeInvalid")
@@ -36,18 +38,20 @@ class Rules:
         self._schema: Final = schema
         self._environment: Any = None
         self._programs: dict[str, Any] = {}
-        self._any: Final = _has_rules(schema)
+        self._ruled: Final[set[int]] = set()
+        """The parts of the schema that have rules in them, by identity."""
+        _find_ruled(schema, self._ruled)
 
     def check(self, body: Json, old: Json | None, found: list[Cause]) -> list[Cause]:
         """What the rules find, or that they were not asked because of what was found before."""
-        if not self._any:
+        if not self._ruled:
             return []
         if any(cause.reason in _BLOCKING for cause in found):
             return [Cause("FieldValueInvalid", "<nil>", f"Invalid value: null: {_UNCHECKED}")]
         return list(self._check(self._schema, body, _NONE if old is None else old, ""))
 
     def _check(self, schema: Json, value: Any, old: Any, path: str) -> Iterator[Cause]:
-        if value is None or value == old or not _has_rules(schema):
+        if value is None or value == old or id(schema) not in self._ruled:
             return
         for rule in schema.get(_RULES, ()):
             if old is not _NONE or not _OLD_SELF.search(rule["rule"]):
@@ -74,6 +78,7 @@ class Rules:
         field = path + rule.get("fieldPath", "")
         reason = rule.get("reason", "FieldValueInvalid")
         if answer is not False:
+            answer = _NO_KEY.sub(r"no such key: \1", str(answer))
             said = f'Invalid value: "{schema["type"]}": {answer} evaluating rule: {message or rule["rule"].strip()}'
             yield Cause("FieldValueInvalid", path, said)
             return
@@ -97,11 +102,13 @@ class Rules:
         return program
 
 
-def _has_rules(schema: Json) -> bool:
-    if schema.get(_RULES):
-        return True
+def _find_ruled(schema: Json, found: set[int]) -> bool:
     inner = [*schema.get("properties", {}).values(), schema.get("additionalProperties"), schema.get("items")]
-    return any(_has_rules(one) for one in inner if isinstance(one, dict))
+    below = [_find_ruled(one, found) for one in inner if isinstance(one, dict)]
+    if schema.get(_RULES) or any(below):
+        found.add(id(schema))
+        return True
+    return False
 
 
 def _seen(value: Any) -> Any:

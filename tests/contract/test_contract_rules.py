@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
 
-from contract_api import APPLY, JSON_PATCH, Answer, Api, Json, Kubectl, cluster
+from contract_api import APPLY, JSON_PATCH, PATIENCE_S, Answer, Api, Json, Kubectl, cluster
+
+DEFINITIONS = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
 
 POOL = {"id": "pool1abc", "idHex": "a" * 56, "ticker": "A", "name": "N", "description": "D"}
 UNTIL = "2026-01-01T12:00:00+00:00"
@@ -123,6 +128,136 @@ async def test_the_commands_of_the_runbook_pass(api: Api, kubectl: Kubectl) -> N
     ):
         said = await kubectl("patch", "cfc", "c", "--type=merge", f"-p={patch}")
         assert said == "cardanoforgecluster.cardano.io/c patched\n"
+
+
+# --- what rules can say, in a definition of its own ---
+
+PARTS: Json = {
+    "size": {"type": "integer", "x-kubernetes-validations": [{"rule": "self < 10"}]},
+    "secret": {
+        "type": "string",
+        "maxLength": 9,
+        "x-kubernetes-validations": [{"rule": "self == ''", "message": "say nothing", "reason": "FieldValueForbidden"}],
+    },
+    "twin": {
+        "type": "object",
+        "x-kubernetes-validations": [{"rule": "self.a == self.b", "message": "a must be b"}],
+        "properties": {"a": {"type": "integer"}, "b": {"type": "integer"}},
+    },
+    "items": {
+        "type": "array",
+        "maxItems": 9,
+        "x-kubernetes-list-type": "map",
+        "x-kubernetes-list-map-keys": ["name"],
+        "items": {
+            "type": "object",
+            "required": ["name"],
+            "properties": {
+                "name": {"type": "string", "maxLength": 9},
+                "fixed": {
+                    "type": "integer",
+                    "x-kubernetes-validations": [{"rule": "self == oldSelf", "message": "is fixed"}],
+                },
+            },
+        },
+    },
+    "free": {"type": "integer"},
+}
+
+
+def definition(group: str, parts: Json) -> Json:
+    spec = {"type": "object", "properties": parts}
+    version = {
+        "name": "v1",
+        "served": True,
+        "storage": True,
+        "schema": {"openAPIV3Schema": {"type": "object", "properties": {"spec": spec}}},
+    }
+    return {
+        "apiVersion": "apiextensions.k8s.io/v1",
+        "kind": "CustomResourceDefinition",
+        "metadata": {"name": f"things.{group}"},
+        "spec": {
+            "group": group,
+            "scope": "Namespaced",
+            "names": {"kind": "Thing", "listKind": "ThingList", "plural": "things", "singular": "thing"},
+            "versions": [version],
+        },
+    }
+
+
+@pytest.fixture
+async def things(api: Api) -> AsyncIterator[Things]:
+    """A kind of its own whose rules come after its first object."""
+    made = Things(api, f"{api.namespace}.example.org")
+    await made.define({name: without_rules(part) for name, part in PARTS.items()})
+    yield made
+    await api.delete(made.definition)
+
+
+@dataclass
+class Things:
+    api: Api
+    group: str
+
+    @property
+    def definition(self) -> str:
+        return f"{DEFINITIONS}/things.{self.group}"
+
+    @property
+    def path(self) -> str:
+        return f"/apis/{self.group}/v1/namespaces/{self.api.namespace}/things"
+
+    async def define(self, parts: Json) -> None:
+        """The definition, served: a real server takes a moment."""
+        wanted = definition(self.group, parts)
+        found = await self.api.get(self.definition)
+        if found.code == 404:
+            assert (await self.api.post(DEFINITIONS, wanted)).code == 201
+        else:
+            wanted["metadata"]["resourceVersion"] = found.version
+            assert (await self.api.put(self.definition, wanted)).code == 200
+        async with asyncio.timeout(PATIENCE_S):
+            while not await self._is_served(strict="x-kubernetes-validations" in parts["size"]):
+                await asyncio.sleep(0.1)
+
+    async def _is_served(self, *, strict: bool) -> bool:
+        trial = await self.api.post(self.path, self.thing("trial", size=99), dryRun="All")
+        return trial.code == (422 if strict else 201)
+
+    def thing(self, name: str, **spec: Any) -> Json:
+        return {"apiVersion": f"{self.group}/v1", "kind": "Thing", "metadata": {"name": name}, "spec": spec}
+
+    async def change(self, **spec: Any) -> Answer:
+        return await self.api.patch(f"{self.path}/t", {"spec": spec})
+
+
+def without_rules(part: Any) -> Any:
+    if isinstance(part, dict):
+        return {name: without_rules(inner) for name, inner in part.items() if name != "x-kubernetes-validations"}
+    return part
+
+
+async def test_what_was_there_before_a_rule_keeps_working_until_it_is_changed(api: Api, things: Things) -> None:
+    wrong = {"size": 99, "secret": "s", "twin": {"a": 1, "b": 2}, "items": [{"name": "n", "fixed": 1}]}
+    assert (await api.post(things.path, things.thing("t", **wrong))).code == 201
+    await things.define(PARTS)
+    assert (await things.change(free=1)).code == 200
+    size = await things.change(size=98)
+    assert (size.fields, size.findings) == ({"spec.size"}, ["Invalid value: 98: failed rule: self < 10"])
+    secret = await things.change(secret="t")
+    assert (secret.fields, secret.findings) == ({"spec.secret"}, ["Forbidden: say nothing"])
+    twin = await things.change(twin={"a": 3})
+    assert (twin.fields, twin.findings) == ({"spec.twin"}, ["Invalid value: a must be b"])
+    half = await things.change(twin={"a": None})
+    assert (half.fields, half.findings) == (
+        {"spec.twin"},
+        ['Invalid value: "object": no such key: a evaluating rule: a must be b'],
+    )
+    item = await things.change(items=[{"name": "m", "fixed": 5}, {"name": "n", "fixed": 2}])
+    assert (item.fields, item.findings) == ({"spec.items[1].fixed"}, ["Invalid value: 2: is fixed"])
+    right = await things.change(size=9, secret="", twin={"a": 2}, items=[{"name": "m", "fixed": 5}])
+    assert right.code == 200, right.text
 
 
 async def test_the_status_tells_the_pool_wide_lock(api: Api) -> None:
