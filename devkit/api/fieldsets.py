@@ -123,7 +123,7 @@ def compare(shape: Shape, old: Json, new: Json) -> Comparison:
 
 
 def _compare(shape: Shape, old: Any, new: Any, path: Path, found: Comparison) -> None:
-    if old is new or (old == new and type(old) is type(new)):
+    if _same(old, new):
         return
     if shape.kind == "any":
         shape = _compared_any(old, new, path, found)
@@ -144,6 +144,11 @@ def _compare(shape: Shape, old: Any, new: Any, path: Path, found: Comparison) ->
         found.removed.add(path)
 
 
+def _same(old: Any, new: Any) -> bool:
+    # True is not 1 here.
+    return old is new or (old == new and type(old) is type(new))
+
+
 def _compared_any(old: Any, new: Any, path: Path, found: Comparison) -> Shape:
     """The form of the new state; an old one of another form is changed, and what was in it is gone."""
     if new is _ABSENT:
@@ -157,9 +162,12 @@ def _compared_any(old: Any, new: Any, path: Path, found: Comparison) -> Shape:
 
 def _compare_maps(shape: Shape, old: Json, new: Json, path: Path, found: Comparison) -> None:
     for name, was in old.items():
+        now = new.get(name, _ABSENT)
+        if _same(was, now):
+            continue  # most of an object, most of the time
         inner = shape.child(name)
         if inner is not None:
-            _compare(inner, was, new.get(name, _ABSENT), (*path, f"f:{name}"), found)
+            _compare(inner, was, now, (*path, f"f:{name}"), found)
     for name, now in new.items():
         inner = shape.child(name)
         if name not in old and inner is not None:

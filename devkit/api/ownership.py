@@ -83,7 +83,8 @@ class Owners:
         if live is not None and not entries:
             return  # Nobody was recorded, so nobody is until the first apply.
         try:
-            changes = fieldsets.compare(self._shape, self._empty() if live is None else live, body)
+            before = self._empty() if live is None else _without_managers(live)
+            changes = fieldsets.compare(self._shape, before, body)
         except fieldsets.ShapeError:
             _put(body, held)
             return
