@@ -25,13 +25,25 @@ Json = dict[str, Any]
 
 _MERGE: Final = ("application/merge-patch+json", "application/strategic-merge-patch+json")
 _JSON_PATCH: Final = "application/json-patch+json"
+_APPLY: Final = "application/apply-patch+yaml"
 _BODY_MAX: Final = 3 * 1024 * 1024
 """As etcd and the real server limit it."""
 _VERBS: Final = {"POST": "create", "PUT": "update", "PATCH": "patch", "DELETE": "delete"}
 _RESOURCE: Final = 3
 """Addresses of resources have at least so many parts below /api, one more below /apis."""
+_MANAGER_MAX: Final = 128
 _TYPE_META: Final = ("kind", "apiVersion")
 _FIELD_VALIDATION: Final = ("Ignore", "Warn", "Strict")
+
+
+class _JsonLoader(yaml.SafeLoader):
+    """YAML as what JSON could say too: a time stays the text it is written as."""
+
+
+_JsonLoader.yaml_implicit_resolvers = {
+    sign: [(tag, pattern) for tag, pattern in found if tag != "tag:yaml.org,2002:timestamp"]
+    for sign, found in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -258,9 +270,14 @@ class ApiApplication:
     async def _patch(self, request: web.Request, place: Place) -> web.Response:
         assert place.name is not None
         kind = request.content_type
-        accepted = (_JSON_PATCH, *(_MERGE[:1] if place.resource.custom else _MERGE))
+        accepted = (_JSON_PATCH, *(_MERGE[:1] if place.resource.custom else _MERGE), _APPLY)
         if kind not in accepted:
             raise errors.unsupported_media_type(accepted)
+        if kind == _APPLY:
+            return await self._apply(request, place)
+        if "force" in request.query:
+            said = "Forbidden: may not be specified for non-apply patch"
+            raise errors.invalid_option("PatchOptions", Cause("FieldValueForbidden", "force", said))
         patch = _parse(await request.text(), kind)
         if kind in _MERGE and not isinstance(patch, dict):
             raise errors.bad_request("a merge patch is an object")
@@ -275,6 +292,21 @@ class ApiApplication:
             place.resource, place.namespace or "", place.name, change, place.sub, _options(request)
         )
         return self._rendered(request, place.resource, written.body, 200, written.warnings)
+
+    async def _apply(self, request: web.Request, place: Place) -> web.Response:
+        assert place.name is not None
+        options = _options(request)
+        if not request.query.get("fieldManager"):
+            said = "Required value: is required for apply patch"
+            raise errors.invalid_option("PatchOptions", Cause("FieldValueRequired", "fieldManager", said))
+        try:
+            config = yaml.load(await request.text(), Loader=_JsonLoader)  # noqa: S506 (a SafeLoader)
+        except yaml.YAMLError as error:
+            raise errors.bad_request(f"error decoding patch: error converting YAML to JSON: {error}") from error
+        if not isinstance(config, dict):
+            raise errors.bad_request("error decoding patch: error unmarshaling JSON: an object is expected")
+        written = self._registry.apply(place.resource, place.namespace or "", place.name, config, place.sub, options)
+        return self._rendered(request, place.resource, written.body, 201 if written.created else 200, written.warnings)
 
     async def _delete(self, request: web.Request, place: Place) -> web.Response:
         assert place.name is not None
@@ -325,9 +357,34 @@ def _options(request: web.Request) -> Options:
     validation = request.query.get("fieldValidation") or "Warn"
     if validation not in _FIELD_VALIDATION:
         said = f'Unsupported value: "{validation}": supported values: "", "Ignore", "Strict", "Warn"'
-        kind = {"POST": "CreateOptions", "PUT": "UpdateOptions"}.get(request.method, "PatchOptions")
-        raise errors.invalid_option(kind, Cause("FieldValueNotSupported", "fieldValidation", said))
-    return Options(validation, request.query.get("dryRun") == "All")
+        raise errors.invalid_option(_options_kind(request), Cause("FieldValueNotSupported", "fieldValidation", said))
+    return Options(
+        validation,
+        request.query.get("dryRun") == "All",
+        _manager(request),
+        request.query.get("force", "0").lower() not in {"0", "false"},
+    )
+
+
+def _manager(request: web.Request) -> str:
+    """Who writes: the fieldManager of the query, else the user agent up to its version."""
+    named = request.query.get("fieldManager", "")
+    if len(named.encode()) > _MANAGER_MAX:
+        said = f"Too long: may not be more than {_MANAGER_MAX} bytes"
+        raise errors.invalid_option(_options_kind(request), Cause("FieldValueTooLong", "fieldManager", said))
+    for at, sign in enumerate(named):
+        if not sign.isprintable():
+            shown = f'"{named.encode("unicode_escape").decode()}"'
+            said = f"Invalid value: {shown}: invalid character U+{ord(sign):04X} (at position {at})"
+            raise errors.invalid_option(_options_kind(request), Cause("FieldValueInvalid", "fieldManager", said))
+    if named:
+        return named
+    agent = request.headers.get("User-Agent", "").partition("/")[0]
+    return "".join(sign for sign in agent if sign.isprintable())[:_MANAGER_MAX]
+
+
+def _options_kind(request: web.Request) -> str:
+    return {"POST": "CreateOptions", "PUT": "UpdateOptions"}.get(request.method, "PatchOptions")
 
 
 def _revision(text: str) -> int | None:
@@ -364,7 +421,7 @@ async def _body(request: web.Request, resource: ResourceType) -> Json:
 
 def _parse(text: str, kind: str) -> Any:
     try:
-        return yaml.safe_load(text) if kind == "application/yaml" else json.loads(text)
+        return yaml.load(text, Loader=_JsonLoader) if kind == "application/yaml" else json.loads(text)  # noqa: S506
     except (ValueError, yaml.YAMLError) as error:
         raise errors.bad_request(f"couldn't parse the body: {error}") from error
 

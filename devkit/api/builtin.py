@@ -9,11 +9,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, Final
 
-from devkit.api import microtime
+from devkit.api import event, microtime
 from devkit.api.errors import Cause
 from devkit.api.kinds import Column, ResourceType
 from devkit.api.objectmeta import META_SCHEMA
-from devkit.api.schema import type_name, validate
+from devkit.api.schema import type_name
+from devkit.api.schema import validate as validate_schema
 
 Json = dict[str, Any]
 
@@ -58,6 +59,7 @@ LEASES: Final = ResourceType(
     "lease",
     create_on_update=True,
     schema=LEASE_SCHEMA,
+    zero={"spec": {}},
     columns=(Column("Holder", "string", ("spec", "holderIdentity")), _AGE),
 )
 NAMESPACES: Final = ResourceType(
@@ -72,6 +74,7 @@ NAMESPACES: Final = ResourceType(
     unconditional_update=True,
     columns=(Column("Status", "string", ("status", "phase")), _AGE),
     field_labels=("status.phase",),
+    zero={"spec": {}, "status": {}},
 )
 EVENTS: Final = ResourceType(
     "",
@@ -82,17 +85,12 @@ EVENTS: Final = ResourceType(
     short_names=("ev",),
     create_on_update=True,
     unconditional_update=True,
-    columns=(
-        Column("Last Seen", "date", ("lastTimestamp",)),
-        Column("Type", "string", ("type",)),
-        Column("Reason", "string", ("reason",)),
-        Column("Object", "string", ("involvedObject", "name")),
-        Column("Message", "string", ("message",)),
-    ),
-    field_labels=(
-        *(f"involvedObject.{part}" for part in ("kind", "namespace", "name", "uid", "apiVersion", "fieldPath")),
-        *("involvedObject.resourceVersion", "reason", "reportingComponent", "source", "type"),
-    ),
+    schema={"type": "object", "properties": {**_TOP, **event.FIELDS}},
+    columns=event.COLUMNS,
+    field_labels=event.FIELD_LABELS,
+    label_values=event.LABEL_VALUES,
+    zero=event.ZERO,
+    name_column=False,
 )
 CRDS: Final = ResourceType(
     "apiextensions.k8s.io",
@@ -111,7 +109,7 @@ CRDS: Final = ResourceType(
 )
 BUILTIN: Final = (LEASES, NAMESPACES, EVENTS, CRDS)
 
-_GO_STRUCTS: Final = {"metadata": "ObjectMeta", "spec": "LeaseSpec"}
+_GO_STRUCTS: Final = {"metadata": "ObjectMeta", "spec": "LeaseSpec"} | event.GO_STRUCTS
 
 
 class DecodeError(ValueError):
@@ -131,6 +129,11 @@ def decode(resource: ResourceType, body: Json) -> None:
         # CoordinatedLeaderElection is off by default, also in 1.37: the server drops both fields silently.
         spec.pop("strategy", None)
         spec.pop("preferredHolder", None)
+    elif resource.key == EVENTS.key:
+        try:
+            event.complete(body)
+        except ValueError as error:
+            raise DecodeError(str(error)) from error
 
 
 def decode_meta(body: Json) -> None:
@@ -142,10 +145,20 @@ def decode_meta(body: Json) -> None:
     if isinstance(meta, dict):
         _drop_nulls(meta)
     _check_types(META_SCHEMA, meta, "ObjectMeta", ())
+    # Go leaves out what is empty; an empty managedFields says something, and is dealt with later.
+    for name in [name for name, value in meta.items() if value in ("", {}, []) and name != "managedFields"]:
+        del meta[name]
 
 
-def validate_lease(lease: Json) -> Iterator[Cause]:
-    """What the server checks of a Lease beside its metadata."""
+def validate(resource: ResourceType, body: Json) -> Iterator[Cause]:
+    """What the server checks of a built-in object beside its metadata."""
+    if resource.key == LEASES.key:
+        yield from _validate_lease(body)
+    elif resource.key == EVENTS.key:
+        yield from event.validate(body)
+
+
+def _validate_lease(lease: Json) -> Iterator[Cause]:
     spec = lease.get("spec", {})
     duration = spec.get("leaseDurationSeconds")
     if duration is not None and duration <= 0:
@@ -167,7 +180,7 @@ def _check_types(schema: Json, value: Any, struct: str, path: tuple[str, ...]) -
         if value != int(value) or not -(2**bits) <= value < 2**bits:
             raise _cannot_unmarshal(f"number {value}", schema, struct, path)
         return
-    if next(validate({"type": wanted}, value), None) is not None:
+    if next(validate_schema({"type": wanted}, value), None) is not None:
         raise _cannot_unmarshal(_go_name(value), schema, struct, path)
     if isinstance(value, dict):
         properties = schema.get("properties", {})
@@ -184,6 +197,7 @@ def _check_types(schema: Json, value: Any, struct: str, path: tuple[str, ...]) -
 
 def _cannot_unmarshal(given: str, schema: Json, struct: str, path: tuple[str, ...]) -> DecodeError:
     wanted = schema.get("format", schema["type"]) if schema["type"] == "integer" else schema["type"]
+    wanted = event.GO_OBJECTS.get(path[-1], wanted) if path else wanted
     where = f"Go struct field {struct}.{'.'.join(path)}" if path else "Go value"
     return DecodeError(f"json: cannot unmarshal {given} into {where} of type {wanted}")
 

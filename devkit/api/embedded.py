@@ -187,7 +187,7 @@ class EmbeddedApi:
         wanted += [(CRDS, document) for path in self._crds for document in load_manifests(path)]
         for resource, body in wanted:
             try:
-                registry.create(resource, "", body, Options())
+                registry.create(resource, "", body, Options(manager="kube-apiserver"))
             except ApiError as refused:
                 if refused.reason != "AlreadyExists":
                     raise

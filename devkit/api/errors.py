@@ -5,7 +5,7 @@ Reasons and details are those of k8s.io/apimachinery's api/errors package.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -85,6 +85,25 @@ def conflict(resource: ResourceType, name: str, why: str) -> ApiError:
     return ApiError(409, "Conflict", message, _details(resource, name))
 
 
+def apply_conflict(said: Mapping[str, Sequence[str]]) -> ApiError:
+    """409 for an apply of what others own: the fields by owner."""
+    causes = [
+        {"reason": "FieldManagerConflict", "message": f"conflict with {owner}", "field": path}
+        for owner, paths in said.items()
+        for path in paths
+    ]
+    if len(causes) == 1:
+        told = f"1 conflict: {causes[0]['message']}: {causes[0]['field']}"
+    else:
+        lines = [line for owner, paths in said.items() for line in (f"conflicts with {owner}:", *_listed(paths))]
+        told = f"{len(causes)} conflicts: " + "\n".join(lines)
+    return ApiError(409, "Conflict", f"Apply failed with {told}", {"causes": causes})
+
+
+def _listed(paths: Sequence[str]) -> list[str]:
+    return [f"- {path}" for path in paths]
+
+
 MODIFIED = "the object has been modified; please apply your changes to the latest version and try again"
 
 
@@ -121,11 +140,12 @@ def rejected_patch() -> ApiError:
 
 
 def _invalid(group: str, kind: str, name: str, causes: Sequence[Cause]) -> ApiError:
+    named = f"{kind}.{group}" if group else kind
     said = [f"{cause.field}: {cause.message}" for cause in causes]
     text = said[0] if len(said) == 1 else "[" + ", ".join(said) + "]"
     details: Json = {key: value for key, value in (("name", name), ("group", group), ("kind", kind)) if value}
     details["causes"] = [cause.as_json() for cause in causes]
-    return ApiError(422, "Invalid", f'{kind}.{group} "{name}" is invalid: {text}'.removeprefix("."), details)
+    return ApiError(422, "Invalid", f'{named} "{name}" is invalid: {text}'.lstrip(), details)
 
 
 def failed_precondition(resource: ResourceType, name: str, what: str, wanted: str, found: str) -> ApiError:

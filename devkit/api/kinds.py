@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 Json = dict[str, Any]
@@ -24,6 +24,8 @@ class Column:
     format: str = ""
     show: Callable[[Any], str] | None = None
     """Makes the cell of the value where it is not the value itself."""
+    cell: Callable[[Json], Any] | None = None
+    """Makes the cell of the whole object; `path` is not looked at."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +53,12 @@ class ResourceType:
     columns: tuple[Column, ...] = ()
     field_labels: tuple[str, ...] = ()
     """What a fieldSelector may name beside metadata.name and metadata.namespace."""
+    label_values: dict[str, Callable[[Json], str]] = field(default_factory=dict)
+    """How those are read that are no paths into the object."""
+    zero: Json = field(default_factory=dict)
+    """What an empty object of a built-in kind holds beside its metadata."""
+    name_column: bool = True
+    """Whether a table begins with the names."""
 
     @property
     def api_version(self) -> str:

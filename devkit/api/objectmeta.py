@@ -74,8 +74,15 @@ def validate_meta(meta: Json) -> Iterator[Cause]:
 
 
 def _validate_key(where: str, key: str) -> Iterator[Cause]:
+    yield from validate_qualified_name(where, key)
+
+
+def validate_qualified_name(where: str, key: str) -> Iterator[Cause]:
+    """The form of a label's key, and of what names a component."""
     prefix, slash, name = key.rpartition("/")
     if slash and not re.fullmatch(_SUBDOMAIN, prefix):
         yield Cause("FieldValueInvalid", where, f'Invalid value: "{key}": prefix part {_NAME_RULE}')
+    if not name:
+        yield Cause("FieldValueInvalid", where, f'Invalid value: "{key}": name part must be non-empty')
     if not re.fullmatch(_QUALIFIED, name) or len(name) > _LABEL_MAX:
         yield Cause("FieldValueInvalid", where, f'Invalid value: "{key}": {_KEY_RULE}')

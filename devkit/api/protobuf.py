@@ -71,6 +71,7 @@ _EVENT: Final[_Message] = {
     8: _Field("count", "int"),
     9: _Field("type", "text"),
     10: _Field("eventTime", "micro"),
+    11: _Field("series", {1: _Field("count", "int"), 2: _Field("lastObservedTime", "micro")}),
     12: _Field("action", "text"),
     13: _Field("related", _REFERENCE),
     14: _Field("reportingComponent", "text"),

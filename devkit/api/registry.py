@@ -19,6 +19,9 @@ from devkit.api import builtin, crd, errors, patches, schema
 from devkit.api.errors import ApiError, Cause
 from devkit.api.kinds import ResourceType, dig
 from devkit.api.objectmeta import META_SCHEMA, validate_meta
+from devkit.api.ownership import Owners, same_but_for_times
+from devkit.api.rules import Rules
+from devkit.api.shapes import shape_of
 from devkit.api.store import Key, Store
 
 Json = dict[str, Any]
@@ -33,6 +36,10 @@ class Options:
     field_validation: str = "Warn"
     """Ignore, Warn or Strict: what becomes of unknown fields."""
     dry_run: bool = False
+    manager: str = ""
+    """Whose the changes are."""
+    force: bool = False
+    """Whether an apply takes fields over that others own."""
 
 
 @dataclass(slots=True)
@@ -50,6 +57,8 @@ class Registry:
     def __init__(self, store: Store) -> None:
         self.store: Final = store
         self._resources: dict[tuple[str, str, str], ResourceType] = {}
+        self._owners: dict[tuple[tuple[str, str], str, str], Owners] = {}
+        self._rules: dict[tuple[tuple[str, str], str], Rules] = {}
         for resource in builtin.BUILTIN:
             self._add(resource)
         for definition in store.items(builtin.CRDS.key, None):
@@ -77,8 +86,20 @@ class Registry:
     def create(self, resource: ResourceType, namespace: str, body: Json, options: Options) -> Written:
         """POST.  400, 404 (no such namespace), 409, 422, 500 (a resourceVersion was given)."""
         warnings = self._decode(resource, body, options)
+        self._check_place(resource, namespace, body["metadata"])
+        return self._created(resource, namespace, body, options, warnings)
+
+    def _created(
+        self,
+        resource: ResourceType,
+        namespace: str,
+        body: Json,
+        options: Options,
+        warnings: list[str],
+        *,
+        applied: bool = False,
+    ) -> Written:
         meta = body["metadata"]
-        self._check_place(resource, namespace, meta)
         name = meta.get("name") or _generated(meta)
         if dig(body, ("metadata", "resourceVersion")):
             raise errors.internal("resourceVersion should not be set on objects to be created")
@@ -97,9 +118,11 @@ class Registry:
             body.pop("status", None)
         if resource.custom:
             meta["generation"] = 1
-        self._accept(resource, body)
+        self._accept(resource, body, None, applied=applied)
         if self.store.get(_key(resource, namespace, name)) is not None:
             raise errors.already_exists(resource, name)
+        if not applied:
+            self._owners_of(resource, "").after_update(None, body, options.manager)
         return Written(self._commit(resource, namespace, body, options), created=True, warnings=warnings)
 
     def update(
@@ -136,7 +159,7 @@ class Registry:
         """PATCH: `change` gives the patched object.  400, 404, 409, 422."""
         current = self.get(resource, namespace, name)
         try:
-            body = copy.deepcopy(change(current))
+            body = _copied(change(current))
         except patches.PatchError as error:
             raise errors.rejected_patch() from error
         version, uid = dig(body, ("metadata", "resourceVersion")), dig(body, ("metadata", "uid"))
@@ -158,6 +181,42 @@ class Registry:
             raise errors.invalid(resource, name, [immutable])
         _check_version(resource, namespace, name, meta, current)
         return Written(self._replace(resource, namespace, current, body, sub, options), warnings=warnings)
+
+    def apply(
+        self, resource: ResourceType, namespace: str, name: str, config: Json, sub: str, options: Options
+    ) -> Written:
+        """PATCH by server-side apply: creates the object when there is none.  400, 404, 409, 422, 500."""
+        current = self.store.get(_key(resource, namespace, name))
+        if current is None and sub:
+            raise errors.not_found(resource, name)
+        body = self._owners_of(resource, sub).apply(current, config, options.manager, force=options.force)
+        body = _copied(body)
+        meta = body["metadata"]
+        if current is None and meta.get("uid"):
+            why = f"uid mismatch: the provided object specified uid {meta['uid']}, and no existing object was found"
+            raise errors.conflict(resource, name, why)
+        self._check_place(resource, namespace, meta)
+        if not meta.get("name"):
+            raise errors.bad_request(
+                f"the name of the object ({name} based on URL) was undeterminable: name must be provided"
+            )
+        if meta["name"] != name:
+            raise errors.bad_request(
+                f"the name of the object ({meta['name']}) does not match the name on the URL ({name})"
+            )
+        try:
+            warnings = self._decode(resource, body, options)
+        except ApiError as error:
+            kind = f"{resource.api_version}, Kind={resource.kind}"
+            what = f"{dig(config, ('metadata', 'namespace')) or ''}/{name}; {kind}"
+            raise errors.internal(
+                f"failed to convert new object ({what}) to proper version:"
+                f" unable to convert unstructured object to {kind}: {error.__cause__ or error}"
+            ) from error
+        if current is None:
+            return self._created(resource, namespace, body, options, warnings, applied=True)
+        _check_version(resource, namespace, name, meta, current)
+        return Written(self._replace(resource, namespace, current, body, sub, options, applied=True), warnings=warnings)
 
     def delete(self, resource: ResourceType, namespace: str, name: str, body: Json, options: Options) -> Json:
         """DELETE: the Status of its success, or the object while finalizers hold it.  404, 409."""
@@ -197,23 +256,25 @@ class Registry:
                 builtin.decode(resource, body)
         except builtin.DecodeError as error:
             raise errors.bad_request(_cannot_be_handled(resource, str(error))) from error
-        body["metadata"].pop("managedFields", None)
         body["metadata"].pop("selfLink", None)
         said = [f'unknown field "{path}"' for path in unknown]
         if said and options.field_validation == "Strict":
             raise errors.bad_request(_cannot_be_handled(resource, "strict decoding error: " + ", ".join(said)))
         return said if options.field_validation == "Warn" else []
 
-    def _accept(self, resource: ResourceType, body: Json) -> None:
+    def _accept(self, resource: ResourceType, body: Json, current: Json | None, *, applied: bool) -> None:
         """Defaults, then everything that may be wrong at once.  422."""
         name = body["metadata"]["name"]
         causes: list[Cause] = []
         causes += validate_meta(body["metadata"])
         if resource.custom and resource.schema is not None:
-            schema.apply_defaults(resource.schema, body)
+            schema.apply_defaults(resource.schema, body, keep_nulls=applied)
             causes += schema.validate(resource.schema, body)
-        elif resource.key == builtin.LEASES.key:
-            causes += builtin.validate_lease(body)
+            causes += self._rules_of(resource, resource.schema).check(body, current, causes)
+        elif resource.key == builtin.NAMESPACES.key:
+            body["metadata"].setdefault("labels", {})["kubernetes.io/metadata.name"] = name
+        else:
+            causes += builtin.validate(resource, body)
         if causes:
             raise errors.invalid(resource, name, causes)
 
@@ -228,22 +289,35 @@ class Registry:
         return self.create(resource, namespace, body, options)
 
     def _replace(
-        self, resource: ResourceType, namespace: str, current: Json, body: Json, sub: str, options: Options
+        self,
+        resource: ResourceType,
+        namespace: str,
+        current: Json,
+        body: Json,
+        sub: str,
+        options: Options,
+        *,
+        applied: bool = False,
     ) -> Json:
         """The new state in place of the current one, or the current one when nothing changed."""
         if sub == "status":
-            status = body.get("status")
-            body = copy.deepcopy(current)
+            status, entries = body.get("status"), body["metadata"].get("managedFields")
+            body = _copied(current)
             body.pop("status", None)
+            body["metadata"].pop("managedFields", None)
             if status is not None:
                 body["status"] = status
+            if applied and entries:
+                body["metadata"]["managedFields"] = entries
         else:
             self._carry_over(resource, current, body)
-        self._accept(resource, body)
+        self._accept(resource, body, current, applied=applied)
+        if not applied:
+            self._owners_of(resource, sub).after_update(current, body, options.manager)
         if not sub and resource.custom and _without_meta(body) != _without_meta(current):
             body["metadata"]["generation"] = current["metadata"].get("generation", 1) + 1
         body["metadata"]["resourceVersion"] = current["metadata"]["resourceVersion"]
-        if body == current:
+        if body == current or same_but_for_times(body, current):
             return current
         if body["metadata"].get("deletionTimestamp") and not body["metadata"].get("finalizers"):
             if not options.dry_run:
@@ -270,8 +344,6 @@ class Registry:
             self._check_definition(body)
             body["status"] = crd.established(body, body["metadata"]["creationTimestamp"])
         elif resource.key == builtin.NAMESPACES.key:
-            name = body["metadata"]["name"]
-            body["metadata"].setdefault("labels", {})["kubernetes.io/metadata.name"] = name
             body["spec"] = {"finalizers": ["kubernetes"]}
             body.setdefault("status", {"phase": "Active"})
         if options.dry_run:
@@ -285,7 +357,7 @@ class Registry:
     def _mark_deleted(self, resource: ResourceType, namespace: str, current: Json, options: Options) -> Json:
         if current["metadata"].get("deletionTimestamp"):
             return current
-        body = copy.deepcopy(current)
+        body = _copied(current)
         body["metadata"] |= {"deletionTimestamp": _now(), "deletionGracePeriodSeconds": 0}
         if resource.custom:
             body["metadata"]["generation"] += 1
@@ -312,6 +384,18 @@ class Registry:
     def _add(self, resource: ResourceType) -> None:
         self._resources[resource.group, resource.version, resource.plural] = resource
 
+    def _owners_of(self, resource: ResourceType, sub: str) -> Owners:
+        address = (resource.key, resource.version, sub)
+        if address not in self._owners:
+            self._owners[address] = Owners(resource, shape_of(resource.schema), sub)
+        return self._owners[address]
+
+    def _rules_of(self, resource: ResourceType, given: Json) -> Rules:
+        address = (resource.key, resource.version)
+        if address not in self._rules:
+            self._rules[address] = Rules(given)
+        return self._rules[address]
+
     def _register(self, definition: Json) -> None:
         for resource in crd.resources_of(definition):
             self._add(resource)
@@ -327,6 +411,9 @@ class Registry:
         spec = definition["spec"]
         gone = (spec["group"], spec["names"]["plural"])
         self._resources = {key: found for key, found in self._resources.items() if found.key != gone}
+        # A changed definition has other shapes and rules.
+        self._owners = {key: found for key, found in self._owners.items() if key[0] != gone}
+        self._rules = {key: found for key, found in self._rules.items() if key[0] != gone}
 
     def _unregister(self, definition: Json) -> None:
         for resource in crd.resources_of(definition)[:1]:
@@ -397,6 +484,17 @@ def _with_meta(given: Json) -> Json:
         "metadata": META_SCHEMA,
     }
     return {**given, "properties": properties}
+
+
+def _copied(body: Json) -> Json:
+    """A deep copy, but for managedFields, which nobody changes in place."""
+    meta = body.get("metadata")
+    entries = meta.get("managedFields") if isinstance(meta, dict) else None
+    if not isinstance(meta, dict) or entries is None:
+        return copy.deepcopy(body)
+    copied = copy.deepcopy({**body, "metadata": {name: meta[name] for name in meta if name != "managedFields"}})
+    copied["metadata"]["managedFields"] = entries
+    return copied
 
 
 def _without_meta(body: Json) -> Json:

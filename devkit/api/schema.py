@@ -46,26 +46,30 @@ def prune(schema: Json, value: Any, path: str = "") -> list[str]:
     return removed
 
 
-def apply_defaults(schema: Json, value: Any) -> None:
-    """Removes each null that may not be null, then fills absent fields that have a default."""
+def apply_defaults(schema: Json, value: Any, *, keep_nulls: bool = False) -> None:
+    """Removes each null that may not be null, then fills absent fields that have a default.
+
+    keep_nulls: a null without a default stays, to be found wrong (server-side apply takes none).
+    """
     if isinstance(value, dict):
         properties: Json = schema.get("properties", {})
         additional = schema.get("additionalProperties")
         for name in [name for name, item in value.items() if item is None]:
-            if name in properties and not properties[name].get("nullable", False):
+            inner = properties.get(name, {"nullable": True})
+            if not inner.get("nullable", False) and (not keep_nulls or "default" in inner):
                 del value[name]
         for name, inner in properties.items():
             if "default" in inner and name not in value:
                 value[name] = copy.deepcopy(inner["default"])
             if name in value:
-                apply_defaults(inner, value[name])
+                apply_defaults(inner, value[name], keep_nulls=keep_nulls)
         if isinstance(additional, dict):
             for name, item in value.items():
                 if name not in properties:
-                    apply_defaults(additional, item)
+                    apply_defaults(additional, item, keep_nulls=keep_nulls)
     elif isinstance(value, list) and isinstance(schema.get("items"), dict):
         for item in value:
-            apply_defaults(schema["items"], item)
+            apply_defaults(schema["items"], item, keep_nulls=keep_nulls)
 
 
 def validate(schema: Json, value: Any, path: str = "") -> Iterator[Cause]:

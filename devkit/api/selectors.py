@@ -53,5 +53,8 @@ def _field_term(resource: ResourceType, term: str) -> Selector:
     known = {"metadata.name", *resource.field_labels} | ({"metadata.namespace"} if resource.namespaced else set())
     if key not in known:
         raise bad_request(f"field label not supported: {key}")
+    read = resource.label_values.get(key)
+    if read is not None:
+        return lambda body: (read(body) == value) is equal
     path = tuple(key.split("."))
     return lambda body: (str(dig(body, path) or "") == value) is equal

@@ -18,7 +18,7 @@ _DAY: Final = 24 * _HOUR
 
 def table(resource: ResourceType, bodies: Sequence[Json], list_meta: Json, include: str) -> Json:
     """The objects as rows.  include: Metadata (default), Object or None, what a row carries beside its cells."""
-    columns = (_NAME, *resource.columns)
+    columns = (_NAME, *resource.columns) if resource.name_column else resource.columns
     return {
         "kind": "Table",
         "apiVersion": "meta.k8s.io/v1",
@@ -48,19 +48,21 @@ def _row(columns: Sequence[Column], body: Json, include: str) -> Json:
 
 
 def _cell(column: Column, body: Json) -> Any:
+    if column.cell is not None:
+        return column.cell(body)
     value = dig(body, column.path)
     if value is None:
         return "<unknown>" if column.type == "date" and column.path[0] == "metadata" else None
     if column.show is not None:
         return column.show(value)
     if column.type == "date":
-        return _since(value)
+        return since(value)
     if column.type == "string" and not isinstance(value, str):
         return str(value)
     return value
 
 
-def _since(text: Any) -> str:
+def since(text: Any) -> str:
     """How long ago, as short as kubectl says it: 5s, 3m20s, 7h, 12d."""
     try:
         then = datetime.fromisoformat(str(text))

@@ -29,6 +29,9 @@ Kubectl = Callable[..., Awaitable[str]]
 MERGE = "application/merge-patch+json"
 STRATEGIC = "application/strategic-merge-patch+json"
 JSON_PATCH = "application/json-patch+json"
+APPLY = "application/apply-patch+yaml"
+UNASKED = "<nil>"
+"""The field of a cause that is about none."""
 AS_TABLE = "application/json;as=Table;v=v1;g=meta.k8s.io,application/json"
 
 
@@ -56,13 +59,38 @@ class Answer:
         return found
 
     @property
+    def managers(self) -> list[Json]:
+        """Whose the fields are, without times."""
+        entries = self.body["metadata"].get("managedFields", [])
+        return [{name: value for name, value in entry.items() if name != "time"} for entry in entries]
+
+    def owned_by(self, manager: str, operation: str = "Apply", subresource: str = "") -> Json:
+        """fieldsV1 of that manager; empty when he has no entry."""
+        wanted = (manager, operation, subresource)
+        for entry in self.managers:
+            if (entry["manager"], entry["operation"], entry.get("subresource", "")) == wanted:
+                fields: Json = entry["fieldsV1"]
+                return fields
+        return {}
+
+    @property
     def reason(self) -> str:
         return str(self.body.get("reason", ""))
 
     @property
     def fields(self) -> set[str]:
-        """The fields a 422 names."""
-        return {cause["field"] for cause in self.body.get("details", {}).get("causes", [])}
+        """The fields that a refusal names; not that rules in CEL were left unasked because of them."""
+        return {cause["field"] for cause in self._causes}
+
+    @property
+    def findings(self) -> list[str]:
+        """What it says of them, in order."""
+        return [cause["message"] for cause in self._causes]
+
+    @property
+    def _causes(self) -> list[Json]:
+        causes = self.body.get("details", {}).get("causes", [])
+        return [cause for cause in causes if cause["field"] != UNASKED]
 
 
 class Stream:
@@ -106,6 +134,9 @@ class Api:
     def clusters(self, name: str = "") -> str:
         return f"/apis/cardano.io/v1/namespaces/{self.namespace}/cardanoforgeclusters" + (f"/{name}" if name else "")
 
+    def events(self, name: str = "") -> str:
+        return f"/api/v1/namespaces/{self.namespace}/events" + (f"/{name}" if name else "")
+
     def leaders(self, name: str = "") -> str:
         return f"/apis/cardano.io/v1/namespaces/{self.namespace}/cardanoleaders" + (f"/{name}" if name else "")
 
@@ -142,6 +173,10 @@ class Api:
 
     async def patch(self, path: str, body: Any, content: str = MERGE, **query: str) -> Answer:
         return await self.request("PATCH", path, body, content=content, query=query)
+
+    async def apply(self, path: str, body: Any, manager: str, *, force: bool = False) -> Answer:
+        """Server-side apply."""
+        return await self.patch(path, body, APPLY, fieldManager=manager, force="true" if force else "false")
 
     async def delete(self, path: str, body: Any = None) -> Answer:
         return await self.request("DELETE", path, body)
