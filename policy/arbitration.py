@@ -194,8 +194,8 @@ class Arbitration:
         self._flaps: dict[str, list[int]] = {}
         """When a cluster that could forge ceased to."""
 
-    def judge(self, clusters: Sequence[Cluster], *, holding: bool, now: int, wall_s: float) -> Verdict:
-        """`clusters`: all that are known, ours among them.  `holding`: the lock is ours."""
+    def judge(self, clusters: Sequence[Cluster], *, held_since: int, now: int, wall_s: float) -> Verdict:
+        """`clusters`: all that are known, ours among them.  `held_since`: when the lock became ours; 0: it is not."""
         ranking = rank(clusters, now, wall_s)
         ours = next((cluster for cluster in clusters if cluster.ours), None)
         self._note(clusters, ranking, now, wall_s)
@@ -209,20 +209,25 @@ class Arbitration:
         if place == 0:
             return Verdict(ranking, True, 0, ours.name, self._in_words(ours, wall_s), 0)
         best = better[0]
-        if not holding:
+        if not held_since:
             return Verdict(ranking, True, place, ours.name, f"{best.name} comes first", 0)
-        due = [(self._due(c, ours, wall_s), c) for c in better if c.prefers_itself]
+        # Whoever has not said a word since we took the lock may be the one who lost it by dying.
+        due = [
+            (self._due(c, ours, held_since, wall_s), c)
+            for c in better
+            if c.prefers_itself and c.changed_at > held_since
+        ]
         for at, candidate in due:
             if now >= at:
                 why = f"{candidate.name} comes first: {self._in_words(candidate, wall_s)}"
                 return Verdict(ranking, False, place, candidate.name, why, 0)
         at = min((at for at, _ in due), default=0)
-        waits = "it has to be fit for a while first" if due else "it does not say so itself yet"
+        waits = "it has to be fit for a while first" if due else "it has not said so itself yet"
         return Verdict(ranking, True, place, ours.name, f"{best.name} comes first, but {waits}", at)
 
-    def _due(self, candidate: Cluster, ours: Cluster, wall_s: float) -> int:
+    def _due(self, candidate: Cluster, ours: Cluster, held_since: int, wall_s: float) -> int:
         """When it may preempt us."""
-        since = self._better[candidate.name]
+        since = max(self._better[candidate.name], held_since)
         specs = (candidate.spec, ours.spec)
         if any(spec is not None and spec.commanded(wall_s) for spec in specs):
             return since

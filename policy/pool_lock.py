@@ -133,7 +133,7 @@ class PoolLock:
         self.granted = kept.granted
         self.withdrawn = kept.withdrawn
         self._highest = kept.highest
-        self._since = now
+        self._since = self._held_since = now
         self._attempts = 0
         self._pause_until = 0
         if self.phase is LockPhase.ACQUIRING:  # nothing was granted in it: what was taken is given back
@@ -142,6 +142,11 @@ class PoolLock:
     @property
     def majority(self) -> int:
         return len(self.members) // 2 + 1
+
+    @property
+    def held_since(self) -> int:
+        """When the lock became ours; 0: it is not, or is to be released."""
+        return self._held_since if self.phase in (LockPhase.HELD, LockPhase.DRAINING) and not self.over else 0
 
     @property
     def kept(self) -> Kept:
@@ -239,7 +244,7 @@ class PoolLock:
 
     def _while_acquiring(self, now: int, wish: Wish, chance: float) -> None:
         if self.granted is not None:
-            self._attempts = 0
+            self._attempts, self._held_since = 0, now
             self._become(LockPhase.HELD, now, "the lock is ours")
         elif not wish.want:
             self._spend(now)

@@ -22,7 +22,6 @@ from ipc.messages import (
     Grant,
     HealthCheck,
     HealthReport,
-    LockPhase,
     PoolState,
     ProberState,
     Role,
@@ -114,9 +113,8 @@ class Coordination:
         lock.note_token(self._clusters.token)
         leading = self._leading(now, around)
         clusters = self._views(now, around, leading=leading)
-        holding = lock.phase is not LockPhase.IDLE and not lock.over
         if leading:
-            verdict = self._arbitration.judge(clusters, holding=holding, now=now, wall_s=wall_s)
+            verdict = self._arbitration.judge(clusters, held_since=lock.held_since, now=now, wall_s=wall_s)
         else:
             ranking = arbitration.rank(clusters, now, wall_s)
             why = "this pod does not lead its cluster"
