@@ -25,80 +25,12 @@ SERVICE_ACCOUNT: Final = "cardano-forge-crds"
 """As deploy/rbac names it."""
 
 
-class Cluster:
-    """Pods of one pool around one API server.
+class PodSet:
+    """Some pods of one pool, and what their nodes' records say."""
 
-    namespace: of their own, so that several clusters can use one server.  Where the server knows the service account
-    of deploy/rbac in that namespace, the pods are that account and have its role; else they are administrators.
-    """
-
-    def __init__(
-        self,
-        api: ApiServer,
-        pods: int = 3,
-        *,
-        namespace: str = NAMESPACE,
-        environment: dict[str, str] | None = None,
-        node_flags: tuple[str, ...] = (),
-        separation: str = "single-uid",
-        uid: int | None = None,
-        prefix: str = "pod",
-    ) -> None:
-        self._folder = MemoryFolder()
-        self.root = self._folder.path
-        self.api = api
-        self.namespace = namespace
-        made = keys.generate(self.root / "keys", kes_period=keys.current_kes_period("mainnet"))
-        (made.folder / "cold.skey").unlink()
-        self.admin = AdminClient(api.url, api.ca_file, api.token_for(ADMIN))
-        user = self._prepare_api()
-        self.proxies = [FaultyProxy(api, user) for _ in range(pods)]
-        self.kubeconfig = self.root / "kubeconfig"
-        api.write_kubeconfig(self.kubeconfig)
-        self.began = time.monotonic_ns()
-        self.pods = [
-            Pod(
-                f"{prefix}-{i}",
-                self.root,
-                self.proxies[i],
-                made.folder,
-                namespace=namespace,
-                environment=environment,
-                node_flags=node_flags,
-                separation=separation,
-                uid=uid,
-            )
-            for i in range(pods)
-        ]
-
-    def __enter__(self) -> Cluster:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """End everything; nothing is left, neither processes nor files."""
-        for pod in self.pods:
-            pod.begin_close()
-        for pod in self.pods:
-            pod.close()
-        for proxy in self.proxies:
-            proxy.close()
-        self._folder.close()
-
-    def _prepare_api(self) -> str:
-        """What an operator applies before the first pod: namespace and role.  Who the pods are."""
-        self.admin.create({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": self.namespace}})
-        user = f"system:serviceaccount:{self.namespace}:{SERVICE_ACCOUNT}"
-        try:
-            self.api.token_for(user)
-        except KeyError:
-            return ADMIN
-        if self.admin.exists("/apis/rbac.authorization.k8s.io/v1"):
-            for document in yaml.safe_load_all(_RBAC.read_text()):
-                self.admin.create(document, self.namespace)
-        return user
+    pods: list[Pod]
+    began: int
+    """CLOCK_MONOTONIC, ns."""
 
     # --- looking ---
 
@@ -180,6 +112,90 @@ class Cluster:
                     recent = [line for line in told if not line[:2].isdigit() or line[:12] >= began_text]
                     lines += [f"    {line}" for line in recent[-120:]]
         return "\n".join(lines)
+
+
+class Cluster(PodSet):
+    """Pods of one pool around one API server.
+
+    namespace: of their own, so that several clusters can use one server.  Where the server knows the service account
+    of deploy/rbac in that namespace, the pods are that account and have its role; else they are administrators.
+    """
+
+    def __init__(
+        self,
+        api: ApiServer,
+        pods: int = 3,
+        *,
+        namespace: str = NAMESPACE,
+        environment: dict[str, str] | None = None,
+        node_flags: tuple[str, ...] = (),
+        separation: str = "single-uid",
+        uid: int | None = None,
+        prefix: str = "pod",
+    ) -> None:
+        self._folder = MemoryFolder()
+        self.root = self._folder.path
+        self.api = api
+        self.namespace = namespace
+        made = keys.generate(self.root / "keys", kes_period=keys.current_kes_period("mainnet"))
+        (made.folder / "cold.skey").unlink()
+        self.admin = AdminClient(api.url, api.ca_file, api.token_for(ADMIN))
+        user = prepare(api, self.admin, namespace, _RBAC)
+        self.proxies = [FaultyProxy(api, user) for _ in range(pods)]
+        self.kubeconfig = self.root / "kubeconfig"
+        api.write_kubeconfig(self.kubeconfig)
+        self.began = time.monotonic_ns()
+        self.pods = [
+            Pod(
+                f"{prefix}-{i}",
+                self.root,
+                self.proxies[i],
+                made.folder,
+                namespace=namespace,
+                environment=environment,
+                node_flags=node_flags,
+                separation=separation,
+                uid=uid,
+            )
+            for i in range(pods)
+        ]
+
+    def __enter__(self) -> Cluster:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End everything; nothing is left, neither processes nor files."""
+        for pod in self.pods:
+            pod.begin_close()
+        for pod in self.pods:
+            pod.close()
+        for proxy in self.proxies:
+            proxy.close()
+        self._folder.close()
+
+
+def prepare(api: ApiServer, admin: AdminClient, namespace: str, *manifests: Path, names: dict[str, str] = {}) -> str:  # noqa: B006
+    """What an operator applies before the first pod: namespace and roles.  Who the pods are.
+
+    names: to be replaced in the manifests, as an operator does it who has another pool than theirs.
+    """
+    admin.create({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}})
+    user = f"system:serviceaccount:{namespace}:{SERVICE_ACCOUNT}"
+    try:
+        api.token_for(user)
+    except KeyError:
+        return ADMIN
+    if admin.exists("/apis/rbac.authorization.k8s.io/v1"):
+        for manifest in manifests:
+            text = manifest.read_text()
+            for old, new in names.items():
+                text = text.replace(old, new)
+            for document in yaml.safe_load_all(text):
+                admin.create(document, namespace)
+    return user
 
 
 def _since(file: Path, since: int) -> list[str]:

@@ -134,9 +134,7 @@ class Arbiter:
         self._prober = context.subscribe(Worker.PROBER, self._wake.set)
         self._coordination: Coordination | None = None
         if config.enable_cluster_management:
-            instance = config.instance_file.read_text(encoding="ascii").strip()
-            identity = f"{config.pod_name}_{instance}"
-            self._coordination = Coordination(config, self._coordinators, identity, self._wake.set)
+            self._coordination = Coordination(config, self._coordinators, self._wake.set)
 
     async def run(self) -> None:
         """Witness until asked to stop and, if our elector holds the Lease, until it has let go."""

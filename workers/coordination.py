@@ -69,12 +69,10 @@ class Judgement:
 class Coordination:
     """One pod's arbiter among those of all clusters."""
 
-    def __init__(
-        self, config: Config, sessions: list[ApiSession], identity: str, on_change: Callable[[], None]
-    ) -> None:
-        """`identity`: of this pod instance; `sessions`: in the order of the configuration."""
+    def __init__(self, config: Config, sessions: list[ApiSession], on_change: Callable[[], None]) -> None:
+        """`sessions`: in the order of the configuration."""
         self._config = config
-        self._keeper = PoolLockKeeper(config, sessions, f"{config.forge_cluster_name}/{identity}", on_change)
+        self._keeper = PoolLockKeeper(config, sessions, on_change)
         self._clusters = Clusters(config, sessions, on_change)
         self._arbitration = Arbitration(config.preemption_delay_ns)
         self._led_at = 0

@@ -2,7 +2,7 @@
 
 Every member is watched all the time, also by pods that do not contend: who has not seen a term cannot know when it has
 ended.  A request to one member never waits for another's answer.  What is known outlives the worker in
-RUN_DIR/arbiter/lock.
+RUN_DIR/arbiter/pool-lock.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from workers.notebook import Notebook
 
 log = logging.getLogger("arbiter")
 
-NOTES: Final = "lock"
+NOTES: Final = "pool-lock"
 _REREAD: Final = frozenset({Failure.CONFLICT, Failure.ALREADY_EXISTS, Failure.NOT_FOUND, Failure.GONE})
 OFTEN: Final = 8
 """After so many failures in a row a member is asked more rarely: an hour without it is no hour of knocking."""
@@ -41,6 +41,8 @@ RARELY: Final = 6
 @dataclass(frozen=True, slots=True)
 class _Remembered:
     kept: Kept
+    instance: str = field(default_factory=lambda: secrets.token_hex(4))
+    """Of this pod: whoever comes after it under the same name is another."""
     seen: dict[str, tuple[Observed, str]] = field(default_factory=dict)
     """By member: what was seen last, and the version the next one is asked for after."""
 
@@ -49,7 +51,7 @@ def _remembered(raw: dict[str, Any], this_boot: bool) -> _Remembered:
     """Of another boot only the fencing tokens count: its instants are worth nothing, and its node is gone."""
     kept = raw["kept"]
     if not this_boot:
-        return _Remembered(Kept(highest=int(kept["highest"])))
+        return _Remembered(Kept(highest=int(kept["highest"])), str(raw["instance"]))
     return _Remembered(
         Kept(
             phase=LockPhase(kept["phase"]),
@@ -60,6 +62,7 @@ def _remembered(raw: dict[str, Any], this_boot: bool) -> _Remembered:
             withdrawn=int(kept["withdrawn"]),
             highest=int(kept["highest"]),
         ),
+        str(raw["instance"]),
         {str(name): (observation(seen), str(position)) for name, (seen, position) in raw["seen"].items() if position},
     )
 
@@ -95,7 +98,6 @@ class PoolLockKeeper:
         self,
         config: Config,
         sessions: Sequence[ApiSession],
-        identity: str,
         on_change: Callable[[], None],
     ) -> None:
         """`sessions`: in the order of `config.coordination_kubeconfigs`."""
@@ -104,8 +106,9 @@ class PoolLockKeeper:
         names = [each.name for each in config.coordination_kubeconfigs]
         self._notebook = Notebook(config.worker_dir(Worker.ARBITER), log, NOTES)
         known = self._notebook.read(_remembered) or _Remembered(Kept())
+        self._instance = known.instance
         self.lock = PoolLock(
-            identity,
+            f"{config.forge_cluster_name}/{config.pod_name}_{known.instance}",
             names,
             lease_duration_s=config.lease_duration,
             sleep_interval=config.sleep_interval_ns,
@@ -371,7 +374,7 @@ class PoolLockKeeper:
             for member, (observed, position) in zip(self.lock.members, seen, strict=True)
             if observed is not None
         }
-        self._notebook.keep({"kept": dataclasses.asdict(kept), "seen": told})
+        self._notebook.keep({"instance": self._instance, "kept": dataclasses.asdict(kept), "seen": told})
 
 
 def _holder(seen: Observed | None) -> str:

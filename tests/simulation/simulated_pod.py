@@ -399,7 +399,7 @@ class Pod:
     def replace(self) -> None:
         """By a pod of the same name that knows nothing of this one, and whose node is up already."""
         self.kill_all()
-        for file in [*self._config.run_dir.rglob("term"), *self._config.run_dir.rglob("lock")]:
+        for file in [*self._config.run_dir.rglob("term"), *self._config.run_dir.rglob("pool-lock")]:
             file.unlink()
         self._config.instance_file.write_text(f"{self._rng.randrange(2**32):08x}\n", encoding="ascii")
         self.start_all()

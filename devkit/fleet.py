@@ -1,0 +1,148 @@
+"""A pool in several clusters: an API server, and some pods, for each region; each pod reaches each server by a proxy.
+
+The regions' servers are the coordination APIs, in the order of the regions.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from http import HTTPStatus
+from pathlib import Path
+from typing import Any, Final
+
+from devkit import keys
+from devkit.api.server_protocol import ADMIN, ApiServer
+from devkit.pod import NAMESPACE, MemoryFolder, Pod
+from devkit.pods import SERVICE_ACCOUNT, PodSet, prepare
+from devkit.proxy import FaultyProxy
+from devkit.realapi.client import AdminClient
+
+__all__ = ["SERVICE_ACCOUNT", "Fleet"]
+
+NETWORK: Final = "mainnet"
+_MANIFEST: Final = Path(__file__).parent.parent / "deploy" / "rbac" / "pool.yaml"
+_EXAMPLE: Final = ("pool1abcd1", "us-east-1")
+"""Pool and region in it."""
+
+
+class Fleet(PodSet):
+    """Regions with their pods.  Priorities are 1, 2, 3, ... in the order of the regions."""
+
+    def __init__(
+        self,
+        apis: Mapping[str, ApiServer],
+        *,
+        pods_each: int = 2,
+        members: int = 0,
+        namespace: str = NAMESPACE,
+        environment: dict[str, str] | None = None,
+        hold_down_s: float = 2.0,
+    ) -> None:
+        """`apis`: region -> its server.  `members`: how many of them coordinate, from the first on; 0: all."""
+        self._folder = MemoryFolder()
+        self.root = self._folder.path
+        self.apis = dict(apis)
+        self.namespace = namespace
+        made = keys.generate(self.root / "keys", kes_period=keys.current_kes_period(NETWORK))
+        (made.folder / "cold.skey").unlink()
+        self.pool_id = made.pool_id
+        self.admins = {region: AdminClient(a.url, a.ca_file, a.token_for(ADMIN)) for region, a in self.apis.items()}
+        users = {region: self._prepare(region) for region in self.apis}
+        coordinators = list(self.apis)[: members or len(self.apis)]
+        self.proxies: dict[tuple[str, str], FaultyProxy] = {}
+        """(pod, region of the server) -> its path."""
+        self.regions: dict[str, list[Pod]] = {}
+        self.began = time.monotonic_ns()
+        for number, region in enumerate(self.apis):
+            self.regions[region] = []
+            for index in range(pods_each):
+                name = f"{region}-{index}"
+                for other in {region, *coordinators}:
+                    self.proxies[name, other] = FaultyProxy(self.apis[other], users[other])
+                given = {
+                    "ENABLE_CLUSTER_MANAGEMENT": "true",
+                    "CARDANO_NETWORK": NETWORK,
+                    "POOL_ID": self.pool_id,
+                    "LEASE_NAME": "",  # by the pool
+                    "CLUSTER_REGION": region,
+                    "CLUSTER_PRIORITY": str(number + 1),
+                    "PREEMPTION_DELAY": str(hold_down_s),
+                    "COORDINATION_KUBECONFIGS": ",".join(self._coordinator(name, region, o) for o in coordinators),
+                }
+                self.regions[region].append(
+                    Pod(
+                        name,
+                        self.root,
+                        self.proxies[name, region],
+                        made.folder,
+                        namespace=namespace,
+                        environment=given | (environment or {}),
+                    )
+                )
+        self.pods = [pod for pods in self.regions.values() for pod in pods]
+
+    def __enter__(self) -> Fleet:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End everything; nothing is left, neither processes nor files."""
+        for pod in self.pods:
+            pod.begin_close()
+        for pod in self.pods:
+            pod.close()
+        for proxy in self.proxies.values():
+            proxy.close()
+        self._folder.close()
+
+    def _prepare(self, region: str) -> str:
+        """The role of each region on this region's server; who the pods are there."""
+        user = ADMIN
+        for each in self.apis:
+            names = {_EXAMPLE[0]: self.pool_id[:10], _EXAMPLE[1]: each}
+            user = prepare(self.apis[region], self.admins[region], self.namespace, _MANIFEST, names=names)
+        return user
+
+    def _coordinator(self, pod: str, region: str, other: str) -> str:
+        """An entry of COORDINATION_KUBECONFIGS."""
+        if other == region:
+            return "own"
+        folder = self.root / "coordination"
+        folder.mkdir(exist_ok=True)
+        path = folder / f"{pod}-{other}"
+        server = {"server": self.proxies[pod, other].url}
+        path.write_text(
+            f"apiVersion: v1\nkind: Config\ncurrent-context: x\nclusters: [{{name: c, cluster: {server!r}}}]\n"
+            "users: [{name: u, user: {}}]\n"
+            f"contexts: [{{name: x, context: {{cluster: c, user: u, namespace: {self.namespace}}}}}]\n"
+        )
+        return str(path)
+
+    # --- what an operator sees and does ---
+
+    def object_name(self, region: str) -> str:
+        return f"{NETWORK}-{self.pool_id[:10]}-{region}"
+
+    def cluster(self, region: str, *, on: str = "") -> dict[str, Any]:
+        """The CardanoForgeCluster of a region, on a server (the first, if none is named); empty: there is none."""
+        path = f"/apis/cardano.io/v1/namespaces/{self.namespace}/cardanoforgeclusters/{self.object_name(region)}"
+        admin = self.admins[on or next(iter(self.apis))]
+        answer = admin.request("GET", path)
+        return answer.body if answer.code == HTTPStatus.OK else {}
+
+    def forging_region(self) -> str:
+        """The one whose node says that it forges; empty: none, or more than one."""
+        forging = self.forgers()
+        found = [region for region, pods in self.regions.items() if any(pod in pods for pod in forging)]
+        return found[0] if len(forging) == 1 else ""
+
+    def wait_for_region(self, region: str, seconds: float = 60) -> None:
+        """Until exactly this region forges."""
+        self.wait_for(lambda: self.forging_region() == region, seconds, f"{region} forges")
+
+    def path(self, pod: Pod, region: str) -> FaultyProxy:
+        """From a pod to a region's server."""
+        return self.proxies[pod.name, region]
