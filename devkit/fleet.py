@@ -126,12 +126,17 @@ class Fleet(PodSet):
     def object_name(self, region: str) -> str:
         return f"{NETWORK}-{self.pool_id[:10]}-{region}"
 
+    def _object_path(self, region: str) -> str:
+        return f"/apis/cardano.io/v1/namespaces/{self.namespace}/cardanoforgeclusters/{self.object_name(region)}"
+
     def cluster(self, region: str, *, on: str = "") -> dict[str, Any]:
         """The CardanoForgeCluster of a region, on a server (the first, if none is named); empty: there is none."""
-        path = f"/apis/cardano.io/v1/namespaces/{self.namespace}/cardanoforgeclusters/{self.object_name(region)}"
-        admin = self.admins[on or next(iter(self.apis))]
-        answer = admin.request("GET", path)
+        answer = self.admins[on or next(iter(self.apis))].request("GET", self._object_path(region))
         return answer.body if answer.code == HTTPStatus.OK else {}
+
+    def patch(self, region: str, body: dict[str, Any], *, on: str = "") -> None:
+        """A merge patch of a region's CardanoForgeCluster, on a server (the first, if none is named).  SetupError."""
+        self.admins[on or next(iter(self.apis))].merge(self._object_path(region), body)
 
     def forging_region(self) -> str:
         """The one whose node says that it forges; empty: none, or more than one."""

@@ -57,7 +57,9 @@ class AdminClient:
         if token is not None:
             self._headers["Authorization"] = f"Bearer {token}"
 
-    def request(self, method: str, path: str, body: Json | None = None) -> Answer:
+    def request(
+        self, method: str, path: str, body: Json | None = None, *, content_type: str = "application/json"
+    ) -> Answer:
         """One request.  OSError, http.client.HTTPException."""
         connection: http.client.HTTPConnection
         if self._context is None:
@@ -65,7 +67,8 @@ class AdminClient:
         else:
             connection = http.client.HTTPSConnection(self._host, self._port, timeout=_TIMEOUT_S, context=self._context)
         try:
-            connection.request(method, path, None if body is None else json.dumps(body), self._headers)
+            headers = self._headers | {"Content-Type": content_type}
+            connection.request(method, path, None if body is None else json.dumps(body), headers)
             answer = connection.getresponse()
             return Answer(answer.status, answer.read().decode())
         finally:
@@ -80,6 +83,12 @@ class AdminClient:
         answer = self.request("POST", _collection(document, namespace), document)
         if answer.code not in {HTTPStatus.CREATED, HTTPStatus.CONFLICT}:
             raise SetupError(f"{document['kind']} {document['metadata']['name']}: {answer.code} {answer.text}")
+
+    def merge(self, path: str, patch: Json) -> None:
+        """A merge patch.  SetupError."""
+        answer = self.request("PATCH", path, patch, content_type="application/merge-patch+json")
+        if answer.code != HTTPStatus.OK:
+            raise SetupError(f"{path}: {answer.code} {answer.text}")
 
     def served(self, definition: Json) -> bool:
         """Whether objects of that definition can be listed already."""

@@ -1,0 +1,199 @@
+"""Three regions with two pods and an API server each: who forges is as operators say, and never two do.
+
+Measured from the records that the nodes keep themselves.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from fleets import (
+    HAND_OVER_S,
+    LEASE_S,
+    REGIONS,
+    SLACK,
+    UNPLANNED_S,
+    Kubectl,
+    Watched,
+    cut,
+    leaders,
+    mend,
+    say,
+    settle,
+    started,
+)
+
+from devkit.fleet import Fleet
+
+pytestmark = [pytest.mark.e2e, pytest.mark.k8s, pytest.mark.timeout(600)]
+COLUMNS = (
+    "NAME:.metadata.name,STATE:.status.effectiveState,PRIORITY:.status.effectivePriority,"
+    "LEADER:.status.activeLeader,HEALTHY:.status.healthStatus.healthy"
+)
+FIRST, SECOND, THIRD = REGIONS
+
+
+@pytest.fixture(scope="module")
+def one_fleet() -> Iterator[Fleet]:
+    with started() as fleet:
+        yield fleet
+
+
+@pytest.fixture
+def fleet(one_fleet: Fleet) -> Iterator[Fleet]:
+    settle(one_fleet)
+    yield one_fleet
+    mend(one_fleet)
+
+
+@pytest.fixture
+def kubectl(fleet: Fleet, tmp_path: Path) -> Kubectl:
+    return Kubectl(fleet, tmp_path)
+
+
+def test_the_seeds_manual_failover_and_return_by_kubectl(fleet: Fleet, kubectl: Kubectl) -> None:
+    name, watched = fleet.object_name(FIRST), Watched(fleet)
+    until = (datetime.now(UTC) + timedelta(hours=4)).isoformat(timespec="seconds")
+    override = {"enabled": True, "reason": "Planned maintenance", "expiresAt": until}
+    patch = json.dumps({"spec": {"forgeState": "Disabled", "override": override}})
+    kubectl("patch", "cardanoforgeCluster", name, "--type=merge", f"-p={patch}")
+    fleet.wait_for_region(SECOND, 30)
+    fleet.wait_for(lambda: fleet.cluster(FIRST)["status"]["effectiveState"] == "Disabled", 10, "the status says so")
+    fleet.wait_for(lambda: fleet.cluster(SECOND)["status"]["forgingEnabled"] is True, 10, "the status says so")
+    printed = kubectl("get", "cardanoforgeclusters", "-o", f"custom-columns={COLUMNS}")
+    rows = {line.split()[0]: line.split()[1:] for line in printed.splitlines()[1:]}
+    assert rows[name][0] == "Disabled"
+    assert rows[fleet.object_name(SECOND)][:2] == ["Priority-based", "2"]
+    assert rows[fleet.object_name(SECOND)][2].startswith(SECOND)
+    assert all(row[3] == "true" for row in rows.values())
+    patch = json.dumps({"spec": {"forgeState": "Priority-based", "override": {"enabled": False}}})
+    kubectl("patch", "cardanoforgeCluster", name, "--type=merge", f"-p={patch}")
+    fleet.wait_for_region(FIRST, 30)
+    watched.check("manual failover and return", 2 * HAND_OVER_S)
+    fleet.wait_for(
+        lambda: "ForgingStarted" in kubectl("describe", "cardanoforgeCluster", name), 15, "an Event tells of it"
+    )
+
+
+def test_an_emergency_disable_fences_within_a_second(fleet: Fleet) -> None:
+    watched, before = Watched(fleet), time.monotonic()
+    forger = fleet.leader()
+    say(fleet, FIRST, {"forgeState": "Disabled"})
+    fleet.wait_for(lambda: forger not in fleet.forgers(), 10, "the node is off")
+    took = time.monotonic() - before
+    fleet.wait_for_region(SECOND, 30)
+    print(f"fenced after {took:.3f} s")
+    assert took < 1.0 + SLACK
+    watched.check("emergency disable", HAND_OVER_S)
+
+
+def test_a_change_on_any_coordination_api_is_carried_to_all(fleet: Fleet) -> None:
+    for region in REGIONS:
+        say(fleet, THIRD, {"priority": 700 + REGIONS.index(region)}, on=region)
+        wanted = 700 + REGIONS.index(region)
+
+        def everywhere(wanted: int = wanted) -> bool:
+            return all(fleet.cluster(THIRD, on=on)["spec"]["priority"] == wanted for on in REGIONS)
+
+        fleet.wait_for(everywhere, 20, "all have it")
+    say(fleet, THIRD, {"priority": 3})
+
+
+def test_an_override_forces_another_cluster_until_it_expires(fleet: Fleet) -> None:
+    watched = Watched(fleet)
+    until = (datetime.now(UTC) + timedelta(seconds=8)).isoformat()
+    override = {"enabled": True, "reason": "a drill", "expiresAt": until, "forceState": "Enabled"}
+    say(fleet, THIRD, {"override": override})
+    fleet.wait_for_region(THIRD, 20)
+    fleet.wait_for_region(FIRST, 30)
+    watched.check("an override, and its end", 2 * HAND_OVER_S)
+
+
+def test_of_two_that_are_enabled_at_once_the_better_forges_and_both_say_so(fleet: Fleet) -> None:
+    watched = Watched(fleet)
+    say(fleet, THIRD, {"forgeState": "Enabled"}, on=FIRST)
+    say(fleet, SECOND, {"forgeState": "Enabled"}, on=THIRD)
+    fleet.wait_for_region(SECOND, 30)
+
+    def in_conflict(region: str) -> bool:
+        conditions = fleet.cluster(region)["status"]["conditions"]
+        return any(c["type"] == "Conflict" and c["status"] == "True" for c in conditions)
+
+    fleet.wait_for(lambda: in_conflict(SECOND) and in_conflict(THIRD), 15, "both carry the condition")
+    watched.check("two enabled", 3 * HAND_OVER_S)
+
+
+@pytest.mark.parametrize("region", REGIONS)
+def test_no_api_server_is_missed_when_it_goes_for_longer_than_a_lease(fleet: Fleet, region: str) -> None:
+    watched = Watched(fleet)
+    fleet.apis[region].kill_sync()
+    time.sleep(LEASE_S + 8)
+    assert fleet.forging_region()
+    watched.check(f"the API server of {region} away", HAND_OVER_S)
+    fleet.apis[region].restart_sync()
+    fleet.wait_for_region(FIRST, 60)
+    watched.check(f"the API server of {region} away and back", HAND_OVER_S)
+
+
+def test_fail_over_works_while_an_api_server_is_away(fleet: Fleet) -> None:
+    fleet.apis[THIRD].kill_sync()
+    time.sleep(3)
+    watched = Watched(fleet)
+    for pod in fleet.regions[FIRST]:
+        pod.kill_sidecar()
+    fleet.wait_for_region(SECOND, 60)
+    watched.check("a region's sidecars die while another's API server is away", UNPLANNED_S + SLACK)
+    fleet.apis[THIRD].restart_sync()
+
+
+@pytest.mark.parametrize(("outwards", "inwards"), [(True, True), (True, False), (False, True)])
+def test_a_region_that_is_cut_off_from_the_others_never_makes_two_forge(
+    fleet: Fleet, outwards: bool, inwards: bool
+) -> None:
+    watched = Watched(fleet)
+    cut(fleet, FIRST, outwards=outwards, inwards=inwards)
+    time.sleep(LEASE_S + 10)
+    fleet.wait_for(lambda: bool(fleet.forging_region()), 30, "one region forges")
+    assert fleet.forging_region() != FIRST or not outwards
+    mend(fleet)
+    fleet.wait_for_region(FIRST, 60)
+    watched.check(f"cut off, outwards={outwards}, inwards={inwards}", UNPLANNED_S + HAND_OVER_S + SLACK)
+
+
+def test_all_leaders_killed_at_once_cost_no_more_than_their_leases(fleet: Fleet) -> None:
+    watched = Watched(fleet)
+    for pod in leaders(fleet):
+        pod.kill_sidecar()
+    fleet.wait_for(lambda: bool(fleet.forging_region()), 60, "one region forges")
+    watched.check("all leaders die", UNPLANNED_S + 2 + SLACK)
+
+
+def test_a_forger_that_is_asked_to_stop_is_followed_by_the_other_pod_of_its_region(fleet: Fleet) -> None:
+    watched, forger = Watched(fleet), fleet.leader()
+    forger.terminate()
+    fleet.wait_for_one_forger(20, other_than=forger)
+    assert fleet.forging_region() == FIRST
+    watched.check("the forger stops", HAND_OVER_S)
+
+
+def test_four_members_split_in_halves_forge_nowhere_and_one_forges_afterwards() -> None:
+    regions = ("r-one", "r-two", "r-three", "r-four")
+    with started(regions=regions, pods_each=1) as fleet:
+        fleet.wait_for(lambda: bool(fleet.forging_region()), 120, "one region forges")
+        since = time.monotonic_ns()
+        for region in regions:
+            for other in regions:
+                if (region in regions[:2]) != (other in regions[:2]):
+                    for pod in fleet.regions[region]:
+                        fleet.path(pod, other).refuse()
+        fleet.wait_for(lambda: not fleet.forgers(), LEASE_S + 5, "nobody forges")
+        time.sleep(LEASE_S + 5)
+        assert not fleet.forgers(), fleet.describe(since)
+        mend(fleet)
+        fleet.wait_for(lambda: bool(fleet.forging_region()), 60, "one region forges")
+        assert fleet.overlap_s(since) == 0, fleet.describe(since)
