@@ -288,8 +288,8 @@ def _effective(config: Config) -> Iterator[tuple[str, str]]:
         value = derived.get(name, getattr(config, item.name))
         if isinstance(value, bool):
             yield name, str(value).lower()
-        elif isinstance(value, tuple):  # pairs
-            yield name, ",".join(f"{key}={number}" for key, number in value)
+        elif isinstance(value, tuple):
+            yield name, ",".join("=".join(map(str, each)) if isinstance(each, tuple) else str(each) for each in value)
         else:
             yield name, "" if value is None else str(value)
 

@@ -314,6 +314,13 @@ async def test_config_shows_every_variable_with_the_value_in_effect_and_where_it
     assert re.search(r"^POD_NAME +pod-0$", table, re.MULTILINE)
 
 
+async def test_config_shows_the_coordination_apis_as_they_were_written(run: Run) -> None:
+    assert re.search(r"^COORDINATION_KUBECONFIGS +own  \(default\)$", (await run("config")).out, re.MULTILINE)
+    written = "own,/etc/forge/b#two,/etc/forge/c"
+    table = (await run("config", COORDINATION_KUBECONFIGS=written)).out
+    assert re.search(rf"^COORDINATION_KUBECONFIGS +{re.escape(written)}$", table, re.MULTILINE)
+
+
 async def test_a_wrong_variable_is_named_with_its_remedy(run: Run) -> None:
     ran = await run("status", LEASE_DURATION="soon")
     assert (ran.code, ran.out) == (2, "")
