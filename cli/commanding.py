@@ -157,7 +157,10 @@ async def write(pool: Pool, name: str, spec: Json, text: str) -> Done:
     kind = f"{PLURAL}.{pool.config.crd_group}"
     words = ["kubectl", *member.place.kubectl, "patch", kind, name, "--type", "merge"]
     kubectl = shlex.join([*words, "--field-manager", "forgectl", "--patch", json.dumps(body, separators=(",", ":"))])
-    where = f" (written on {member.name}" + ("" if len(pool.members) == 1 else "; the arbiters carry it to the others")
+    where = f" (written on {member.name}"
+    if len(pool.members) > 1:
+        carried = "; the arbiters carry it to the others"
+        where += "; its arbiter is silent, so nobody carries it to the others" if pool.silent(name) else carried
     return Done(name, f"{text}{where})", member.name, kubectl)
 
 

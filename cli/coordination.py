@@ -19,7 +19,7 @@ from cli.across import Place, Wanted
 from cli.asking import Failed, Misused, NobodyAnswers
 from config import Config
 from kernel.clock import boottime_ns
-from kube.errors import ApiFailure, Failure, SessionConfigError
+from kube.errors import ANSWERS, ApiFailure, Failure, SessionConfigError
 from kube.forge_clusters import PLURAL, POOL_LABEL, ForgeCluster, ForgeClusterClient, parse_cluster
 from kube.leases import parse_lease
 from kube.session import ApiSession, Json
@@ -121,8 +121,7 @@ class Pool:
         query = [("labelSelector", f"{POOL_LABEL} in ({','.join(labels)})" if labels else POOL_LABEL)]
         try:
             raw = await member.session.request("list", self._folder(member), query=query, timeout_s=TIMEOUT_S)
-            items = raw.get("items")
-            found = [parse_cluster(item) for item in items or [] if isinstance(item, dict)]
+            found = [parse_cluster(item) for item in items_of(raw)]
         except ApiFailure as failure:
             member.problem, member.clusters, member.lock = _in_words(failure), [], None
             return
@@ -136,7 +135,7 @@ class Pool:
         query = [("fieldSelector", f"metadata.name={name}")]
         try:
             raw = await member.session.request("list", folder, query=query, timeout_s=TIMEOUT_S)
-            items = [item for item in raw.get("items") or [] if isinstance(item, dict)]
+            items = items_of(raw)
             member.lock = _lock(items[0]) if items else None
             member.lock_problem = "" if items else "no Lease"
         except ApiFailure as failure:
@@ -240,7 +239,8 @@ class Pool:
 
         Repeated where a member does not answer: a patch that arrives twice changes nothing.
         """
-        why = []
+        why: list[str] = []
+        answered = False
         for member in self.members:
             if member.session is None or not member.answers or all(one.name != name for one in member.clusters):
                 continue
@@ -257,9 +257,11 @@ class Pool:
                     if attempt == 1 and failure.connection_suspect:
                         continue
                     why.append(f"{member.name}: {_in_words(failure)}")
+                    answered |= failure.kind in (Failure.FORBIDDEN, Failure.UNAUTHORIZED, *ANSWERS)
                     break
                 return member
-        raise NobodyAnswers(f"{name} could not be written: {'; '.join(why)}")
+        kind = Failed if answered else NobodyAnswers
+        raise kind(f"{name} could not be written: {'; '.join(why)}")
 
 
 @contextlib.asynccontextmanager
@@ -295,6 +297,12 @@ def with_pool(config: Config, arguments: argparse.Namespace, work: Callable[[Poo
 
 
 # --- reading objects ---
+
+
+def items_of(raw: Json) -> list[Json]:
+    """The objects of a list as it was answered."""
+    items = raw.get("items")
+    return [item for item in items if isinstance(item, dict)] if isinstance(items, list) else []
 
 
 def _label(cluster: ForgeCluster) -> str:

@@ -197,8 +197,8 @@ def _table(shown: dict[str, Any]) -> str:
     rows.append(("sandbox", _sandbox_text(shown["sandbox"])))
     rows += [("warning", text) for text in shown["warnings"]]
     rows += _pool_rows(shown["pool"])
-    width = max(len(name) for name, _ in rows)
-    lines = [f"{name:<{width}}  {printable(text)}" for name, text in rows]
+    width = max(len(printable(name)) for name, _ in rows)
+    lines = [f"{printable(name):<{width}}  {printable(text)}" for name, text in rows]
     return "\n".join([*lines, *_clusters(shown["pool"])])
 
 

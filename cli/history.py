@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from cli.asking import columns, printable
-from cli.coordination import TIMEOUT_S, Member, Pool, instant, with_pool
+from cli.coordination import TIMEOUT_S, Member, Pool, instant, items_of, with_pool
 from cli.pool import text_of, utc
 from config import Config
 from kube.errors import ApiFailure
@@ -69,8 +69,7 @@ async def _events(pool: Pool, member: Member) -> list[Happened] | str:
         raw = await member.session.request("list", folder, query=query, timeout_s=TIMEOUT_S)
     except ApiFailure as failure:
         return str(failure)
-    items = raw.get("items")
-    made = [event(item, pool.clusters) for item in items if isinstance(item, dict)] if isinstance(items, list) else []
+    made = [event(item, pool.clusters) for item in items_of(raw)]
     return [each for each in made if each is not None]
 
 

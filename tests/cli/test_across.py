@@ -14,6 +14,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -102,7 +103,7 @@ class World:
             "metadata": {"name": f"cardano-pool-{LABEL}"},
             "spec": {
                 "holderIdentity": holder,
-                "leaseDurationSeconds": 15 if holder else 1,
+                "leaseDurationSeconds": 3600 if holder else 1,
                 "acquireTime": at,
                 "renewTime": at,
                 "leaseTransitions": token,
@@ -254,7 +255,7 @@ def test_a_lock_that_one_of_three_tells_of_is_no_majority(world: World, run: Run
 def test_a_lock_that_ran_out_or_was_released_has_no_holder(world: World, run: Run) -> None:
     world.start(2)
     world.make(EU, "eu-1")
-    world.lock(0, f"{EU}/pod", age_s=60)
+    world.lock(0, f"{EU}/pod", age_s=7200)
     world.lock(1, "")
     ran = run("clusters")
     assert "held by nobody, as far as is known" in row(ran, "lock")
@@ -452,7 +453,7 @@ def test_disable_for_a_while_ends_by_itself_and_says_who_comes_first_then(world:
     spec = world.spec(EU)
     assert spec["forgeState"] == "Priority-based"
     assert (spec["override"]["forceState"], spec["override"]["reason"]) == ("Disabled", "kernel upgrade")
-    expires = time.mktime(time.strptime(spec["override"]["expiresAt"], "%Y-%m-%dT%H:%M:%SZ")) - time.timezone
+    expires = datetime.fromisoformat(spec["override"]["expiresAt"]).timestamp()
     assert 0 <= expires - before - 5400 < 30
     assert f"{EU} comes first then (Priority-based, 10)" in ran.out
 
@@ -543,6 +544,13 @@ def test_a_write_goes_to_the_first_coordination_api_that_answers_and_says_which(
     assert world.spec(EU, 2)["forgeState"] == "Priority-based"
 
 
+def test_a_change_of_a_silent_cluster_is_said_to_stay_where_it_was_written(world: World, run: Run) -> None:
+    world.start(2)
+    world.a_pool()
+    world.say(US, age_s=900)
+    assert "its arbiter is silent, so nobody carries it to the others" in run("disable", US).out
+
+
 # --- switchover ---
 
 
@@ -583,6 +591,19 @@ def test_a_switchover_that_is_not_in_time_says_what_holds_it_up(world: World, ru
     assert f"forgectl override {US} --clear ends it" in ran.err
     shown = run("switchover", US, "--timeout", "1", "--json")
     assert (shown.code, shown.json()["forging"], shown.json()["took_s"]) == (1, False, None)
+
+
+def test_a_switchover_shows_its_progress_where_somebody_looks(
+    world: World, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.start(1)
+    world.a_pool()
+    world.say(US, message="waiting\x1b[2J")
+    for stream in (sys.stdout, sys.stderr):
+        monkeypatch.setattr(stream, "isatty", lambda: True)
+    ran = run("switchover", US, "--timeout", "1")
+    assert rf"0 s: {US}: waiting\x1b[2J" in ran.err
+    assert "\x1b[2J" not in ran.err
 
 
 def test_a_switchover_can_be_left_to_itself_and_to_a_cluster_that_forges_takes_no_time(world: World, run: Run) -> None:
