@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import json
 import re
@@ -23,7 +24,10 @@ import pytest
 from cli import forgectl
 from cli.history import Happened, event
 from devkit.api.embedded import EmbeddedApi, ThreadedApi
-from kube.forge_clusters import POOL_LABEL, rfc3339
+from kube import events
+from kube.errors import ApiFailure, Failure
+from kube.forge_clusters import POOL_LABEL, parse_spec, rfc3339
+from kube.session import ApiSession
 
 POOL = "pool1abcd1234567890"
 LABEL = "preprod-pool1abcd1"
@@ -523,6 +527,9 @@ def test_an_override_replaces_the_one_before_it_whole_and_can_be_cleared(world: 
     world.start(1)
     world.a_pool()
     run("override", EU, "--priority", "900", "--state", "Disabled", "--for", "4h", "--reason", "first")
+    read = parse_spec(world.spec(EU)).override
+    assert (read.enabled, read.force_priority, read.force_state, read.reason) == (True, 900, "Disabled", "first")
+    assert read.expires_at is not None
     shown = run("override", EU, "--priority", "5", "--for", "90s", "--reason", "second", "--json").json()
     override = world.spec(EU)["override"]
     assert set(override) == {"enabled", "reason", "expiresAt", "forcePriority"}
@@ -652,14 +659,54 @@ def test_an_old_word_on_a_coordination_api_that_was_away_does_not_end_the_wait(w
 # --- history ---
 
 
-def test_history_is_one_time_line_of_statuses_and_the_lock_without_events_too(world: World, run: Run) -> None:
+def test_events_of_the_pools_clusters_stand_in_the_history_and_no_other_ones(world: World, run: Run) -> None:
+    world.start(1)
+    world.a_pool()
+
+    async def emit(name: str, wall_s: float, message: str) -> None:
+        about = events.Regarding("cardano.io/v1", "CardanoForgeCluster", "default", name, "")
+        async with ApiSession(world.kubeconfig(0), user_agent="test") as session:
+            await events.emit(
+                session,
+                about,
+                reason="ForgingStarted",
+                message=message,
+                warning=False,
+                pod="pod-0",
+                wall_s=wall_s,
+                timeout_s=30,
+            )
+
+    asyncio.run(emit(US, time.time() - 900, "second\x1b[2J"))
+    asyncio.run(emit(EU, time.time() - 1000, "first"))
+    asyncio.run(emit("another-pools", time.time() - 950, "third"))
+    ran = run("history")
+    assert (ran.code, ran.err) == (0, "")
+    lines = ran.out.splitlines()
+    assert re.search(rf"^\S+Z +{EU} +ForgingStarted +first$", lines[0])
+    assert lines[1].endswith(r"ForgingStarted  second\x1b[2J")
+    assert "third" not in ran.out
+
+
+@pytest.mark.parametrize("kind", [Failure.NOT_FOUND, Failure.FORBIDDEN, Failure.INVALID])
+def test_history_is_one_time_line_of_statuses_and_the_lock_where_no_events_are_told(
+    world: World, run: Run, monkeypatch: pytest.MonkeyPatch, kind: Failure
+) -> None:
+    request = ApiSession.request
+
+    async def without_events(self: ApiSession, verb: str, path: str, **options: Any) -> Json:
+        if path.endswith("/events"):
+            raise ApiFailure(kind, "the API server answered so")
+        return await request(self, verb, path, **options)
+
+    monkeypatch.setattr(ApiSession, "request", without_events)
     world.start(1)
     world.make(EU, "eu-1")
     world.say(EU, age_s=60, forgingEnabled=True, message="pod forges")
     world.lock(0, f"{EU}/pod", age_s=30, token=7)
     world.make(US, "us-1")
     ran = run("history")
-    assert ran.code == 0
+    assert (ran.code, ran.err) == (0, f"forgectl: {world.kubeconfig(0)} tells no events: the API server answered so\n")
     times = [line.split()[0] for line in ran.out.splitlines()]
     assert times == sorted(times)
     assert re.search(
