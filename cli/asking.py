@@ -36,12 +36,27 @@ PATIENCE_S: Final = 3.0
 T = TypeVar("T")
 
 
-class Failed(Exception):  # noqa: N818  # said to the operator, then exit 1
+class Failed(Exception):  # noqa: N818  # said to the operator, then the end
     """What could not be done, in one line."""
+
+    code = 1
+    """To exit with."""
 
 
 class NotThere(Failed):
     """Nobody serves this socket."""
+
+
+class Misused(Failed):
+    """What was asked for makes no sense, or a setting is wrong."""
+
+    code = 2
+
+
+class NobodyAnswers(Failed):
+    """No coordination API could be asked."""
+
+    code = 3
 
 
 def left(until: float) -> float:

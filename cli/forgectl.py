@@ -1,7 +1,9 @@
-"""`forgectl`: look at this pod's workers, and ask it to stand down.
+"""`forgectl`: look at this pod's workers and ask it to stand down; look at the pool's clusters and command them.
 
-Works inside the sidecar's container, on the sockets below RUN_DIR; nothing is sent over a network.
-Exit codes: 0 done, 1 something is wrong (nothing reachable, refused), 2 usage or configuration.
+What concerns the pod works inside the sidecar's container, on the sockets below RUN_DIR, and sends nothing over a
+network.  The verbs across clusters (cli/across.py) ask the coordination APIs, from the container or a laptop.
+Exit codes: 0 done; 1 something is wrong (nothing reachable, refused, nobody forges); 2 usage or configuration; 3 no
+coordination API could be asked.
 """
 
 from __future__ import annotations
@@ -18,8 +20,8 @@ import time
 from collections.abc import Iterator
 from typing import Any, Final
 
-from cli import debugging
-from cli.asking import PATIENCE_S, Failed, NotThere, connect, first, frames, printable, state_of, who_may
+from cli import across, debugging
+from cli.asking import PATIENCE_S, Failed, NotThere, columns, connect, first, frames, printable, state_of, who_may
 from config import Config, ConfigError, load
 from gateway import views
 from gateway.views import Picture
@@ -37,7 +39,10 @@ from ipc.messages import (
 from kernel.clock import boottime_ns
 from policy import timing
 
-EPILOG: Final = "exit codes: 0 done; 1 something is wrong (nothing reachable, refused); 2 usage or configuration"
+EPILOG: Final = (
+    "exit codes: 0 done; 1 something is wrong (nothing reachable, refused, nobody forges); 2 usage or configuration; "
+    "3 no coordination API could be asked"
+)
 
 
 def main() -> None:
@@ -47,6 +52,8 @@ def main() -> None:
     if arguments.run_dir:
         environment["RUN_DIR"] = arguments.run_dir
     try:
+        if arguments.command is not _config:
+            environment = across.without_many(environment)
         arguments.command(load(environment), arguments)
         sys.stdout.flush()
     except ConfigError as error:
@@ -55,20 +62,30 @@ def main() -> None:
         sys.exit(2)
     except Failed as error:
         print(f"forgectl: {printable(str(error))}", file=sys.stderr)  # a worker's own words may be in it
-        sys.exit(1)
+        sys.exit(error.code)
     except BrokenPipeError:  # of standard output: whoever read it has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="forgectl", description="Look at this pod's workers, and ask it to stand down.", epilog=EPILOG
+        prog="forgectl",
+        description="Look at this pod's workers and at the pool's clusters, and command them.",
+        epilog=EPILOG,
     )
     parser.add_argument("--run-dir", help="RUN_DIR of the sidecar (default: from the environment)")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    status = commands.add_parser("status", help="who forges, and why")
+    status = commands.add_parser(
+        "status",
+        help="who forges, and why",
+        description="This pod's state, and what its arbiter knows of the pool. Where there is no sidecar, or where one "
+        "of the options below is given, the same as `forgectl clusters`.",
+        epilog=across.CODES,
+    )
     status.add_argument("--json", action="store_true", help="as JSON, like /status")
+    across.add_where(status)
     status.set_defaults(command=_status)
+    across.add_commands(commands, _reason)
     debugging.add_commands(commands, _seconds)
     down = commands.add_parser("stand-down", help="hand over and stay out of the election for a while")
     down.add_argument(
@@ -134,6 +151,12 @@ def read_states(config: Config, workers: tuple[Worker, ...]) -> dict[Worker, Sta
 
 
 def _status(config: Config, arguments: argparse.Namespace) -> None:
+    elsewhere = "RUN_DIR" not in config.explicit and not config.run_dir.exists()
+    if elsewhere or across.names_a_place(arguments):
+        from cli import pool  # with the client of the API: costs more than all the rest of this program
+
+        pool.command(config, arguments)
+        return
     answers = read_states(config, (*views.WATCHED, Worker.GATEWAY))
     states = {worker: answer for worker, answer in answers.items() if isinstance(answer, State)}
     if not states:
@@ -173,8 +196,52 @@ def _table(shown: dict[str, Any]) -> str:
     rows.append(("worker/gateway", f"alive, port {port}" if port is not None else "silent"))
     rows.append(("sandbox", _sandbox_text(shown["sandbox"])))
     rows += [("warning", text) for text in shown["warnings"]]
-    width = max(len(name) for name, _ in rows)
-    return "\n".join(f"{name:<{width}}  {printable(text)}" for name, text in rows)
+    rows += _pool_rows(shown["pool"])
+    width = max(len(printable(name)) for name, _ in rows)
+    lines = [f"{printable(name):<{width}}  {printable(text)}" for name, text in rows]
+    return "\n".join([*lines, *_clusters(shown["pool"])])
+
+
+def _pool_rows(pool: dict[str, Any]) -> list[tuple[str, str]]:
+    """With cluster management only."""
+    if "lock" not in pool:
+        return []
+    rows = [
+        ("cluster", f"{pool['cluster']}: {pool['state'] or 'unknown'}, priority {pool['priority']}: {pool['why']}"),
+        (
+            "pool lock",
+            f"{pool['lock']} held by {pool['holder'] or 'nobody'}, token {pool['token']}; {pool['phase']} here",
+        ),
+    ]
+    for member in pool["members"]:
+        told = f"held by {member['holder'] or 'nobody'}" + (
+            f", ours for {member['seconds_left']:.1f} s" if member["seconds_left"] else ""
+        )
+        told = told if member["api_ok"] else "does not answer"
+        rows.append((f"member/{member['name']}", told + ("" if member["crd_ok"] else "; the CRD is not installed")))
+    return rows
+
+
+def _clusters(pool: dict[str, Any]) -> list[str]:
+    """As this pod's arbiter judges them, the best first; nothing without cluster management."""
+    if not pool.get("clusters"):
+        return []
+    rows: list[tuple[str, ...]] = [("CLUSTER", "REGION", "STATE", "PRIORITY", "LEADER", "LOCK", "HEARD", "WHY NOT")]
+    for each in pool["clusters"]:
+        age = each["heard_seconds_ago"]
+        rows.append(
+            (
+                each["name"],
+                each["region"],
+                each["state"] or "?",
+                str(each["priority"]),
+                each["leader"] or "-",
+                "holds it" if each["name"] == pool["holder"] else "-",
+                "ours" if age is None else f"{age:.0f} s ago",
+                each["why_not"],
+            )
+        )
+    return ["", *columns(rows)]
 
 
 def _leader_rows(shown: dict[str, Any]) -> list[tuple[str, str]]:
@@ -288,8 +355,8 @@ def _effective(config: Config) -> Iterator[tuple[str, str]]:
         value = derived.get(name, getattr(config, item.name))
         if isinstance(value, bool):
             yield name, str(value).lower()
-        elif isinstance(value, tuple):  # pairs
-            yield name, ",".join(f"{key}={number}" for key, number in value)
+        elif isinstance(value, tuple):
+            yield name, ",".join("=".join(map(str, each)) if isinstance(each, tuple) else str(each) for each in value)
         else:
             yield name, "" if value is None else str(value)
 

@@ -164,6 +164,9 @@ class Coordinator:
     context: str = ""
     """Empty: the current one."""
 
+    def __str__(self) -> str:
+        return self.name
+
 
 OWN: Final = Coordinator("own")
 

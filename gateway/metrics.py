@@ -17,7 +17,7 @@ from prometheus_client.registry import Collector
 
 from gateway.views import SANDBOXED, WATCHED, Picture
 from health.reach import wanted
-from ipc.messages import ActuatorState, ElectorState, Fence, StartFlag, State, Worker
+from ipc.messages import ActuatorState, ElectorState, Fence, PoolState, StartFlag, State, Worker
 
 PREFIX: Final = "cardano_forge_manager_"
 
@@ -153,20 +153,48 @@ class PodCollector(Collector):
         values = [config.cluster, config.cluster_region, config.cardano_network, config.pool_label]
         enabled = GaugeMetricFamily(
             "cardano_cluster_forge_enabled",
-            "Whether cluster is enabled for forging: 1 on the one pod that holds its leadership and the cluster's "
-            "grant, 0 on its standbys, so the sum over all pods of a pool is the number of clusters that may forge",
+            "Whether cluster is enabled for forging: 1 on the one pod that leads it and has the arbiter's grant (with "
+            "cluster management: of the pool-wide lock), 0 on all others, so the sum over all pods of a pool is the "
+            "number of clusters that may forge: 1, or 0 during a change",
             labels=labels,
         )
         enabled.add_metric(values, int(picture.enabled))
         yield enabled
         priority = GaugeMetricFamily(
             "cardano_cluster_forge_priority",
-            "Effective priority of cluster: CLUSTER_PRIORITY (1 is highest, 999 lowest)",
+            "Effective priority of cluster (1 is highest): with cluster management by its CardanoForgeCluster, with "
+            "what its health costs; else CLUSTER_PRIORITY",
             labels=labels,
         )
-        priority.add_metric(values, config.cluster_priority)
+        pool = picture.pool
+        priority.add_metric(values, config.cluster_priority if pool is None else pool.priority)
         yield priority
+        if pool is not None:
+            yield from self._pool(pool, picture.now)
         yield from self._health(picture)
+
+    def _pool(self, pool: PoolState, now: int) -> Iterator[Metric]:
+        """Of cluster management only, and only while the arbiter is heard of."""
+        members = GaugeMetricFamily(
+            PREFIX + "pool_lock_members",
+            "Coordination APIs: held: that confirmed this pod's right from the pool-wide lock, and it stands; "
+            "reachable: that answer; total: all",
+            labels=["state"],
+        )
+        members.add_metric(["held"], sum(now < member.ours_until for member in pool.members))
+        members.add_metric(["reachable"], sum(member.api_ok for member in pool.members))
+        members.add_metric(["total"], len(pool.members))
+        yield members
+        token = GaugeMetricFamily(
+            PREFIX + "pool_lock_token", "Fencing token of the pool-wide lock: rises with each new holder"
+        )
+        token.add_metric([], pool.fencing_token)
+        yield token
+        conflict = GaugeMetricFamily(
+            PREFIX + "pool_conflict", "Whether this cluster and another one are Enabled at once (0 or 1)"
+        )
+        conflict.add_metric([], int(pool.conflict))
+        yield conflict
 
     def _health(self, picture: Picture) -> Iterator[Metric]:
         """A silent prober says nothing of the endpoint, where there may be one."""

@@ -16,6 +16,8 @@ from ipc.messages import (
     ElectorState,
     Fence,
     Grant,
+    LockPhase,
+    PoolState,
     ProberState,
     Role,
     Sandbox,
@@ -66,6 +68,11 @@ class Picture:
         return state.body if state is not None and isinstance(state.body, ArbiterState) else None
 
     @property
+    def pool(self) -> PoolState | None:
+        """What the arbiter knows of the pool; None: cluster management is off, or the arbiter is silent."""
+        return self.arbiter.pool if self.arbiter is not None else None
+
+    @property
     def prober(self) -> ProberState | None:
         state = self.fresh(Worker.PROBER)
         return state.body if state is not None and isinstance(state.body, ProberState) else None
@@ -84,12 +91,18 @@ class Picture:
     def enabled(self) -> bool:
         """Whether the pool may forge through this pod: it leads, by the Lease as it stands, and the arbiter agrees.
 
-        While it hands over its own grant is gone already, but the Lease is not: nobody else is enabled then.
+        While it hands over its own grant is gone already, but the Lease is not: nobody else is enabled then.  With
+        cluster management the arbiter's grant is the pool-wide lock's, which one pod of the whole pool has at most.
         """
         elector, arbiter = self.elector, self.arbiter
         if elector is None or arbiter is None or not self._stands(arbiter.grant):
             return False
         return elector.role is Role.HANDOVER or (elector.role is Role.LEADER and self._stands(elector.grant))
+
+    @property
+    def goes_on_without_its_api(self) -> bool:
+        """Whether it may forge by the pool-wide lock, which its own API server's absence does not end."""
+        return self.pool is not None and self.pool.phase is LockPhase.HELD and self.enabled
 
     def _stands(self, grant: Grant | None) -> bool:
         return grant is not None and self.now < grant.deadline
@@ -139,7 +152,7 @@ def health(picture: Picture) -> Answer:
 
 def ready(picture: Picture) -> Answer:
     """/ready: does this pod forge, or could it take over at once?"""
-    found = (_actuator_not_ready, _node_not_ready, _elector_not_ready, _arbiter_not_ready)
+    found = (_actuator_not_ready, _node_not_ready, _elector_not_ready, _arbiter_not_ready, _pool_not_ready)
     reasons = [reason for each in found for reason in each(picture)] or _stays_out(picture)
     return Answer(503 if reasons else 200, {"ready": not reasons, "reasons": reasons})
 
@@ -164,7 +177,8 @@ def _elector_not_ready(picture: Picture) -> tuple[str, ...]:
     elector = picture.elector
     if elector is None:
         return ("the elector is silent",)
-    reasons = () if elector.api_ok else ("the API server does not answer",)
+    reachable = elector.api_ok or picture.goes_on_without_its_api
+    reasons = () if reachable else ("the API server does not answer",)
     if _standing_down(picture, elector):
         reasons = (*reasons, "standing down as asked")
     return (*reasons, UNSURE) if not picture.enabled and picture.now < elector.unsure_until else reasons
@@ -180,9 +194,22 @@ def _arbiter_not_ready(picture: Picture) -> tuple[str, ...]:
     arbiter = picture.arbiter
     if arbiter is None:
         return ("the arbiter is silent",)
-    reasons = () if arbiter.api_ok else ("the API server does not answer the arbiter",)
+    reachable = arbiter.api_ok or picture.goes_on_without_its_api
+    reasons = () if reachable else ("the API server does not answer the arbiter",)
     unsure = not picture.enabled and picture.now < arbiter.unsure_until
     return (*reasons, f"the arbiter: {UNSURE}") if unsure else reasons
+
+
+def _pool_not_ready(picture: Picture) -> tuple[str, ...]:
+    """Without a majority of the coordination APIs nobody can take or keep the pool-wide lock from here."""
+    pool = picture.pool
+    if pool is None:
+        return ()
+    away = [member.name for member in pool.members if not member.api_ok]
+    count = len(pool.members)
+    if count - len(away) >= pool.majority:
+        return ()
+    return (f"{count - len(away)} of {count} coordination APIs answer, {pool.majority} must: {', '.join(away)} not",)
 
 
 def status(picture: Picture) -> dict[str, Any]:
@@ -193,7 +220,7 @@ def status(picture: Picture) -> dict[str, Any]:
         "namespace": config.namespace,
         "version": picture.version,
         "network": config.cardano_network,
-        "pool": {"id": config.pool_id, "ticker": config.pool_ticker, "name": config.pool_name},
+        "pool": {"id": config.pool_id, "ticker": config.pool_ticker, "name": config.pool_name} | _pool(picture),
         "forging": picture.forging,
         "leader": _leader(picture),
         "grants": _grants(picture),
@@ -233,6 +260,49 @@ def _leader(picture: Picture) -> dict[str, Any] | None:
         "lease": elector.lease,
         "token": elector.fencing_token,
         "api_ok": elector.api_ok,
+    }
+
+
+def _pool(picture: Picture) -> dict[str, Any]:
+    """The pool-wide lock and the pool's clusters; empty while nothing is known of them."""
+    pool = picture.pool
+    if pool is None:
+        return {}
+    return {
+        "lock": pool.lock,
+        "phase": str(pool.phase),
+        "holder": pool.holder,
+        "token": pool.fencing_token,
+        "majority": pool.majority,
+        "members": [
+            {
+                "name": member.name,
+                "api_ok": member.api_ok,
+                "crd_ok": member.crd_ok,
+                "holder": member.holder,
+                "seconds_left": round(max(member.ours_until - picture.now, 0) / timing.SECOND, 3),
+            }
+            for member in pool.members
+        ],
+        "cluster": pool.cluster,
+        "wanted": pool.wanted,
+        "why": pool.why,
+        "state": pool.state,
+        "priority": pool.priority,
+        "conflict": pool.conflict,
+        "clusters": [
+            {
+                "name": cluster.name,
+                "region": cluster.region,
+                "state": cluster.state,
+                "priority": cluster.priority,
+                "eligible": cluster.eligible,
+                "why_not": cluster.why_not,
+                "leader": cluster.leader,
+                "heard_seconds_ago": picture.seconds_since(cluster.changed_at) if cluster.changed_at else None,
+            }
+            for cluster in pool.clusters
+        ],
     }
 
 

@@ -21,8 +21,12 @@ from ipc.frames import FrameReader, frame
 from ipc.messages import (
     PROTOCOL,
     ArbiterState,
+    ClusterView,
     ElectorState,
     GatewayState,
+    LockMember,
+    LockPhase,
+    PoolState,
     Role,
     StandDown,
     StandDownReply,
@@ -165,6 +169,50 @@ async def test_nothing_in_a_lease_can_speak_to_the_operators_terminal(run: Run, 
     assert "\x1b" not in ran.out
     assert "\x07" not in ran.out
     assert r"held by evil\x1b]0;owned\x07\nforging yes" in ran.out
+
+
+async def test_status_in_a_managed_pod_shows_the_pool_below_the_pods_own_state(
+    run: Run, publish: Callable[..., object]
+) -> None:
+    pool = PoolState(
+        lock="default/cardano-pool-preprod-pool1abcd1",
+        phase=LockPhase.IDLE,
+        holder="preprod-pool1abcd1-us-1",
+        fencing_token=9,
+        members=(
+            LockMember("own", True, True, "preprod-pool1abcd1-us-1", 0),
+            LockMember("b\x1b[2J", False, True, "", 0),
+        ),
+        majority=2,
+        cluster="preprod-pool1abcd1-eu-1",
+        wanted="preprod-pool1abcd1-us-1",
+        why="us-1 comes first",
+        state="Priority-based",
+        priority=107,
+        conflict=False,
+        clusters=(
+            ClusterView("preprod-pool1abcd1-us-1", "us-1", "Enabled", 20, True, "", "pod-9", 1),
+            ClusterView("preprod-pool1abcd1-eu-1", "eu-1", "Disabled", 107, False, "Disabled\x07", "pod-0", 0),
+        ),
+    )
+    await publish(Worker.ELECTOR, elector_state())
+    await publish(Worker.ARBITER, ArbiterState(None, "why", cluster_management=True, pool=pool))
+    ran = await run("status")
+    assert ran.code == 0
+    assert not set(ran.out) & set("\x1b\x07")
+    own, table = ran.out.split("\n\n")
+    rows = dict(re.split(r"\s{2,}", line, maxsplit=1) for line in own.splitlines())
+    assert rows["cluster"] == "preprod-pool1abcd1-eu-1: Priority-based, priority 107: us-1 comes first"
+    assert rows["pool lock"] == (
+        "default/cardano-pool-preprod-pool1abcd1 held by preprod-pool1abcd1-us-1, token 9; idle here"
+    )
+    assert rows["member/own"] == "held by preprod-pool1abcd1-us-1"
+    assert rows[r"member/b\x1b[2J"] == "does not answer"
+    lines = [re.split(r"\s{2,}", line) for line in table.splitlines()]
+    assert lines[0] == ["CLUSTER", "REGION", "STATE", "PRIORITY", "LEADER", "LOCK", "HEARD", "WHY NOT"]
+    assert lines[1][:6] == ["preprod-pool1abcd1-us-1", "us-1", "Enabled", "20", "pod-9", "holds it"]
+    assert lines[2] == ["preprod-pool1abcd1-eu-1", "eu-1", "Disabled", "107", "pod-0", "-", "ours", r"Disabled\x07"]
+    assert json.loads((await run("status", "--json")).out)["pool"]["holder"] == "preprod-pool1abcd1-us-1"
 
 
 async def test_run_dir_can_be_given_as_an_option(run: Run, run_dir: Path, publish: Callable[..., object]) -> None:
@@ -312,6 +360,13 @@ async def test_config_shows_every_variable_with_the_value_in_effect_and_where_it
     table = (await run("config")).out
     assert re.search(r"^LEASE_DURATION +15  \(default\)$", table, re.MULTILINE)
     assert re.search(r"^POD_NAME +pod-0$", table, re.MULTILINE)
+
+
+async def test_config_shows_the_coordination_apis_as_they_were_written(run: Run) -> None:
+    assert re.search(r"^COORDINATION_KUBECONFIGS +own  \(default\)$", (await run("config")).out, re.MULTILINE)
+    written = "own,/etc/forge/b#two,/etc/forge/c"
+    table = (await run("config", COORDINATION_KUBECONFIGS=written)).out
+    assert re.search(rf"^COORDINATION_KUBECONFIGS +{re.escape(written)}$", table, re.MULTILINE)
 
 
 async def test_a_wrong_variable_is_named_with_its_remedy(run: Run) -> None:

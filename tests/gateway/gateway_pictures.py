@@ -11,11 +11,15 @@ from ipc.messages import (
     ActuatorState,
     ArbiterState,
     Body,
+    ClusterView,
     ElectorState,
     Fence,
     Grant,
+    LockMember,
+    LockPhase,
     NodeSample,
     NodeView,
+    PoolState,
     ProberState,
     Proof,
     Role,
@@ -85,6 +89,31 @@ PROBER = ProberState(
     tip_lag_s=12.5,
     aliases=("slot=cardano_node_metrics_slotNum_int",),
 )
+POOL = PoolState(
+    lock="default/cardano-pool-preprod-pool1abcd1",
+    phase=LockPhase.HELD,
+    holder="preprod-pool1abcd1-eu-1",
+    fencing_token=9,
+    members=(
+        LockMember("one", True, True, "preprod-pool1abcd1-eu-1", NOW + 8 * S),
+        LockMember("two", True, True, "preprod-pool1abcd1-eu-1", NOW + 7 * S),
+        LockMember("three", False, True, "", 0),
+    ),
+    majority=2,
+    cluster="preprod-pool1abcd1-eu-1",
+    wanted="preprod-pool1abcd1-eu-1",
+    why="Priority-based, priority 107",
+    state="Priority-based",
+    priority=107,
+    conflict=False,
+    clusters=(
+        ClusterView("preprod-pool1abcd1-eu-1", "eu-1", "Priority-based", 107, True, "", "pod-0", 0),
+        ClusterView("preprod-pool1abcd1-us-1", "us-1", "Disabled", 3, False, "Disabled", "pod-9", NOW - 4 * S),
+    ),
+)
+"""Of a pod whose cluster holds the pool-wide lock, with one of three coordination APIs away."""
+MANAGED: dict[str, Any] = {"grant": GRANT, "cluster_management": True, "pool": POOL}
+"""Changes of the arbiter's state."""
 BODIES: dict[Worker, Body] = {
     Worker.ACTUATOR: ACTUATOR,
     Worker.ELECTOR: ELECTOR,

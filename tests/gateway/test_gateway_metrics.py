@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 import pytest
-from gateway_pictures import ACTUATOR, CONFIG, ELECTOR, GRANT, NOW, S, picture, state
+from gateway_pictures import ACTUATOR, CONFIG, ELECTOR, GRANT, MANAGED, NOW, POOL, S, picture, state
 from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry, generate_latest
@@ -85,7 +85,7 @@ def test_the_labels_say_whose_metrics_these_are() -> None:
     assert sample.value == 7
 
 
-@pytest.mark.parametrize("shown", [picture(), NOTHING, picture(now=LATE)])
+@pytest.mark.parametrize("shown", [picture(), NOTHING, picture(now=LATE), picture(arbiter=MANAGED)])
 def test_the_exposition_is_what_promtool_accepts(shown: Picture) -> None:
     """One HELP and TYPE a name, no name twice, no sample twice, counters and only they end in _total, once."""
     text = exposition(shown)
@@ -166,6 +166,45 @@ def test_a_silent_worker_is_not_up() -> None:
     shown = picture(silent=(Worker.PROBER,))
     assert value(shown, "cardano_forge_manager_worker_up", worker="prober") == 0
     assert value(shown, "cardano_forge_manager_worker_up", worker="actuator") == 1
+
+
+# --- across clusters ---
+
+MEMBERS = "cardano_forge_manager_pool_lock_members"
+
+
+def test_the_priority_is_that_of_the_cardano_forge_cluster_and_without_one_the_environments() -> None:
+    assert value(picture(arbiter=MANAGED), "cardano_cluster_forge_priority") == 107
+    assert value(picture(), "cardano_cluster_forge_priority") == 7
+    assert value(picture(now=LATE, arbiter=MANAGED), "cardano_cluster_forge_priority") == 7
+
+
+def test_one_pod_of_all_clusters_is_enabled_and_that_by_the_pool_wide_lock_alone() -> None:
+    holder = picture(arbiter=MANAGED)
+    other_leader = picture(arbiter={**MANAGED, "grant": None})
+    cut_off = picture(arbiter=MANAGED, elector={"api_ok": False, "degraded": True})
+    standby = picture(arbiter=MANAGED, elector={"role": Role.STANDBY, "grant": None})
+    shown = [value(pod, "cardano_cluster_forge_enabled") for pod in (holder, cut_off, other_leader, standby)]
+    assert shown == [1, 1, 0, 0]
+
+
+def test_the_pool_wide_lock_shows_its_members_its_token_and_a_conflict() -> None:
+    shown = picture(arbiter=MANAGED)
+    assert [value(shown, MEMBERS, state=state) for state in ("held", "reachable", "total")] == [2, 2, 3]
+    assert value(shown, "cardano_forge_manager_pool_lock_token") == 9
+    assert value(shown, "cardano_forge_manager_pool_conflict") == 0
+    both = picture(arbiter={**MANAGED, "pool": dataclasses.replace(POOL, conflict=True)})
+    assert value(both, "cardano_forge_manager_pool_conflict") == 1
+
+
+def test_a_members_right_that_has_ended_is_not_held() -> None:
+    pool = dataclasses.replace(POOL, members=tuple(dataclasses.replace(m, ours_until=NOW + S) for m in POOL.members))
+    assert value(picture(now=NOW, arbiter={**MANAGED, "pool": pool}), MEMBERS, state="held") == 3
+    assert value(picture(now=NOW + S, arbiter={**MANAGED, "pool": pool}), MEMBERS, state="held") == 0
+
+
+def test_without_cluster_management_there_is_no_pool_wide_lock_to_show() -> None:
+    assert not [name for name in families(picture()) if "_pool_" in name]
 
 
 # --- counters ---

@@ -6,11 +6,11 @@ import dataclasses
 import json
 
 import pytest
-from gateway_pictures import CONFIG, GRANT, NOW, S, picture
+from gateway_pictures import CONFIG, GRANT, MANAGED, NOW, POOL, S, picture
 
 from gateway import views
 from gateway.views import Picture
-from ipc.messages import Fence, HealthCheck, HealthReport, Role, Startup, Worker
+from ipc.messages import Fence, HealthCheck, HealthReport, LockPhase, Role, Startup, Worker
 from policy import timing
 
 NOTHING = Picture(config=CONFIG, version="1", now=NOW, started_at=0, states={}, connected={})
@@ -111,6 +111,46 @@ def test_a_stand_down_that_is_over_does_not_count() -> None:
     assert views.ready(picture(elector={"standing_down_until": NOW - 1})).status == 200
 
 
+# --- /ready across clusters ---
+
+AWAY: dict[str, object] = {
+    "elector": {"api_ok": False, "degraded": True, "grant": dataclasses.replace(GRANT, exclusive=False)},
+    "arbiter": {**MANAGED, "api_ok": False},
+}
+"""A pod that forges by the pool-wide lock while its own API server is away."""
+
+
+def test_a_pod_that_forges_by_the_pool_wide_lock_is_ready_though_its_own_api_server_is_away() -> None:
+    assert views.ready(picture(**AWAY)) == views.Answer(200, {"ready": True, "reasons": []})
+
+
+@pytest.mark.parametrize(
+    "pool",
+    [None, dataclasses.replace(POOL, phase=LockPhase.DRAINING), dataclasses.replace(POOL, phase=LockPhase.IDLE)],
+    ids=["no cluster management", "letting go", "not ours"],
+)
+def test_without_the_pool_wide_lock_a_pod_needs_its_api_server(pool: object) -> None:
+    shown = picture(**{**AWAY, "arbiter": {**MANAGED, "api_ok": False, "pool": pool}})
+    assert views.ready(shown).body["reasons"] == [
+        "the API server does not answer",
+        "the API server does not answer the arbiter",
+    ]
+
+
+def test_a_lock_whose_grant_is_over_excuses_no_api_server() -> None:
+    over = dataclasses.replace(GRANT, deadline=NOW)
+    assert views.ready(picture(**{**AWAY, "arbiter": {**MANAGED, "grant": over}})).status == 503
+
+
+def test_a_pod_that_reaches_no_majority_of_the_coordination_apis_is_not_ready_and_names_those_away() -> None:
+    one, two, three = POOL.members
+    lost = dataclasses.replace(POOL, members=(one, dataclasses.replace(two, api_ok=False), three))
+    assert views.ready(picture(arbiter={**MANAGED, "pool": POOL})).status == 200
+    assert views.ready(picture(arbiter={**MANAGED, "pool": lost})).body["reasons"] == [
+        "1 of 3 coordination APIs answer, 2 must: two, three not"
+    ]
+
+
 # --- who forges ---
 
 
@@ -165,6 +205,31 @@ def test_status_tells_who_forges_by_which_right_and_for_how_long() -> None:
         "up_seconds": 100.0,
         "heard_seconds_ago": 1.0,
     }
+
+
+def test_status_tells_of_the_pool_with_cluster_management_and_nothing_beyond_its_names_without() -> None:
+    names = {"id": "pool1abcd1234567890", "ticker": "", "name": ""}
+    assert views.status(picture())["pool"] == names
+    assert views.status(picture(now=LATE, arbiter=MANAGED))["pool"] == names
+    shown = views.status(picture(arbiter=MANAGED))["pool"]
+    assert names.items() <= shown.items()
+    assert (shown["phase"], shown["holder"], shown["token"]) == ("held", "preprod-pool1abcd1-eu-1", 9)
+    assert [(m["name"], m["api_ok"], m["seconds_left"]) for m in shown["members"]] == [
+        ("one", True, 8.0),
+        ("two", True, 7.0),
+        ("three", False, 0.0),
+    ]
+    assert shown["clusters"][1] == {
+        "name": "preprod-pool1abcd1-us-1",
+        "region": "us-1",
+        "state": "Disabled",
+        "priority": 3,
+        "eligible": False,
+        "why_not": "Disabled",
+        "leader": "pod-9",
+        "heard_seconds_ago": 4.0,
+    }
+    assert shown["clusters"][0]["heard_seconds_ago"] is None
 
 
 def test_status_never_shows_what_has_aged_out_but_still_who_was_heard_last() -> None:
