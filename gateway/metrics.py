@@ -17,7 +17,7 @@ from prometheus_client.registry import Collector
 
 from gateway.views import SANDBOXED, WATCHED, Picture
 from health.reach import wanted
-from ipc.messages import ActuatorState, ElectorState, Fence, PoolState, StartFlag, State, Worker
+from ipc.messages import ActuatorState, ArbiterState, ElectorState, Fence, PoolState, StartFlag, State, Worker
 
 PREFIX: Final = "cardano_forge_manager_"
 
@@ -67,6 +67,9 @@ def _counters(state: State) -> Counter[tuple[str, str]]:
     match state.body:
         case ElectorState() as body:
             add("changes", {"": body.changes_total})
+            add("api_failures", {"": body.failures_total})
+            add("api_requests", body.requests_total)
+        case ArbiterState() as body:
             add("api_failures", {"": body.failures_total})
             add("api_requests", body.requests_total)
         case ActuatorState() as body:
@@ -302,13 +305,13 @@ class PodCollector(Collector):
     def _api(self) -> Iterator[Metric]:
         yield _counter(
             PREFIX + "api_requests_total",
-            "Requests to the Kubernetes API server",
+            "Requests to Kubernetes API servers, the elector's and the arbiter's",
             self._totals.of("api_requests"),
             "verb",
         )
         yield _counter(
             PREFIX + "api_failures_total",
-            "Requests to the Kubernetes API server that failed",
+            "Requests to Kubernetes API servers that failed",
             self._totals.of("api_failures", [""]),
         )
 

@@ -12,6 +12,7 @@ import contextlib
 import dataclasses
 import logging
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
@@ -48,6 +49,7 @@ NO_CRD_S: Final = 15.0
 DEFAULTS_EVERY: Final = 300 * timing.SECOND
 """The environment's values are applied anew: somebody may have given a field back."""
 MOST_CLUSTERS: Final = 200
+MOST_NEWS: Final = 20
 _WATCH_S: Final = timing.WATCH_TIMEOUT_S
 
 
@@ -83,6 +85,8 @@ class _Line:
     written: Report | None = None
     written_at: int = 0
     failed: bool = False
+    news: deque[tuple[str, str, bool]] = field(default_factory=lambda: deque(maxlen=MOST_NEWS))
+    """What its events have not told yet."""
     wake: asyncio.Event = field(default_factory=asyncio.Event)
 
 
@@ -113,7 +117,6 @@ class Clusters:
         self._own: Own | None = None
         self._told: Report | None = None
         """Of what the events have told."""
-        self._news: list[tuple[str, str, bool]] = []
         self._tasks: list[asyncio.Task[None]] = []
 
     def start(self) -> None:
@@ -132,7 +135,8 @@ class Clusters:
     def say(self, own: Own | None) -> None:
         """What our object is to say from now on; None: we do not lead this cluster (any more)."""
         if own is not None and own.report != self._told:
-            self._news += news(self._told, own.report)
+            for line in self._lines:
+                line.news.extend(news(self._told, own.report))
         self._told = own.report if own is not None else None
         changed = (own is None) != (self._own is None) or (
             own is not None and self._own is not None and own.report != self._own.report
@@ -396,10 +400,10 @@ class Clusters:
         line.written, line.written_at = own.report, now
 
     async def _tell_news(self, line: _Line) -> None:
-        """Events, on the first member that takes them."""
+        """Events, on each member: an operator looks at whichever is near."""
         seen = line.seen.get(self._name)
-        while self._news and seen is not None:
-            reason, message, warning = self._news.pop(0)
+        while line.news and seen is not None:
+            reason, message, warning = line.news.popleft()
             about = events.Regarding(
                 f"{self._config.crd_group}/{self._config.crd_version}",
                 "CardanoForgeCluster",

@@ -167,8 +167,12 @@ def test_a_region_that_is_cut_off_from_the_others_never_makes_two_forge(
 
 def test_all_leaders_killed_at_once_cost_no_more_than_their_leases(fleet: Fleet) -> None:
     watched = Watched(fleet)
-    for pod in leaders(fleet):
+    forger, killed = fleet.leader(), leaders(fleet)
+    assert forger in killed
+    assert len(killed) == len(REGIONS)
+    for pod in killed:
         pod.kill_sidecar()
+    fleet.wait_for(lambda: forger not in fleet.forgers(), 5, "the kernel fences")
     fleet.wait_for(lambda: bool(fleet.forging_region()), 60, "one region forges")
     watched.check("all leaders die", UNPLANNED_S + 2 + SLACK)
 
