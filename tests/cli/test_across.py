@@ -29,6 +29,7 @@ from kube.errors import ApiFailure, Failure
 from kube.forge_clusters import POOL_LABEL, parse_spec, rfc3339
 from kube.session import ApiSession
 
+LATER = "2099-01-01T00:00:00Z"
 POOL = "pool1abcd1234567890"
 LABEL = "preprod-pool1abcd1"
 EU, US = f"{LABEL}-eu-1", f"{LABEL}-us-1"
@@ -229,7 +230,7 @@ def test_where_nobody_forges_clusters_says_why_of_each_and_is_a_fault(world: Wor
 def test_two_enabled_clusters_are_a_conflict_and_a_fault(world: World, run: Run) -> None:
     world.start(1)
     world.make(EU, "eu-1", forgeState="Enabled")
-    world.make(US, "us-1", override={"enabled": True, "forceState": "Enabled", "reason": "drill"})
+    world.make(US, "us-1", override={"enabled": True, "forceState": "Enabled", "reason": "drill", "expiresAt": LATER})
     world.say(EU, forgingEnabled=True)
     ran = run("clusters")
     assert ran.code == 1
@@ -301,7 +302,7 @@ def test_nothing_in_an_object_can_speak_to_the_operators_terminal(
 ) -> None:
     world.start(1)
     evil = "evil\x1b]0;owned\x07\nforging  yes"
-    world.make(EU, "eu\x1b[2J", override={"enabled": True, "forcePriority": 3, "reason": evil})
+    world.make(EU, "eu\x1b[2J", override={"enabled": True, "forcePriority": 3, "reason": evil, "expiresAt": LATER})
     world.make(US, "us-1")
     world.say(EU, message=evil, activeLeader=evil)
     world.say(US, message=evil)
@@ -464,7 +465,7 @@ def test_disable_for_a_while_ends_by_itself_and_says_who_comes_first_then(world:
 
 def test_disable_ends_an_override_that_would_stand_above_it(world: World, run: Run) -> None:
     world.start(1)
-    world.make(EU, "eu-1", override={"enabled": True, "forceState": "Enabled", "forcePriority": 2})
+    world.make(EU, "eu-1", override={"enabled": True, "forceState": "Enabled", "forcePriority": 2, "expiresAt": LATER})
     ran = run("disable", EU, "--yes")
     assert "its override (Enabled) is ended" in ran.out
     assert world.spec(EU)["override"] == {"enabled": False}
