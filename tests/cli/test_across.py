@@ -235,7 +235,7 @@ def test_two_enabled_clusters_are_a_conflict_and_a_fault(world: World, run: Run)
     ran = run("clusters")
     assert ran.code == 1
     assert row(ran, "conflict").endswith(f"Enabled at once: {EU}, {US}; the best of them forges")
-    assert row(ran, US).endswith("override without an end (drill)")
+    assert row(ran, US).endswith(f"override until {LATER} (drill)")
 
 
 def test_with_one_of_three_coordination_apis_down_clusters_shows_all_and_names_the_one(world: World, run: Run) -> None:
