@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from devkit import keys
-from devkit.api.server_protocol import ADMIN, ApiServer
+from devkit.api.server_protocol import ADMIN, SyncApiServer
 from devkit.pod import NAMESPACE, MemoryFolder, Pod
 from devkit.pods import SERVICE_ACCOUNT, PodSet, prepare
 from devkit.proxy import FaultyProxy
@@ -31,7 +31,7 @@ class Fleet(PodSet):
 
     def __init__(
         self,
-        apis: Mapping[str, ApiServer],
+        apis: Mapping[str, SyncApiServer],
         *,
         pods_each: int = 2,
         members: int = 0,

@@ -257,6 +257,8 @@ class PoolState:
     phase: LockPhase
     holder: str
     """Cluster that holds the lock, as a majority says; empty: nobody, or not known."""
+    sibling: str
+    """Who holds it, if that is another pod of our own cluster; else empty."""
     fencing_token: int
     """Of the lock; rises with each new holder."""
     members: tuple[LockMember, ...]

@@ -373,6 +373,22 @@ class PoolLock:
         found = [max(self.takeable_at(m), m.observed.at if m.observed is not None else 0) for m in self.members]
         return sorted(found)[self.majority - 1]
 
+    @property
+    def unsure_until(self) -> int:
+        """Until then not even a release by its holder would let us take a majority at once; 0: it would."""
+        if self.phase is not LockPhase.IDLE:
+            return 0
+        return sorted(self._unsure_until(member) for member in self.members)[self.majority - 1]
+
+    @staticmethod
+    def _unsure_until(member: Member) -> int:
+        seen = member.observed
+        if seen is None or member.must_read:
+            return FAR
+        named = seen.record.seal if seen.record is not None else ""
+        others = [until for seal, until in seen.displaced if seal != named]
+        return max(*others, seen.at + seen.duration_s * timing.SECOND if seen.orphaned else 0, 0)
+
     def holder(self, now: int) -> str:
         """Whom a majority of the members names and could not be written over yet; empty: nobody."""
         names = [

@@ -191,11 +191,12 @@ class Arbiter:
         reason, withdrawn, health_check = witness.reason, 0, self._health_check()
         until = min(witness.next_challenge(void, renewed_at), now + timing.SECOND)
         until = min(until, witness.clear_at) if witness.clear_at > now else until
-        renew_after = witness.renew_after(now, void)
+        renew_after, unsure_until = witness.renew_after(now, void), witness.unsure_until
         if self._coordination is not None:
             judged = self._coordination.judge(now, self._around(now))
             grant, reason, pool = judged.grant, judged.reason, judged.pool
             withdrawn, health_check = judged.withdrawn, judged.health_check
+            unsure_until = max(unsure_until, judged.unsure_until)
             until, renew_after = min(until, judged.until), 0
         self._context.publish(
             ArbiterState(
@@ -209,7 +210,7 @@ class Arbiter:
                 half=witness.half,
                 giving_up=witness.giving_up,
                 given_away=self._memory.ledger.given_away,
-                unsure_until=witness.unsure_until,
+                unsure_until=unsure_until,
                 withdrawn=withdrawn,
                 health_check=health_check,
                 pool=pool,

@@ -35,6 +35,7 @@ from kube.forge_clusters import (
     spec_of,
     without,
 )
+from kube.leases import went_back
 from kube.session import ApiSession, Json
 from policy import replicas, timing
 from policy.arbitration import Cluster, ClusterSpec
@@ -49,6 +50,8 @@ NO_CRD_S: Final = 15.0
 DEFAULTS_EVERY: Final = 300 * timing.SECOND
 """The environment's values are applied anew: somebody may have given a field back."""
 MOST_CLUSTERS: Final = 200
+DEAF: Final = 5 * timing.SECOND
+"""A watch that has not told of our own write for so long is dead, whatever its connection says."""
 MOST_NEWS: Final = 20
 _WATCH_S: Final = timing.WATCH_TIMEOUT_S
 
@@ -84,6 +87,9 @@ class _Line:
     applied_at: int = 0
     written: Report | None = None
     written_at: int = 0
+    following: asyncio.Task[None] | None = None
+    unheard: str = ""
+    """Version of our last write of which the watch has not told yet."""
     failed: bool = False
     news: deque[tuple[str, str, bool]] = field(default_factory=lambda: deque(maxlen=MOST_NEWS))
     """What its events have not told yet."""
@@ -121,13 +127,19 @@ class Clusters:
 
     def start(self) -> None:
         for line in self._lines:
-            for work, what in ((self._follow(line), "clusters"), (self._keep_own(line), "own cluster")):
-                task = asyncio.create_task(work, name=f"{what} {line.name}")
-                task.add_done_callback(_fail_stop)
-                self._tasks.append(task)
+            self._begin_following(line)
+            task = asyncio.create_task(self._keep_own(line), name=f"own cluster {line.name}")
+            task.add_done_callback(_fail_stop)
+            self._tasks.append(task)
+
+    def _begin_following(self, line: _Line) -> None:
+        if line.following is not None:
+            line.following.cancel()
+        line.following = asyncio.create_task(self._follow(line), name=f"clusters {line.name}")
+        line.following.add_done_callback(_fail_stop)
 
     async def close(self) -> None:
-        for task in self._tasks:
+        for task in (*self._tasks, *(line.following for line in self._lines if line.following is not None)):
             task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await task
@@ -232,13 +244,18 @@ class Clusters:
         async with contextlib.aclosing(line.client.watch(version, timeout_s=_WATCH_S)) as changes:
             async for change in changes:
                 name = change.cluster.name
+                known = line.seen.get(name)
                 if change.kind == "DELETED":
                     line.seen.pop(name, None)
+                elif known is not None and went_back(change.version, known.cluster.version):
+                    pass  # it is late: the answer to a write of ours has told more
                 elif name in line.seen or len(line.seen) < MOST_CLUSTERS:
                     line.seen[name] = self._note(line, change.cluster, boottime_ns())
                 version = change.version or version
                 self._on_change()
                 if name == self._name:
+                    if not went_back(change.version, line.unheard):
+                        line.unheard = ""
                     for each in self._lines:  # a change is carried to the others
                         each.wake.set()
         return version
@@ -396,8 +413,13 @@ class Clusters:
             tip_lag_s=own.tip_lag_s,
             now=rfc3339(int(time.time())),
         )
-        self._take(line, await line.client.patch_status(known, wanted, timeout_s=TIMEOUT_S))
-        line.written, line.written_at = own.report, now
+        if line.unheard and now - line.written_at >= DEAF:
+            log.info("the watch is dead: opening another", extra={"event": "watch_reopened", "member": line.name})
+            line.unheard = ""
+            self._begin_following(line)
+        written = await line.client.patch_status(known, wanted, timeout_s=TIMEOUT_S)
+        self._take(line, written)
+        line.written, line.written_at, line.unheard = own.report, now, written.version
 
     async def _tell_news(self, line: _Line) -> None:
         """Events, on each member: an operator looks at whichever is near."""

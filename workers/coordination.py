@@ -62,6 +62,7 @@ class Judgement:
     reason: str
     pool: PoolState
     withdrawn: int
+    unsure_until: int
     health_check: HealthCheck
     until: int
 
@@ -129,6 +130,7 @@ class Coordination:
             reason=self._reason(verdict, holder, granted=grant is not None),
             pool=self._pool(now, wall_s, clusters, verdict, holder),
             withdrawn=lock.withdrawn,
+            unsure_until=lock.unsure_until,
             health_check=self._health_check(),
             until=until,
         )
@@ -214,6 +216,11 @@ class Coordination:
             void_before=actuator.void_before if actuator is not None else 0,
         )
 
+    def _sibling(self, holder: str) -> str:
+        """The holder of the lock, if it is another pod of our own cluster; else empty."""
+        others = holder.startswith(f"{self._config.forge_cluster_name}/") and holder != self._keeper.lock.identity
+        return holder if others else ""
+
     def _reason(self, verdict: Verdict, holder: str, *, granted: bool) -> str:
         lock = self._keeper.lock
         if granted:
@@ -252,8 +259,7 @@ class Coordination:
         ours = next((cluster for cluster in clusters if cluster.ours), None)
         name, pod = self._config.forge_cluster_name, self._config.pod_name
         lock = self._keeper.lock
-        another_pod_forges = holder.startswith(f"{name}/") and holder != lock.identity
-        if not leading or another_pod_forges:
+        if not leading or self._sibling(holder):
             self._clusters.say(None)
             return
         forging = around.actuator is not None and around.actuator.fence is Fence.ARMED
@@ -312,6 +318,7 @@ class Coordination:
             lock=f"{config.coordination_namespace}/{config.pool_lock_name}",
             phase=lock.phase,
             holder=holder.partition("/")[0],
+            sibling=self._sibling(holder),
             fencing_token=lock.token,
             members=self._keeper.members(self._clusters.crd_ok),
             majority=lock.majority,

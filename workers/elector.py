@@ -427,6 +427,9 @@ class Elector:
         if act in (Do.CREATE, Do.TAKE) and not self._arbiter_is_willing(now):
             return "the arbiter would not countersign"
         arbiter = self._arbiter_state()
+        if act in (Do.CREATE, Do.TAKE) and arbiter is not None and arbiter.pool is not None and arbiter.pool.sibling:
+            # Its path to our API server may be broken: by the pool-wide lock it forges on, and ours would make it stop.
+            return "another pod of this cluster holds the pool-wide lock"
         if act in (Do.RENEW, Do.RELEASE) and arbiter is None:  # after our restart
             return "without its challenge the arbiter would take our own renewal for a stranger's"
         if act is Do.RENEW and arbiter is not None and arbiter.giving_up and not self._election.leading:

@@ -101,6 +101,16 @@ def cut(fleet: Fleet, region: str, *, outwards: bool = True, inwards: bool = Tru
                 fleet.path(pod, region).hang()
 
 
+@contextlib.contextmanager
+def away(fleet: Fleet, region: str) -> Iterator[None]:
+    """Its API server is gone meanwhile."""
+    fleet.apis[region].kill_sync()
+    try:
+        yield
+    finally:
+        fleet.apis[region].restart_sync()
+
+
 def mend(fleet: Fleet) -> None:
     for proxy in fleet.proxies.values():
         proxy.let_pass()

@@ -20,6 +20,7 @@ from fleets import (
     UNPLANNED_S,
     Kubectl,
     Watched,
+    away,
     cut,
     leaders,
     mend,
@@ -131,24 +132,22 @@ def test_of_two_that_are_enabled_at_once_the_better_forges_and_both_say_so(fleet
 @pytest.mark.parametrize("region", REGIONS)
 def test_no_api_server_is_missed_when_it_goes_for_longer_than_a_lease(fleet: Fleet, region: str) -> None:
     watched = Watched(fleet)
-    fleet.apis[region].kill_sync()
-    time.sleep(LEASE_S + 8)
-    assert fleet.forging_region()
-    watched.check(f"the API server of {region} away", HAND_OVER_S)
-    fleet.apis[region].restart_sync()
+    with away(fleet, region):
+        time.sleep(LEASE_S + 8)
+        assert fleet.forging_region()
+        watched.check(f"the API server of {region} away", HAND_OVER_S)
     fleet.wait_for_region(FIRST, 60)
     watched.check(f"the API server of {region} away and back", HAND_OVER_S)
 
 
 def test_fail_over_works_while_an_api_server_is_away(fleet: Fleet) -> None:
-    fleet.apis[THIRD].kill_sync()
-    time.sleep(3)
-    watched = Watched(fleet)
-    for pod in fleet.regions[FIRST]:
-        pod.kill_sidecar()
-    fleet.wait_for_region(SECOND, 60)
-    watched.check("a region's sidecars die while another's API server is away", UNPLANNED_S + SLACK)
-    fleet.apis[THIRD].restart_sync()
+    with away(fleet, THIRD):
+        time.sleep(3)
+        watched = Watched(fleet)
+        for pod in fleet.regions[FIRST]:
+            pod.kill_sidecar()
+        fleet.wait_for_region(SECOND, 60)
+        watched.check("a region's sidecars die while another's API server is away", UNPLANNED_S + SLACK)
 
 
 @pytest.mark.parametrize(("outwards", "inwards"), [(True, True), (True, False), (False, True)])
