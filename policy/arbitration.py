@@ -106,7 +106,7 @@ class Cluster:
     spec: ClusterSpec | None
     """None: it cannot be read."""
     unreadable: str = ""
-    """Why."""
+    """What in it cannot be read; ours goes by what was read last."""
     ready: bool = False
     """Its leader's word that it forges or could at once; of ours, what we know."""
     why_not: str = ""

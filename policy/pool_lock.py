@@ -44,6 +44,8 @@ PAUSE: Final = timing.SECOND // 2
 """After a first failed attempt, up to this; doubled with each further one."""
 MOST_DOUBLINGS: Final = 5
 MOST_SPENT: Final = 4
+MOST_AHEAD: Final = 10_000
+"""So much higher than any on a Lease may a token be that only a status tells."""
 MOST_TOKEN: Final = 2**31 - 1
 """leaseTransitions is an int32."""
 
@@ -159,8 +161,8 @@ class PoolLock:
         return self._highest
 
     def note_token(self, token: int) -> None:
-        """A fencing token that is told elsewhere (in a cluster's status)."""
-        if token <= MOST_TOKEN:
+        """A fencing token that is told elsewhere (in a cluster's status); nonsense uses no tokens up."""
+        if token <= min(MOST_TOKEN, self._highest + MOST_AHEAD):
             self._highest = max(self._highest, token)
 
     # --- what happened ---
@@ -175,8 +177,8 @@ class PoolLock:
         member.observed = observe(member.observed, record, now, at_least_s=self._duration_s, missed=missed)
         member.must_read, member.reachable = False, True
         if record is not None:
-            self.note_token(record.transitions)
-        if not self._is_ours(member):
+            self._highest = max(self._highest, min(record.transitions, MOST_TOKEN))
+        if not self._is_ours(member) and not member.observed.orphaned:
             member.renewed_at = 0
 
     def wrote(self, index: int, record: LeaseRecord, *, sent_at: int, now: int) -> None:
@@ -328,6 +330,10 @@ class PoolLock:
             if now >= due and not stale:
                 return self._at_retry(member, Do.RENEW, now, "renewal is due")
             return Step(Do.WAIT, due if not stale else now + timing.SECOND, "renewal is not due")
+        if self.phase is LockPhase.HELD and now < self.ours_until(member):
+            # Erased or deleted by hand: nobody else may write it before our right has ended.
+            act = Do.CREATE if member.observed.record is None else Do.TAKE
+            return self._at_retry(member, act, now, "it was taken from us without being given to another")
         if self.phase is LockPhase.HELD or (self.phase is LockPhase.ACQUIRING and self._turn(index, now, wish)):
             at = self.takeable_at(member)
             if now >= at:

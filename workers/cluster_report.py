@@ -16,6 +16,8 @@ READY: Final = "Ready"
 FORGING: Final = "Forging"
 PREFERRED: Final = "Preferred"
 """Condition: by this cluster's own view it should forge."""
+ACCEPTED: Final = "SpecAccepted"
+"""Condition: the spec can be read, and is that of this pool."""
 CONFLICT: Final = "Conflict"
 """Condition: more than one cluster is Enabled."""
 COORDINATED: Final = "Coordinated"
@@ -152,7 +154,7 @@ def news(old: Report | None, new: Report) -> list[tuple[str, str, bool]]:
     if old.healthy != new.healthy:
         found.append(("HealthRecovered" if new.healthy else "HealthFailed", new.health_message, not new.healthy))
     before, after = dict(old.conditions), dict(new.conditions)
-    for name, is_bad_when in ((CONFLICT, True), (COORDINATED, False), (READY, False)):
+    for name, is_bad_when in ((CONFLICT, True), (COORDINATED, False), (READY, False), (ACCEPTED, False)):
         was, now = before.get(name), after.get(name)
         if was is not None and now is not None and was.status != now.status:
             found.append((f"{name}" if now.status else f"Not{name}", now.message, now.status is is_bad_when))

@@ -106,6 +106,8 @@ class Clusters:
         self._tell = on_change
         self._known_views: list[Cluster] | None = None
         """Made anew after each change of what was read."""
+        self._last_good: ClusterSpec | None = None
+        """Of our own object: a slip of the pen in it, or its deletion, is not to change who forges."""
         self._lines = [
             _Line(
                 each.name,
@@ -178,6 +180,11 @@ class Clusters:
         if self._known_views is None:
             names = dict.fromkeys(name for line in self._lines for name in line.seen)
             self._known_views = [self._view(name) for name in list(names)[:MOST_CLUSTERS]]
+            if self._name not in names and self._last_good is not None:
+                gone = "it was deleted, and is made anew"
+                self._known_views.append(
+                    Cluster(self._name, self._config.cluster_region, self._last_good, unreadable=gone, ours=True)
+                )
         return self._known_views
 
     def spec(self) -> ClusterSpec | None:
@@ -205,10 +212,13 @@ class Clusters:
         ours = name == self._name
         wrong = next((w for one in seen if (w := self._wrong_pool(one.cluster))), "")
         cluster = of_status(name, newest.cluster.region, newest.cluster.status)
+        spec = copies[0].spec if copies and not wrong else None
+        if ours:
+            spec = self._last_good = spec or self._last_good
         return dataclasses.replace(
             cluster,
-            spec=copies[0].spec if copies and not wrong else None,
-            unreadable=wrong or newest.cluster.unreadable,
+            spec=spec,
+            unreadable=wrong or next((one.cluster.unreadable for one in seen if one.cluster.unreadable), ""),
             changed_at=newest.changed_at,
             ours=ours,
         )

@@ -32,7 +32,7 @@ from policy import arbitration, timing
 from policy.arbitration import Arbitration, Cluster, Verdict
 from policy.health import bounded
 from policy.pool_lock import Wish
-from workers.cluster_report import CONFLICT, COORDINATED, FORGING, PREFERRED, READY, Condition, Report
+from workers.cluster_report import ACCEPTED, CONFLICT, COORDINATED, FORGING, PREFERRED, READY, Condition, Report
 from workers.clusters import Clusters, Own
 from workers.pool_lock import PoolLockKeeper
 
@@ -265,6 +265,7 @@ class Coordination:
         forging = around.actuator is not None and around.actuator.fence is Fence.ARMED
         both = arbitration.conflict(clusters, wall_s)
         in_conflict = name in both
+        wrong = ours.unreadable if ours is not None else ""
         reached = sum(member.reachable for member in lock.members)
         ready, why_not = self._ready
         why = f"{pod} forges" if forging else verdict.why or lock.reason
@@ -274,6 +275,11 @@ class Coordination:
             READY: Condition(ready, "Fit" if ready else "NotFit", f"led by {pod}" if ready else why_not),
             FORGING: Condition(forging, "Forging" if forging else "NotForging", why),
             PREFERRED: Condition(verdict.want and verdict.place == 0, "Ranked", verdict.why),
+            ACCEPTED: Condition(
+                not wrong,
+                "Unreadable" if wrong else "Read",
+                f"{wrong}; what was read last is in force" if wrong else "",
+            ),
             CONFLICT: Condition(
                 in_conflict,
                 "BothEnabled" if in_conflict else "None",
