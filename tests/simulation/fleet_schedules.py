@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import os
 import random
 import tempfile
@@ -131,6 +132,35 @@ async def a_member_answers_stale_reads(fleet: Fleet) -> None:
     await asyncio.sleep(fleet.rng.choice([3, 20, 40]))
     server.lock.stale = None
     server.lock.wake()
+
+
+async def the_lock_is_deleted_by_hand(fleet: Fleet) -> None:
+    """Or its holder is erased: on one member, or on all."""
+    chosen = fleet.rng.choice([fleet.coordinators, [fleet.rng.choice(fleet.coordinators)]])
+    for server in chosen:
+        record = server.lock.record
+        if record is not None and server.up:
+            server.lock.write("", None if fleet.rng.random() < 0.5 else dataclasses.replace(record, holder=""))
+    await asyncio.sleep(1)
+
+
+async def an_object_is_deleted(fleet: Fleet) -> None:
+    region = _region(fleet)
+    for server in fleet.rng.choice([fleet.coordinators, [fleet.rng.choice(fleet.coordinators)]]):
+        fleet.tell(f"{region}'s object is deleted on {server.name}")
+        server.clusters.delete(fleet.object_name(region))
+    await asyncio.sleep(fleet.rng.choice([0.01, 5]))
+
+
+async def a_spec_is_spoilt(fleet: Fleet) -> None:
+    """As an older CRD would let it pass."""
+    region = _region(fleet)
+    fleet.patch(region, {"priority": "high", "forgeState": fleet.rng.choice(["disabled", 7])})
+    await asyncio.sleep(fleet.rng.choice([0.01, 5]))
+    for server in fleet.coordinators:
+        fleet.patch(
+            region, {"priority": fleet.regions.index(region) + 1, "forgeState": "Priority-based"}, on=server.name
+        )
 
 
 async def all_leaders_die(fleet: Fleet) -> None:
@@ -270,6 +300,9 @@ FAULTS: Final[dict[Callable[[Fleet], Awaitable[None]], float]] = {
     one_pods_path_breaks: HAND_OVER_S,
     a_member_is_restored_from_a_backup: HAND_OVER_S,
     a_member_answers_stale_reads: HAND_OVER_S,
+    the_lock_is_deleted_by_hand: 0.0,
+    an_object_is_deleted: 0.0,
+    a_spec_is_spoilt: 0.0,
     all_leaders_die: UNPLANNED_S + LEASE_S,
     a_sidecar_dies: UNPLANNED_S,
     a_region_dies: UNPLANNED_S,

@@ -129,6 +129,13 @@ class Objects:
         self.wake()
         return body
 
+    def delete(self, name: str) -> None:
+        if (body := self.objects.pop(name, None)) is not None:
+            self.version += 1
+            gone = body | {"metadata": body["metadata"] | {"resourceVersion": str(self.version)}}
+            self.history.append((self.version, "DELETED", gone))
+            self.wake()
+
     def edit(self, name: str, spec: Json) -> None:
         """As a person with kubectl does: a merge patch of the spec."""
         if name in self.objects:
