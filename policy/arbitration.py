@@ -201,6 +201,7 @@ class Arbitration:
         self._note(clusters, ranking, now, wall_s)
         against = ours.against(now, wall_s) if ours is not None else "this cluster's CardanoForgeCluster is not known"
         if ours is None or against:
+            self._better = {}  # nobody has been better than nothing for any time
             others = [cluster.name for cluster in ranking if cluster is not ours]
             return Verdict(ranking, False, len(ranking), others[0] if others else "", against, 0)
         place = ranking.index(ours)

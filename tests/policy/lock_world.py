@@ -195,6 +195,8 @@ class Contender:
     def _judge(self) -> int:
         now = self.clock()
         self.terms += 1
+        if self.world.restores:
+            self.lock.note_token(self.world.highest)  # the clusters' status tells it
         key = f"key {self.name} {self.pods} {self.life} {self.terms}"
         until = self.lock.update(now, self.wish(), key=key, chance=self.world.dice.random())
         self._remember()
@@ -250,8 +252,6 @@ class Contender:
                     missed = each != record
         self.lock.saw(index, record, now, missed=missed)
         line.position = version
-        if self.world.restores:
-            self.lock.note_token(self.world.highest)  # the clusters' status tells it
 
     def watched(self, index: int, version: int, record: LeaseRecord | None) -> None:
         line = self.lines[index]
@@ -542,8 +542,8 @@ class World:
             contender.wake_in(0)
         elif kind == "down" and not server.restoring:
             server.up = not server.up
-        elif kind == "delete":
-            server.delete()
+        elif kind == "delete" and all(self.true >= each.frozen_until for each in self.contenders):
+            server.delete()  # who stood still might make it anew at once: a creation names no version
             self.publish(index)
         elif kind == "jump":
             contender.void_before, contender.told = contender.clock(), None
