@@ -342,7 +342,7 @@ async def clusters(api: EmbeddedApi, tmp_path: Path) -> AsyncIterator[ForgeClust
 def body(pool: str = "preview-pool1", **spec: Any) -> Json:
     needed = {
         "network": {"name": "preview", "magic": 2},
-        "pool": {"id": "pool1"},
+        "pool": {"id": "pool1abc"},
         "application": {"type": "block-producer"},
     }
     return {"metadata": {"labels": {POOL_LABEL: pool}}, "spec": needed | {"region": "eu"} | spec}
@@ -384,7 +384,7 @@ async def test_a_patch_upon_an_old_version_is_refused(clusters: ForgeClusterClie
 async def test_a_spec_is_carried_by_the_difference_and_comes_to_be_the_same(clusters: ForgeClusterClient) -> None:
     override = Override(enabled=True, reason="x", expires_at=1.8e9, force_state=ForgeState.DISABLED)
     wanted = ClusterSpec(
-        ForgeState.ENABLED, 7, HealthSpec(True, "http://x", 1440000.0, 0.57, 9, (("A", "b"),)), override
+        ForgeState.ENABLED, 7, HealthSpec(True, "http://x", 1440000.0, 0.25, 9, (("A", "b"),)), override
     )
     found = await clusters.create("east", body(), timeout_s=TIMEOUT_S)
     for spec in (wanted, ClusterSpec(), wanted):
@@ -396,12 +396,12 @@ async def test_a_spec_is_carried_by_the_difference_and_comes_to_be_the_same(clus
 
 async def test_a_status_becomes_what_it_shall_be_and_leaves_the_spec_alone(clusters: ForgeClusterClient) -> None:
     made = await clusters.create("east", body(priority=5), timeout_s=TIMEOUT_S)
-    first = await clusters.patch_status(made, {"fencingToken": 4, "message": "x"}, timeout_s=TIMEOUT_S)
-    assert first.status == {"fencingToken": 4, "message": "x"}
-    second = await clusters.patch_status(first, {"fencingToken": 5}, timeout_s=TIMEOUT_S)
-    assert (second.status, second.spec, second.generation) == ({"fencingToken": 5}, made.spec, made.generation)
+    first = await clusters.patch_status(made, {"effectivePriority": 4, "message": "x"}, timeout_s=TIMEOUT_S)
+    assert first.status == {"effectivePriority": 4, "message": "x"}
+    second = await clusters.patch_status(first, {"effectivePriority": 5}, timeout_s=TIMEOUT_S)
+    assert (second.status, second.spec, second.generation) == ({"effectivePriority": 5}, made.spec, made.generation)
     with pytest.raises(ApiFailure) as caught:
-        await clusters.patch_status(first, {"fencingToken": 3}, timeout_s=TIMEOUT_S)
+        await clusters.patch_status(first, {"effectivePriority": 3}, timeout_s=TIMEOUT_S)
     assert caught.value.kind is Failure.CONFLICT
 
 

@@ -64,7 +64,8 @@ class Server:
         return self.record, self.version, len(self.history)
 
     def restore(self, backup: tuple[LeaseRecord | None, int, int]) -> None:
-        self.record, self.version, kept = backup
+        self.record, _, kept = backup
+        self.version += 1000  # no version is given twice (etcdutl: --bump-revision)
         del self.history[kept:]
         self.boots += 1
 
@@ -562,7 +563,7 @@ class World:
 
         def played() -> None:
             server.restore(backup)
-            self.note(f"{server.name} restored to v{server.version}")
+            self.note(f"{server.name} restored to v{backup[1]}")
             for contender in self.contenders:
                 if contender.lines[index].watching:
                     self._breaks(contender, index)
