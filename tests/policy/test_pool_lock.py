@@ -304,6 +304,18 @@ def test_a_release_that_opens_nothing_is_waited_out() -> None:
     assert not pod.mine()
 
 
+def test_the_release_of_one_who_wrote_over_a_holder_frees_nothing_of_that_holders() -> None:
+    pod = known(1)
+    pod.others(0, members=1)
+    pod.passes(1)
+    pod.others(0, members=1, key="a thief's")
+    pod.let_go_by_others(0, key="a thief's")
+    pod.live(D - 1.2)
+    assert not pod.mine()
+    pod.live(1)
+    assert pod.mine()
+
+
 def test_after_a_gap_in_what_was_seen_the_duration_begins_anew() -> None:
     pod = known()
     for index in range(3):
