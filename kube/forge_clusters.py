@@ -218,15 +218,15 @@ def parse_spec(spec: Json) -> ClusterSpec:
         priority=_whole(spec, "priority", 1, 999) or DEFAULT_PRIORITY,
         health=HealthSpec(
             enabled=_switch(health, "enabled", "healthCheck."),
-            endpoint=_told(health, "endpoint"),
-            interval_s=_duration(health, "interval", "healthCheck.") or 30.0,
-            timeout_s=_duration(health, "timeout", "healthCheck.") or 10.0,
+            endpoint=_text(health, "endpoint", "healthCheck."),
+            interval_s=_duration(health, "interval", "healthCheck.", 30.0),
+            timeout_s=_duration(health, "timeout", "healthCheck.", 10.0),
             threshold=_whole(health, "failureThreshold", 1, 100, "healthCheck.") or 3,
             headers=tuple(sorted((str(name), str(value)) for name, value in headers.items())),
         ),
         override=Override(
             enabled=_switch(override, "enabled", "override."),
-            reason=_told(override, "reason"),
+            reason=_text(override, "reason", "override."),
             expires_at=_instant(override, "expiresAt", "override."),
             force_priority=priority,
             force_state=forced,
@@ -249,6 +249,13 @@ def _object_at(raw: Json, name: str, of: str = "") -> Json:
     if value is not None and not isinstance(value, dict):
         raise Unreadable(f"spec.{of}{name} must be an object")
     return value or {}
+
+
+def _text(raw: Json, name: str, of: str) -> str:
+    value = raw.get(name)
+    if value is not None and not isinstance(value, str):
+        raise Unreadable(f"spec.{of}{name} must be a text")
+    return value or ""
 
 
 def _switch(raw: Json, name: str, of: str) -> bool:
@@ -277,10 +284,10 @@ def _state(raw: Json, name: str, of: str = "") -> ForgeState | None:
     return ForgeState(value)
 
 
-def _duration(raw: Json, name: str, of: str) -> float | None:
+def _duration(raw: Json, name: str, of: str, default: float) -> float:
     value = raw.get(name)
     if value is None:
-        return None
+        return default
     try:
         return parse_duration(value if isinstance(value, str) else "")
     except ValueError as error:
@@ -293,6 +300,7 @@ def _instant(raw: Json, name: str, of: str) -> float | None:
         return None
     with contextlib.suppress(ValueError, OverflowError):
         if isinstance(value, str) and (instant := datetime.fromisoformat(value)).tzinfo is not None:
+            rfc3339(instant.timestamp())  # in UTC too it is of the years 1 to 9999
             return instant.timestamp()
     raise Unreadable(f"spec.{of}{name} must be an instant with its zone, such as 2026-01-31T18:00:00Z")
 
@@ -330,8 +338,9 @@ def spec_of(spec: ClusterSpec) -> Json:
 
 
 def duration(seconds: float) -> str:
-    """As the CRD's pattern has it."""
-    return f"{seconds:g}s" if seconds == int(seconds) else f"{int(seconds * 1000)}ms"
+    """As the CRD's pattern has it, to the millisecond."""
+    whole, rest = divmod(round(seconds * 1000), 1000)
+    return f"{whole * 1000 + rest}ms" if rest else f"{whole}s"
 
 
 def rfc3339(wall_s: float) -> str:

@@ -194,6 +194,10 @@ class Arbitration:
         self._flaps: dict[str, list[int]] = {}
         """When a cluster that could forge ceased to."""
 
+    def forget(self) -> None:
+        """We do not lead our cluster: who has been better meanwhile, nobody has noted."""
+        self._better = {}
+
     def judge(self, clusters: Sequence[Cluster], *, held_since: int, now: int, wall_s: float) -> Verdict:
         """`clusters`: all that are known, ours among them.  `held_since`: when the lock became ours; 0: it is not."""
         ranking = rank(clusters, now, wall_s)
@@ -201,6 +205,7 @@ class Arbitration:
         self._note(clusters, ranking, now, wall_s)
         against = ours.against(now, wall_s) if ours is not None else "this cluster's CardanoForgeCluster is not known"
         if ours is None or against:
+            self._better = {}  # nobody has been better than nothing for any time
             others = [cluster.name for cluster in ranking if cluster is not ours]
             return Verdict(ranking, False, len(ranking), others[0] if others else "", against, 0)
         place = ranking.index(ours)

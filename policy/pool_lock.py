@@ -172,9 +172,14 @@ class PoolLock:
         self.members[index].observed = observed
 
     def saw(self, index: int, record: LeaseRecord | None, now: int, *, missed: bool = False) -> None:
-        """A member's Lease as read or watched; `missed`: it may have changed unseen in between."""
+        """A member's Lease as read or watched; `missed`: it may have changed unseen in between.
+
+        So it counts for one that was out of reach, though it shows what we know: it may come from a backup of just
+        that, and others may have written over it meanwhile, or renewed it up to the same version.
+        """
         member = self.members[index]
-        member.observed = observe(member.observed, record, now, at_least_s=self._duration_s, missed=missed)
+        back = not member.reachable and not self._names_us(record)
+        member.observed = observe(member.observed, record, now, at_least_s=self._duration_s, missed=missed or back)
         member.must_read, member.reachable = False, True
         if record is not None:
             self._highest = max(self._highest, min(record.transitions, MOST_TOKEN))
@@ -330,11 +335,13 @@ class PoolLock:
             if now >= due and not stale:
                 return self._at_retry(member, Do.RENEW, now, "renewal is due")
             return Step(Do.WAIT, due if not stale else now + timing.SECOND, "renewal is not due")
-        if self.phase is LockPhase.HELD and now < self.ours_until(member):
+        standing = self.grant(now) is not None
+        if standing and now < self.ours_until(member):
             # Erased or deleted by hand: nobody else may write it before our right has ended.
             act = Do.CREATE if member.observed.record is None else Do.TAKE
             return self._at_retry(member, act, now, "it was taken from us without being given to another")
-        if self.phase is LockPhase.HELD or (self.phase is LockPhase.ACQUIRING and self._turn(index, now, wish)):
+        # A term whose grant has lapsed takes nothing: another, with a higher token, may have come and gone.
+        if standing or (self.phase is LockPhase.ACQUIRING and self._turn(index, now, wish)):
             at = self.takeable_at(member)
             if now >= at:
                 act = Do.CREATE if member.observed.record is None else Do.TAKE
@@ -429,6 +436,9 @@ class PoolLock:
     def _sealed_by(self, member: Member, term: Term) -> bool:
         record = member.observed.record if member.observed is not None else None
         return record is not None and record.holder == self.identity and record.seal == term.seal
+
+    def _names_us(self, record: LeaseRecord | None) -> bool:
+        return record is not None and record.holder == self.identity
 
     def _at_retry(self, member: Member, act: Do, now: int, why: str) -> Step:
         if now < member.retry_at:

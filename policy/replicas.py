@@ -83,4 +83,7 @@ def agreed_mark(copies: Sequence[Copy]) -> str:
         return ""
     if not copies[chosen].edited and copies[chosen].revision == highest:
         return copies[chosen].mark
+    carried = mark(highest, spec)
+    if all(copy.mark == carried for copy in copies if copy.revision == highest):
+        return carried  # to some members already; the edited one itself may not take a write
     return mark(highest + 1, spec)

@@ -63,6 +63,7 @@ def status(
     now: str,
 ) -> Json:
     """The whole status.  `before`: as it was read; `now`: RFC 3339, also this cluster's heartbeat."""
+    since = before.get("lastTransition")
     changed = (report.state, report.leader, report.forging) != (
         before.get("effectiveState"),
         before.get("activeLeader") or "",
@@ -84,7 +85,7 @@ def status(
         "poolStatus": {"id": config.pool_id or config.pool_id_hex, "ticker": config.pool_ticker},
         "activeLeader": report.leader,
         "forgingEnabled": report.forging,
-        "lastTransition": now if changed else before.get("lastTransition") or now,
+        "lastTransition": since if isinstance(since, str) and since and not changed else now,
         "reason": report.reason,
         "message": report.message,
         "healthStatus": {
@@ -106,7 +107,8 @@ def status(
 def _conditions(report: Report, before: Json, generation: int, now: str) -> list[Json]:
     """Ours with the time of their last change, and those of others as they are."""
     listed = before.get("conditions")
-    known = {c.get("type"): c for c in listed if isinstance(c, dict)} if isinstance(listed, list) else {}
+    listed = [c for c in listed if isinstance(c, dict)] if isinstance(listed, list) else []
+    known = {c["type"]: c for c in listed if isinstance(c.get("type"), str)}
     found = []
     for name, condition in report.conditions:
         value = "True" if condition.status else "False"
@@ -118,7 +120,7 @@ def _conditions(report: Report, before: Json, generation: int, now: str) -> list
                 "status": value,
                 "reason": condition.reason,
                 "message": condition.message,
-                "lastTransitionTime": since or now,
+                "lastTransitionTime": since if isinstance(since, str) and since else now,
                 "observedGeneration": generation,
             }
         )

@@ -115,6 +115,7 @@ class Coordination:
         if leading:
             verdict = self._arbitration.judge(clusters, held_since=lock.held_since, now=now, wall_s=wall_s)
         else:
+            self._arbitration.forget()
             ranking = arbitration.rank(clusters, now, wall_s)
             why = "this pod does not lead its cluster"
             verdict = Verdict(ranking, False, len(ranking), self._config.forge_cluster_name, why, 0)
