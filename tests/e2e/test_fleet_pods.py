@@ -12,6 +12,9 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+
+from devkit.fleet import Fleet
+
 from fleets import (
     HAND_OVER_S,
     LEASE_S,
@@ -28,8 +31,6 @@ from fleets import (
     settle,
     started,
 )
-
-from devkit.fleet import Fleet
 
 pytestmark = [pytest.mark.e2e, pytest.mark.k8s, pytest.mark.timeout(600)]
 COLUMNS = (

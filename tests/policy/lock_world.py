@@ -456,7 +456,7 @@ class World:
         seen = lock.members[index].observed
         assert seen is not None
         if act is Do.RELEASE:
-            term = lock.term if lock.term is not None and lock.over else lock.spent
+            term = lock.left_behind_by(lock.members[index]) or lock.term
             assert seen.record is not None
             assert term is not None
             return dataclasses.replace(seen.record, holder="", duration_s=1, key=term.key)

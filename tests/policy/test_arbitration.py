@@ -126,7 +126,7 @@ def test_every_cluster_computes_the_same_winner_from_the_same_view(pool: list[Cl
 def test_each_arbiter_says_of_the_same_view_who_wins_and_which_place_is_its_own(pool: list[Cluster]) -> None:
     order = names(rank(pool, NOW, WALL))
     for each in pool:
-        verdict = Arbitration(HOLD_DOWN).judge(seen_by(each.name, pool), holding=False, now=NOW, wall_s=WALL)
+        verdict = Arbitration(HOLD_DOWN).judge(seen_by(each.name, pool), held_since=0, now=NOW, wall_s=WALL)
         assert verdict.winner == (order[0] if order else "")
         assert verdict.place == (order.index(each.name) if each.name in order else len(order))
         assert verdict.want is (each.name in order)
@@ -237,7 +237,7 @@ def test_an_unhealthy_cluster_comes_last_whatever_its_priority() -> None:
 
 def test_an_unhealthy_cluster_forges_when_nobody_else_can() -> None:
     pool = [cluster("a", 1, failures=9, ours=True), cluster("b", 2, ready=False)]
-    verdict = Arbitration(HOLD_DOWN).judge(pool, holding=False, now=NOW, wall_s=WALL)
+    verdict = Arbitration(HOLD_DOWN).judge(pool, held_since=0, now=NOW, wall_s=WALL)
     assert verdict.want
     assert verdict.winner == "a"
     assert "nobody else can" in verdict.why
@@ -269,7 +269,7 @@ def test_a_cluster_whose_spec_cannot_be_read_is_not_chosen() -> None:
 
 
 def test_a_cluster_that_is_not_known_to_itself_wants_nothing() -> None:
-    verdict = Arbitration(HOLD_DOWN).judge([cluster("b")], holding=True, now=NOW, wall_s=WALL)
+    verdict = Arbitration(HOLD_DOWN).judge([cluster("b")], held_since=1, now=NOW, wall_s=WALL)
     assert (verdict.want, verdict.successor) == (False, "b")
 
 
@@ -289,7 +289,7 @@ class Watch:
         for second in range(seconds + 1):
             self.now += S * bool(second)
             pool = [dataclasses.replace(self.ours, ours=True), dataclasses.replace(other, changed_at=self.now)]
-            verdict = self.arbitration.judge(pool, holding=holding, now=self.now, wall_s=WALL)
+            verdict = self.arbitration.judge(pool, held_since=int(holding), now=self.now, wall_s=WALL)
         return verdict
 
     def gives_way_after(self, other: Cluster) -> int:
@@ -394,9 +394,19 @@ def test_a_holder_gives_way_only_to_a_cluster_that_says_itself_that_it_should_fo
 def test_a_holder_gives_way_to_the_first_that_may_preempt_though_a_better_one_may_not_yet() -> None:
     arbitration = Arbitration(HOLD_DOWN)
     pool = [cluster("a", 50, ours=True), cluster("b", 1, prefers=False), cluster("c", 2)]
-    assert arbitration.judge(pool, holding=True, now=NOW, wall_s=WALL).want
-    verdict = arbitration.judge(pool, holding=True, now=NOW + HOLD_DOWN, wall_s=WALL)
+    assert arbitration.judge(pool, held_since=1, now=NOW, wall_s=WALL).want
+    verdict = arbitration.judge(pool, held_since=1, now=NOW + HOLD_DOWN, wall_s=WALL)
     assert (verdict.want, verdict.successor) == (False, "c")
+
+
+def test_a_holder_does_not_give_way_to_one_that_has_not_said_a_word_since_it_took_the_lock() -> None:
+    arbitration = Arbitration(HOLD_DOWN)
+    pool = [cluster("a", 50, ours=True), dataclasses.replace(cluster("b", 1), changed_at=NOW)]
+    later = NOW + HOLD_DOWN + S
+    assert arbitration.judge(pool, held_since=0, now=NOW, wall_s=WALL).want
+    assert arbitration.judge(pool, held_since=NOW + S, now=later, wall_s=WALL).want
+    pool[1] = dataclasses.replace(pool[1], changed_at=NOW + 2 * S)
+    assert not arbitration.judge(pool, held_since=NOW + S, now=later, wall_s=WALL).want
 
 
 def test_who_does_not_hold_the_lock_wants_it_in_its_turn_whoever_is_better() -> None:
@@ -426,6 +436,7 @@ class Several:
         self.arbiters = {each.name: Arbitration(HOLD_DOWN) for each in pool}
         self.preferring: dict[str, bool] = {}
         self.holder = self.left_to = ""
+        self.held_at = 0
         self.changes: list[str] = []
         self.now = NOW
 
@@ -443,14 +454,16 @@ class Several:
                 for each in self.views.get(name, self.pool)
             ]
             wall_s = WALL + (self.now - NOW) / S + self.clocks.get(name, 0.0)
-            verdicts[name] = arbiter.judge(seen, holding=name == self.holder, now=self.now, wall_s=wall_s)
+            verdicts[name] = arbiter.judge(
+                seen, held_since=self.held_at if name == self.holder else 0, now=self.now, wall_s=wall_s
+            )
         self.preferring = {name: verdict.want and verdict.place == 0 for name, verdict in verdicts.items()}
         if self.holder and not verdicts[self.holder].want:
             self.left_to, self.holder = verdicts[self.holder].successor, ""
         if not self.holder:
             takers = [(name != self.left_to, verdict.place, name) for name, verdict in verdicts.items() if verdict.want]
             if takers:
-                self.holder = min(takers)[2]
+                self.holder, self.held_at = min(takers)[2], self.now
                 self.changes.append(self.holder)
 
     def run(self, seconds: int) -> list[str]:

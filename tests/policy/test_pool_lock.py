@@ -8,14 +8,15 @@ from collections.abc import Sequence
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from lock_world import D, S, World
 
 from ipc.messages import Grant, LockPhase
 from policy import timing
 from policy.election import Do
 from policy.lease import LeaseRecord
-from policy.pool_lock import MOST_TOKEN, PAUSE, RELEASE_PATIENCE, ROUND, Kept, PoolLock, Wish
+from policy.pool_lock import MOST_AHEAD, MOST_TOKEN, PAUSE, RELEASE_PATIENCE, ROUND, Kept, PoolLock, Wish
 from policy.seal import opens, seal_of
+
+from lock_world import D, S, World
 
 WANTED = Wish(want=True)
 LET_GO = Wish(want=False)
@@ -72,7 +73,7 @@ class Pod:
     def _write(self, index: int, act: Do) -> None:
         lock, before = self.lock, self.servers[index]
         if act is Do.RELEASE:
-            term = lock.term if lock.term is not None and lock.over else lock.spent
+            term = lock.left_behind_by(lock.members[index]) or lock.term
             assert before is not None
             assert term is not None
             new = dataclasses.replace(before, holder="", duration_s=1, key=term.key)
@@ -645,15 +646,17 @@ def test_where_somebody_failed_with_a_higher_token_the_lease_does_not_fall_behin
 
 def test_tokens_that_are_used_up_are_said_and_begin_nothing() -> None:
     pod = known()
-    pod.lock.note_token(MOST_TOKEN)
+    while pod.lock.token < MOST_TOKEN:
+        pod.lock.note_token(min(pod.lock.token + MOST_AHEAD, MOST_TOKEN))
     pod.live(2)
     assert not pod.written
     assert "delete" in pod.lock.reason
 
 
-def test_a_token_that_no_lease_can_carry_is_not_believed() -> None:
+@pytest.mark.parametrize("nonsense", [MOST_TOKEN + 1, MOST_TOKEN, MOST_AHEAD + 1])
+def test_a_token_out_of_all_proportion_that_only_a_status_tells_is_not_believed(nonsense: int) -> None:
     pod = known()
-    pod.lock.note_token(MOST_TOKEN + 1)
+    pod.lock.note_token(nonsense)
     pod.live(1)
     assert pod.grant is not None
 

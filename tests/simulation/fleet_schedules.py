@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any, Final
 
 import pytest
-from simulated_fleet import Fleet, ForgeClusters, Server
 
 import workers.arbiter
 import workers.clusters
@@ -23,6 +22,7 @@ import workers.pool_lock
 
 from schedules import SilentReporter
 from simulated_api import Leases, PathState
+from simulated_fleet import Fleet, ForgeClusters, Server
 from simulated_pod import WORKERS
 from simulated_time import SimulatedLoop, loop_now, wall_s
 

@@ -7,6 +7,7 @@ fails is run again alone by its number; the story says what happened.
 from __future__ import annotations
 
 import pytest
+
 from fleet_schedules import HOLD_DOWN_S, one_by_one, one_upon_another, run
 from simulated_fleet import Fleet
 
