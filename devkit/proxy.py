@@ -24,6 +24,10 @@ HOP_BY_HOP: Final = frozenset(
 )
 
 
+TLS_GOODBYE_S: Final = 0.3
+"""What TLS connections take to say good-bye, at most; nothing tells when the last of them is gone."""
+
+
 class FaultyProxy:
     """Modes: pass, hang, refuse, status, slow, lose (the write takes effect, its answer is lost)."""
 
@@ -132,6 +136,8 @@ class FaultyProxy:
         await self._runner.cleanup()
         for _ in range(10):  # connections that were cut take some turns of the loop to be gone
             await asyncio.sleep(0)
+        if self._server.ca_file is not None:
+            await asyncio.sleep(TLS_GOODBYE_S)
 
     async def _handle(self, request: web.Request) -> web.StreamResponse:
         transport = request.transport
