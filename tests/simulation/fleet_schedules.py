@@ -207,6 +207,18 @@ async def a_worker_dies(fleet: Fleet) -> None:
     pod.start(worker)
 
 
+async def workers_die_while_the_own_api_server_is_away(fleet: Fleet) -> None:
+    """What a restarted worker would ask it, it cannot."""
+    region = _region(fleet)
+    fleet.tell(f"the API server of {region} goes")
+    fleet.servers[region].stop()
+    await asyncio.sleep(fleet.rng.choice([2, 25]))
+    for _ in range(3):
+        await a_worker_dies(fleet)
+        await asyncio.sleep(fleet.rng.uniform(3, 20))
+    fleet.servers[region].start()
+
+
 async def a_forger_is_asked_to_stop(fleet: Fleet) -> None:
     pod = (fleet.forgers() or fleet.pods)[0]
     fleet.tell(f"{pod.name}: asked to stop")
@@ -307,6 +319,7 @@ FAULTS: Final[dict[Callable[[Fleet], Awaitable[None]], float]] = {
     a_sidecar_dies: UNPLANNED_S,
     a_region_dies: UNPLANNED_S,
     a_worker_dies: HAND_OVER_S,
+    workers_die_while_the_own_api_server_is_away: HAND_OVER_S,
     a_forger_is_asked_to_stop: HAND_OVER_S,
     a_node_dies: HAND_OVER_S,
     a_cluster_is_disabled_for_a_while: HAND_OVER_S,
@@ -336,9 +349,11 @@ async def one_by_one(fleet: Fleet) -> None:
 async def one_upon_another(fleet: Fleet) -> None:
     """The next fault begins before the last has ended; in the end all is mended, and somebody forges."""
     for _ in range(3):
-        chosen = fleet.rng.sample(list(FAULTS), 2)
+        chosen = fleet.rng.sample([*FAULTS, two_halves], 2)
         fleet.tell(f"=== {[fault.__name__ for fault in chosen]}")
         await asyncio.gather(*(_late(fleet, fault) for fault in chosen))
+    for region in fleet.regions:  # what could not be taken back while nobody could be reached
+        fleet.patch(region, {"forgeState": "Priority-based", "override": {"enabled": False}})
     await fleet.until_somebody_forges(BACK_S)
 
 

@@ -333,8 +333,11 @@ class Fleet:
         return regions[0] if len(regions) == 1 else ""
 
     def patch(self, region: str, spec: Json, *, on: str = "") -> None:
-        """kubectl patch, on one of the coordination APIs."""
-        server = self.servers[on] if on else self.rng.choice([each for each in self.coordinators if each.up])
+        """kubectl patch, on one of the coordination APIs, if one can be reached."""
+        up = [each for each in self.coordinators if each.up and on in ("", each.name)]
+        if not up:
+            return
+        server = self.rng.choice(up)
         self.tell(f"{region} is told {spec} on {server.name}")
         server.clusters.edit(self.object_name(region), spec)
 
