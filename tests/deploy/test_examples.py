@@ -10,10 +10,15 @@ import yaml
 
 from config import Config, load
 from ipc.messages import Worker
+from kube import endpoint
+from sandbox import places
 from sandbox.places import SERVICE_ACCOUNT
+from sandbox.privileges import Place
 
 EXAMPLES = Path(__file__).parents[2] / "deploy" / "examples"
-NAMES = ["single-uid", "uids", "containers"]
+NAMES = ["single-uid", "uids", "containers", "several-clusters"]
+POOL = ["several-clusters"]
+"""With POOL_ID: deploy/rbac/pool.yaml is theirs, role.yaml the others'."""
 ONE_FOR_EACH = {"containers"}
 
 
@@ -132,6 +137,114 @@ def test_with_a_container_for_each_only_the_actuator_sees_the_keys_and_only_who_
 
 @pytest.mark.parametrize("name", NAMES)
 def test_the_service_account_is_the_one_of_the_role(name: str) -> None:
-    role = yaml.safe_load_all((EXAMPLES.parent / "rbac" / "role.yaml").read_text())
-    (account,) = [d["metadata"]["name"] for d in role if d["kind"] == "ServiceAccount"]
+    role = EXAMPLES.parent / "rbac" / ("pool.yaml" if name in POOL else "role.yaml")
+    (account,) = [d["metadata"]["name"] for d in _all(role) if d["kind"] == "ServiceAccount"]
     assert _pod(name)["serviceAccountName"] == account
+
+
+# --- several clusters ---
+
+SEVERAL = "several-clusters"
+REGIONS = ("us-east-1", "us-west-2", "eu-west-1")
+
+
+def _all(file: Path) -> list[dict[str, Any]]:
+    return [d for d in yaml.safe_load_all(file.read_text()) if d]
+
+
+def _rights(file: Path) -> set[tuple[str, str, str, str]]:
+    """(group, resource, name or "" for any, verb) of the one Role."""
+    (role,) = [d for d in _all(file) if d["kind"] == "Role"]
+    return {
+        (group, resource, name, verb)
+        for rule in role["rules"]
+        for group in rule["apiGroups"]
+        for resource in rule["resources"]
+        for name in rule.get("resourceNames", [""])
+        for verb in rule["verbs"]
+    }
+
+
+def _region() -> Config:
+    return _settings(SEVERAL, _ours(SEVERAL)["forge-manager"])
+
+
+def test_a_region_names_three_servers_its_own_by_its_own_account_and_the_others_by_a_mounted_file() -> None:
+    config = _region()
+    assert config.enable_cluster_management
+    assert [each.name for each in config.coordination_kubeconfigs] == [
+        "own" if region == config.cluster_region else f"/coordination/{region}" for region in REGIONS
+    ]
+    assert _mounts(_ours(SEVERAL)["forge-manager"])["/coordination"] == "coordination"
+    assert "coordination" not in _mounts(_node(SEVERAL)).values()
+    (volume,) = [v for v in _pod(SEVERAL)["volumes"] if v["name"] == "coordination"]
+    (secret,) = [d for d in _documents(SEVERAL) if d["kind"] == "Secret"]
+    assert volume["secret"]["secretName"] == secret["metadata"]["name"]
+    assert {f"/coordination/{name}" for name in secret["stringData"]} | {"own"} == {
+        each.name for each in config.coordination_kubeconfigs
+    }
+
+
+def test_the_other_regions_are_said_to_name_the_same_servers_in_the_same_order() -> None:
+    text = (EXAMPLES / f"{SEVERAL}.yaml").read_text()
+    for region in REGIONS[1:]:
+        servers = ",".join("own" if each == region else f"/coordination/{each}" for each in REGIONS)
+        assert f"#   {region}: {servers}\n" in text
+
+
+def test_only_the_arbiter_may_open_the_files_of_the_coordination_apis(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "10.0.0.1")
+    monkeypatch.setenv("KUBERNETES_SERVICE_PORT", "443")
+    (secret,) = [d for d in _documents(SEVERAL) if d["kind"] == "Secret"]
+    for name, content in secret["stringData"].items():
+        (tmp_path / name).write_text(content)
+    named = ",".join(
+        name.replace("/coordination", str(tmp_path)) for name in map(str, _region().coordination_kubeconfigs)
+    )
+    config = load(
+        {
+            "POOL_ID": _region().pool_id,
+            "CLUSTER_REGION": "us-east-1",
+            "ENABLE_CLUSTER_MANAGEMENT": "true",
+            "COORDINATION_KUBECONFIGS": named,
+        }
+    )
+    arbiters = endpoint.find_with_coordinators(config)
+    assert arbiters.hosts == ("10.0.0.1", "kubernetes.us-west-2.example.com", "kubernetes.eu-west-1.example.com")
+    assert arbiters.ports == (443, 6443)
+    assert tmp_path in places.paths(Place.API_CREDENTIALS, Worker.ARBITER, config, arbiters)
+    electors = places.paths(Place.API_CREDENTIALS, Worker.ELECTOR, config, endpoint.find(config))
+    assert not any(tmp_path in (path, *path.parents) or path in tmp_path.parents for path in electors)
+
+
+def test_the_names_in_the_roles_are_those_that_the_configuration_makes() -> None:
+    config = _region()
+    for file, leases in (
+        (EXAMPLES.parent / "rbac" / "pool.yaml", {config.lease_name, config.pool_lock_name}),
+        (EXAMPLES / "coordination-account.yaml", {config.pool_lock_name}),
+    ):
+        rights = _rights(file)
+        assert {name for _, resource, name, _ in rights if resource == "leases"} - {""} == leases
+        named = {name for _, resource, name, _ in rights if resource.startswith("cardanoforgeclusters")}
+        assert named - {""} == {config.forge_cluster_name}
+
+
+def test_an_account_from_another_region_has_nothing_of_a_clusters_own_election() -> None:
+    config = _region()
+    whole, less = _rights(EXAMPLES.parent / "rbac" / "pool.yaml"), _rights(EXAMPLES / "coordination-account.yaml")
+    assert less < whole
+    own = {right for right in whole if right[1].startswith("cardanoleaders") or right[2] == config.lease_name}
+    assert whole - less == own
+
+
+def test_the_account_has_the_name_that_the_kubeconfigs_say_and_a_token() -> None:
+    documents = {d["kind"]: d for d in _all(EXAMPLES / "coordination-account.yaml")}
+    name = documents["ServiceAccount"]["metadata"]["name"]
+    assert documents["Secret"]["metadata"]["annotations"] == {"kubernetes.io/service-account.name": name}
+    assert documents["RoleBinding"]["subjects"] == [{"kind": "ServiceAccount", "name": name}]
+    assert documents["RoleBinding"]["roleRef"]["name"] == documents["Role"]["metadata"]["name"]
+    (secret,) = [d for d in _documents(SEVERAL) if d["kind"] == "Secret"]
+    for content in secret["stringData"].values():
+        assert [user["name"] for user in yaml.safe_load(content)["users"]] == [name]
