@@ -24,13 +24,15 @@ def find(config: Config) -> Endpoint:
 
 def find_with_coordinators(config: Config) -> Endpoint:
     """The pod's own, and with cluster management those that hold the pool-wide lock.  Raises Unreachable."""
-    others = config.coordination_kubeconfigs if config.enable_cluster_management else ()
-    found = [by_settings(config.kubeconfig)]
-    found += [by_settings(each.kubeconfig or config.kubeconfig, context=each.context) for each in others]
+    own = by_settings(config.kubeconfig)
+    named = config.coordination_kubeconfigs if config.enable_cluster_management else ()
+    others = [by_settings(each.kubeconfig or config.kubeconfig, context=each.context) for each in named]
+    found = [own, *others]
     return Endpoint(
         hosts=tuple(dict.fromkeys(host for one in found for host in one.hosts)),
         ports=tuple(dict.fromkeys(port for one in found for port in one.ports)),
-        files=tuple(dict.fromkeys(file for one in found for file in one.files)),
+        files=own.files,
+        coordination=tuple(dict.fromkeys(file for one in others for file in one.files if file not in own.files)),
     )
 
 

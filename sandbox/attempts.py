@@ -128,9 +128,12 @@ def _declared(scene: Scene) -> Iterator[Attempt]:
     expect = Expect.DONE if may else Expect.REFUSED
     yield Attempt("list its own folder", Way.FILE, expect, _opening(folder, _LIST), abi=1)
     yield _temporary("write its own folder", folder, expect, abi=1)
-    if Place.API_CREDENTIALS in privileges.reads and scene.endpoint is not None:
-        for path in scene.endpoint.files:
-            yield Attempt(f"read {path}", Way.FILE, Expect.DONE, _opening(path, _LOOK))
+    mine: list[Path] = []
+    if scene.endpoint is not None:
+        mine += scene.endpoint.files if Place.API_CREDENTIALS in privileges.reads else ()
+        mine += scene.endpoint.coordination if Place.COORDINATION in privileges.reads else ()
+    for path in mine:
+        yield Attempt(f"read {path}", Way.FILE, Expect.DONE, _opening(path, _LOOK))
 
 
 def _targets(scene: Scene) -> Iterator[Attempt]:

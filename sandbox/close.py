@@ -35,7 +35,9 @@ from sandbox.plan import Plan
 from sandbox.privileges import Peer, Place, Port, Privileges
 from sandbox.syscalls import Architecture, number
 
-_MOUNTED: Final = frozenset({Place.SOURCES, Place.TARGETS, Place.OWN, Place.API_CREDENTIALS, Peer.NODE})
+_MOUNTED: Final = frozenset(
+    {Place.SOURCES, Place.TARGETS, Place.OWN, Place.API_CREDENTIALS, Place.COORDINATION, Peer.NODE}
+)
 """What may come later than we; everything else is part of the image, or never comes."""
 _TLS: Final = frozenset({Port.API, Port.HEALTH})
 """Who connects there needs to know whom to trust, as long as there is anything to connect to."""

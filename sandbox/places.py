@@ -33,6 +33,9 @@ _TOO_WIDE: Final = frozenset(
 """Folders that are everybody's: a file in one of them is left open as a file."""
 
 
+_ARBITERS: Final = frozenset({Place.API_CREDENTIALS, Place.COORDINATION})
+"""Both are its own: they may lie in one folder."""
+
 SERVICE_ACCOUNT: Final = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 """Where the kubelet mounts token, CA and namespace (Kubernetes: "Accessing the API from a pod")."""
 
@@ -50,6 +53,8 @@ class Endpoint:
     ports: tuple[int, ...]
     files: tuple[Path, ...]
     """Files and folders that hold credentials and trust; they are read again when they rotate."""
+    coordination: tuple[Path, ...] = ()
+    """The same, of the coordination APIs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +105,9 @@ def secrets(config: Config) -> tuple[Secret, ...]:
     ]
     if config.kubeconfig is not None:
         found.append(_secret("KUBECONFIG", config.kubeconfig, Place.API_CREDENTIALS))
+    named = dict.fromkeys(each.kubeconfig for each in config.coordination_kubeconfigs if each.kubeconfig)
+    others = [path for path in named if path != config.kubeconfig]
+    found += [_secret("COORDINATION_KUBECONFIGS", path, Place.COORDINATION) for path in others]
     found += [_secret(f"the {worker}'s folder", config.worker_dir(worker), Place.OWN, worker) for worker in Worker]
     return tuple(found)
 
@@ -118,7 +126,8 @@ def targets(config: Config) -> tuple[Path, ...]:
 
 def paths(place: Place, worker: Worker, config: Config, endpoint: Endpoint | None) -> tuple[Path, ...]:
     """What `place` means for this worker: files and folders, by name and with links followed; they need not exist."""
-    others = [s for s in secrets(config) if s.place is not place and s.owner is not worker]
+    together = _ARBITERS if worker is Worker.ARBITER and place in _ARBITERS else {place}
+    others = [s for s in secrets(config) if s.place not in together and s.owner is not worker]
     forbidden = [location for secret in others for location in secret.locations]
     match place:
         case Place.SOURCES:
@@ -129,6 +138,8 @@ def paths(place: Place, worker: Worker, config: Config, endpoint: Endpoint | Non
             return _followed((config.worker_dir(worker),))
         case Place.API_CREDENTIALS:
             return _widened(endpoint.files if endpoint is not None else (), forbidden)
+        case Place.COORDINATION:
+            return _widened(endpoint.coordination if endpoint is not None else (), forbidden)
         case Place.TRUST:
             import ssl  # there only in workers that speak TLS
 

@@ -22,6 +22,8 @@ class Place(enum.Enum):
     OWN = "its own folder in RUN_DIR"
     API_CREDENTIALS = "API credentials"
     """The service account's token, or the kubeconfig and the files it names."""
+    COORDINATION = "credentials of the coordination APIs"
+    """The kubeconfigs of COORDINATION_KUBECONFIGS and the files they name."""
     TRUST = "the system's certificate authorities"
     NAMES = "name resolution (/etc/hosts, /etc/resolv.conf, ...)"
 

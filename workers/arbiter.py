@@ -50,7 +50,7 @@ from workers.runtime import Context, run_worker
 PRIVILEGES: Final = Privileges(
     worker=Worker.ARBITER,
     calls=frozenset({Calls.PYTHON, Calls.WRITE, Calls.MEMORY_FILES}),
-    reads=frozenset({Place.API_CREDENTIALS, Place.TRUST, Place.NAMES}),
+    reads=frozenset({Place.API_CREDENTIALS, Place.COORDINATION, Place.TRUST, Place.NAMES}),
     writes=frozenset({Place.OWN}),
     subscribes=frozenset({Worker.ELECTOR, Worker.ACTUATOR, Worker.PROBER}),
     connects=(Port.API,),

@@ -150,7 +150,7 @@ def news(old: Report | None, new: Report) -> list[tuple[str, str, bool]]:
     if old.forging != new.forging:
         found.append(("ForgingStarted" if new.forging else "ForgingStopped", new.message, False))
     if old.state != new.state:
-        found.append(("StateChanged", f"{old.state} -> {new.state}: {new.message}", False))
+        found.append(("StateChanged", f"{old.state} -> {new.state}", False))
     if old.priority != new.priority:
         found.append(("PriorityChanged", f"{old.priority} -> {new.priority}", False))
     if old.healthy != new.healthy:

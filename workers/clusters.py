@@ -24,6 +24,7 @@ from kube import events
 from kube.errors import ApiFailure, Failure
 from kube.forge_clusters import (
     CARRIER,
+    MANAGER,
     MARK,
     POOL_LABEL,
     ForgeCluster,
@@ -47,8 +48,6 @@ HEARTBEAT: Final = 20 * timing.SECOND
 TIMEOUT_S: Final = 3.0
 RETRY_S: Final = 1.0
 NO_CRD_S: Final = 15.0
-DEFAULTS_EVERY: Final = 300 * timing.SECOND
-"""The environment's values are applied anew: somebody may have given a field back."""
 MOST_CLUSTERS: Final = 200
 DEAF: Final = 5 * timing.SECOND
 """A watch that has not told of our own write for so long is dead, whatever its connection says."""
@@ -84,7 +83,10 @@ class _Line:
     ok: bool = False
     crd_ok: bool = True
     complained: str = ""
-    applied_at: int = 0
+    tried: bool = False
+    """Its clusters were read, or could not be."""
+    applied: bool = False
+    """What the environment says, in this life."""
     written: Report | None = None
     written_at: int = 0
     following: asyncio.Task[None] | None = None
@@ -106,6 +108,7 @@ class Clusters:
         self._tell = on_change
         self._known_views: list[Cluster] | None = None
         """Made anew after each change of what was read."""
+        self._known = False
         self._last_good: ClusterSpec | None = None
         """Of our own object: a slip of the pen in it, or its deletion, is not to change who forges."""
         self._lines = [
@@ -166,8 +169,13 @@ class Clusters:
 
     @property
     def known(self) -> bool:
-        """Whether a member has told all that it knows."""
-        return any(line.ok for line in self._lines)
+        """Whether a member has told all that it knows, and each has been asked: one may say Disabled.
+
+        Once known, it stays so: what was read last stands while nobody can be read.
+        """
+        if not self._known:
+            self._known = any(line.ok for line in self._lines) and all(line.tried for line in self._lines)
+        return self._known
 
     @property
     def token(self) -> int:
@@ -276,10 +284,10 @@ class Clusters:
         return _Seen(cluster, old.changed_at if same and old is not None else now)
 
     def _fine(self, line: _Line) -> None:
-        line.ok, line.crd_ok, line.complained = True, True, ""
+        line.ok, line.tried, line.crd_ok, line.complained = True, True, True, ""
 
     def _failed(self, line: _Line, failure: ApiFailure) -> None:
-        line.ok = False
+        line.ok, line.tried = False, True
         line.crd_ok = failure.kind is not Failure.NOT_FOUND
         self._complain(line, "the pool's clusters cannot be read", failure)
         self._on_change()
@@ -321,13 +329,11 @@ class Clusters:
 
     async def _put_right(self, line: _Line) -> None:
         """Make our object on this member what it should be."""
-        now = boottime_ns()
         if self._name not in line.seen:
             await self._make(line)
-            line.applied_at = now
-        elif not line.applied_at or now - line.applied_at >= DEFAULTS_EVERY:
+        elif not line.applied:
             await self._apply(line)
-            line.applied_at = now
+        line.applied = True
         await self._agree(line)
         await self._write_status(line)
         await self._tell_news(line)
@@ -355,9 +361,20 @@ class Clusters:
 
     async def _apply(self, line: _Line) -> None:
         """Set what the environment says, where it is nobody else's."""
-        taken = owned_by_others(line.seen[self._name].cluster.raw)
-        body = without(self._defaults(), taken)
-        self._take(line, await line.client.apply(self._name, body, timeout_s=TIMEOUT_S))
+        raw = line.seen[self._name].cluster.raw
+        body = without(self._defaults(), owned_by_others(raw))
+        try:
+            self._take(line, await line.client.apply(self._name, body, timeout_s=TIMEOUT_S))
+        except ApiFailure as failure:
+            if failure.kind is not Failure.CONFLICT:
+                raise
+            # Whose its fields are, nobody knows any more (its managedFields were cleared, or lost with a backup).
+            facts = {"event": "defaults_not_applied", "member": line.name}
+            log.warning("the environment's values are not applied: the object's fields are others'", extra=facts)
+            label = {"metadata": {"labels": {POOL_LABEL: self._pool}}}
+            self._take(
+                line, await line.client.patch(self._name, label, version="", manager=MANAGER, timeout_s=TIMEOUT_S)
+            )
 
     def _defaults(self) -> Json:
         config = self._config

@@ -26,6 +26,7 @@ from ipc.messages import (
     ProberState,
     Role,
 )
+from kernel.clock import boottime_ns
 from kube.errors import SessionConfigError
 from kube.session import ApiSession
 from policy import arbitration, timing
@@ -76,7 +77,8 @@ class Coordination:
         self._keeper = PoolLockKeeper(config, sessions, on_change)
         self._clusters = Clusters(config, sessions, on_change)
         self._arbitration = Arbitration(config.preemption_delay_ns)
-        self._led_at = 0
+        self._started = boottime_ns()
+        self._led_at = self._started if self._keeper.lock.held_since else 0
         self._ready = (False, "just started")
         self._told = ""
         self._disagrees = ""
@@ -119,7 +121,10 @@ class Coordination:
             ranking = arbitration.rank(clusters, now, wall_s)
             why = "this pod does not lead its cluster"
             verdict = Verdict(ranking, False, len(ranking), self._config.forge_cluster_name, why, 0)
-        wish = self._wish(around, verdict, want=leading and verdict.want)
+        want = leading and verdict.want
+        if leading and not self._clusters.known:  # just started: our earlier life knew why it held the lock
+            want = lock.held_since > 0 and now - self._started < ELECTOR_SILENCE
+        wish = self._wish(around, verdict, want=want)
         until = self._keeper.judge(now, wish, verdict.successor)
         grant = self._keeper.grant(now)
         holder = lock.holder(now)
@@ -227,7 +232,7 @@ class Coordination:
         if granted:
             return f"this cluster holds the pool-wide lock: {verdict.why}"
         if not self._clusters.known:
-            return "no coordination API tells of the pool's clusters"
+            return "not every coordination API has told of the pool's clusters yet"
         if other := self._counts_otherwise():
             return other
         if not verdict.want:

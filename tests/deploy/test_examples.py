@@ -214,7 +214,7 @@ def test_only_the_arbiter_may_open_the_files_of_the_coordination_apis(
     arbiters = endpoint.find_with_coordinators(config)
     assert arbiters.hosts == ("10.0.0.1", "kubernetes.us-west-2.example.com", "kubernetes.eu-west-1.example.com")
     assert arbiters.ports == (443, 6443)
-    assert tmp_path in places.paths(Place.API_CREDENTIALS, Worker.ARBITER, config, arbiters)
+    assert tmp_path in places.paths(Place.COORDINATION, Worker.ARBITER, config, arbiters)
     electors = places.paths(Place.API_CREDENTIALS, Worker.ELECTOR, config, endpoint.find(config))
     assert not any(tmp_path in (path, *path.parents) or path in tmp_path.parents for path in electors)
 

@@ -89,6 +89,7 @@ def settle(fleet: Fleet) -> None:
         say(fleet, region, {"forgeState": "Priority-based", "override": {"enabled": False, "forceState": None}})
     fleet.wait_for_region(next(iter(fleet.apis)), 120)
     fleet.wait_for(lambda: all(pod.healthy() for pod in fleet.pods), 90, "all pods are ready")
+    fleet.wait_for(lambda: _whole(fleet), 30, "every coordination API has the lock in the forger's name")
 
 
 def cut(fleet: Fleet, region: str, *, outwards: bool = True, inwards: bool = True) -> None:
@@ -99,6 +100,11 @@ def cut(fleet: Fleet, region: str, *, outwards: bool = True, inwards: bool = Tru
                 fleet.path(pod, other).hang()
             for pod in fleet.regions[other] if inwards else []:
                 fleet.path(pod, region).hang()
+
+
+def _whole(fleet: Fleet) -> bool:
+    members = fleet.leader().status().get("pool", {}).get("members", [])
+    return bool(members) and all(member["seconds_left"] for member in members)
 
 
 @contextlib.contextmanager

@@ -370,7 +370,7 @@ def run(monkeypatch: pytest.MonkeyPatch, seed: int, schedule: Schedule, **how: A
     """The same seed gives the same story."""
     loop = SimulatedLoop()
     random.seed(seed)  # the product spreads its retries by it
-    for module in (workers.elector, workers.arbiter, workers.pool_lock, workers.clusters):
+    for module in (workers.elector, workers.arbiter, workers.pool_lock, workers.clusters, workers.coordination):
         monkeypatch.setattr(module, "boottime_ns", loop_now)
     for module in (workers.elector, workers.arbiter, workers.pool_lock):
         monkeypatch.setattr(module, "LeaseClient", Leases)
