@@ -3,6 +3,9 @@ PYTHON ?= $(shell for v in 3.13 3.14 3.12 3.11 3; do python$$v -c 'import sys; s
 VENV := .venv
 BIN := $(VENV)/bin
 PYTEST := $(BIN)/python -m pytest -p no:cacheprovider
+# As many tests at a time as there are processors, at most four; `make test TEST_WORKERS=1` for another number.
+TEST_WORKERS ?= logical
+SIDE_BY_SIDE := $(PYTEST) -n $(TEST_WORKERS) --maxprocesses 4 --dist loadgroup -m "not e2e and not alone"
 
 .PHONY: help install demo play test test-fast test-e2e test-k8s test-kernels fuzz test-coverage check format bench clean
 
@@ -28,13 +31,15 @@ demo: install
 play: install
 	$(BIN)/python -m devkit.play
 
-## every test that needs neither root nor Go nor a container engine
+## every test that needs neither root nor Go nor a container engine: most side by side, then what starts pods or measures
 test: install
-	$(PYTEST)
+	@$(SIDE_BY_SIDE); fast=$$?; test $$fast -le 1 || exit $$fast; \
+	$(PYTEST) -m "e2e or alone"; rest=$$?; \
+	echo "exit codes: $$fast side by side, $$rest one after another"; exit $$((fast | rest))
 
-## without the tests that start whole pods
+## its first half: without the tests that start whole pods, measure times or set the clock
 test-fast: install
-	$(PYTEST) -m "not e2e"
+	$(SIDE_BY_SIDE)
 
 ## the whole-pod tests on the embedded API server
 test-e2e: install

@@ -9,6 +9,8 @@ import pytest
 
 from kernel.wallclock import WallClockWatch
 
+pytestmark = pytest.mark.alone
+
 
 def set_the_clock_to_what_it_says() -> None:
     """A jump of some microseconds: as good as any other to the kernel."""

@@ -14,6 +14,8 @@ from pathlib import Path
 import pytest
 from tree import LONG, WORKERS, Tree, alive, tree, until, visible
 
+pytestmark = pytest.mark.alone
+
 LOADED = 2.0
 """Seconds that a loaded machine may add to a promise."""
 
