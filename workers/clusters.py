@@ -165,7 +165,8 @@ class Clusters:
         """Every cluster of the pool, by its own word; the spec as the copies agree."""
         if self._known_views is None:
             names = dict.fromkeys(name for line in self._lines for name in line.seen)
-            self._known_views = [self._view(name) for name in list(names)[:MOST_CLUSTERS]]
+            foremost = sorted(names, key=lambda name: name != self._name)
+            self._known_views = [self._view(name) for name in foremost[:MOST_CLUSTERS]]
         return self._known_views
 
     def spec(self) -> ClusterSpec | None:
@@ -201,8 +202,21 @@ class Clusters:
             ours=ours,
         )
 
+    def _foremost(self, seen: dict[str, _Seen]) -> dict[str, _Seen]:
+        """As many as are looked at: ours, then those with a pool's names, whose status only they themselves can write.
+
+        Whoever may create in the namespace can put any number of others there.
+        """
+
+        def key(name: str) -> tuple[bool, bool, bool]:
+            return name != self._name, not name.startswith(f"{self._pool}-"), not seen[name].cluster.status
+
+        return {name: seen[name] for name in sorted(seen, key=key)[:MOST_CLUSTERS]}
+
     def _wrong_pool(self, cluster: ForgeCluster) -> str:
         config = self._config
+        if not cluster.name.startswith(f"{self._pool}-"):
+            return f"its name does not begin with {self._pool}-, so it is no cluster of this pool; rename or delete it"
         if cluster.pool_id and config.pool_id and cluster.pool_id != config.pool_id:
             return f"spec.pool.id is another pool's than POOL_ID; rename or delete {cluster.name}"
         if cluster.network and cluster.network != config.cardano_network:
@@ -216,7 +230,7 @@ class Clusters:
             try:
                 listed, version = await line.client.every(timeout_s=TIMEOUT_S)
                 now = boottime_ns()
-                line.seen = {one.name: self._note(line, one, now) for one in listed[:MOST_CLUSTERS]}
+                line.seen = self._foremost({one.name: self._note(line, one, now) for one in listed})
                 self._fine(line)
                 self._on_change()
                 line.wake.set()
@@ -234,8 +248,10 @@ class Clusters:
                 name = change.cluster.name
                 if change.kind == "DELETED":
                     line.seen.pop(name, None)
-                elif name in line.seen or len(line.seen) < MOST_CLUSTERS:
+                else:
                     line.seen[name] = self._note(line, change.cluster, boottime_ns())
+                    if len(line.seen) > MOST_CLUSTERS:
+                        line.seen = self._foremost(line.seen)
                 version = change.version or version
                 self._on_change()
                 if name == self._name:

@@ -184,6 +184,22 @@ def test_objects_that_claim_to_be_of_a_pool_are_nothing_to_it(tenants: Tenants) 
     undisturbed.check()
 
 
+def test_an_object_of_a_pool_that_carries_the_label_of_another_is_nothing_to_it(tenants: Tenants) -> None:
+    """It says that it is ready and comes first.  An account of the first pool can write it, its name being its own."""
+    one, other = tenants.one, tenants.other
+    undisturbed, admin = Undisturbed(other), other.admins[REGION]
+    name = f"{_label(one)}-nonsense"
+    assert _claim(admin, name, _label(other), other.network, "").code == 201
+    conditions = [{"type": kind, "status": "True", "reason": "Lie"} for kind in ("Ready", "Preferred")]
+    for number in range(12):
+        status = {"activeLeader": f"nobody-{number}", "forgingEnabled": False, "conditions": conditions}
+        answer = admin.request("PATCH", f"{CLUSTERS}/{name}/status", {"status": status}, content_type=MERGE)
+        assert answer.code == 200, answer.text
+        at = time.monotonic() + 0.5
+        other.wait_for(lambda at=at: time.monotonic() > at, 5, "a while passes")  # type: ignore[misc]
+    undisturbed.check()
+
+
 def _granted(pool: Fleet) -> bool:
     """Whether the arbiters are up again and the forger's grants."""
     known = [pod.status() for pod in pool.pods]
