@@ -157,8 +157,9 @@ class Clusters:
 
     @property
     def token(self) -> int:
-        """The highest fencing token in any status."""
-        tokens = [seen.cluster.status.get("fencingToken") for line in self._lines for seen in line.seen.values()]
+        """The highest fencing token in any status of this pool."""
+        told = [seen.cluster for line in self._lines for seen in line.seen.values()]
+        tokens = [one.status.get("fencingToken") for one in told if not self._wrong_pool(one)]
         return max((token for token in tokens if type(token) is int), default=0)
 
     def views(self) -> list[Cluster]:

@@ -22,10 +22,12 @@ from ipc.messages import (
     Grant,
     HealthCheck,
     HealthReport,
+    LockPhase,
     PoolState,
     ProberState,
     Role,
 )
+from kernel.clock import boottime_ns
 from kube.errors import SessionConfigError
 from kube.session import ApiSession
 from policy import arbitration, timing
@@ -75,6 +77,7 @@ class Coordination:
         self._keeper = PoolLockKeeper(config, sessions, on_change)
         self._clusters = Clusters(config, sessions, on_change)
         self._arbitration = Arbitration(config.preemption_delay_ns)
+        self._began, self._learned = boottime_ns(), False
         self._led_at = 0
         self._ready = (False, "just started")
         self._told = ""
@@ -117,7 +120,8 @@ class Coordination:
             ranking = arbitration.rank(clusters, now, wall_s)
             why = "this pod does not lead its cluster"
             verdict = Verdict(ranking, False, len(ranking), self._config.forge_cluster_name, why, 0)
-        wish = self._wish(around, verdict, want=leading and verdict.want)
+        want = (leading and verdict.want) or self._learns(now, around, clusters)
+        wish = self._wish(around, verdict, want=want)
         until = self._keeper.judge(now, wish, verdict.successor)
         grant = self._keeper.grant(now)
         holder = lock.holder(now)
@@ -147,6 +151,16 @@ class Coordination:
             self._led_at = now
             return True
         return self._led_at > 0 and now - self._led_at < ELECTOR_SILENCE
+
+    def _learns(self, now: int, around: Around, clusters: list[Cluster]) -> bool:
+        """Whether we hold the lock from an earlier life and have not heard yet of all by which to let go of it."""
+        elector = around.elector
+        settled = elector is not None and elector.settled
+        known = around.actuator is not None and any(one.name == self._config.forge_cluster_name for one in clusters)
+        if settled and (known or (elector is not None and elector.role is not Role.LEADER)):
+            self._learned = True
+        late = around.stopping or now - self._began >= ELECTOR_SILENCE
+        return not self._learned and not late and self._keeper.lock.phase is LockPhase.HELD
 
     def _own_readiness(self, around: Around) -> tuple[bool, str]:
         actuator = around.actuator

@@ -185,7 +185,7 @@ def test_forgectl_on_a_laptop_switches_over_and_back(fleet: Fleet, laptop: Lapto
 
 
 def test_forgectl_on_a_laptop_says_by_its_exit_code_what_is_wrong(fleet: Fleet, laptop: Laptop, tmp_path: Path) -> None:
-    assert laptop("switchover", "atlantis").returncode == 1
+    assert laptop("switchover", "atlantis").returncode == 2
     assert laptop("clusters", files=[tmp_path / "nowhere"]).returncode == 2
     deaf = tmp_path / "deaf"
     deaf.write_text(

@@ -188,15 +188,17 @@ def test_an_object_of_a_pool_that_carries_the_label_of_another_is_nothing_to_it(
     """It says that it is ready and comes first.  An account of the first pool can write it, its name being its own."""
     one, other = tenants.one, tenants.other
     undisturbed, admin = Undisturbed(other), other.admins[REGION]
+    tokens = [pod.status()["pool"]["token"] for pod in other.pods]
     name = f"{_label(one)}-nonsense"
     assert _claim(admin, name, _label(other), other.network, "").code == 201
     conditions = [{"type": kind, "status": "True", "reason": "Lie"} for kind in ("Ready", "Preferred")]
     for number in range(12):
-        status = {"activeLeader": f"nobody-{number}", "forgingEnabled": False, "conditions": conditions}
+        status = {"activeLeader": f"nobody-{number}", "fencingToken": 2**31 - 1, "conditions": conditions}
         answer = admin.request("PATCH", f"{CLUSTERS}/{name}/status", {"status": status}, content_type=MERGE)
         assert answer.code == 200, answer.text
         at = time.monotonic() + 0.5
         other.wait_for(lambda at=at: time.monotonic() > at, 5, "a while passes")  # type: ignore[misc]
+    assert [pod.status()["pool"]["token"] for pod in other.pods] == tokens
     undisturbed.check()
 
 
