@@ -30,7 +30,8 @@ from devkit.pod import MemoryFolder
 from devkit.realapi.client import AdminClient
 
 NS: Final = 1_000_000_000
-MOST_IN_A_HOST: Final = 60
+STAGGER_S: Final = 10.0
+"""Between the starts of two pools: some hundred arbiters that start at once are too many for one machine."""
 REAL: Final = 2
 """Arbiters that are processes of their own, of the pool's last clusters."""
 SETTLE_S: Final = 25.0
@@ -88,6 +89,9 @@ class Figures:
     start_s: list[float] = field(default_factory=list)
     disabled_s: list[float] = field(default_factory=list)
     nobody_s: list[float] = field(default_factory=list)
+    hand_over_events: float = 0
+    hand_over_writes: float = 0
+    hand_over_cpu_s: float = 0
     requests: float = 0
     writes: float = 0
     events: float = 0
@@ -110,11 +114,15 @@ class Setting:
         self.coordination, own = self._child("serve"), self._child("serve")
         self.url = self.coordination.answers.get(timeout=60)["url"]
         self._where = ("--own", own.answers.get(timeout=60)["url"], "--coordination", self.url)
-        names = [f"{pool}:{cluster}" for cluster in range(clusters) for pool in range(pools)]
-        real = names[-REAL:] if len(names) > REAL else names
-        rest = names[: -len(real)]
-        self.hosts = [self._host(rest[i : i + MOST_IN_A_HOST]) for i in range(0, len(rest), MOST_IN_A_HOST)]
+        real = [f"{pools - 1}:{cluster}" for cluster in range(clusters)][-REAL:]
+        self._of_pool: list[list[Child]] = []
+        for pool in range(pools):
+            names = [f"{pool}:{cluster}" for cluster in range(clusters)]
+            rest = [name for name in names if name not in real]
+            self._of_pool.append([self._host(rest)] if rest else [])
+        self.hosts = [child for children in self._of_pool for child in children]
         self.real = self._host(real, "--real")
+        self._of_pool[-1].append(self.real)
         for child in (*self.hosts, self.real):
             child.answers.get(timeout=PATIENCE_S)
         self.forging: dict[str, str] = {}
@@ -132,10 +140,15 @@ class Setting:
     def close(self) -> None:
         self._stack.close()
 
-    def begin(self) -> int:
-        for child in (*self.hosts, self.real):
-            child.say("start")
-        return time.monotonic_ns()
+    def start(self) -> list[float]:
+        """One pool after the other: seconds until each forges."""
+        took = []
+        for number, children in enumerate(self._of_pool):
+            for child in children:
+                child.say("start")
+            took.append(self._first(f"pool1{number:05d}", time.monotonic_ns()))
+            self.settle(STAGGER_S if self.pools > 1 else 0)
+        return took
 
     def changes(self, seconds: float) -> Iterator[tuple[str, str, bool, int]]:
         """Each change of who forges: pool, cluster, whether it does, when; until nothing came for so long."""
@@ -154,18 +167,16 @@ class Setting:
                 yield event["pool"], event["cluster"], event["forges"], event["at"]
             time.sleep(0.01)
 
-    def first(self, began: int) -> list[float]:
-        """Seconds until each pool forges."""
-        took: dict[str, float] = {}
+    def _first(self, of: str, began: int) -> float:
         for pool, _, forges, at in self.changes(PATIENCE_S):
-            if forges:
-                took.setdefault(pool, (at - began) / NS)
-            if len(took) == self.pools:
-                return list(took.values())
-        raise TimeoutError(f"{len(took)} of {self.pools} pools forge")
+            if forges and pool.startswith(of):
+                return (at - began) / NS
+        raise TimeoutError(f"{of} does not forge")
 
     def disable(self) -> tuple[float, float]:
         """Disable the forging cluster of a pool: seconds until the next forges, and in which none did."""
+        if not self.forging:
+            raise TimeoutError("nobody forges")
         pool, cluster = sorted(self.forging.items())[0]
         path = f"/apis/cardano.io/v1/namespaces/{NAMESPACE}/cardanoforgeclusters/{cluster}"
         began = off = time.monotonic_ns()
@@ -186,7 +197,7 @@ def measure(pools: int, clusters: int, seconds: float, rounds: int) -> Figures:
     """One setting from its start to its end."""
     figures, setting = Figures(pools, clusters), Setting(pools, clusters)
     try:
-        figures.start_s = setting.first(setting.begin())
+        figures.start_s = setting.start()
         setting.settle(SETTLE_S)
         before = _look(setting)
         setting.settle(seconds)
@@ -201,14 +212,25 @@ def measure(pools: int, clusters: int, seconds: float, rounds: int) -> Figures:
         figures.arbiter_cpu_s = rise("hosts_cpu_s") / max(after["in_hosts"], 1)
         figures.real_cpu_s = rise("real_cpu_s")
         figures.real_pss_mib = after["real_pss_kib"] / 1024
-        for _ in range(rounds if clusters > rounds else 0):
-            whole, nobody = setting.disable()
-            figures.disabled_s.append(whole)
-            figures.nobody_s.append(nobody)
-            setting.settle(3)
+        if clusters > rounds > 0:
+            _hand_over(figures, setting, rounds)
     finally:
         setting.close()
     return figures
+
+
+def _hand_over(figures: Figures, setting: Setting, rounds: int) -> None:
+    """What a round costs beyond rest."""
+    before, began = _look(setting), time.monotonic()
+    for _ in range(rounds):
+        whole, nobody = setting.disable()
+        figures.disabled_s.append(whole)
+        figures.nobody_s.append(nobody)
+        setting.settle(8)
+    after, minutes = _look(setting), (time.monotonic() - began) / 60
+    figures.hand_over_events = (after["events"] - before["events"] - minutes * figures.events) / rounds
+    figures.hand_over_writes = (after["writes"] - before["writes"] - minutes * figures.writes) / rounds
+    figures.hand_over_cpu_s = (after["real_cpu_s"] - before["real_cpu_s"] - minutes * figures.real_cpu_s) / rounds
 
 
 def _look(setting: Setting) -> dict[str, float]:
@@ -228,7 +250,8 @@ def _look(setting: Setting) -> dict[str, float]:
 
 
 HEAD: Final = (
-    "| pools x clusters | start to forging, s | disabled to next, s | nobody forges, s | requests/min | of a cluster | "
+    "| pools x clusters | start to forging, s | disabled to next, s | nobody forges, s | a hand-over: writes | "
+    "events | CPU s of an arbiter | requests/min | of a cluster | "
     "events/min | of an arbiter | MiB/min | server CPU s/min | arbiter CPU s/min (shared, own process) | PSS MiB |"
 )
 
@@ -245,6 +268,9 @@ def row(figures: Figures) -> str:
         times(figures.start_s),
         times(figures.disabled_s),
         times(figures.nobody_s),
+        f"{figures.hand_over_writes:.0f}" if figures.disabled_s else "-",
+        f"{figures.hand_over_events:.0f}" if figures.disabled_s else "-",
+        f"{figures.hand_over_cpu_s:.2f}" if figures.disabled_s else "-",
         f"{figures.requests:.0f}",
         f"{figures.requests / count:.1f}",
         f"{figures.events:.0f}",

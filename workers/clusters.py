@@ -98,8 +98,8 @@ class Clusters:
         self._name = config.forge_cluster_name
         self._pool = f"{config.cardano_network}-{config.pool_label}"
         self._tell = on_change
-        self._known_views: list[Cluster] | None = None
-        """Made anew after each change of what was read."""
+        self._views: dict[str, Cluster] = {}
+        """Each made anew after a change of what was read of it."""
         self._lines = [
             _Line(
                 each.name,
@@ -164,18 +164,21 @@ class Clusters:
 
     def views(self) -> list[Cluster]:
         """Every cluster of the pool, by its own word; the spec as the copies agree."""
-        if self._known_views is None:
-            names = dict.fromkeys(name for line in self._lines for name in line.seen)
-            foremost = sorted(names, key=lambda name: name != self._name)
-            self._known_views = [self._view(name) for name in foremost[:MOST_CLUSTERS]]
-        return self._known_views
+        names = dict.fromkeys(name for line in self._lines for name in line.seen)
+        foremost = sorted(names, key=lambda name: name != self._name)[:MOST_CLUSTERS]
+        self._views = {name: self._views.get(name) or self._view(name) for name in foremost}
+        return list(self._views.values())
 
     def spec(self) -> ClusterSpec | None:
         """Ours, as an operator wants it; None: not known, or unreadable."""
         return next((view.spec for view in self.views() if view.name == self._name), None)
 
-    def _on_change(self) -> None:
-        self._known_views = None
+    def _on_change(self, name: str = "") -> None:
+        """`name`: of the only cluster of which something else was read."""
+        if name:
+            self._views.pop(name, None)
+        else:
+            self._views = {}
         self._tell()
 
     def _copies(self, name: str) -> list[replicas.Copy]:
@@ -254,7 +257,7 @@ class Clusters:
                     if len(line.seen) > MOST_CLUSTERS:
                         line.seen = self._foremost(line.seen)
                 version = change.version or version
-                self._on_change()
+                self._on_change(name)
                 if name == self._name:
                     for each in self._lines:  # a change is carried to the others
                         each.wake.set()
@@ -441,7 +444,7 @@ class Clusters:
 
     def _take(self, line: _Line, cluster: ForgeCluster) -> None:
         line.seen[self._name] = self._note(line, cluster, boottime_ns())
-        self._known_views = None
+        self._views.pop(self._name, None)
 
 
 def _fail_stop(task: asyncio.Task[None]) -> None:
