@@ -20,10 +20,9 @@ from devkit.realapi.client import AdminClient
 
 __all__ = ["SERVICE_ACCOUNT", "Fleet"]
 
-NETWORK: Final = "mainnet"
 _MANIFEST: Final = Path(__file__).parent.parent / "deploy" / "rbac" / "pool.yaml"
-_EXAMPLE: Final = ("pool1abcd1", "us-east-1")
-"""Pool and region in it."""
+_EXAMPLE: Final = ("mainnet", "pool1abcd1", "us-east-1", SERVICE_ACCOUNT)
+"""Network, pool, region and account in it."""
 
 
 class Fleet(PodSet):
@@ -36,15 +35,21 @@ class Fleet(PodSet):
         pods_each: int = 2,
         members: int = 0,
         namespace: str = NAMESPACE,
+        network: str = "mainnet",
+        account: str = SERVICE_ACCOUNT,
+        prefix: str = "",
         environment: dict[str, str] | None = None,
         hold_down_s: float = 2.0,
     ) -> None:
-        """`apis`: region -> its server.  `members`: how many of them coordinate, from the first on; 0: all."""
+        """`apis`: region -> its server.  `members`: how many of them coordinate, from the first on; 0: all.
+
+        Several pools may share servers and namespace, with an account each, and a prefix for the names of the pods.
+        """
         self._folder = MemoryFolder()
         self.root = self._folder.path
         self.apis = dict(apis)
-        self.namespace = namespace
-        made = keys.generate(self.root / "keys", kes_period=keys.current_kes_period(NETWORK))
+        self.namespace, self.network, self.account = namespace, network, account
+        made = keys.generate(self.root / "keys", kes_period=keys.current_kes_period(network))
         (made.folder / "cold.skey").unlink()
         self.pool_id = made.pool_id
         self.admins = {region: AdminClient(a.url, a.ca_file, a.token_for(ADMIN)) for region, a in self.apis.items()}
@@ -57,12 +62,12 @@ class Fleet(PodSet):
         for number, region in enumerate(self.apis):
             self.regions[region] = []
             for index in range(pods_each):
-                name = f"{region}-{index}"
+                name = f"{prefix}{region}-{index}"
                 for other in {region, *coordinators}:
                     self.proxies[name, other] = FaultyProxy(self.apis[other], users[other])
                 given = {
                     "ENABLE_CLUSTER_MANAGEMENT": "true",
-                    "CARDANO_NETWORK": NETWORK,
+                    "CARDANO_NETWORK": network,
                     "POOL_ID": self.pool_id,
                     "LEASE_NAME": "",  # by the pool
                     "CLUSTER_REGION": region,
@@ -102,8 +107,10 @@ class Fleet(PodSet):
         """The role of each region on this region's server; who the pods are there."""
         user = ADMIN
         for each in self.apis:
-            names = {_EXAMPLE[0]: self.pool_id[:10], _EXAMPLE[1]: each}
-            user = prepare(self.apis[region], self.admins[region], self.namespace, _MANIFEST, names=names)
+            ours = (self.network, self.pool_id[:10], each, self.account)
+            names = dict(zip(_EXAMPLE, ours, strict=True))
+            api, admin = self.apis[region], self.admins[region]
+            user = prepare(api, admin, self.namespace, _MANIFEST, names=names, account=self.account)
         return user
 
     def _coordinator(self, pod: str, region: str, other: str) -> str:
@@ -124,7 +131,7 @@ class Fleet(PodSet):
     # --- what an operator sees and does ---
 
     def object_name(self, region: str) -> str:
-        return f"{NETWORK}-{self.pool_id[:10]}-{region}"
+        return f"{self.network}-{self.pool_id[:10]}-{region}"
 
     def _object_path(self, region: str) -> str:
         return f"/apis/cardano.io/v1/namespaces/{self.namespace}/cardanoforgeclusters/{self.object_name(region)}"

@@ -177,13 +177,20 @@ class Cluster(PodSet):
         self._folder.close()
 
 
-def prepare(api: ApiServer, admin: AdminClient, namespace: str, *manifests: Path, names: dict[str, str] = {}) -> str:  # noqa: B006
+def prepare(
+    api: ApiServer,
+    admin: AdminClient,
+    namespace: str,
+    *manifests: Path,
+    names: dict[str, str] = {},  # noqa: B006
+    account: str = SERVICE_ACCOUNT,
+) -> str:
     """What an operator applies before the first pod: namespace and roles.  Who the pods are.
 
     names: to be replaced in the manifests, as an operator does it who has another pool than theirs.
     """
     admin.create({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}})
-    user = f"system:serviceaccount:{namespace}:{SERVICE_ACCOUNT}"
+    user = f"system:serviceaccount:{namespace}:{account}"
     try:
         api.token_for(user)
     except KeyError:

@@ -51,6 +51,11 @@ class LeaseRecord:
             return False
         return opens(self.key, self.seal) if self.seal else self.duration_s <= RELEASED_DURATION_S
 
+    @property
+    def unsealed(self) -> bool:
+        """Its holder makes no seal; one that was opened is an earlier term's, in what that holder sent back."""
+        return not self.seal or opens(self.key, self.seal)
+
 
 @dataclass(frozen=True, slots=True)
 class Observed:
@@ -119,7 +124,8 @@ def _displaced(
     before = old.record if old is not None else None
     if old is not None and before is not None and before.holder and not _ended_well(before, record):
         until = old.at + max(before.duration_s, at_least_s) * SECOND
-        found[before.seal] = max(found.get(before.seal, 0), until)
+        seal = "" if before.unsealed else before.seal
+        found[seal] = max(found.get(seal, 0), until)
     if record is not None and record.key:
         found.pop(seal_of(record.key), None)
     return _fewer({seal: until for seal, until in found.items() if until > now})
@@ -167,6 +173,6 @@ def _released(before: LeaseRecord, record: LeaseRecord) -> bool:
     """Whether the holder itself released the term that was last seen, in the same Lease."""
     if not record.given_up or record.uid != before.uid:
         return False
-    if before.seal:
-        return record.transitions == before.transitions and opens(record.key, before.seal)
-    return record.transitions >= before.transitions
+    if before.unsealed:
+        return record.transitions >= before.transitions and record.duration_s <= RELEASED_DURATION_S
+    return record.transitions == before.transitions and opens(record.key, before.seal)

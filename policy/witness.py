@@ -147,7 +147,7 @@ class Witness:
         if issued is None:
             self._not_ours()
             until = now + max(record.duration_s * timing.SECOND, self._duration)
-            self._enter(record.seal, until, now)
+            self._enter("" if record.unsealed else record.seal, until, now)
             return
         self._stale = not ours_before and issued < now - FRESH
         if not ours_before:
@@ -179,7 +179,7 @@ class Witness:
     def unsure_until(self) -> int:
         """Until then (ns) not even a release by whom the Lease names would make us sign; 0: it would at once."""
         ledger = self.ledger
-        named = ledger.record.seal if ledger.record is not None else ""
+        named = ledger.record.seal if ledger.record is not None and not ledger.record.unsealed else ""
         return max(ledger.unknown_until, *(until for seal, until in ledger.rights.items() if seal != named), 0)
 
     @property

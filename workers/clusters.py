@@ -106,8 +106,8 @@ class Clusters:
         self._name = config.forge_cluster_name
         self._pool = f"{config.cardano_network}-{config.pool_label}"
         self._tell = on_change
-        self._known_views: list[Cluster] | None = None
-        """Made anew after each change of what was read."""
+        self._views: dict[str, Cluster] = {}
+        """Each made anew after a change of what was read of it."""
         self._known = False
         self._last_good: ClusterSpec | None = None
         """Of our own object: a slip of the pen in it, or its deletion, is not to change who forges."""
@@ -179,28 +179,32 @@ class Clusters:
 
     @property
     def token(self) -> int:
-        """The highest fencing token in any status."""
-        tokens = [seen.cluster.status.get("fencingToken") for line in self._lines for seen in line.seen.values()]
+        """The highest fencing token in any status of this pool."""
+        told = [seen.cluster for line in self._lines for seen in line.seen.values()]
+        tokens = [one.status.get("fencingToken") for one in told if not self._wrong_pool(one)]
         return max((token for token in tokens if type(token) is int), default=0)
 
     def views(self) -> list[Cluster]:
         """Every cluster of the pool, by its own word; the spec as the copies agree."""
-        if self._known_views is None:
-            names = dict.fromkeys(name for line in self._lines for name in line.seen)
-            self._known_views = [self._view(name) for name in list(names)[:MOST_CLUSTERS]]
-            if self._name not in names and self._last_good is not None:
-                gone = "it was deleted, and is made anew"
-                self._known_views.append(
-                    Cluster(self._name, self._config.cluster_region, self._last_good, unreadable=gone, ours=True)
-                )
-        return self._known_views
+        names = dict.fromkeys(name for line in self._lines for name in line.seen)
+        foremost = sorted(names, key=lambda name: name != self._name)[:MOST_CLUSTERS]
+        self._views = {name: self._views.get(name) or self._view(name) for name in foremost}
+        found = list(self._views.values())
+        if self._name not in names and self._last_good is not None:
+            gone = "it was deleted, and is made anew"
+            found.append(Cluster(self._name, self._config.cluster_region, self._last_good, unreadable=gone, ours=True))
+        return found
 
     def spec(self) -> ClusterSpec | None:
         """Ours, as an operator wants it; None: not known, or unreadable."""
         return next((view.spec for view in self.views() if view.name == self._name), None)
 
-    def _on_change(self) -> None:
-        self._known_views = None
+    def _on_change(self, name: str = "") -> None:
+        """`name`: of the only cluster of which something else was read."""
+        if name:
+            self._views.pop(name, None)
+        else:
+            self._views = {}
         self._tell()
 
     def _copies(self, name: str) -> list[replicas.Copy]:
@@ -231,8 +235,21 @@ class Clusters:
             ours=ours,
         )
 
+    def _foremost(self, seen: dict[str, _Seen]) -> dict[str, _Seen]:
+        """As many as are looked at: ours, then those with a pool's names, whose status only they themselves can write.
+
+        Whoever may create in the namespace can put any number of others there.
+        """
+
+        def key(name: str) -> tuple[bool, bool, bool]:
+            return name != self._name, not name.startswith(f"{self._pool}-"), not seen[name].cluster.status
+
+        return {name: seen[name] for name in sorted(seen, key=key)[:MOST_CLUSTERS]}
+
     def _wrong_pool(self, cluster: ForgeCluster) -> str:
         config = self._config
+        if not cluster.name.startswith(f"{self._pool}-"):
+            return f"its name does not begin with {self._pool}-, so it is no cluster of this pool; rename or delete it"
         if cluster.pool_id and config.pool_id and cluster.pool_id != config.pool_id:
             return f"spec.pool.id is another pool's than POOL_ID; rename or delete {cluster.name}"
         if cluster.network and cluster.network != config.cardano_network:
@@ -246,7 +263,7 @@ class Clusters:
             try:
                 listed, version = await line.client.every(timeout_s=TIMEOUT_S)
                 now = boottime_ns()
-                line.seen = {one.name: self._note(line, one, now) for one in listed[:MOST_CLUSTERS]}
+                line.seen = self._foremost({one.name: self._note(line, one, now) for one in listed})
                 self._fine(line)
                 self._on_change()
                 line.wake.set()
@@ -267,10 +284,12 @@ class Clusters:
                     line.seen.pop(name, None)
                 elif known is not None and went_back(change.version, known.cluster.version):
                     pass  # it is late: the answer to a write of ours has told more
-                elif name in line.seen or len(line.seen) < MOST_CLUSTERS:
+                else:
                     line.seen[name] = self._note(line, change.cluster, boottime_ns())
+                    if len(line.seen) > MOST_CLUSTERS:
+                        line.seen = self._foremost(line.seen)
                 version = change.version or version
-                self._on_change()
+                self._on_change(name)
                 if name == self._name:
                     if not went_back(change.version, line.unheard):
                         line.unheard = ""
@@ -473,7 +492,7 @@ class Clusters:
 
     def _take(self, line: _Line, cluster: ForgeCluster) -> None:
         line.seen[self._name] = self._note(line, cluster, boottime_ns())
-        self._known_views = None
+        self._views.pop(self._name, None)
 
 
 def _fail_stop(task: asyncio.Task[None]) -> None:

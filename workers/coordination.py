@@ -22,6 +22,7 @@ from ipc.messages import (
     Grant,
     HealthCheck,
     HealthReport,
+    LockPhase,
     PoolState,
     ProberState,
     Role,
@@ -77,8 +78,8 @@ class Coordination:
         self._keeper = PoolLockKeeper(config, sessions, on_change)
         self._clusters = Clusters(config, sessions, on_change)
         self._arbitration = Arbitration(config.preemption_delay_ns)
-        self._started = boottime_ns()
-        self._led_at = self._started if self._keeper.lock.held_since else 0
+        self._began, self._learned = boottime_ns(), False
+        self._led_at = 0
         self._ready = (False, "just started")
         self._told = ""
         self._disagrees = ""
@@ -121,9 +122,7 @@ class Coordination:
             ranking = arbitration.rank(clusters, now, wall_s)
             why = "this pod does not lead its cluster"
             verdict = Verdict(ranking, False, len(ranking), self._config.forge_cluster_name, why, 0)
-        want = leading and verdict.want
-        if leading and not self._clusters.known:  # just started: our earlier life knew why it held the lock
-            want = lock.held_since > 0 and now - self._started < ELECTOR_SILENCE
+        want = (leading and verdict.want and self._clusters.known) or self._learns(now, around)
         wish = self._wish(around, verdict, want=want)
         until = self._keeper.judge(now, wish, verdict.successor)
         grant = self._keeper.grant(now)
@@ -155,6 +154,16 @@ class Coordination:
             self._led_at = now
             return True
         return self._led_at > 0 and now - self._led_at < ELECTOR_SILENCE
+
+    def _learns(self, now: int, around: Around) -> bool:
+        """Whether we hold the lock from an earlier life and have not heard yet of all by which to let go of it."""
+        elector = around.elector
+        settled = elector is not None and elector.settled
+        known = around.actuator is not None and self._clusters.known
+        if settled and (known or (elector is not None and elector.role is not Role.LEADER)):
+            self._learned = True
+        late = around.stopping or now - self._began >= ELECTOR_SILENCE
+        return not self._learned and not late and self._keeper.lock.phase is LockPhase.HELD
 
     def _own_readiness(self, around: Around) -> tuple[bool, str]:
         actuator = around.actuator

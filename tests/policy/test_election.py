@@ -292,6 +292,15 @@ def test_the_release_of_a_holder_that_makes_no_seal_is_told_by_its_duration() ->
     assert not observe(held, LeaseRecord("6", "", 15, 7, uid="u"), 200).free
 
 
+def test_a_holder_that_sends_an_opened_seal_back_has_made_none() -> None:
+    """The field's older manager: it writes back whatever annotations the last release left."""
+    held = observe(None, sealed(5, "older", "k", opened=True), 100)
+    erased = observe(held, sealed(6, "", "k", opened=True), 200)
+    assert not erased.free
+    assert erased.displaced_until == 100 + 15 * S
+    assert observe(held, sealed(6, "", "k", opened=True, duration_s=1), 200).free
+
+
 @given(st.text(), st.text())
 def test_a_seal_is_opened_by_its_own_key_alone(key: str, other: str) -> None:
     assert opens(key, seal_of(key)) is bool(key)

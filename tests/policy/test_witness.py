@@ -209,6 +209,25 @@ def test_a_release_that_the_holder_did_not_write_passes_nothing() -> None:
         assert world.grant(b) is None
 
 
+def test_an_opened_seal_that_a_stranger_sends_back_frees_nothing_of_what_he_holds() -> None:
+    world = World()
+    a, b, c = world.pods
+    world.led_by(a)
+    world.pass_s(3)
+    world.release(a)
+    left = world.record
+    assert left is not None
+    world.tell_all()
+    world.write(c, "older", seal=left.seal, key=left.key)
+    world.tell_all()
+    world.write(c, "", seal=left.seal, key=left.key)
+    world.tell_all()
+    assert not world.willing(b)
+    world.hold(b)
+    world.tell_all()
+    assert world.grant(b) is None
+
+
 def test_a_thief_that_releases_what_it_stole_frees_nothing_of_the_victim() -> None:
     world = World()
     a, b, c = world.pods
