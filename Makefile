@@ -7,7 +7,7 @@ PYTEST := $(BIN)/python -m pytest -p no:cacheprovider
 TEST_WORKERS ?= logical
 SIDE_BY_SIDE := $(PYTEST) -n $(TEST_WORKERS) --maxprocesses 4 --dist loadgroup -m "not e2e and not alone"
 
-.PHONY: help install demo play test test-fast test-e2e test-k8s test-kernels fuzz test-coverage check format bench clean
+.PHONY: help install demo play test test-fast test-e2e test-k8s test-kernels fuzz soak test-coverage check format bench clean
 
 ## show this help
 help:
@@ -57,6 +57,10 @@ test-kernels: install
 ## a million spoilt frames on every socket (FORGE_FUZZ_SEED repeats a run)
 fuzz: install
 	FORGE_FUZZ_FRAMES=$${FORGE_FUZZ_FRAMES:-1000000} $(PYTEST) tests/fuzz -q
+
+## two thousand schedules of faults for fleets in simulated time, side by side (FORGE_FLEET_SEEDS: how many)
+soak: install
+	FORGE_FLEET_SEEDS=$${FORGE_FLEET_SEEDS:-2000} $(PYTEST) tests/simulation/test_fleet.py -q -n $(TEST_WORKERS) --dist load
 
 ## tests with coverage
 test-coverage: install

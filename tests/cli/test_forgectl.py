@@ -178,6 +178,7 @@ async def test_status_in_a_managed_pod_shows_the_pool_below_the_pods_own_state(
         lock="default/cardano-pool-preprod-pool1abcd1",
         phase=LockPhase.IDLE,
         holder="preprod-pool1abcd1-us-1",
+        sibling="",
         fencing_token=9,
         members=(
             LockMember("own", True, True, "preprod-pool1abcd1-us-1", 0),

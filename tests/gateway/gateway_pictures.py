@@ -93,6 +93,7 @@ POOL = PoolState(
     lock="default/cardano-pool-preprod-pool1abcd1",
     phase=LockPhase.HELD,
     holder="preprod-pool1abcd1-eu-1",
+    sibling="",
     fencing_token=9,
     members=(
         LockMember("one", True, True, "preprod-pool1abcd1-eu-1", NOW + 8 * S),

@@ -377,6 +377,8 @@ def run(monkeypatch: pytest.MonkeyPatch, seed: int, schedule: Schedule, **how: A
     wall = types.SimpleNamespace(time=wall_s)
     for module in (workers.coordination, workers.clusters):
         monkeypatch.setattr(module, "time", wall)
+    dice = types.SimpleNamespace(token_hex=lambda size: random.randbytes(size).hex())
+    monkeypatch.setattr(workers.pool_lock, "secrets", dice)
     monkeypatch.setattr(workers.clusters, "ForgeClusterClient", ForgeClusters)
     monkeypatch.setattr(workers.clusters.events, "emit", _no_event)
     monkeypatch.setattr(workers.elector, "LeaderReporter", SilentReporter)
