@@ -7,6 +7,9 @@ PYTEST := $(BIN)/python -m pytest -p no:cacheprovider
 TEST_WORKERS ?= logical
 SIDE_BY_SIDE := $(PYTEST) -n $(TEST_WORKERS) --maxprocesses 4 --dist loadgroup -m "not e2e and not alone"
 
+# Whole pods mostly wait: those of one cluster beside those of several.
+PODS := $(PYTEST) -n 2 --dist loadgroup
+
 .PHONY: help install demo play test test-fast test-e2e test-k8s test-kernels fuzz soak test-coverage check format bench clean
 
 ## show this help
@@ -34,8 +37,9 @@ play: install
 ## every test that needs neither root nor Go nor a container engine: most side by side, then what starts pods or measures
 test: install
 	@$(SIDE_BY_SIDE); fast=$$?; test $$fast -le 1 || exit $$fast; \
-	$(PYTEST) -m "e2e or alone"; rest=$$?; \
-	echo "exit codes: $$fast side by side, $$rest one after another"; exit $$((fast | rest))
+	$(PYTEST) -m alone; alone=$$?; test $$alone -le 1 || exit $$alone; \
+	$(PODS) -m e2e; pods=$$?; \
+	echo "exit codes: $$fast side by side, $$alone alone, $$pods whole pods"; exit $$((fast | alone | pods))
 
 ## its first half: without the tests that start whole pods, measure times or set the clock
 test-fast: install
@@ -43,12 +47,12 @@ test-fast: install
 
 ## the whole-pod tests on the embedded API server
 test-e2e: install
-	$(PYTEST) tests/e2e
+	$(PODS) tests/e2e
 
 ## contract and whole-pod tests on a real kube-apiserver and etcd (built from Go modules into a cache)
 test-k8s: install
 	$(BIN)/python -m devkit.realapi.build
-	FORGE_TEST_K8S=1 $(PYTEST) tests/contract tests/e2e -m k8s
+	FORGE_TEST_K8S=1 $(PODS) tests/contract tests/e2e -m k8s
 
 ## the sandbox on other kernels and on arm64, emulated (needs root, qemu-system-x86, qemu-system-arm, cpio)
 test-kernels: install

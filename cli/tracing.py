@@ -33,6 +33,7 @@ INSTANTS: Final = frozenset(
     (
         *("since", "deadline", "renewed_at", "renew_after", "challenged_at", "void_before", "standing_down_until"),
         *("asked_at", "answered_at", "node_gone_at", "audited_at", "unsure_until", "checked_at"),
+        *("ours_until", "changed_at"),
     )
 )
 """Fields in ns of CLOCK_BOOTTIME; 0: never."""

@@ -32,7 +32,7 @@ from fleets import (
     started,
 )
 
-pytestmark = [pytest.mark.e2e, pytest.mark.k8s, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
 COLUMNS = (
     "NAME:.metadata.name,STATE:.status.effectiveState,PRIORITY:.status.effectivePriority,"
     "LEADER:.status.activeLeader,HEALTHY:.status.healthStatus.healthy"
@@ -58,6 +58,7 @@ def kubectl(fleet: Fleet, tmp_path: Path) -> Kubectl:
     return Kubectl(fleet, tmp_path)
 
 
+@pytest.mark.k8s
 def test_the_seeds_manual_failover_and_return_by_kubectl(fleet: Fleet, kubectl: Kubectl) -> None:
     name, watched = fleet.object_name(FIRST), Watched(fleet)
     until = (datetime.now(UTC) + timedelta(hours=4)).isoformat(timespec="seconds")
@@ -82,6 +83,7 @@ def test_the_seeds_manual_failover_and_return_by_kubectl(fleet: Fleet, kubectl: 
     )
 
 
+@pytest.mark.k8s
 def test_an_emergency_disable_fences_within_a_second(fleet: Fleet) -> None:
     watched, before = Watched(fleet), time.monotonic()
     forger = fleet.leader()
@@ -94,6 +96,7 @@ def test_an_emergency_disable_fences_within_a_second(fleet: Fleet) -> None:
     watched.check("emergency disable", HAND_OVER_S)
 
 
+@pytest.mark.k8s
 def test_a_change_on_any_coordination_api_is_carried_to_all(fleet: Fleet) -> None:
     for region in REGIONS:
         say(fleet, THIRD, {"priority": 700 + REGIONS.index(region)}, on=region)
@@ -130,6 +133,7 @@ def test_of_two_that_are_enabled_at_once_the_better_forges_and_both_say_so(fleet
     watched.check("two enabled", 3 * HAND_OVER_S)
 
 
+@pytest.mark.k8s
 @pytest.mark.parametrize("region", REGIONS)
 def test_no_api_server_is_missed_when_it_goes_for_longer_than_a_lease(fleet: Fleet, region: str) -> None:
     watched = Watched(fleet)
@@ -141,6 +145,7 @@ def test_no_api_server_is_missed_when_it_goes_for_longer_than_a_lease(fleet: Fle
     watched.check(f"the API server of {region} away and back", HAND_OVER_S)
 
 
+@pytest.mark.k8s
 def test_fail_over_works_while_an_api_server_is_away(fleet: Fleet) -> None:
     with away(fleet, THIRD):
         time.sleep(3)
@@ -151,7 +156,9 @@ def test_fail_over_works_while_an_api_server_is_away(fleet: Fleet) -> None:
         watched.check("a region's sidecars die while another's API server is away", UNPLANNED_S + SLACK)
 
 
-@pytest.mark.parametrize(("outwards", "inwards"), [(True, True), (True, False), (False, True)])
+@pytest.mark.parametrize(
+    ("outwards", "inwards"), [pytest.param(True, True, marks=pytest.mark.k8s), (True, False), (False, True)]
+)
 def test_a_region_that_is_cut_off_from_the_others_never_makes_two_forge(
     fleet: Fleet, outwards: bool, inwards: bool
 ) -> None:
@@ -165,6 +172,7 @@ def test_a_region_that_is_cut_off_from_the_others_never_makes_two_forge(
     watched.check(f"cut off, outwards={outwards}, inwards={inwards}", UNPLANNED_S + HAND_OVER_S + SLACK)
 
 
+@pytest.mark.k8s
 def test_all_leaders_killed_at_once_cost_no_more_than_their_leases(fleet: Fleet) -> None:
     watched = Watched(fleet)
     forger, killed = fleet.leader(), leaders(fleet)
