@@ -48,7 +48,7 @@ from policy.seal import arbiters_half, half_of, joined
 from sandbox.privileges import Place, Port, Privileges, Socket
 from sandbox.syscalls import Calls
 from workers.leader_report import LeaderReporter
-from workers.notebook import Notebook
+from workers.notebook import Notebook, observation
 from workers.runtime import Context, run_worker
 
 PRIVILEGES: Final = Privileges(
@@ -98,17 +98,8 @@ def _remembered(raw: dict[str, Any], this_boot: bool) -> _Remembered:
         held=None
         if held is None
         else Held(int(held["token"]), str(held["version"]), int(held["until"]) if this_boot else 0),
-        seen=_observed(seen) if seen is not None and this_boot and position else None,
+        seen=observation(seen) if seen is not None and this_boot and position else None,
         position=position,
-    )
-
-
-def _observed(raw: dict[str, Any]) -> Observed:
-    return Observed(
-        record=None if raw["record"] is None else LeaseRecord(**raw["record"]),
-        at=int(raw["at"]),
-        previous_duration_s=int(raw["previous_duration_s"]),
-        displaced=tuple((str(seal), int(until)) for seal, until in raw["displaced"]),
     )
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Final, TypeVar
 
 from kernel.clock import boot_id
+from policy.lease import LeaseRecord, Observed
 
 T = TypeVar("T")
 
@@ -49,3 +50,13 @@ class Notebook:
         temporary.write_text(json.dumps({"boot": self._boot, **known}), encoding="ascii")
         temporary.rename(self._path)
         self._written = known
+
+
+def observation(raw: dict[str, Any]) -> Observed:
+    """An observation as it was written down.  Raises ValueError, TypeError, KeyError."""
+    return Observed(
+        record=None if raw["record"] is None else LeaseRecord(**raw["record"]),
+        at=int(raw["at"]),
+        previous_duration_s=int(raw["previous_duration_s"]),
+        displaced=tuple((str(seal), int(until)) for seal, until in raw["displaced"]),
+    )

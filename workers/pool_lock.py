@@ -27,7 +27,7 @@ from policy import timing
 from policy.election import Do, Step
 from policy.lease import LeaseRecord, Observed
 from policy.pool_lock import Kept, PoolLock, Term, Wish
-from workers.notebook import Notebook
+from workers.notebook import Notebook, observation
 
 log = logging.getLogger("arbiter")
 
@@ -64,16 +64,6 @@ def _remembered(raw: dict[str, Any], this_boot: bool) -> _Remembered:
         ),
         str(raw["instance"]),
         {str(name): (observation(seen), str(position)) for name, (seen, position) in raw["seen"].items() if position},
-    )
-
-
-def observation(raw: dict[str, Any]) -> Observed:
-    """An observation as it was written down.  Raises ValueError, TypeError, KeyError."""
-    return Observed(
-        record=None if raw["record"] is None else LeaseRecord(**raw["record"]),
-        at=int(raw["at"]),
-        previous_duration_s=int(raw["previous_duration_s"]),
-        displaced=tuple((str(seal), int(until)) for seal, until in raw["displaced"]),
     )
 
 
