@@ -14,9 +14,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Final, TypeVar
 
-from cli import across
-from cli.across import Place, Wanted
 from cli.asking import Failed, Misused, NobodyAnswers
+from cli.where import Place, Wanted, places, wanted
 from config import Config
 from kernel.clock import boottime_ns
 from kube.errors import ANSWERS, ApiFailure, Failure, SessionConfigError
@@ -286,13 +285,13 @@ def with_pool(config: Config, arguments: argparse.Namespace, work: Callable[[Poo
     """Do `work` with the pool that is meant, read once.  Raises Failed."""
 
     async def run() -> T:
-        async with opened(config, places, wanted) as pool:
+        async with opened(config, found, about) as pool:
             await pool.read()
             return await work(pool)
 
-    wanted = across.wanted(config, arguments)
+    about = wanted(config, arguments)
     with ExitStack() as stack:
-        places = across.places(config, arguments, os.environ.get("KUBECONFIG", ""), stack)
+        found = places(config, arguments, os.environ.get("KUBECONFIG", ""), stack)
         return asyncio.run(run())
 
 

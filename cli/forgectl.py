@@ -20,7 +20,7 @@ import time
 from collections.abc import Iterator
 from typing import Any, Final
 
-from cli import across, debugging
+from cli import across, debugging, where
 from cli.asking import PATIENCE_S, Failed, NotThere, columns, connect, first, frames, printable, state_of, who_may
 from config import Config, ConfigError, load
 from gateway import views
@@ -53,7 +53,7 @@ def main() -> None:
         environment["RUN_DIR"] = arguments.run_dir
     try:
         if arguments.command is not _config:
-            environment = across.without_many(environment)
+            environment = where.without_many(environment)
         arguments.command(load(environment), arguments)
         sys.stdout.flush()
     except ConfigError as error:

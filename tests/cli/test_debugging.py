@@ -27,6 +27,7 @@ from ipc.messages import (
     BODIES,
     ActuatorState,
     ArbiterState,
+    ClusterView,
     DebugCounters,
     DebugDecisions,
     DebugLogLevel,
@@ -39,8 +40,10 @@ from ipc.messages import (
     GatewayState,
     Grant,
     HealthReport,
+    LockMember,
     NodeSample,
     NodeView,
+    PoolState,
     ProberState,
     Sandbox,
     State,
@@ -677,7 +680,7 @@ def _fields(kind: type) -> dict[str, object]:
 
 SPOKEN = (
     *(ProberState, ElectorState, ArbiterState, ActuatorState, GatewayState, Grant, NodeSample, NodeView, Sandbox),
-    HealthReport,
+    *(HealthReport, PoolState, LockMember, ClusterView),
 )
 
 
