@@ -81,8 +81,6 @@ class Coordination:
         self._began, self._learned = boottime_ns(), False
         self._led_at = 0
         self._ready = (False, "just started")
-        self._told = ""
-        self._disagrees = ""
 
     def start(self) -> None:
         if len(self._config.coordination_kubeconfigs) % 2 == 0:
