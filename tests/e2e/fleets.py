@@ -7,8 +7,9 @@ import json
 import os
 import shutil
 import subprocess
+import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -72,6 +73,16 @@ class Kubectl:
         done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
         assert done.returncode == 0, f"kubectl {arguments}: {done.stdout} {done.stderr}"
         return done.stdout
+
+    @contextlib.contextmanager
+    def watching(self, *arguments: str, on: str = REGIONS[0]) -> Iterator[Callable[[], list[str]]]:
+        """One that does not end by itself; gives what it has printed so far."""
+        command = [self._program, f"--kubeconfig={self._files[on]}", f"--namespace={self._namespace}", *arguments]
+        with tempfile.NamedTemporaryFile("r") as output, subprocess.Popen(command, stdout=output.fileno()) as running:
+            try:
+                yield lambda: Path(output.name).read_text().splitlines()
+            finally:
+                running.kill()
 
 
 def say(fleet: Fleet, region: str, spec: dict[str, Any], *, on: str = "") -> None:

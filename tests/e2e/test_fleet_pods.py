@@ -6,6 +6,7 @@ Measured from the records that the nodes keep themselves.
 from __future__ import annotations
 
 import json
+import random
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -81,6 +82,26 @@ def test_the_seeds_manual_failover_and_return_by_kubectl(fleet: Fleet, kubectl: 
     fleet.wait_for(
         lambda: "ForgingStarted" in kubectl("describe", "cardanoforgeCluster", name), 15, "an Event tells of it"
     )
+
+
+@pytest.mark.k8s
+def test_a_hand_over_is_seen_by_kubectl_that_watches(fleet: Fleet, kubectl: Kubectl) -> None:
+    with kubectl.watching("get", "cardanoforgeclusters", "-w", "-o", f"custom-columns={COLUMNS}") as printed:
+        say(fleet, FIRST, {"forgeState": "Disabled"})
+        fleet.wait_for_region(SECOND, 30)
+        name = fleet.object_name(FIRST)
+        fleet.wait_for(lambda: [name, "Disabled"] in [line.split()[:2] for line in printed()], 20, "kubectl shows it")
+
+
+def test_priorities_that_change_a_hundred_times_at_random_never_make_two_forge(fleet: Fleet) -> None:
+    watched, dice = Watched(fleet), random.Random(100)
+    for _ in range(100):
+        say(fleet, dice.choice(REGIONS), {"priority": dice.randrange(1, 1000)}, on=dice.choice(REGIONS))
+        time.sleep(dice.choice([0.01, 0.1, 0.5]) * dice.random())
+    for number, region in enumerate(REGIONS):
+        say(fleet, region, {"priority": number + 1})
+    fleet.wait_for_region(FIRST, 60)
+    watched.check("a hundred changes of priority", 10 * HAND_OVER_S)
 
 
 @pytest.mark.k8s
