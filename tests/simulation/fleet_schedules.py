@@ -39,8 +39,8 @@ LEASE_S = 15.0
 UNPLANNED_S = LEASE_S + 1.0 + 1.0
 """Lease duration + 1 s, and a second for the slowest node of this simulation to be armed, or a member to be slow."""
 HOLD_DOWN_S = 10.0
-SETTLED_S = 40.0
-"""After a fault and its repair: more than two lease durations, and a hold-down."""
+SETTLED_S = 32.0
+"""After a fault and its repair: two lease durations, in which a hold-down fits."""
 
 
 # --- faults: each ends with its repair; the bound is for the time without a forger ---
@@ -333,8 +333,8 @@ FAULTS: Final[dict[Callable[[Fleet], Awaitable[None]], float]] = {
 
 async def one_by_one(fleet: Fleet) -> None:
     """Each fault finds a fleet that has recovered from the one before, and costs no more than its bound."""
+    await asyncio.sleep(SETTLED_S)
     for _ in range(3):
-        await asyncio.sleep(SETTLED_S)
         await fleet.until_somebody_forges(BACK_S)
         fleet.gaps.clear()
         fault = fleet.rng.choice(list(FAULTS))
