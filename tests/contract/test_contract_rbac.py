@@ -1,4 +1,4 @@
-"""deploy/rbac gives the sidecar what it needs and nothing more.  Only the real server authorizes."""
+"""deploy/rbac/role.yaml gives the sidecar what it needs and nothing more.  Only the real server authorizes."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from contract_api import SIDECAR, SIDECAR_NAMESPACE, Api, Kubectl, leader, lease
 
 pytestmark = pytest.mark.k8s
 
-RBAC = Path(__file__).resolve().parents[2] / "deploy" / "rbac"
+ROLE = Path(__file__).resolve().parents[2] / "deploy" / "rbac" / "role.yaml"
+"""pool.yaml's is held to its word by tests/e2e/test_tenants.py."""
 LEASE = "cardano-node-leader"
 LEADER = "cardano-leader"
 
@@ -20,7 +21,7 @@ async def sidecar(api: Api, kubectl: Kubectl) -> Api:
     """The service account of the shipped binding, in its namespace, which is empty again."""
     admin = Api(api.session, api.server, SIDECAR_NAMESPACE)
     await admin.post("/api/v1/namespaces", {"metadata": {"name": SIDECAR_NAMESPACE}})
-    await kubectl("apply", "-n", SIDECAR_NAMESPACE, "-f", str(RBAC))
+    await kubectl("apply", "-n", SIDECAR_NAMESPACE, "-f", str(ROLE))
     for path in (admin.leases(LEASE), admin.leaders(LEADER)):
         await admin.delete(path)
     return Api(api.session, api.server, SIDECAR_NAMESPACE, SIDECAR)
