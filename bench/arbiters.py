@@ -300,7 +300,9 @@ async def one(config: Config) -> None:
 
 async def host(arguments: argparse.Namespace) -> None:
     """All of `arguments.clusters` (pool:cluster), begun at the first line of standard input."""
-    logging.basicConfig(level=logging.WARNING)
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("%(asctime)s %(message)s %(why)s", defaults={"why": ""}))
+    logging.basicConfig(level=logging.WARNING, handlers=[handler])
     pods = [(int(pool), int(cluster)) for pool, cluster in (word.split(":") for word in arguments.clusters)]
     given = [environment(arguments.folder, *pod, arguments.own, arguments.coordination) for pod in pods]
     processes = [Process(load(each), each) for each in given] if arguments.real else []

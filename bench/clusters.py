@@ -37,8 +37,8 @@ from devkit.realapi.server import RealApi
 NS: Final = 1_000_000_000
 STAGGER_S: Final = 10.0
 """Between the starts of two pools: some hundred arbiters that start at once are too many for one machine."""
-REAL: Final = 2
-"""Arbiters that are processes of their own, of the pool's last clusters."""
+REAL: Final = 4
+"""Arbiters that are processes of their own: those of the first clusters of the last pool, which forge in turn."""
 SETTLE_S: Final = 25.0
 PATIENCE_S: Final = 180.0
 
@@ -131,7 +131,7 @@ class Setting:
             self.admin = AdminClient(url, None, None)
         self.admin.create({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}})
         self._where = [f"--{name}={path}" for name, path in files.items()]
-        real = [f"{pools - 1}:{cluster}" for cluster in range(clusters)][-REAL:]
+        real = [f"{pools - 1}:{cluster}" for cluster in range(clusters)][:REAL]
         self._of_pool: list[list[Child]] = []
         for pool in range(pools):
             names = [f"{pool}:{cluster}" for cluster in range(clusters)]
@@ -193,7 +193,7 @@ class Setting:
         """Disable the forging cluster of a pool: seconds until the next forges, and in which none did."""
         if not self.forging:
             raise TimeoutError("nobody forges")
-        pool, cluster = sorted(self.forging.items())[0]
+        pool, cluster = max(self.forging.items())
         path = f"/apis/cardano.io/v1/namespaces/{NAMESPACE}/cardanoforgeclusters/{cluster}"
         began = off = time.monotonic_ns()
         self.admin.merge(path, {"spec": {"forgeState": "Disabled"}})
