@@ -16,6 +16,7 @@ import contextlib
 import json
 import logging
 import os
+import resource
 import subprocess
 import sys
 import time
@@ -266,24 +267,17 @@ class Process:
 # --- the host ---
 
 
-def environment(folder: Path, pool: int, cluster: int, own: str, coordination: str) -> dict[str, str]:
+def environment(folder: Path, pool: int, cluster: int, own: Path, coordination: Path) -> dict[str, str]:
     """Of one pod: cluster `cluster` of pool `pool`, the lower the better."""
     run = folder / f"{pool}-{cluster}"
     run.mkdir()
-    files = {}
-    for name, url in (("own", own), ("coordination", coordination)):
-        files[name] = folder / name
-        files[name].write_text(
-            f"apiVersion: v1\nkind: Config\ncurrent-context: x\nclusters: [{{name: c, cluster: {{server: {url!r}}}}}]\n"
-            f"users: [{{name: u, user: {{}}}}]\ncontexts: [{{name: x, context: {{cluster: c, user: u}}}}]\n"
-        )
     return {
         "PATH": os.environ.get("PATH", ""),
         "RUN_DIR": str(run),
         "POD_NAME": f"pod-{pool}-{cluster}",
         "NAMESPACE": NAMESPACE,
-        "KUBECONFIG": str(files["own"]),
-        "COORDINATION_KUBECONFIGS": str(files["coordination"]),
+        "KUBECONFIG": str(own),
+        "COORDINATION_KUBECONFIGS": str(coordination),
         "ENABLE_CLUSTER_MANAGEMENT": "true",
         "CARDANO_NETWORK": "mainnet",
         "POOL_ID": f"pool1{pool:05d}{'x' * 20}",
@@ -306,7 +300,9 @@ async def one(config: Config) -> None:
 
 async def host(arguments: argparse.Namespace) -> None:
     """All of `arguments.clusters` (pool:cluster), begun at the first line of standard input."""
-    logging.basicConfig(level=logging.WARNING)
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("%(asctime)s %(message)s %(why)s", defaults={"why": ""}))
+    logging.basicConfig(level=logging.WARNING, handlers=[handler])
     pods = [(int(pool), int(cluster)) for pool, cluster in (word.split(":") for word in arguments.clusters)]
     given = [environment(arguments.folder, *pod, arguments.own, arguments.coordination) for pod in pods]
     processes = [Process(load(each), each) for each in given] if arguments.real else []
@@ -346,10 +342,12 @@ def main() -> None:
     hosting = kinds.add_parser("host")
     hosting.add_argument("--real", action="store_true", help="a process for each")
     hosting.add_argument("--folder", type=Path, required=True)
-    hosting.add_argument("--own", required=True)
-    hosting.add_argument("--coordination", required=True)
+    hosting.add_argument("--own", type=Path, required=True, help="kubeconfig")
+    hosting.add_argument("--coordination", type=Path, required=True, help="kubeconfig")
     hosting.add_argument("clusters", nargs="+")
     arguments = parser.parse_args()
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # some connections for each arbiter
     asyncio.run(serve() if arguments.kind == "serve" else host(arguments))
 
 

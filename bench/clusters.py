@@ -1,11 +1,11 @@
 """Many clusters of a pool, and many pools, on one coordination API: how the cost and the time to agree grow.
 
-    python -m bench.clusters [--clusters 1,5,10,25,50] [--pools 10] [--seconds 60] [--rounds 3]
+    python -m bench.clusters [--clusters 1,5,10,25,50] [--pools 10] [--seconds 60] [--rounds 3] [--real-server]
 
 `bench.arbiters` says what runs and what is a stand-in.  Requests, events and bytes are those of the coordination API
-alone, which is an embedded server in a process of its own; each cluster's own API is another process.  A time is from
-the wish (the start of all, or the write that disables the forging cluster) to the stand-in actuator that is armed: the
-node's part, a tenth of a second, comes on top.
+alone, an embedded server in a process of its own or a real one; each cluster's own API is another process.  A time is
+from the wish (the start of all, or the write that disables the forging cluster) to the stand-in actuator that is armed:
+the node's part, a tenth of a second, comes on top.
 """
 
 from __future__ import annotations
@@ -24,16 +24,21 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
+import psutil
+
 from bench.arbiters import NAMESPACE, launched
 from bench.cost import cpu_s
+from devkit.api.kubeconfig import write_kubeconfig
+from devkit.api.server_protocol import ADMIN
 from devkit.pod import MemoryFolder
 from devkit.realapi.client import AdminClient
+from devkit.realapi.server import RealApi
 
 NS: Final = 1_000_000_000
 STAGGER_S: Final = 10.0
 """Between the starts of two pools: some hundred arbiters that start at once are too many for one machine."""
-REAL: Final = 2
-"""Arbiters that are processes of their own, of the pool's last clusters."""
+REAL: Final = 4
+"""Arbiters that are processes of their own: those of the first clusters of the last pool, which forge in turn."""
 SETTLE_S: Final = 25.0
 PATIENCE_S: Final = 180.0
 
@@ -105,16 +110,28 @@ class Figures:
 class Setting:
     """Some pools with some clusters each, running."""
 
-    def __init__(self, pools: int, clusters: int) -> None:
+    def __init__(self, pools: int, clusters: int, *, real_server: bool = False) -> None:
         self.pools, self.clusters = pools, clusters
         self._stack = contextlib.ExitStack()
         folder = MemoryFolder()
         self._stack.callback(folder.close)
         self.folder = folder.path
-        self.coordination, own = self._child("serve"), self._child("serve")
-        self.url = self.coordination.answers.get(timeout=60)["url"]
-        self._where = ("--own", own.answers.get(timeout=60)["url"], "--coordination", self.url)
-        real = [f"{pools - 1}:{cluster}" for cluster in range(clusters)][-REAL:]
+        files = {name: self.folder / name for name in ("own", "coordination")}
+        own = self._child("serve").answers.get(timeout=60)["url"]
+        write_kubeconfig(files["own"], url=own, ca_file=None, token=None, user="u")
+        self.server: Child | RealApi
+        if real_server:
+            self.server = self._stack.enter_context(RealApi())
+            self.server.write_kubeconfig(files["coordination"])
+            self.admin = AdminClient(self.server.url, self.server.ca_file, self.server.token_for(ADMIN))
+        else:
+            self.server = self._child("serve")
+            url = self.server.answers.get(timeout=60)["url"]
+            write_kubeconfig(files["coordination"], url=url, ca_file=None, token=None, user="u")
+            self.admin = AdminClient(url, None, None)
+        self.admin.create({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}})
+        self._where = [f"--{name}={path}" for name, path in files.items()]
+        real = [f"{pools - 1}:{cluster}" for cluster in range(clusters)][:REAL]
         self._of_pool: list[list[Child]] = []
         for pool in range(pools):
             names = [f"{pool}:{cluster}" for cluster in range(clusters)]
@@ -127,7 +144,6 @@ class Setting:
             child.answers.get(timeout=PATIENCE_S)
         self.forging: dict[str, str] = {}
         """Pool -> the cluster that forges."""
-        self.admin = AdminClient(self.url, None, None)
 
     def _child(self, *words: str) -> Child:
         child = Child(*words)
@@ -177,7 +193,7 @@ class Setting:
         """Disable the forging cluster of a pool: seconds until the next forges, and in which none did."""
         if not self.forging:
             raise TimeoutError("nobody forges")
-        pool, cluster = sorted(self.forging.items())[0]
+        pool, cluster = max(self.forging.items())
         path = f"/apis/cardano.io/v1/namespaces/{NAMESPACE}/cardanoforgeclusters/{cluster}"
         began = off = time.monotonic_ns()
         self.admin.merge(path, {"spec": {"forgeState": "Disabled"}})
@@ -193,9 +209,9 @@ class Setting:
             pass
 
 
-def measure(pools: int, clusters: int, seconds: float, rounds: int) -> Figures:
+def measure(pools: int, clusters: int, seconds: float, rounds: int, *, real_server: bool = False) -> Figures:
     """One setting from its start to its end."""
-    figures, setting = Figures(pools, clusters), Setting(pools, clusters)
+    figures, setting = Figures(pools, clusters), Setting(pools, clusters, real_server=real_server)
     try:
         figures.start_s = setting.start()
         setting.settle(SETTLE_S)
@@ -234,14 +250,20 @@ def _hand_over(figures: Figures, setting: Setting, rounds: int) -> None:
 
 
 def _look(setting: Setting) -> dict[str, float]:
-    told, hosts, real = setting.coordination.ask(), [host.ask() for host in setting.hosts], setting.real.ask()
-    requests = told["requests"]
+    hosts, real = [host.ask() for host in setting.hosts], setting.real.ask()
+    server = setting.server
+    if isinstance(server, Child):
+        told = server.ask()
+        requests, sent, cpu = told["requests"], told["sent"], cpu_s(server.pid)
+    else:
+        requests, sent = server.counts().get(ADMIN, {}), {}
+        cpu = sum(cpu_s(child.pid) for child in psutil.Process().children() if "kube-apiserver" in child.cmdline())
     return {
         "requests": sum(requests.values()),
         "writes": sum(requests.get(verb, 0) for verb in ("create", "update", "patch")),
-        "events": told["sent"].get("events", 0),
-        "bytes": told["sent"].get("bytes", 0),
-        "server_cpu_s": cpu_s(setting.coordination.pid),
+        "events": sent.get("events", 0),
+        "bytes": sent.get("bytes", 0),
+        "server_cpu_s": cpu,
         "hosts_cpu_s": sum(host["cpu_s"] for host in hosts),
         "in_hosts": sum(host["arbiters"] for host in hosts),
         "real_cpu_s": statistics.mean(each["cpu_s"] for each in real["real"]),
@@ -269,13 +291,13 @@ def row(figures: Figures) -> str:
         times(figures.disabled_s),
         times(figures.nobody_s),
         f"{figures.hand_over_writes:.0f}" if figures.disabled_s else "-",
-        f"{figures.hand_over_events:.0f}" if figures.disabled_s else "-",
+        f"{figures.hand_over_events:.0f}" if figures.disabled_s and figures.events else "-",
         f"{figures.hand_over_cpu_s:.2f}" if figures.disabled_s else "-",
         f"{figures.requests:.0f}",
         f"{figures.requests / count:.1f}",
-        f"{figures.events:.0f}",
-        f"{figures.events / count:.1f}",
-        f"{figures.mebibytes:.2f}",
+        f"{figures.events:.0f}" if figures.events else "-",
+        f"{figures.events / count:.1f}" if figures.events else "-",
+        f"{figures.mebibytes:.2f}" if figures.events else "-",
         f"{figures.server_cpu_s:.2f}",
         f"{figures.arbiter_cpu_s:.2f}, {figures.real_cpu_s:.2f}",
         f"{figures.real_pss_mib:.1f}",
@@ -290,12 +312,15 @@ def main() -> None:
     parser.add_argument("--pools", type=int, default=10, help="one setting more: so many pools of the most clusters")
     parser.add_argument("--seconds", type=float, default=60.0, help="how long each is watched at rest")
     parser.add_argument("--rounds", type=int, default=3, help="how often the forging cluster is disabled")
+    parser.add_argument(
+        "--real-server", action="store_true", help="a real kube-apiserver, whose events are not counted"
+    )
     chosen = parser.parse_args()
     sizes = [int(word) for word in chosen.clusters.split(",")]
     settings = [(1, size) for size in sizes] + ([(chosen.pools, max(sizes))] if chosen.pools > 1 else [])
     print(HEAD + "\n|" + "---|" * HEAD.count(" | ") + "---|", flush=True)
     for pools, clusters in settings:
-        print(row(measure(pools, clusters, chosen.seconds, chosen.rounds)), flush=True)
+        print(row(measure(pools, clusters, chosen.seconds, chosen.rounds, real_server=chosen.real_server)), flush=True)
 
 
 if __name__ == "__main__":
