@@ -5,10 +5,12 @@ BIN := $(VENV)/bin
 PYTEST := $(BIN)/python -m pytest -p no:cacheprovider
 # As many tests at a time as there are processors, at most four; `make test TEST_WORKERS=1` for another number.
 TEST_WORKERS ?= logical
-SIDE_BY_SIDE := $(PYTEST) -n $(TEST_WORKERS) --maxprocesses 4 --dist loadgroup -m "not e2e and not alone"
+SIDE_BY_SIDE := $(PYTEST) -n $(TEST_WORKERS) --maxprocesses 4 --dist load -m "not e2e and not alone"
 
-# Whole pods mostly wait: those of one cluster beside those of several.
-PODS := $(PYTEST) -n 2 --dist loadgroup
+# Whole pods mostly wait: those of several clusters run beside all others, in a process of their own, and tell afterwards.
+CLUSTERS := $(addprefix tests/e2e/test_,fleet_health.py fleet_pods.py tenants.py upgrade.py)
+PODS = $(PYTEST) $(2) $(1) >clusters.log 2>&1 & clusters=$$!; $(PYTEST) $(3) $(1) $(CLUSTERS:%=--ignore=%); pods=$$?; \
+	wait $$clusters; clusters=$$?; cat clusters.log; rm clusters.log
 
 .PHONY: help install demo play test test-fast test-e2e test-k8s test-kernels fuzz soak test-coverage check format bench clean
 
@@ -38,8 +40,9 @@ play: install
 test: install
 	@$(SIDE_BY_SIDE); fast=$$?; test $$fast -le 1 || exit $$fast; \
 	$(PYTEST) -m alone; alone=$$?; test $$alone -le 1 || exit $$alone; \
-	$(PODS) -m e2e; pods=$$?; \
-	echo "exit codes: $$fast side by side, $$alone alone, $$pods whole pods"; exit $$((fast | alone | pods))
+	$(call PODS,-m e2e,$(CLUSTERS),tests); \
+	echo "exit codes: $$fast side by side, $$alone alone, $$pods whole pods, $$clusters several clusters"; \
+	exit $$((fast | alone | pods | clusters))
 
 ## its first half: without the tests that start whole pods, measure times or set the clock
 test-fast: install
@@ -47,12 +50,12 @@ test-fast: install
 
 ## the whole-pod tests on the embedded API server
 test-e2e: install
-	$(PODS) tests/e2e
+	@$(call PODS,,$(CLUSTERS),tests/e2e); exit $$((pods | clusters))
 
 ## contract and whole-pod tests on a real kube-apiserver and etcd (built from Go modules into a cache)
 test-k8s: install
 	$(BIN)/python -m devkit.realapi.build
-	FORGE_TEST_K8S=1 $(PODS) tests/contract tests/e2e -m k8s
+	@export FORGE_TEST_K8S=1; $(call PODS,-m k8s,$(CLUSTERS),tests/contract tests/e2e); exit $$((pods | clusters))
 
 ## the sandbox on other kernels and on arm64, emulated (needs root, qemu-system-x86, qemu-system-arm, cpio)
 test-kernels: install
