@@ -64,12 +64,16 @@ def counts(copies: Sequence[Copy]) -> int | None:
     """Index of the copy that counts; None: there is none.  `copies` in the order of the configuration."""
     if not copies:
         return None
-    return max(range(len(copies)), key=lambda i: (*_standing(copies[i]), -i))
+    highest = max(copy.revision for copy in copies)
+    # What was carried to others already is no news, though the copy that was edited does not say so yet.
+    carried = {spec_key(copy.spec) for copy in copies if not copy.edited and copy.revision == highest}
+    return max(range(len(copies)), key=lambda i: (*_standing(copies[i], carried), -i))
 
 
-def _standing(copy: Copy) -> tuple[bool, bool, bool, int]:
+def _standing(copy: Copy, carried: set[tuple[object, ...]]) -> tuple[bool, bool, bool, int]:
     disabled = ForgeState.DISABLED in (copy.spec.state, copy.spec.override.force_state)
-    return copy.reachable, copy.edited, copy.edited and disabled, copy.revision
+    news = copy.edited and spec_key(copy.spec) not in carried
+    return copy.reachable, news, news and disabled, copy.revision
 
 
 def agreed_mark(copies: Sequence[Copy]) -> str:

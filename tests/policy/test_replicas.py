@@ -257,3 +257,12 @@ def test_a_mark_that_is_none_is_an_edit_of_an_unmarked_copy(text: str) -> None:
     copy = Copy(True, SPECS[0], text)
     assert copy.edited is (text != mark(copy.revision, SPECS[0]))
     assert 0 <= copy.revision < 10**15
+
+
+def test_a_newer_edit_counts_before_one_that_was_carried_but_is_not_marked_yet() -> None:
+    before, carried, newer = (ClusterSpec(priority=priority) for priority in (700, 701, 702))
+    edited_first = Copy(True, carried, mark(8, before))
+    brought_along = Copy(True, carried, mark(9, carried))
+    edited_then = Copy(True, newer, mark(9, carried))
+    assert counts([edited_first, brought_along, edited_then]) == 2
+    assert agreed_mark([edited_first, brought_along, edited_then]) == mark(10, newer)
