@@ -7,11 +7,6 @@ PYTEST := $(BIN)/python -m pytest -p no:cacheprovider
 TEST_WORKERS ?= logical
 SIDE_BY_SIDE := $(PYTEST) -n $(TEST_WORKERS) --maxprocesses 4 --dist load -m "not e2e and not alone"
 
-# Whole pods mostly wait: those of several clusters run beside all others, in a process of their own, and tell afterwards.
-CLUSTERS := $(addprefix tests/e2e/test_,fleet_health.py fleet_pods.py tenants.py upgrade.py)
-PODS = $(PYTEST) $(2) $(1) >clusters.log 2>&1 & clusters=$$!; $(PYTEST) $(3) $(1) $(CLUSTERS:%=--ignore=%); pods=$$?; \
-	wait $$clusters; clusters=$$?; cat clusters.log; rm clusters.log
-
 .PHONY: help install demo play test test-fast test-e2e test-k8s test-kernels fuzz soak test-coverage check format bench clean
 
 ## show this help
@@ -40,9 +35,8 @@ play: install
 test: install
 	@$(SIDE_BY_SIDE); fast=$$?; test $$fast -le 1 || exit $$fast; \
 	$(PYTEST) -m alone; alone=$$?; test $$alone -le 1 || exit $$alone; \
-	$(call PODS,-m e2e,$(CLUSTERS),tests); \
-	echo "exit codes: $$fast side by side, $$alone alone, $$pods whole pods, $$clusters several clusters"; \
-	exit $$((fast | alone | pods | clusters))
+	$(PYTEST) -m e2e; pods=$$?; \
+	echo "exit codes: $$fast side by side, $$alone alone, $$pods whole pods"; exit $$((fast | alone | pods))
 
 ## its first half: without the tests that start whole pods, measure times or set the clock
 test-fast: install
@@ -50,12 +44,12 @@ test-fast: install
 
 ## the whole-pod tests on the embedded API server
 test-e2e: install
-	@$(call PODS,,$(CLUSTERS),tests/e2e); exit $$((pods | clusters))
+	$(PYTEST) tests/e2e
 
 ## contract and whole-pod tests on a real kube-apiserver and etcd (built from Go modules into a cache)
 test-k8s: install
 	$(BIN)/python -m devkit.realapi.build
-	@export FORGE_TEST_K8S=1; $(call PODS,-m k8s,$(CLUSTERS),tests/contract tests/e2e); exit $$((pods | clusters))
+	FORGE_TEST_K8S=1 $(PYTEST) tests/contract tests/e2e -m k8s
 
 ## the sandbox on other kernels and on arm64, emulated (needs root, qemu-system-x86, qemu-system-arm, cpio)
 test-kernels: install
