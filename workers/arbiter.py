@@ -46,6 +46,7 @@ from sandbox.syscalls import Calls
 from workers.coordination import Around, Coordination, sessions
 from workers.notebook import Notebook
 from workers.runtime import Context, run_worker
+from workers.tasks import end, fail_stop
 
 PRIVILEGES: Final = Privileges(
     worker=Worker.ARBITER,
@@ -274,7 +275,7 @@ class Arbiter:
             self._following = None
         if self._following is None:
             self._following = asyncio.create_task(self._follow(), name="follow")
-            self._following.add_done_callback(self._ended)
+            self._following.add_done_callback(fail_stop)
 
     def _disbelieves(self, now: int) -> bool:
         """Whether the elector has told of a change for a while that our watch should have told too."""
@@ -335,16 +336,9 @@ class Arbiter:
         self._api_ok, self._must_look = False, True
         self._wake.set()
 
-    def _ended(self, task: asyncio.Task[None]) -> None:
-        if not task.cancelled() and (error := task.exception()) is not None:
-            raise error  # to the loop's exception handler: fail-stop
-
     async def _stop_following(self) -> None:
         task, self._following = self._following, None
-        if task is not None:
-            task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await task
+        await end(task)
 
 
 async def serve(context: Context) -> None:

@@ -41,6 +41,7 @@ from kube.session import ApiSession, Json
 from policy import replicas, timing
 from policy.arbitration import Cluster, ClusterSpec
 from workers.cluster_report import Report, news, of_status, status
+from workers.tasks import end, fail_stop
 
 log = logging.getLogger("arbiter")
 
@@ -126,42 +127,34 @@ class Clusters:
             for each, session in zip(config.coordination_kubeconfigs, sessions, strict=True)
         ]
         self._own: Own | None = None
-        self._told: Report | None = None
-        """Of what the events have told."""
         self._tasks: list[asyncio.Task[None]] = []
 
     def start(self) -> None:
         for line in self._lines:
             self._begin_following(line)
             task = asyncio.create_task(self._keep_own(line), name=f"own cluster {line.name}")
-            task.add_done_callback(_fail_stop)
+            task.add_done_callback(fail_stop)
             self._tasks.append(task)
 
     def _begin_following(self, line: _Line) -> None:
         if line.following is not None:
             line.following.cancel()
         line.following = asyncio.create_task(self._follow(line), name=f"clusters {line.name}")
-        line.following.add_done_callback(_fail_stop)
+        line.following.add_done_callback(fail_stop)
 
     async def close(self) -> None:
         for task in (*self._tasks, *(line.following for line in self._lines if line.following is not None)):
-            task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await task
+            await end(task)
 
     def say(self, own: Own | None) -> None:
         """What our object is to say from now on; None: we do not lead this cluster (any more)."""
-        if own is not None and own.report != self._told:
-            for line in self._lines:
-                line.news.extend(news(self._told, own.report))
-        self._told = own.report if own is not None else None
-        changed = (own is None) != (self._own is None) or (
-            own is not None and self._own is not None and own.report != self._own.report
-        )
+        before = self._own.report if self._own is not None else None
         self._own = own
-        if changed:
-            for line in self._lines:
-                line.wake.set()
+        if (own.report if own is not None else None) == before:
+            return
+        for line in self._lines:
+            line.news.extend(news(before, own.report) if own is not None else ())
+            line.wake.set()
 
     @property
     def crd_ok(self) -> tuple[bool, ...]:
@@ -493,8 +486,3 @@ class Clusters:
     def _take(self, line: _Line, cluster: ForgeCluster) -> None:
         line.seen[self._name] = self._note(line, cluster, boottime_ns())
         self._views.pop(self._name, None)
-
-
-def _fail_stop(task: asyncio.Task[None]) -> None:
-    if not task.cancelled() and (error := task.exception()) is not None:
-        raise error  # to the loop's exception handler: fail-stop

@@ -50,6 +50,7 @@ from sandbox.syscalls import Calls
 from workers.leader_report import LeaderReporter
 from workers.notebook import Notebook, observation
 from workers.runtime import Context, run_worker
+from workers.tasks import end, fail_stop
 
 PRIVILEGES: Final = Privileges(
     worker=Worker.ELECTOR,
@@ -339,16 +340,12 @@ class Elector:
     def _watch_ended(self, task: asyncio.Task[None]) -> None:
         if self._watching is task:
             self._watching = None
-        if not task.cancelled() and (error := task.exception()) is not None:
-            raise error  # to the loop's exception handler: fail-stop
+        fail_stop(task)
         self._wake.set()
 
     async def _stop_watching(self) -> None:
         task, self._watching = self._watching, None
-        if task is not None:
-            task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await task
+        await end(task)
 
     # --- what we know ---
 

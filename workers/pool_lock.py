@@ -28,6 +28,7 @@ from policy.election import Do, Step
 from policy.lease import LeaseRecord, Observed
 from policy.pool_lock import Kept, PoolLock, Term, Wish
 from workers.notebook import Notebook, observation
+from workers.tasks import end, fail_stop
 
 log = logging.getLogger("arbiter")
 
@@ -123,14 +124,12 @@ class PoolLockKeeper:
         """Begin to look at every member."""
         for line in self._lines:
             task = asyncio.create_task(self._serve(line), name=f"lock {self.lock.members[line.index].name}")
-            task.add_done_callback(_fail_stop)
+            task.add_done_callback(fail_stop)
             self._tasks.append(task)
 
     async def close(self) -> None:
         for task in (*self._tasks, *(line.watch for line in self._lines if line.watch is not None)):
-            task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await task
+            await end(task)
 
     def judge(self, now: int, wish: Wish, successor: str) -> int:
         """Take the arbiter's wish; the instant (ns) at which to call again at the latest."""
@@ -337,16 +336,13 @@ class PoolLockKeeper:
     def _watch_ended(self, line: _Line, task: asyncio.Task[None]) -> None:
         if line.watch is task:
             line.watch = None
-        _fail_stop(task)
+        fail_stop(task)
         line.wake.set()
         self._on_change()
 
     async def _stop_watching(self, line: _Line) -> None:
         task, line.watch = line.watch, None
-        if task is not None:
-            task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await task
+        await end(task)
 
     def _name(self, line: _Line) -> str:
         return self.lock.members[line.index].name
@@ -384,8 +380,3 @@ def _older(record: LeaseRecord | None, known: Observed | None) -> bool:
 
 def _not_newer(version: str, position: str) -> bool:
     return version == position or went_back(version, position)
-
-
-def _fail_stop(task: asyncio.Task[None]) -> None:
-    if not task.cancelled() and (error := task.exception()) is not None:
-        raise error  # to the loop's exception handler: fail-stop
