@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Final
 
@@ -182,7 +182,7 @@ def prepare(
     admin: AdminClient,
     namespace: str,
     *manifests: Path,
-    names: dict[str, str] = {},  # noqa: B006
+    names: Mapping[str, str] | None = None,
     account: str = SERVICE_ACCOUNT,
 ) -> str:
     """What an operator applies before the first pod: namespace and roles.  Who the pods are.
@@ -198,7 +198,7 @@ def prepare(
     if admin.exists("/apis/rbac.authorization.k8s.io/v1"):
         for manifest in manifests:
             text = manifest.read_text()
-            for old, new in names.items():
+            for old, new in (names or {}).items():
                 text = text.replace(old, new)
             for document in yaml.safe_load_all(text):
                 admin.create(document, namespace)

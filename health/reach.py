@@ -12,6 +12,7 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from config import Config, ConfigError, load
+from ipc.messages import HealthCheck
 
 USUAL_PORTS: Final = (80, 443)
 ANY_HOST: Final = "whichever the CardanoForgeCluster names"
@@ -32,6 +33,16 @@ class Reach:
 def wanted(config: Config) -> bool:
     """Whether there may ever be an endpoint to ask."""
     return config.enable_cluster_management or bool(config.health_check_endpoint)
+
+
+def by_environment(config: Config) -> HealthCheck:
+    """What is to be asked where no CardanoForgeCluster says otherwise."""
+    return HealthCheck(
+        config.health_check_endpoint,
+        config.health_check_interval,
+        config.health_check_timeout,
+        config.health_check_failure_threshold,
+    )
 
 
 def may_be_wanted(environment: Mapping[str, str]) -> bool:

@@ -21,13 +21,13 @@ from collections import Counter
 from pathlib import Path
 from typing import Any, Final
 
+from health import reach
 from ipc.messages import (
     ActuatorState,
     ArbiterState,
     ElectorState,
     Fence,
     Grant,
-    HealthCheck,
     PoolState,
     ProberState,
     Worker,
@@ -189,7 +189,7 @@ class Arbiter:
         grant = witness.grant(now, claimed=claim.identity if claim is not None else "", void_before=void)
         self._memory.keep()
         pool: PoolState | None = None
-        reason, withdrawn, health_check = witness.reason, 0, self._health_check()
+        reason, withdrawn, health_check = witness.reason, 0, reach.by_environment(self._context.config)
         until = min(witness.next_challenge(void, renewed_at), now + timing.SECOND)
         until = min(until, witness.clear_at) if witness.clear_at > now else until
         renew_after, unsure_until = witness.renew_after(now, void), witness.unsure_until
@@ -234,16 +234,6 @@ class Arbiter:
             actuator=actuator.body if actuator is not None and isinstance(actuator.body, ActuatorState) else None,
             prober=prober.body if prober is not None and isinstance(prober.body, ProberState) else None,
             stopping=self._context.stopping.is_set(),
-        )
-
-    def _health_check(self) -> HealthCheck:
-        """By the environment; with cluster management the CardanoForgeCluster says."""
-        config = self._context.config
-        return HealthCheck(
-            config.health_check_endpoint,
-            config.health_check_interval,
-            config.health_check_timeout,
-            config.health_check_failure_threshold,
         )
 
     def _requests(self) -> dict[str, int]:

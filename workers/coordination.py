@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from config import Config
+from health import reach
 from ipc.messages import (
     ActuatorState,
     ClusterView,
@@ -366,13 +367,7 @@ class Coordination:
         """What the prober shall ask, by our CardanoForgeCluster, or by the environment until that is known."""
         spec = self._clusters.spec()
         if spec is None:
-            config = self._config
-            return HealthCheck(
-                config.health_check_endpoint,
-                config.health_check_interval,
-                config.health_check_timeout,
-                config.health_check_failure_threshold,
-            )
+            return reach.by_environment(self._config)
         health = spec.health
         endpoint = health.endpoint if health.enabled else ""
         headers = dict(health.headers)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 
-from health.reach import may_be_wanted
+from health.reach import by_environment, may_be_wanted
 
 if may_be_wanted(os.environ):
     import health.endpoint  # all of it, before the sandbox closes
@@ -262,12 +262,7 @@ class Prober:
         state = self._arbiter.last()
         if config.enable_cluster_management and state is not None and isinstance(state.body, ArbiterState):
             return state.body.health_check
-        return HealthCheck(
-            config.health_check_endpoint,
-            config.health_check_interval,
-            config.health_check_timeout,
-            config.health_check_failure_threshold,
-        )
+        return by_environment(config)
 
     def _log_health(self, before: HealthReport | None) -> None:
         """When the checks begin to fail, when that makes the cluster unhealthy, when they succeed again."""

@@ -44,6 +44,7 @@ from sandbox.audit import Expect, NotAView, Standard, Way
 from sandbox.close import Closed
 from sandbox.privileges import Privileges, Socket
 from workers import logs
+from workers.tasks import fail_stop
 
 log = logging.getLogger("audit")
 
@@ -83,7 +84,7 @@ class SelfAudit:
         """Audit from time to time, and answer who asks."""
         server.answer(DebugWhat.AUDIT, self._asked)
         self._task = asyncio.get_running_loop().create_task(self._regularly(), name="self-audit")
-        self._task.add_done_callback(_raise_fault)
+        self._task.add_done_callback(fail_stop)
 
     def close(self) -> None:
         if self._task is not None:
@@ -337,8 +338,3 @@ def _address(ask: Callable[[], object]) -> str:
     if isinstance(address, bytes):  # an abstract one
         return "@" + address[1:].decode("ascii", "replace")
     return str(address)
-
-
-def _raise_fault(task: asyncio.Task[None]) -> None:
-    if not task.cancelled() and (error := task.exception()) is not None:
-        raise error  # to the loop's exception handler
