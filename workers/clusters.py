@@ -109,6 +109,8 @@ class Clusters:
         self._tell = on_change
         self._views: dict[str, Cluster] = {}
         """Each made anew after a change of what was read of it."""
+        self._listed: list[Cluster] | None = None
+        """All of them: asked for several times at each judgement."""
         self._known = False
         self._last_good: ClusterSpec | None = None
         """Of our own object: a slip of the pen in it, or its deletion, is not to change who forges."""
@@ -179,6 +181,8 @@ class Clusters:
 
     def views(self) -> list[Cluster]:
         """Every cluster of the pool, by its own word; the spec as the copies agree."""
+        if self._listed is not None:
+            return self._listed
         names = dict.fromkeys(name for line in self._lines for name in line.seen)
         foremost = sorted(names, key=lambda name: name != self._name)[:MOST_CLUSTERS]
         self._views = {name: self._views.get(name) or self._view(name) for name in foremost}
@@ -186,6 +190,7 @@ class Clusters:
         if self._name not in names and self._last_good is not None:
             gone = "it was deleted, and is made anew"
             found.append(Cluster(self._name, self._config.cluster_region, self._last_good, unreadable=gone, ours=True))
+        self._listed = found
         return found
 
     def spec(self) -> ClusterSpec | None:
@@ -198,6 +203,7 @@ class Clusters:
             self._views.pop(name, None)
         else:
             self._views = {}
+        self._listed = None
         self._tell()
 
     def _copies(self, name: str) -> list[replicas.Copy]:
@@ -486,3 +492,4 @@ class Clusters:
     def _take(self, line: _Line, cluster: ForgeCluster) -> None:
         line.seen[self._name] = self._note(line, cluster, boottime_ns())
         self._views.pop(self._name, None)
+        self._listed = None
