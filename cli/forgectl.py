@@ -213,6 +213,7 @@ def _pool_rows(pool: dict[str, Any]) -> list[tuple[str, str]]:
             f"{pool['lock']} held by {pool['holder'] or 'nobody'}, token {pool['token']}; {pool['phase']} here",
         ),
     ]
+    rows += [("pool lock", pool["objection"])] if pool["objection"] else []
     for member in pool["members"]:
         told = f"held by {member['holder'] or 'nobody'}" + (
             f", ours for {member['seconds_left']:.1f} s" if member["seconds_left"] else ""

@@ -6,7 +6,7 @@ The regions' servers are the coordination APIs, in the order of the regions.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any, Final
@@ -34,6 +34,7 @@ class Fleet(PodSet):
         *,
         pods_each: int = 2,
         members: int = 0,
+        settings: Sequence[str] = (),
         namespace: str = NAMESPACE,
         network: str = "mainnet",
         account: str = SERVICE_ACCOUNT,
@@ -43,6 +44,8 @@ class Fleet(PodSet):
     ) -> None:
         """`apis`: region -> its server.  `members`: how many of them coordinate, from the first on; 0: all.
 
+        `settings`: what COORDINATION_KUBECONFIGS names in every region alike, "own" or a region, for one who has not
+        read that each region needs its own; empty: as it should be.
         Several pools may share servers and namespace, with an account each, and a prefix for the names of the pods.
         """
         self._folder = MemoryFolder()
@@ -73,7 +76,10 @@ class Fleet(PodSet):
                     "CLUSTER_REGION": region,
                     "CLUSTER_PRIORITY": str(number + 1),
                     "PREEMPTION_DELAY": str(hold_down_s),
-                    "COORDINATION_KUBECONFIGS": ",".join(self._coordinator(name, region, o) for o in coordinators),
+                    "COORDINATION_KUBECONFIGS": ",".join(
+                        "own" if each == "own" else self._kubeconfig(name, each)
+                        for each in settings or ["own" if each == region else each for each in coordinators]
+                    ),
                 }
                 self.regions[region].append(
                     Pod(
@@ -113,10 +119,8 @@ class Fleet(PodSet):
             user = prepare(api, admin, self.namespace, _MANIFEST, names=names, account=self.account)
         return user
 
-    def _coordinator(self, pod: str, region: str, other: str) -> str:
-        """An entry of COORDINATION_KUBECONFIGS."""
-        if other == region:
-            return "own"
+    def _kubeconfig(self, pod: str, other: str) -> str:
+        """Of a pod for a region's server."""
         folder = self.root / "coordination"
         folder.mkdir(exist_ok=True)
         path = folder / f"{pod}-{other}"

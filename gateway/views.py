@@ -205,6 +205,8 @@ def _pool_not_ready(picture: Picture) -> tuple[str, ...]:
     pool = picture.pool
     if pool is None:
         return ()
+    if pool.objection:
+        return (pool.objection,)
     away = [member.name for member in pool.members if not member.api_ok]
     count = len(pool.members)
     if count - len(away) >= pool.majority:
@@ -274,6 +276,7 @@ def _pool(picture: Picture) -> dict[str, Any]:
         "holder": pool.holder,
         "token": pool.fencing_token,
         "majority": pool.majority,
+        "objection": pool.objection,
         "members": [
             {
                 "name": member.name,

@@ -276,6 +276,8 @@ class PoolState:
     """More than one cluster is Enabled."""
     clusters: tuple[ClusterView, ...]
     """In the order of preference."""
+    objection: str = ""
+    """Why no majority of the members means anything: not all pods of the pool count the same ones.  Empty: they do."""
 
 
 @dataclass(frozen=True, slots=True)

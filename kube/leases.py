@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Final, TypeVar
@@ -30,6 +30,11 @@ PREFERRED: Final = "cardano.io/preferred-holder"
 """Annotation: to which cluster the pool-wide lock was left.  A stock API server drops spec.preferredHolder."""
 MEMBERS: Final = "cardano.io/lock-members"
 """Annotation: how many coordination APIs the holder of the pool-wide lock counts its majority of."""
+APIS: Final = "cardano.io/lock-apis"
+"""Annotation: which these are, by `LeaseClient.api_identity`, separated by commas, as far as they were reached."""
+MOST_APIS: Final = 32
+MOST_IDENTITY: Final = 64
+"""Characters; a uid has 36."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +58,27 @@ class LeaseClient:
         self._path = f"{self._folder}/{name}"
         self._known: Json = {}
         """The object as last read or written: what a replacement starts from."""
+
+    async def api_identity(self, *, timeout_s: float) -> str:
+        """The uid of the Lease's namespace: which API server this is, by whatever address it is reached.
+
+        The server makes it with the namespace and never changes it (API conventions, Metadata); a backup brings it
+        back.  A namespaced Role can grant the request: its namespace is the one that it names.
+        """
+        path = f"/api/v1/namespaces/{self._namespace}"
+        try:
+            metadata = (await self._session.request("get", path, timeout_s=timeout_s)).get("metadata")
+        except ApiFailure as failure:
+            if failure.kind is Failure.NOT_FOUND:
+                raise ApiFailure(Failure.INVALID, f"there is no namespace {self._namespace} on it: create it") from None
+            if failure.kind is Failure.FORBIDDEN:
+                text = f"{failure}: the Role has to grant get on namespaces (deploy/rbac/pool.yaml)"
+                raise ApiFailure(Failure.FORBIDDEN, text) from None
+            raise
+        uid = metadata.get("uid") if isinstance(metadata, dict) else None
+        if not isinstance(uid, str) or not _is_identity(uid):
+            raise ApiFailure(Failure.MALFORMED, "a namespace without a uid")
+        return uid
 
     async def look(self, *, timeout_s: float) -> tuple[LeaseRecord | None, str]:
         """The Lease, and a version that a watch can go on from without missing anything, be there a Lease or not."""
@@ -79,11 +105,12 @@ class LeaseClient:
         seal: str = "",
         challenge: str = "",
         members: int = 0,
+        apis: Sequence[str] = (),
     ) -> LeaseRecord:
         """Make the Lease, held by `holder`.  ALREADY_EXISTS if somebody was faster."""
         now = _micro_time()
         metadata: Json = {"name": self._name, "namespace": self._namespace}
-        marks = {SEAL: seal, CHALLENGE: challenge, MEMBERS: str(members or "")}
+        marks = {SEAL: seal, CHALLENGE: challenge, MEMBERS: str(members or ""), APIS: ",".join(apis)}
         if annotations := _annotated(None, marks):
             metadata["annotations"] = annotations
         body = {
@@ -114,17 +141,18 @@ class LeaseClient:
         key: str = "",
         challenge: str | None = None,
         members: int = 0,
+        apis: Sequence[str] = (),
     ) -> LeaseRecord:
         """One PUT that succeeds only if the Lease is still as `known`.  CONFLICT otherwise.
 
         `acquired`: a new term, whose acquireTime is now.  `preferred_holder`, `challenge`: None leaves them as they
-        are, empty removes them.  `seal`: None leaves seal and key as they are.  `members`: 0 leaves them.
+        are, empty removes them.  `seal`: None leaves seal and key as they are.  `members`: 0 leaves them and `apis`.
         """
         body = self._body(known)
         marks = {} if seal is None else {SEAL: seal, KEY: key}
         marks |= {} if challenge is None else {CHALLENGE: challenge}
         marks |= {} if preferred_holder is None else {PREFERRED: preferred_holder}
-        marks |= {MEMBERS: str(members)} if members else {}
+        marks |= {MEMBERS: str(members), APIS: ",".join(apis)} if members else {}
         if marks:
             body["metadata"]["annotations"] = _annotated(body["metadata"].get("annotations"), marks)
         now = _micro_time()
@@ -240,6 +268,7 @@ def parse_lease(raw: Json) -> LeaseRecord:
         key=_field(annotations, KEY, ""),
         challenge=_field(annotations, CHALLENGE, ""),
         members=_number(_field(annotations, MEMBERS, "")),
+        apis=_identities(_field(annotations, APIS, "")),
     )
 
 
@@ -261,6 +290,16 @@ def _field(spec: Json, name: str, default: T) -> T:
 def _number(text: str) -> int:
     """0: none, or nonsense of somebody else's."""
     return int(text) if text.isascii() and text.isdecimal() and len(text) < 4 else 0
+
+
+def _is_identity(text: str) -> bool:
+    return 0 < len(text) <= MOST_IDENTITY and text.isascii() and text.replace("-", "").isalnum()
+
+
+def _identities(text: str) -> tuple[str, ...]:
+    """Sorted, each once; nothing of a text that is nonsense in part."""
+    found = tuple(sorted(set(text.split(","))))
+    return found if len(found) <= MOST_APIS and all(_is_identity(each) for each in found) else ()
 
 
 def _micro_time() -> str:

@@ -63,6 +63,8 @@ class ApiSession:
         self._current: _Generation
         self._reload = False
         """The credentials or the trust were refused: read the files again, they rotate."""
+        self.loads = 0
+        """How often the settings were read: after another time it may be another server that answers."""
         self.requests_total: Counter[str] = Counter()
         """By verb: get, list, watch, create, update, patch."""
         self.failures_total = 0
@@ -126,6 +128,7 @@ class ApiSession:
 
     async def _load(self) -> Connections:
         client = await load_client(self._kubeconfig, self._context)
+        self.loads += 1
         client.user_agent = self._user_agent
         return client
 

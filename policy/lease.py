@@ -43,6 +43,8 @@ class LeaseRecord:
 
     members: int = 0
     """Of the pool-wide lock: of how many Leases its holder needs a majority; 0: it does not say."""
+    apis: tuple[str, ...] = ()
+    """Of the pool-wide lock: the coordination APIs that these are on, as far as its holder has reached them."""
 
     @property
     def given_up(self) -> bool:

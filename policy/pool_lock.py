@@ -21,13 +21,17 @@ than any that was ever seen on any member, and is kept over restarts: a restored
 that mostly the first decides; who cannot get a majority gives back what he took (he never forged on it) and pauses for
 a random time that grows.
 
+**One set.**  All of this holds among pods that count the same members.  So each member tells which API it is, a holder
+writes down on each which ones it counts.  A pod that finds one API under two names, or a Lease whose last holder
+counted other members, takes nothing; while such a holder may be alive it also lets go of what it has.
+
 Pure: no I/O, no clock, no chance: keys and pauses come in.  All instants are ns of CLOCK_BOOTTIME.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from ipc.messages import Grant, LockPhase
@@ -69,6 +73,8 @@ class Member:
     """One coordination API's Lease, as we know it."""
 
     name: str
+    api: str = ""
+    """Which API it is, whatever its name here (`kube.leases.LeaseClient.api_identity`); empty: it has not told yet."""
     observed: Observed | None = None
     must_read: bool = True
     retry_at: int = 0
@@ -167,9 +173,15 @@ class PoolLock:
 
     # --- what happened ---
 
-    def restore(self, index: int, observed: Observed) -> None:
+    def restore(self, index: int, observed: Observed, api: str) -> None:
         """What an earlier life saw last of a member; its instants are of this boot.  It must be read all the same."""
-        self.members[index].observed = observed
+        self.members[index].observed, self.members[index].api = observed, api
+
+    def identified(self, index: int, api: str) -> None:
+        """A member told which API it is: when it is first read, and whenever it may be another one."""
+        member = self.members[index]
+        if member.api != api:
+            member.api, member.renewed_at = api, 0
 
     def saw(self, index: int, record: LeaseRecord | None, now: int, *, missed: bool = False) -> None:
         """A member's Lease as read or watched; `missed`: it may have changed unseen in between.
@@ -221,6 +233,8 @@ class PoolLock:
         `key`: a new random one, for a term that begins now.  `chance`: random, from 0 to 1.
         """
         self._earn(wish.void_before)
+        if wish.want and not self.sound(now):
+            wish = replace(wish, want=False)
         match self.phase:
             case LockPhase.IDLE:
                 self._while_idle(now, wish, key)
@@ -234,7 +248,7 @@ class PoolLock:
 
     def _while_idle(self, now: int, wish: Wish, key: str) -> None:
         if not wish.want:
-            self.reason = "not wanted"
+            self.reason = self.objection or "not wanted"
             return
         at = self.available_at + wish.delay
         if now < max(at, self._pause_until):
@@ -365,20 +379,67 @@ class PoolLock:
     def takeable_at(self, member: Member) -> int:
         """From when on nobody else can have a right from this member, as it was seen; far off: not known."""
         seen = member.observed
-        if seen is None or member.must_read or self.others_count(member):
+        if seen is None or member.must_read or not member.api or self.namesakes(member) or self.differs(member):
             return FAR
         if seen.free:
             return seen.displaced_until
         return max(seen.at + max(seen.duration_s * timing.SECOND, self._duration), seen.displaced_until)
 
-    def others_count(self, member: Member) -> int:
-        """The number of members of which its last holder counted a majority, if it is greater than here; else 0.
+    @property
+    def apis(self) -> tuple[str, ...]:
+        """Which APIs the members are, as far as they have told; sorted."""
+        return tuple(sorted({member.api for member in self.members if member.api}))
 
-        Two majorities of different sets need not meet.  A set may grow (with every pod of the pool stopped); to make it
-        smaller, delete the Lease.
+    def namesakes(self, member: Member) -> list[str]:
+        """The names of the other members that are the same API: they would count it twice."""
+        return [each.name for each in self.members if each is not member and member.api and each.api == member.api]
+
+    def differs(self, member: Member) -> bool:
+        """Whether this member's Lease was written by a pod that counts a majority of other members than this one.
+
+        Two majorities of different sets need not meet.  To change the set, stop every pod and delete the Leases.
         """
         record = member.observed.record if member.observed is not None else None
-        return record.members if record is not None and record.members > len(self.members) else 0
+        if record is None or not record.members or self._names_us(record):
+            return False
+        most = len(self.members)
+        return record.members != most or len({*record.apis, *self.apis}) > most
+
+    def sound(self, now: int) -> bool:
+        """Whether a majority of the members means something, as far as we can see: the lock may be taken, or kept."""
+        if any(self.namesakes(member) for member in self.members):
+            return False
+        if self.phase in (LockPhase.HELD, LockPhase.DRAINING):
+            return not any(self._held_otherwise(member, now) for member in self.members)
+        return not any(self.differs(member) for member in self.members)
+
+    def _held_otherwise(self, member: Member, now: int) -> bool:
+        seen = member.observed
+        if seen is None or seen.record is None or not seen.record.holder or not self.differs(member):
+            return False
+        return now < seen.at + max(seen.duration_s * timing.SECOND, self._duration)
+
+    @property
+    def objection(self) -> str:
+        """What is wrong with the set of members, and the remedy; empty: nothing that we can see."""
+        for member in self.members:
+            if others := self.namesakes(member):
+                return (
+                    f"{' and '.join((member.name, *others))} are the same API server: name each once in "
+                    "COORDINATION_KUBECONFIGS"
+                )
+        for member in self.members:
+            if self.differs(member):
+                record = member.observed.record if member.observed is not None else None
+                count = record.members if record is not None else 0
+                counts = f"{count} coordination APIs, this one {len(self.members)}"
+                if count == len(self.members):
+                    counts = "other coordination APIs than this one"
+                return (
+                    f"the lock on {member.name} was written by a pod that counts {counts}: set "
+                    "COORDINATION_KUBECONFIGS alike on every pod of the pool; if it is, delete that Lease"
+                )
+        return ""
 
     @property
     def available_at(self) -> int:

@@ -164,7 +164,9 @@ class Coordination:
         late = around.stopping or now - self._began >= ELECTOR_SILENCE
         return not self._learned and not late and self._keeper.lock.phase is LockPhase.HELD
 
-    def _own_readiness(self, around: Around) -> tuple[bool, str]:
+    def _own_readiness(self, now: int, around: Around) -> tuple[bool, str]:
+        if not self._keeper.lock.sound(now):
+            return False, self._keeper.lock.objection
         actuator = around.actuator
         if actuator is None:
             return False, "the actuator is silent"
@@ -179,7 +181,7 @@ class Coordination:
         views = self._clusters.views()
         if not leading:
             return [dataclasses.replace(view, ours=False) for view in views]
-        self._ready = self._own_readiness(around)
+        self._ready = self._own_readiness(now, around)
         ready, why_not = self._ready
         health = self._health(around)
         failures = health.consecutive_failures if health is not None else 0
@@ -241,21 +243,11 @@ class Coordination:
             return f"this cluster holds the pool-wide lock: {verdict.why}"
         if not self._clusters.known:
             return "not every coordination API has told of the pool's clusters yet"
-        if other := self._counts_otherwise():
-            return other
+        if objection := lock.objection:
+            return objection
         if not verdict.want:
             return verdict.why
         return f"{lock.reason}; held by {holder}" if holder else lock.reason
-
-    def _counts_otherwise(self) -> str:
-        lock = self._keeper.lock
-        for member in lock.members:
-            if others := lock.others_count(member):
-                return (
-                    f"the lock on {member.name} was written by a pod that counts {others} coordination APIs, this one "
-                    f"{len(lock.members)}: set COORDINATION_KUBECONFIGS alike on every pod of the pool"
-                )
-        return ""
 
     # --- what we say ---
 
@@ -280,7 +272,7 @@ class Coordination:
         both = arbitration.conflict(clusters, wall_s)
         in_conflict = name in both
         wrong = ours.unreadable if ours is not None else ""
-        reached = sum(member.reachable for member in lock.members)
+        reached, objection = sum(member.reachable for member in lock.members), lock.objection
         ready, why_not = self._ready
         why = f"{pod} forges" if forging else verdict.why or lock.reason
         health = self._health(around)
@@ -300,9 +292,9 @@ class Coordination:
                 f"Enabled at once: {', '.join(both)}; the best of them forges" if in_conflict else "",
             ),
             COORDINATED: Condition(
-                reached >= lock.majority,
-                "MajorityReached" if reached >= lock.majority else "MajorityLost",
-                f"{reached} of {len(lock.members)} coordination APIs answer",
+                reached >= lock.majority and not objection,
+                "SetsDiffer" if objection else "MajorityReached" if reached >= lock.majority else "MajorityLost",
+                objection or f"{reached} of {len(lock.members)} coordination APIs answer",
             ),
         }
         report = Report(
@@ -361,6 +353,7 @@ class Coordination:
                 )
                 for cluster in order[:MOST_SHOWN]
             ),
+            objection=lock.objection,
         )
 
     def _health_check(self) -> HealthCheck:

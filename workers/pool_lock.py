@@ -44,8 +44,8 @@ class _Remembered:
     kept: Kept
     instance: str = field(default_factory=lambda: secrets.token_hex(4))
     """Of this pod: whoever comes after it under the same name is another."""
-    seen: dict[str, tuple[Observed, str]] = field(default_factory=dict)
-    """By member: what was seen last, and the version the next one is asked for after."""
+    seen: dict[str, tuple[Observed, str, str]] = field(default_factory=dict)
+    """By member: what was seen last, the version the next one is asked for after, and which API it was."""
 
 
 def _remembered(raw: dict[str, Any], this_boot: bool) -> _Remembered:
@@ -64,7 +64,11 @@ def _remembered(raw: dict[str, Any], this_boot: bool) -> _Remembered:
             highest=int(kept["highest"]),
         ),
         str(raw["instance"]),
-        {str(name): (observation(seen), str(position)) for name, (seen, position) in raw["seen"].items() if position},
+        {
+            str(name): (observation(seen), str(position), str(api))
+            for name, (seen, position, api) in raw["seen"].items()
+            if position
+        },
     )
 
 
@@ -76,6 +80,8 @@ class _Line:
     session: ApiSession
     leases: LeaseClient
     position: str = ""
+    identified: int = 0
+    """The session's `loads` when it told which API it is; 0: it is to be asked."""
     failures: int = 0
     """In a row."""
     watch: asyncio.Task[None] | None = None
@@ -111,14 +117,14 @@ class PoolLockKeeper:
             leases = LeaseClient(session, config.coordination_namespace, config.pool_lock_name)
             line = _Line(index, session, leases)
             if name in known.seen:
-                seen, line.position = known.seen[name]
-                self.lock.restore(index, seen)
+                seen, line.position, api = known.seen[name]
+                self.lock.restore(index, seen, api)
             self._lines.append(line)
         self._wish = Wish(want=False)
         self._successor = ""
         self._tasks: list[asyncio.Task[None]] = []
         self._said: tuple[LockPhase, str] | None = None
-        self._noted: tuple[Kept, tuple[tuple[Observed | None, str], ...]] | None = None
+        self._noted: tuple[Kept, tuple[tuple[Observed | None, str, str], ...]] | None = None
 
     def start(self) -> None:
         """Begin to look at every member."""
@@ -213,7 +219,7 @@ class PoolLockKeeper:
 
     async def _request(self, line: _Line, act: Do, sent: int, timeout_s: float) -> None:
         lock, leases, index = self.lock, line.leases, line.index
-        if act is Do.READ:
+        if act is Do.READ or line.identified != line.session.loads:
             await self._look(line, timeout_s)
             return
         member = lock.members[index]
@@ -239,6 +245,7 @@ class PoolLockKeeper:
                 timeout_s=timeout_s,
                 seal=term.seal,
                 members=len(self._lines),
+                apis=lock.apis,
             )
         else:
             assert known is not None
@@ -252,7 +259,10 @@ class PoolLockKeeper:
                 seal=term.seal,
                 preferred_holder="",
                 members=len(self._lines),
+                apis=lock.apis,
             )
+        if line.identified != line.session.loads:
+            raise ApiFailure(Failure.UNREACHABLE, "its settings were read anew: it may be another server")
         line.position = written.resource_version
         lock.wrote(index, written, sent_at=sent, now=boottime_ns())
 
@@ -260,12 +270,16 @@ class PoolLockKeeper:
         """The Lease as it is, and what was written since we saw it last: somebody may hold a right unseen."""
         await self._stop_watching(line)
         by = asyncio.get_running_loop().time() + timeout_s
-        record, version = await line.leases.look(timeout_s=timeout_s)
+        if line.failures or line.identified != line.session.loads:
+            await self._identify(line, timeout_s)
+        record, version = await line.leases.look(timeout_s=max(by - asyncio.get_running_loop().time(), 0))
         member = self.lock.members[line.index]
         known = member.observed
         missed = known is not None and (record is None or record != known.record)
         restored = went_back(version, line.position) or _older(record, known)
-        if restored:
+        if not line.position:
+            missed = True  # another API, perhaps
+        elif restored:
             log.warning(
                 "a coordination API was restored from a backup: its lock counts as held for a lease duration",
                 extra={"event": "member_went_back", "member": self._name(line)},
@@ -275,6 +289,19 @@ class PoolLockKeeper:
             missed = not await self._caught_up(line, record, by)
         self.lock.saw(line.index, record, boottime_ns(), missed=missed)
         line.position = version
+
+    async def _identify(self, line: _Line, timeout_s: float) -> None:
+        """Which API this is; of another one than before nothing is known."""
+        loads = line.session.loads
+        line.identified = 0
+        api = await line.leases.api_identity(timeout_s=timeout_s)
+        before = self.lock.members[line.index].api
+        if before and before != api:
+            line.position = ""
+            facts = {"event": "member_is_another", "member": self._name(line)}
+            log.warning("another coordination API answers: its lock counts as held for a lease duration", extra=facts)
+        self.lock.identified(line.index, api)
+        line.identified = loads
 
     async def _caught_up(self, line: _Line, record: LeaseRecord, by: float) -> bool:
         """Whether the server told every version from the last one that we saw up to this one; asked until `by`."""
@@ -350,14 +377,15 @@ class PoolLockKeeper:
     def _remember(self) -> None:
         kept = self.lock.kept
         seen = tuple(
-            (member.observed, line.position) for member, line in zip(self.lock.members, self._lines, strict=True)
+            (member.observed, line.position, member.api)
+            for member, line in zip(self.lock.members, self._lines, strict=True)
         )
         if (kept, seen) == self._noted:
             return
         self._noted = (kept, seen)
         told = {
-            member.name: (dataclasses.asdict(observed), position)
-            for member, (observed, position) in zip(self.lock.members, seen, strict=True)
+            member.name: (dataclasses.asdict(observed), position, api)
+            for member, (observed, position, api) in zip(self.lock.members, seen, strict=True)
             if observed is not None
         }
         self._notebook.keep({"instance": self._instance, "kept": dataclasses.asdict(kept), "seen": told})

@@ -230,3 +230,21 @@ def test_four_members_split_in_halves_forge_nowhere_and_one_forges_afterwards() 
         mend(fleet)
         fleet.wait_for(lambda: bool(fleet.forging_region()), 60, "one region forges")
         assert fleet.overlap_s(since) == 0, fleet.describe(since)
+
+
+@pytest.mark.k8s
+def test_regions_that_all_have_the_settings_of_one_never_forge_twice() -> None:
+    """In the other two one server counts double, and would be a majority by itself."""
+    regions = ("r-one", "r-two", "r-three")
+    with started(regions=regions, pods_each=1, settings=("own", *regions[1:])) as fleet:
+        fleet.wait_for(lambda: bool(fleet.forging_region()), 120, "one region forges")
+        assert fleet.forging_region() == regions[0]
+        since = time.monotonic_ns()
+        for pod in fleet.regions[regions[0]]:
+            pod.kill_sidecar()
+        fleet.wait_for(lambda: not fleet.forgers(), 5, "the kernel fences")
+        others = [pod for region in regions[1:] for pod in fleet.regions[region]]
+        fleet.wait_for(lambda: all("the same API" in pod.status()["pool"]["objection"] for pod in others), 30, "why")
+        time.sleep(LEASE_S + 5)
+        assert not fleet.forgers(), fleet.describe(since)
+        assert fleet.overlap_s() == 0, fleet.describe(since)

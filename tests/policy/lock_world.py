@@ -148,7 +148,7 @@ class Contender:
             line.busy, line.watching, line.position = 0, False, 0
             seen = self.seen[index]
             if with_observations and seen is not None and self.positions[index]:
-                self.lock.restore(index, seen)
+                self.lock.restore(index, seen, self.world.servers[index].name)
                 line.position = self.positions[index]
         self.told_fenced, self.told = False, None
         self.wake_in(0)
@@ -244,6 +244,7 @@ class Contender:
             and record.uid == before.uid
             and int(record.resource_version) < int(before.resource_version)
         )
+        self.lock.identified(index, self.world.servers[index].name)
         if version < line.position or older:
             missed = True
         elif missed and record is not None and line.position and self.world.dice.random() < 0.8:
@@ -462,7 +463,13 @@ class World:
             return dataclasses.replace(seen.record, holder="", duration_s=1, key=term.key)
         assert lock.term is not None
         return LeaseRecord(
-            "", lock.identity, D, lock.transitions(index), seal=lock.term.seal, members=len(lock.members)
+            "",
+            lock.identity,
+            D,
+            lock.transitions(index),
+            seal=lock.term.seal,
+            members=len(lock.members),
+            apis=lock.apis,
         )
 
     # --- watches ---

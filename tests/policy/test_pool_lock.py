@@ -36,6 +36,7 @@ class Pod:
         self.written: list[tuple[int, Do]] = []
         self.keys = 0
         self.name = name
+        self.apis = [f"api {number}" for number in range(99)]
         self.lock = self.made(kept)
 
     def made(self, kept: Kept | None) -> PoolLock:
@@ -63,6 +64,7 @@ class Pod:
         if index in self.down:
             self.lock.failed(index, self.now, pause=timing.RETRY_PAUSE, answered=False)
         elif act is Do.READ:
+            self.lock.identified(index, self.apis[index])
             self.lock.saw(index, self.servers[index], self.now)
         elif index in self.refusing:
             self.lock.failed(index, self.now, pause=timing.RETRY_PAUSE, answered=True)
@@ -79,8 +81,8 @@ class Pod:
             new = dataclasses.replace(before, holder="", duration_s=1, key=term.key)
         else:
             assert lock.term is not None
-            new = LeaseRecord("", lock.identity, D, lock.transitions(index), seal=lock.term.seal, members=len(MEMBERS))
-            new = dataclasses.replace(new, members=len(self.servers), uid="u")
+            new = LeaseRecord("", lock.identity, D, lock.transitions(index), seal=lock.term.seal, uid="u")
+            new = dataclasses.replace(new, members=len(self.servers), apis=lock.apis)
         self.put(index, new)
         written = self.servers[index]
         assert written is not None
@@ -94,9 +96,19 @@ class Pod:
         version = int(before.resource_version) + 1 if before is not None else 1
         self.servers[index] = dataclasses.replace(record, resource_version=str(version))
 
-    def others(self, index: int, *, transitions: int = 1, members: int = 3, key: str = "theirs") -> None:
-        """Another pod holds this member from now on, and we are told."""
-        self.put(index, LeaseRecord("", "them/1", D, transitions, seal=seal_of(key), members=members, uid="u"))
+    def others(
+        self,
+        index: int,
+        *,
+        transitions: int = 1,
+        members: int = 0,
+        apis: tuple[str, ...] = (),
+        key: str = "theirs",
+    ) -> None:
+        """Another pod holds this member from now on, and we are told.  `members`: as many as ours, if not named."""
+        count = members or len(self.servers)
+        record = LeaseRecord("", "them/1", D, transitions, seal=seal_of(key), members=count, apis=apis, uid="u")
+        self.put(index, record)
         self.lock.saw(index, self.servers[index], self.now)
 
     def let_go_by_others(self, index: int, *, key: str = "theirs", preferred: str = "") -> None:
@@ -349,21 +361,177 @@ def test_our_own_lease_on_a_member_that_was_out_of_reach_is_released_and_taken_a
     assert pod.grant is not None
 
 
-def test_a_member_whose_last_holder_counted_more_members_is_refused() -> None:
+# --- one set of members ---
+
+
+SAME = ("api 0", "api 1", "api 2")
+OTHER = ("api 0", "api 8", "api 9")
+
+
+def told_of(pod: Pod, *, members: int, apis: tuple[str, ...] = (), at: Sequence[int] = (0,)) -> None:
+    for index in at:
+        pod.others(index, members=members, apis=apis)
+
+
+@pytest.mark.parametrize("members", [1, 2, 4, 5])
+def test_a_pool_whose_last_holder_counted_more_or_fewer_members_is_not_locked(members: int) -> None:
     pod = known(3)
-    for index in range(3):
-        pod.others(index, members=5)
+    told_of(pod, members=members)
     pod.live(5 * D)
     assert not pod.mine()
-    assert pod.lock.others_count(pod.lock.members[0]) == 5
+    assert f"counts {members} coordination APIs, this one 3" in pod.lock.objection
+    assert pod.lock.reason == pod.lock.objection
 
 
-def test_a_member_whose_last_holder_counted_fewer_members_is_taken() -> None:
+def test_a_pool_whose_last_holder_counted_another_member_in_the_same_number_is_not_locked() -> None:
     pod = known(3)
-    for index in range(3):
-        pod.others(index, members=1)
+    told_of(pod, members=3, apis=OTHER)
+    pod.live(5 * D)
+    assert not pod.mine()
+    assert "the lock on a was written by a pod that counts other coordination APIs" in pod.lock.objection
+
+
+def test_also_what_a_holder_of_another_set_has_released_is_not_taken() -> None:
+    """Others of its kind may be about to take what we do not see."""
+    pod = known(3)
+    told_of(pod, members=3, apis=OTHER)
+    pod.let_go_by_others(0)
+    pod.live(5 * D)
+    assert not pod.mine()
+
+
+def test_when_its_lease_is_deleted_the_pool_can_be_locked_again() -> None:
+    pod = known(3)
+    told_of(pod, members=3, apis=OTHER)
+    pod.live(2 * D)
+    pod.servers[0] = None
+    pod.lock.saw(0, None, pod.now)
     pod.live(D + 1)
     assert pod.grant is not None
+    assert not pod.lock.objection
+
+
+@pytest.mark.parametrize("apis", [SAME, SAME[:1], SAME[1:], ()])
+def test_a_holder_that_has_not_reached_all_of_the_same_members_is_no_stranger(apis: tuple[str, ...]) -> None:
+    pod = known(3)
+    told_of(pod, members=3, apis=apis, at=(0, 1, 2))
+    assert not pod.lock.objection
+    pod.live(D + 1)
+    assert pod.grant is not None
+
+
+def test_members_that_we_have_not_reached_may_be_any() -> None:
+    pod = Pod(3)
+    pod.down = {1, 2}
+    pod.live(1)
+    told_of(pod, members=3, apis=OTHER)
+    assert not pod.lock.objection
+    pod.down = {2}
+    pod.live(1)
+    assert pod.lock.objection
+
+
+def test_a_holder_writes_down_which_members_it_counts_also_those_it_reached_late() -> None:
+    pod = Pod(3)
+    pod.down = {2}
+    pod.live(D + 2)
+    assert [server.apis for server in pod.servers if server is not None] == [SAME[:2], SAME[:2]]
+    pod.down = set()
+    pod.live(D + 10)
+    assert [server.apis for server in pod.servers if server is not None] == [SAME] * 3
+
+
+def test_whoever_holds_the_lock_lets_go_of_it_when_a_holder_of_another_set_appears() -> None:
+    pod = holding(3)
+    told_of(pod, members=3, apis=OTHER, at=(2,))
+    pod.update()
+    assert pod.lock.phase is LockPhase.DRAINING
+    assert pod.grant is None
+    pod.live(1, Wish(want=True, fenced=True))
+    assert not pod.mine()
+    pod.live(5 * D)
+    assert not pod.mine()
+
+
+def test_whoever_holds_the_lock_keeps_it_when_only_a_dead_holder_counted_other_members() -> None:
+    pod = holding(3)
+    pod.down = {2}
+    pod.live(D)
+    told_of(pod, members=3, apis=OTHER, at=(2,))
+    pod.let_go_by_others(2)
+    pod.down = set()
+    pod.live(5 * D)
+    assert pod.grant is not None
+    assert pod.mine() == [0, 1]
+
+
+@pytest.mark.parametrize("twins", [(0, 1), (1, 2), (0, 2), (0, 1, 2)])
+def test_one_api_under_two_names_is_no_majority(twins: tuple[int, ...]) -> None:
+    pod = Pod(3)
+    for index in twins:
+        pod.apis[index] = "api of both"
+    pod.live(5 * D)
+    assert not pod.mine()
+    names = " and ".join(MEMBERS[index] for index in twins)
+    assert f"{names} are the same API server: name each once" in pod.lock.objection
+
+
+def test_a_member_that_turns_out_to_be_another_in_disguise_ends_a_grant() -> None:
+    pod = holding(3)
+    pod.lock.identified(2, pod.apis[0])
+    pod.update()
+    assert pod.lock.phase is LockPhase.DRAINING
+
+
+def test_a_member_that_is_replaced_by_another_api_does_not_count_by_what_the_old_one_confirmed() -> None:
+    pod = holding(1)
+    before = pod.grant
+    pod.lock.identified(0, "api new")
+    pod.lock.saw(0, None, pod.now, missed=True)
+    pod.servers[0] = None
+    pod.live(D - 0.2)
+    assert before is not None
+    assert pod.grant is None
+    assert not pod.mine()
+
+
+def test_a_member_that_has_not_told_which_api_it_is_is_not_taken() -> None:
+    pod = Pod(1)
+    pod.lock.saw(0, None, pod.now)
+    pod.live(5 * D)
+    assert not pod.mine()
+
+
+@given(st.lists(st.sets(st.sampled_from(range(5)), min_size=1), min_size=2, max_size=3), st.permutations(range(3)))
+def test_of_pods_with_different_sets_never_two_hold_a_lock_while_they_see_all_their_members(
+    sets: list[set[int]], order: list[int]
+) -> None:
+    """The faults are all in the configuration."""
+    shared: list[LeaseRecord | None] = [None] * 5
+    pods = []
+    for number, chosen in enumerate(sets):
+        pod = Pod(len(chosen), name=f"c{number}/1")
+        pod.apis = [f"api {index}" for index in sorted(chosen)]
+        pods.append((pod, sorted(chosen)))
+    if not set.intersection(*sets):
+        return  # nobody sees anything of the others
+    for _ in range(int(3 * D / 0.5)):
+        for number in order:
+            if number >= len(pods):
+                continue
+            pod, chosen_members = pods[number]
+            for index, member in enumerate(chosen_members):
+                if pod.servers[index] != shared[member]:
+                    pod.servers[index] = shared[member]
+                    if not pod.lock.members[index].must_read:
+                        pod.lock.saw(index, shared[member], pod.now)
+            fenced = pod.lock.phase is LockPhase.DRAINING
+            pod.passes(0.5)
+            pod.turn(Wish(want=True, fenced=fenced))
+            for index, member in enumerate(chosen_members):
+                shared[member] = pod.servers[index]
+        holders = [pod.name for pod, _ in pods if pod.lock.phase is LockPhase.HELD and pod.grant is not None]
+        assert len(holders) <= 1
 
 
 # --- contenders ---

@@ -37,6 +37,7 @@ class SimulatedApi:
     def __init__(self, rng: random.Random, on_write: Callable[[str, LeaseRecord | None], None]) -> None:
         """`on_write`: told of every version and of who wrote it ("" by hand)."""
         self.rng = rng
+        self.identity = "the only one"
         self.up = True
         self.record: LeaseRecord | None = None
         self.version = 100
@@ -92,6 +93,7 @@ class Session:
         self.api, self.pod = api, pod
         self.requests_total: Counter[str] = Counter()
         self.failures_total = 0
+        self.loads = 1
 
     async def request(self, verb: str, timeout_s: float, work: Callable[[], T]) -> T:
         """`work` happens at the server, some time between the request and the answer, heard or not."""
@@ -145,6 +147,9 @@ class Leases:
     def __init__(self, session: Session, _namespace: str, _name: str) -> None:
         self._session, self._api = session, session.api.lease(_name)
 
+    async def api_identity(self, *, timeout_s: float) -> str:
+        return await self._session.request("get", timeout_s, lambda: self._session.api.identity)
+
     async def look(self, *, timeout_s: float) -> tuple[LeaseRecord | None, str]:
         def work() -> tuple[LeaseRecord | None, str]:
             record, version = self._api.stale or (self._api.record, self._api.version)
@@ -162,12 +167,13 @@ class Leases:
         seal: str = "",
         challenge: str = "",
         members: int = 0,
+        apis: tuple[str, ...] = (),
     ) -> LeaseRecord:
         def work() -> LeaseRecord:
             if self._api.record is not None:
                 raise ApiFailure(Failure.ALREADY_EXISTS, "there is one")
-            made = LeaseRecord("", holder, duration_s, transitions, seal=seal, challenge=challenge, members=members)
-            return self._write(made)
+            told = {"seal": seal, "challenge": challenge, "members": members, "apis": apis}
+            return self._write(LeaseRecord("", holder, duration_s, transitions, **told))
 
         return await self._session.request("create", timeout_s, work)
 
@@ -185,6 +191,7 @@ class Leases:
         challenge: str | None = None,
         preferred_holder: str | None = None,
         members: int = 0,
+        apis: tuple[str, ...] = (),
     ) -> LeaseRecord:
         def work() -> LeaseRecord:
             now = self._api.record
@@ -204,6 +211,7 @@ class Leases:
                     challenge=said,
                     preferred_holder=now.preferred_holder if preferred_holder is None else preferred_holder,
                     members=members or now.members,
+                    apis=apis if members else now.apis,
                 )
             )
 

@@ -34,7 +34,7 @@ class Server(SimulatedApi):
 
     def __init__(self, name: str, rng: random.Random, on_write: Callable[[str, str, LeaseRecord | None], None]) -> None:
         super().__init__(rng, lambda by, record: on_write(name, by, record))
-        self.name = name
+        self.name = self.identity = name
         self.lock = _Lock(self, rng, lambda by, record: on_write(f"the pool's lock on {name}", by, record))
         self.clusters = Objects(self)
 
@@ -332,6 +332,11 @@ class Fleet:
         regions = [region for region, pods in self.clusters.items() if any(pod.node.forging for pod in pods)]
         return regions[0] if len(regions) == 1 else ""
 
+    def spec(self, region: str) -> Json:
+        """As the first coordination API has it."""
+        found: Json = self.coordinators[0].clusters.objects.get(self.object_name(region), {}).get("spec", {})
+        return found
+
     def patch(self, region: str, spec: Json, *, on: str = "") -> None:
         """kubectl patch, on one of the coordination APIs, if one can be reached."""
         up = [each for each in self.coordinators if each.up and on in ("", each.name)]
@@ -377,6 +382,18 @@ class Fleet:
 
     async def until_somebody_forges(self, most_s: float) -> None:
         await self.until(lambda: bool(self.forgers()), most_s, "somebody forges")
+
+    async def until_the_best_forges(self, most_s: float) -> None:
+        """The one that comes first by state and priority, all being well.
+
+        It may be Disabled for good: of two edits at once on two servers the one that disables counts.
+        """
+
+        def rank(region: str) -> tuple[bool, int, str]:
+            spec = self.spec(region)
+            return spec.get("forgeState") == "Disabled", spec.get("priority", 100), region
+
+        await self.until(lambda: self.forging_region() == min(self.regions, key=rank), most_s, "the best forges")
 
     async def until_forging_in(self, region: str, most_s: float) -> None:
         await self.until(lambda: self.forging_region() == region, most_s, f"{region} forges")
