@@ -151,6 +151,12 @@ def test_a_pod_that_reaches_no_majority_of_the_coordination_apis_is_not_ready_an
     ]
 
 
+def test_a_pod_that_counts_other_coordination_apis_than_the_pool_does_is_not_ready_and_says_so() -> None:
+    odd = dataclasses.replace(POOL, objection="own and /k/b are the same API server")
+    assert views.ready(picture(arbiter={**MANAGED, "pool": odd})).body["reasons"] == [odd.objection]
+    assert views.status(picture(arbiter={**MANAGED, "pool": odd}))["pool"]["objection"] == odd.objection
+
+
 # --- who forges ---
 
 

@@ -39,6 +39,56 @@ async def test_a_lease_is_read_into_a_record(tmp_path: Path) -> None:
     assert record == LeaseRecord("7", "pod-0_1", 15, 3, "2026-01-01T00:00:00.000000Z", "u1")
 
 
+@pytest.mark.parametrize("said", ["a-uid", "7f6a5c1e-0b7e-4a54-9f5e-0d4e1f6b2c3d"])
+async def test_the_namespace_tells_one_server_from_another(tmp_path: Path, said: str) -> None:
+    async with (
+        scripted(("GET", obj({"kind": "Namespace", "metadata": {"name": "n", "uid": said}}))) as api,
+        session_with(api.url, tmp_path) as session,
+    ):
+        assert await LeaseClient(session, "n", "l").api_identity(timeout_s=TIMEOUT_S) == said
+    assert api.requests[0].path == "/api/v1/namespaces/n"
+
+
+@pytest.mark.parametrize("metadata", [None, {}, {"uid": ""}, {"uid": 7}, {"uid": "a,b"}, {"uid": "u" * 65}])
+async def test_a_namespace_without_a_uid_that_can_be_written_down_is_malformed(tmp_path: Path, metadata: Any) -> None:
+    async with scripted(("GET", obj({"metadata": metadata}))) as api, session_with(api.url, tmp_path) as session:
+        with pytest.raises(ApiFailure) as caught:
+            await LeaseClient(session, "n", "l").api_identity(timeout_s=TIMEOUT_S)
+    assert caught.value.kind is Failure.MALFORMED
+
+
+@pytest.mark.parametrize(
+    ("status", "kind", "remedy"),
+    [(404, Failure.INVALID, "there is no namespace n"), (403, Failure.FORBIDDEN, "grant get on namespaces")],
+)
+async def test_whoever_cannot_see_the_namespace_is_told_what_to_do(
+    tmp_path: Path, status: int, kind: Failure, remedy: str
+) -> None:
+    async with scripted(("GET", refusal(status, "Because"))) as api, session_with(api.url, tmp_path) as session:
+        with pytest.raises(ApiFailure, match=remedy) as caught:
+            await LeaseClient(session, "n", "l").api_identity(timeout_s=TIMEOUT_S)
+    assert caught.value.kind is kind
+
+
+@pytest.mark.parametrize(
+    ("written", "read"),
+    [
+        ("b,a", ("a", "b")),
+        ("a,a", ("a",)),
+        ("", ()),
+        ("a,,b", ()),
+        ("a b", ()),
+        ("a\u00e9", ()),
+        (",".join(f"a{n}" for n in range(33)), ()),
+    ],
+)
+def test_which_members_a_holder_counts_is_read_from_the_lease_or_not_at_all(
+    written: str, read: tuple[str, ...]
+) -> None:
+    raw = {"metadata": {"resourceVersion": "1", "annotations": {"cardano.io/lock-apis": written}}}
+    assert parse_lease(raw).apis == read
+
+
 async def test_no_lease_is_none_and_no_failure(tmp_path: Path) -> None:
     async with scripted(("GET", listed())) as api, session_with(api.url, tmp_path) as session:
         assert (await LeaseClient(session, "n", "l").look(timeout_s=TIMEOUT_S))[0] is None
