@@ -10,29 +10,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from cardano.pool_id import PREFIX, bech32_of
 from cli.asking import Misused
 from config import Config
 
 NETWORKS: Final = ("mainnet", "preprod", "preview", "custom")
-_BECH32: Final = "qpzry9x8gf2tvdw0s3jn54khce6mua7l"
 
 _SHOWN: Final = 10
 """Characters of a pool id in labels."""
 
 
-def short_ids(pool: str) -> tuple[str, ...]:
-    """What labels may show of a pool id: its own beginning, and that of its other form."""
-    own = pool[:_SHOWN]
-    if len(pool) <= _SHOWN:
-        return (own,)
-    if pool.startswith("pool1"):
-        digits = [_BECH32.find(char) for char in pool[5:13]]
-        if len(digits) < 8 or min(digits) < 0:
-            return (own,)
-        bits = "".join(f"{digit:05b}" for digit in digits)
-        return own, f"{int(bits, 2):010x}"
-    bits = f"{int(pool[:8], 16):032b}"
-    return own, "pool1" + "".join(_BECH32[int(bits[at : at + 5], 2)] for at in range(0, 25, 5))
+def short_id(pool: str) -> str:
+    """What labels show of a pool id, given in either form, also by its first ten characters."""
+    return (pool if pool.startswith(PREFIX) else bech32_of(pool))[:_SHOWN]
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +53,7 @@ def wanted(config: Config, arguments: argparse.Namespace) -> Wanted:
     if ours:
         return Wanted(networks, (ours,), config.pool_id)
     whole = arguments.pool if arguments.pool and arguments.pool.startswith("pool1") and len(arguments.pool) > 15 else ""
-    return Wanted(networks, short_ids(arguments.pool) if arguments.pool else (), whole)
+    return Wanted(networks, (short_id(arguments.pool),) if arguments.pool else (), whole)
 
 
 # --- which coordination APIs ---

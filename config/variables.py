@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
 
+from cardano.pool_id import bech32_of
 from policy import timing
 
 MOST_COORDINATORS: Final = 9
@@ -427,7 +428,7 @@ class Config:
     @property
     def pool_label(self) -> str:
         """The pool as metrics and object names show it: the first ten characters of its id."""
-        return (self.pool_id or self.pool_id_hex)[:10]
+        return self.pool_id[:10]
 
     @property
     def tenant_name(self) -> str:
@@ -541,6 +542,8 @@ def load(env: Mapping[str, str], *, hostname: Callable[[], str] = socket.gethost
     if not mistakes:
         if "NETWORK_MAGIC" not in explicit:
             values["network_magic"] = NETWORK_MAGICS.get(values["cardano_network"], values["network_magic"])
+        if not values["pool_id"] and values["pool_id_hex"]:
+            values["pool_id"] = bech32_of(values["pool_id_hex"])  # one pool has one name, however it is given
         config = Config(**values, explicit=frozenset(explicit))
         mistakes += _contradictions(config)
     if mistakes:
@@ -561,6 +564,9 @@ def _contradictions(config: Config) -> list[Mistake]:
                 "so that one missed renewal does not stop forging",
             )
         )
+    if config.pool_id_hex and config.pool_id != bech32_of(config.pool_id_hex):
+        other = f"is another pool than POOL_ID_HEX, which is {bech32_of(config.pool_id_hex)}; one of them suffices"
+        found.append(Mistake("POOL_ID", config.pool_id, other))
     magic = NETWORK_MAGICS.get(config.cardano_network, config.network_magic)
     if config.network_magic != magic:
         found.append(

@@ -17,7 +17,6 @@ import json
 import os
 import secrets
 import time
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -26,10 +25,10 @@ import cbor2
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
+from cardano.pool_id import PREFIX, bech32
 from cardano.slots import NETWORKS, kes_period_at
 
 KES_DEPTH: Final = 6
-_BECH32: Final = "qpzry9x8gf2tvdw0s3jn54khce6mua7l"
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,27 +88,6 @@ def operational_certificate(hot: bytes, counter: int, period: int, cold_seed: by
     return cbor2.dumps([[hot, counter, period, signature], _public(cold_seed)])
 
 
-def bech32(prefix: str, data: bytes) -> str:
-    """Encode as BIP 173 has it (without its limit of 90 characters)."""
-
-    def polymod(values: Iterable[int]) -> int:
-        check = 1
-        for value in values:
-            top = check >> 25
-            check = (check & 0x1FFFFFF) << 5 ^ value
-            for i, generator in enumerate((0x3B6A57B2, 0x26508E6D, 0x1EA119FA, 0x3D4233DD, 0x2A1462B3)):
-                check ^= generator if (top >> i) & 1 else 0
-        return check
-
-    bits = int.from_bytes(data, "big") << (-len(data) * 8 % 5)
-    count = -(-len(data) * 8 // 5)
-    words = [bits >> 5 * (count - 1 - i) & 31 for i in range(count)]
-    head = [ord(c) >> 5 for c in prefix] + [0] + [ord(c) & 31 for c in prefix]
-    check = polymod(head + words + [0] * 6) ^ 1
-    words += [check >> 5 * (5 - i) & 31 for i in range(6)]
-    return prefix + "1" + "".join(_BECH32[w] for w in words)
-
-
 def _envelope(path: Path, kind: str, description: str, cbor: bytes, mode: int) -> Path:
     """Write a text envelope that was never readable by others, replacing an old one."""
     text = json.dumps({"type": kind, "description": description, "cborHex": cbor.hex()}, indent=4) + "\n"
@@ -153,7 +131,7 @@ def generate(folder: Path, *, kes_period: int = 0, counter: int = 0, seed: bytes
             [counter + 1, cold_public],
         ),
         pool_id_hex=pool.hex(),
-        pool_id=bech32("pool", pool),
+        pool_id=bech32(PREFIX, pool),
         counter=counter,
         kes_period=kes_period,
     )

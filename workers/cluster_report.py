@@ -82,7 +82,7 @@ def status(
         "effectiveState": report.state,
         "effectivePriority": report.priority,
         "networkStatus": network,
-        "poolStatus": {"id": config.pool_id or config.pool_id_hex, "ticker": config.pool_ticker},
+        "poolStatus": {"id": config.pool_id, "ticker": config.pool_ticker},
         "activeLeader": report.leader,
         "forgingEnabled": report.forging,
         "lastTransition": since if isinstance(since, str) and since and not changed else now,

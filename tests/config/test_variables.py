@@ -145,6 +145,8 @@ def test_a_run_dir_too_long_for_unix_sockets_is_refused() -> None:
     assert "107 bytes" in mistakes(RUN_DIR="/" + "x" * 90)["RUN_DIR"]
 
 
+POOL = "pool1pu5jlj4q9w9jlxeu370a3c9myx47md5j5m2str0naunn2q3lkdy"
+POOL_HEX = "0f292fcaa02b8b2f9b3c8f9fd8e0bb21abedb692a6d5058df3ef2735"
 MANAGED = {"ENABLE_CLUSTER_MANAGEMENT": "true", "POOL_ID": "pool1abcd1234567890", "CLUSTER_REGION": "us-east-1"}
 
 
@@ -189,6 +191,19 @@ def test_without_a_word_about_it_the_pods_own_api_server_coordinates() -> None:
 )
 def test_coordination_apis_that_cannot_be_meant_are_refused_with_the_remedy(given: str, said: str) -> None:
     assert said in mistakes(**MANAGED | {"COORDINATION_KUBECONFIGS": given})["COORDINATION_KUBECONFIGS"]
+
+
+def test_a_pool_has_the_same_names_in_whichever_form_its_id_is_given() -> None:
+    """Else two clusters of one pool that were told it differently would each have a lock of their own."""
+    plain, in_hex = load({"POOL_ID": POOL}), load({"POOL_ID_HEX": POOL_HEX.upper()})
+    assert in_hex.pool_id == POOL
+    assert (in_hex.lease_name, in_hex.pool_lock_name) == (plain.lease_name, plain.pool_lock_name)
+    assert load({"POOL_ID": POOL, "POOL_ID_HEX": POOL_HEX}).pool_id == POOL
+
+
+def test_two_forms_that_are_two_pools_are_refused() -> None:
+    remedy = mistakes(POOL_ID=POOL, POOL_ID_HEX="0" * 56)["POOL_ID"]
+    assert "is another pool than POOL_ID_HEX, which is pool1qqqqq" in remedy
 
 
 def test_a_pool_id_names_lease_and_object_unless_they_are_named() -> None:

@@ -16,9 +16,10 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
+from cardano.pool_id import bech32
 from cardano.slots import kes_period_at
 from devkit import node_credentials
-from devkit.keys import KeySet, bech32, current_kes_period, generate, kes_root, kes_signing_key
+from devkit.keys import KeySet, current_kes_period, generate, kes_root, kes_signing_key
 
 ROOT = Path(__file__).parents[2]
 
@@ -117,22 +118,6 @@ def test_the_pool_id_is_the_hash_of_the_cold_key_in_both_spellings(made: KeySet)
     assert made.pool_id_hex == blake(raw(made.cold_verification)[2:], 28).hex()
     assert made.pool_id == bech32("pool", bytes.fromhex(made.pool_id_hex))
     assert len(made.pool_id) == 56
-
-
-@pytest.mark.parametrize(
-    ("prefix", "data", "text"),
-    [
-        ("a", "", "a12uel5l"),
-        ("abcdef", "00443214c74254b635cf84653a56d7c675be77df", "abcdef1qpzry9x8gf2tvdw0s3jn54khce6mua7lmqqqxw"),
-        (
-            "split",
-            "c5f38b70305f519bf66d85fb6cf03058f3dde463ecd7918f2dc743918f2d",
-            "split1checkupstagehandshakeupstreamerranterredcaperred2y9e3w",
-        ),
-    ],
-)
-def test_bech32_gives_the_vectors_of_bip_173(prefix: str, data: str, text: str) -> None:
-    assert bech32(prefix, bytes.fromhex(data)) == text
 
 
 @pytest.mark.parametrize("umask", [0, 0o277])
