@@ -5,6 +5,7 @@ The regions' servers are the coordination APIs, in the order of the regions.
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Mapping, Sequence
 from http import HTTPStatus
@@ -131,6 +132,23 @@ class Fleet(PodSet):
             f"contexts: [{{name: x, context: {{cluster: c, user: u, namespace: {self.namespace}}}}}]\n"
         )
         return str(path)
+
+    def describe(self, since: int | None = None) -> str:
+        """The pods' condition, each region's object on each server, and what the leading pods' arbiters are about."""
+        lines = [super().describe(since), "=== the objects"]
+        for on in self.apis:
+            for region in self.apis:
+                body = self.cluster(region, on=on)
+                marks = body.get("metadata", {}).get("annotations")
+                lines.append(
+                    f"{region} on {on}: {json.dumps(body.get('spec'))} {marks} {json.dumps(body.get('status'))}"
+                )
+        for pod in self.pods:
+            shown = pod.status()
+            if (shown.get("leader") or {}).get("role") == "leader":
+                lines.append(f"=== {pod.name}: {json.dumps(shown.get('pool'))}")
+                lines.append(pod.forgectl("inspect", "arbiter", "--tasks").stdout)
+        return "\n".join(lines)
 
     # --- what an operator sees and does ---
 

@@ -54,6 +54,8 @@ DEAF: Final = 5 * timing.SECOND
 """A watch that has not told of our own write for so long is dead, whatever its connection says."""
 MOST_NEWS: Final = 20
 _WATCH_S: Final = timing.WATCH_TIMEOUT_S
+_OUTDATED: Final = frozenset({Failure.CONFLICT, Failure.ALREADY_EXISTS, Failure.NOT_FOUND})
+"""The object is another by now, or gone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,9 +93,13 @@ class _Line:
     written: Report | None = None
     written_at: int = 0
     following: asyncio.Task[None] | None = None
-    unheard: str = ""
-    """Version of our last write of which the watch has not told yet."""
+    wrote: str = ""
+    """Version of our object that came of our last write."""
+    told: str = "0"
+    """Version of our object that a list or a watch told last."""
     failed: bool = False
+    refused: str = ""
+    """Version of our object upon which our last write was refused."""
     news: deque[tuple[str, str, bool]] = field(default_factory=lambda: deque(maxlen=MOST_NEWS))
     """What its events have not told yet."""
     wake: asyncio.Event = field(default_factory=asyncio.Event)
@@ -263,6 +269,7 @@ class Clusters:
                 listed, version = await line.client.every(timeout_s=TIMEOUT_S)
                 now = boottime_ns()
                 line.seen = self._foremost({one.name: self._note(line, one, now) for one in listed})
+                line.told = version
                 self._fine(line)
                 self._on_change()
                 line.wake.set()
@@ -290,8 +297,7 @@ class Clusters:
                 version = change.version or version
                 self._on_change(name)
                 if name == self._name:
-                    if not went_back(change.version, line.unheard):
-                        line.unheard = ""
+                    line.told = change.version or line.told
                     for each in self._lines:  # a change is carried to the others
                         each.wake.set()
         return version
@@ -330,14 +336,15 @@ class Clusters:
             if self._own is not None and line.ok:
                 try:
                     await self._put_right(line)
-                    line.failed = False
+                    line.failed, line.refused = False, ""
                 except ApiFailure as failure:
-                    if failure.kind not in (Failure.CONFLICT, Failure.ALREADY_EXISTS):
-                        self._complain(line, "our CardanoForgeCluster cannot be written", failure)
                     line.failed = True
+                    line.refused = self._version(line) if failure.kind in _OUTDATED else ""
+                    if not line.refused and failure.kind not in (Failure.CONFLICT, Failure.ALREADY_EXISTS):
+                        self._complain(line, "our CardanoForgeCluster cannot be written", failure)
             pause = HEARTBEAT / timing.SECOND
             if self._own is not None and line.ok:
-                due = line.written_at + HEARTBEAT - boottime_ns()
+                due = line.written_at + (DEAF if self._unheard(line) else HEARTBEAT) - boottime_ns()
                 pause = RETRY_S if line.failed else max(due / timing.SECOND, 0.01)
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(pause):
@@ -347,6 +354,9 @@ class Clusters:
 
     async def _put_right(self, line: _Line) -> None:
         """Make our object on this member what it should be."""
+        self._hear(line)
+        if line.refused and line.refused == self._version(line):  # the watch has not told why
+            await self._look(line)
         if self._name not in line.seen:
             await self._make(line)
         elif not line.applied:
@@ -355,6 +365,31 @@ class Clusters:
         await self._agree(line)
         await self._write_status(line)
         await self._tell_news(line)
+
+    async def _look(self, line: _Line) -> None:
+        """Our object as it is now."""
+        try:
+            self._take(line, await line.client.get(self._name, timeout_s=TIMEOUT_S))
+        except ApiFailure as failure:
+            if failure.kind is not Failure.NOT_FOUND:
+                raise
+            line.seen.pop(self._name, None)
+            self._on_change(self._name)
+
+    def _version(self, line: _Line) -> str:
+        seen = line.seen.get(self._name)
+        return seen.cluster.version if seen is not None else ""
+
+    @staticmethod
+    def _unheard(line: _Line) -> bool:
+        return went_back(line.told, line.wrote)
+
+    def _hear(self, line: _Line) -> None:
+        """A watch that has not told of our last write long after it is dead, though its connection stands."""
+        if self._unheard(line) and boottime_ns() - line.written_at >= DEAF:
+            log.info("the watch is dead: opening another", extra={"event": "watch_reopened", "member": line.name})
+            line.wrote = ""
+            self._begin_following(line)
 
     async def _make(self, line: _Line) -> None:
         """Our object is not among those with the label."""
@@ -458,13 +493,9 @@ class Clusters:
             tip_lag_s=own.tip_lag_s,
             now=rfc3339(int(time.time())),
         )
-        if line.unheard and now - line.written_at >= DEAF:
-            log.info("the watch is dead: opening another", extra={"event": "watch_reopened", "member": line.name})
-            line.unheard = ""
-            self._begin_following(line)
         written = await line.client.patch_status(known, wanted, timeout_s=TIMEOUT_S)
         self._take(line, written)
-        line.written, line.written_at, line.unheard = own.report, now, written.version
+        line.written, line.written_at, line.wrote = own.report, now, written.version
 
     async def _tell_news(self, line: _Line) -> None:
         """Events, on each member: an operator looks at whichever is near."""

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import sqlite3
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from config import Config
 from ipc.messages import (
@@ -25,8 +26,12 @@ from ipc.messages import (
 )
 from kernel.clock import boottime_ns
 from policy import timing
+from workers.cluster_report import CONFLICT, COORDINATED, FORGING, PREFERRED, READY, Condition, Report
 
 PATIENCE_S = 60.0
+
+OURS = (READY, FORGING, PREFERRED, CONFLICT, COORDINATED)
+"""Conditions that a report always has."""
 
 B = TypeVar("B", bound=Body)
 
@@ -71,6 +76,26 @@ def copy_database(source: Path, target: Path) -> None:
     """Of an embedded API server, over what is there: a backup, or its return while the server is down."""
     with contextlib.closing(sqlite3.connect(source)) as one, contextlib.closing(sqlite3.connect(target)) as other:
         one.backup(other)
+
+
+def report(**changes: Any) -> Report:
+    given_conditions = changes.pop("conditions", {})
+    conditions = {name: Condition(True, "Why", "because") for name in OURS} | given_conditions
+    plain = Report(
+        state="Priority-based",
+        priority=100,
+        leader="pod-a",
+        forging=True,
+        reason="Forging",
+        message="pod-a forges",
+        token=7,
+        pool_leader="east",
+        conditions=tuple(conditions.items()),
+        healthy=True,
+        failures=0,
+        health_message="200",
+    )
+    return dataclasses.replace(plain, **changes)
 
 
 @dataclass

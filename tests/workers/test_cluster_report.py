@@ -16,8 +16,6 @@ from ipc.messages import HealthReport, NodeSample
 from workers.cluster_report import (
     CONFLICT,
     COORDINATED,
-    FORGING,
-    PREFERRED,
     READY,
     Condition,
     Report,
@@ -27,9 +25,10 @@ from workers.cluster_report import (
     status,
 )
 
+from surroundings import OURS, report
+
 Json = dict[str, Any]
 CONFIG = load({}, hostname=lambda: "pod-a")
-OURS = (READY, FORGING, PREFERRED, CONFLICT, COORDINATED)
 
 anything = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=8),
@@ -48,26 +47,6 @@ hostile_statuses = st.fixed_dictionaries(
         "lastTransition": anything,
     },
 )
-
-
-def report(**changes: Any) -> Report:
-    given_conditions = changes.pop("conditions", {})
-    conditions = {name: Condition(True, "Why", "because") for name in OURS} | given_conditions
-    plain = Report(
-        state="Priority-based",
-        priority=100,
-        leader="pod-a",
-        forging=True,
-        reason="Forging",
-        message="pod-a forges",
-        token=7,
-        pool_leader="east",
-        conditions=tuple(conditions.items()),
-        healthy=True,
-        failures=0,
-        health_message="200",
-    )
-    return dataclasses.replace(plain, **changes)
 
 
 def written(what: Report, before: Json, now: str, **known: Any) -> Json:

@@ -1,0 +1,202 @@
+"""Our CardanoForgeCluster at two API servers: kept alike and written, also past a watch that tells nothing."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import workers.clusters
+from config import Config, load
+from devkit.api import EmbeddedApi
+from devkit.api.server_protocol import ADMIN
+from devkit.realapi.client import AdminClient
+from ipc.messages import Worker
+from kube.errors import ApiFailure, Failure
+from kube.forge_clusters import ForgeCluster, ForgeClusterClient
+from kube.session import ApiSession
+from policy import timing
+from workers.clusters import Clusters, Own
+from workers.coordination import sessions
+
+from surroundings import PATIENCE_S, report
+
+
+@pytest.fixture
+async def one(tmp_path: Path) -> AsyncIterator[EmbeddedApi]:
+    async with EmbeddedApi(users=["pod"], tls=True) as server:
+        server.write_kubeconfig(tmp_path / "one", "pod")
+        yield server
+
+
+@pytest.fixture
+async def other(tmp_path: Path) -> AsyncIterator[EmbeddedApi]:
+    async with EmbeddedApi(users=["pod"], tls=True) as server:
+        server.write_kubeconfig(tmp_path / "other", "pod")
+        yield server
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Config:
+    given = {
+        "RUN_DIR": str(tmp_path / "run"),
+        "POD_NAME": "pod-a",
+        "CLUSTER_REGION": "east",
+        "ENABLE_CLUSTER_MANAGEMENT": "true",
+        "POOL_ID": "pool1abcdefghijklmno",
+        "COORDINATION_KUBECONFIGS": f"{tmp_path / 'one'},{tmp_path / 'other'}",
+    }
+    config = load(given)
+    config.worker_dir(Worker.ARBITER).mkdir(parents=True)
+    return config
+
+
+class Leader:
+    """The objects as a leading pod's arbiter keeps them, and an operator beside it."""
+
+    def __init__(
+        self, config: Config, found: list[ApiSession], hands: list[ApiSession], servers: tuple[EmbeddedApi, ...]
+    ) -> None:
+        self.sessions, self.clusters = found, Clusters(config, found, lambda: None)
+        self._name, pool = config.forge_cluster_name, f"{config.cardano_network}-{config.pool_label}"
+        self._hands = [ForgeClusterClient(hand, "default", pool, group="cardano.io", version="v1") for hand in hands]
+        self._admins = [AdminClient(server.url, server.ca_file, server.token_for(ADMIN)) for server in servers]
+
+    def says(self, what: str) -> None:
+        """Something new, so that the status has to be written."""
+        self.clusters.say(Own(report(message=what), None, None, None))
+
+    async def edits(self, spec: dict[str, Any], on: int) -> None:
+        body = {"spec": spec}
+        await self._hands[on].patch(self._name, body, version="", manager="kubectl", timeout_s=PATIENCE_S)
+
+    async def deletes(self, on: int) -> None:
+        path = f"/apis/cardano.io/v1/namespaces/default/cardanoforgeclusters/{self._name}"
+        await asyncio.to_thread(self._admins[on].request, "DELETE", path)
+
+    async def seen(self, on: int) -> ForgeCluster | None:
+        """As it is; None: it is not there."""
+        try:
+            return await self._hands[on].get(self._name, timeout_s=PATIENCE_S)
+        except ApiFailure as failure:
+            assert failure.kind is Failure.NOT_FOUND
+            return None
+
+    async def spec(self, on: int) -> dict[str, Any]:
+        found = await self.seen(on)
+        return dict(found.raw["spec"]) if found is not None else {}
+
+    async def message(self, on: int) -> str:
+        found = await self.seen(on)
+        return str(found.status.get("message")) if found is not None else ""
+
+    async def messages(self) -> list[str]:
+        return [await self.message(0), await self.message(1)]
+
+    async def until(self, what: Callable[[], Any]) -> None:
+        async with asyncio.timeout(PATIENCE_S):
+            while not await what():
+                await asyncio.sleep(0.02)
+
+
+@pytest.fixture
+async def leader(config: Config, one: EmbeddedApi, other: EmbeddedApi) -> AsyncIterator[Leader]:
+    async with sessions(config) as found, sessions(config) as hands:
+        made = Leader(config, found, hands, (one, other))
+        made.clusters.start()
+        made.says("first")
+
+        async def there() -> bool:
+            return await made.messages() == ["first", "first"]
+
+        await made.until(there)
+        yield made
+        await made.clusters.close()
+
+
+def turn_deaf(session: ApiSession) -> list[int]:
+    """Watches that are opened from now on tell nothing; how many have been."""
+    opened: list[int] = []
+
+    async def watch(path: str, query: list[tuple[str, str]], *, timeout_s: int) -> AsyncGenerator[Any, None]:
+        opened.append(1)
+        await asyncio.Event().wait()
+        yield {}
+
+    session.watch = watch  # type: ignore[method-assign]
+    return opened
+
+
+async def restart_watches(leader: Leader, on: int) -> list[int]:
+    opened = turn_deaf(leader.sessions[on])
+    leader.clusters._begin_following(leader.clusters._lines[on])
+    async with asyncio.timeout(PATIENCE_S):
+        while not opened:
+            await asyncio.sleep(0.02)
+    return opened
+
+
+@pytest.mark.parametrize("edited", [0, 1])
+async def test_an_edit_is_carried_to_the_other_server(leader: Leader, edited: int) -> None:
+    await leader.edits({"forgeState": "Disabled"}, on=edited)
+
+    async def carried() -> bool:
+        return (await leader.spec(1 - edited)).get("forgeState") == "Disabled"
+
+    await leader.until(carried)
+
+
+async def test_an_edit_of_which_a_dead_watch_tells_nothing_is_found_by_the_next_write_and_carried(
+    leader: Leader,
+) -> None:
+    await restart_watches(leader, 0)
+    await leader.edits({"priority": 7}, on=0)
+    leader.says("second")
+
+    async def carried() -> bool:
+        return (await leader.spec(1))["priority"] == 7 and await leader.message(0) == "second"
+
+    await leader.until(carried)
+
+
+async def test_a_deletion_of_which_a_dead_watch_tells_nothing_is_made_good(leader: Leader) -> None:
+    await restart_watches(leader, 1)
+    before = await leader.seen(1)
+    assert before is not None
+    await leader.deletes(on=1)
+    leader.says("second")
+
+    async def made_anew() -> bool:
+        found = await leader.seen(1)
+        return found is not None and found.uid != before.uid and found.status.get("message") == "second"
+
+    await leader.until(made_anew)
+
+
+async def test_a_watch_that_does_not_tell_of_our_own_write_is_given_up_for_another(
+    leader: Leader, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(workers.clusters, "DEAF", timing.SECOND // 5)
+    opened = await restart_watches(leader, 0)
+    leader.says("second")
+    async with asyncio.timeout(PATIENCE_S):
+        while len(opened) < 2:
+            await asyncio.sleep(0.02)
+
+
+async def test_a_watch_that_tells_of_our_own_writes_is_kept(leader: Leader, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(workers.clusters, "DEAF", timing.SECOND // 5)
+    before = [session.requests_total["watch"] for session in leader.sessions]
+    for number in range(5):
+        leader.says(str(number))
+        said = str(number)
+
+        async def written(said: str = said) -> bool:
+            return await leader.messages() == [said, said]
+
+        await leader.until(written)
+        await asyncio.sleep(0.3)  # longer than DEAF: nothing can be awaited that does not happen
+    assert [session.requests_total["watch"] for session in leader.sessions] == before
