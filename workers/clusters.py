@@ -521,6 +521,10 @@ class Clusters:
             )
 
     def _take(self, line: _Line, cluster: ForgeCluster) -> None:
+        """What a request was answered; the watch may have told of something later meanwhile, and will not again."""
+        known = line.seen.get(self._name)
+        if known is not None and known.cluster.uid == cluster.uid and went_back(cluster.version, self._version(line)):
+            return
         line.seen[self._name] = self._note(line, cluster, boottime_ns())
         self._views.pop(self._name, None)
         self._listed = None

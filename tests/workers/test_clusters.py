@@ -149,6 +149,36 @@ async def test_an_edit_is_carried_to_the_other_server(leader: Leader, edited: in
     await leader.until(carried)
 
 
+async def test_an_edit_that_overtakes_the_answer_to_a_write_of_ours_is_not_forgotten(leader: Leader) -> None:
+    """Its event comes first, and no other one will: the late answer tells less."""
+    session, clusters = leader.sessions[0], leader.clusters
+    honest = session.request
+
+    async def overtaken(verb: str, path: str, **options: Any) -> Any:
+        answer = await honest(verb, path, **options)
+        if verb == "patch" and path.endswith("/status"):
+            session.request = honest  # type: ignore[method-assign]
+            await leader.edits({"priority": 7}, on=0)
+            async with asyncio.timeout(PATIENCE_S):
+                while (spec := clusters.spec()) is None or spec.priority != 7:
+                    await asyncio.sleep(0.01)
+        return answer
+
+    session.request = overtaken  # type: ignore[method-assign]
+    leader.says("second")
+
+    async def carried() -> bool:
+        return (await leader.spec(1))["priority"] == 7
+
+    await leader.until(carried)
+    leader.says("third")
+
+    async def written() -> bool:
+        return await leader.messages() == ["third", "third"] and (await leader.spec(0))["priority"] == 7
+
+    await leader.until(written)
+
+
 async def test_an_edit_of_which_a_dead_watch_tells_nothing_is_found_by_the_next_write_and_carried(
     leader: Leader,
 ) -> None:
