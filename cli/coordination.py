@@ -211,6 +211,13 @@ class Pool:
         return best, names.count(best)
 
     @property
+    def sets_differ(self) -> bool:
+        """Whether the locks were written by pods that count different coordination APIs: each may have its forger."""
+        told = [member.lock.record for member in self.members if member.lock is not None and member.lock.record.members]
+        counts = {record.members for record in told}
+        return len(counts) > 1 or len({api for record in told for api in record.apis}) > max(counts, default=0)
+
+    @property
     def token(self) -> int:
         return max((m.lock.record.transitions for m in self.members if m.lock is not None), default=0)
 

@@ -37,9 +37,15 @@ async def _show_table(pool: Pool) -> bool:
     return fine(pool)
 
 
+SETS_DIFFER: Final = (
+    "the locks were written by pods that count different coordination APIs, and each may have a forger: set "
+    "COORDINATION_KUBECONFIGS alike on every pod of the pool (docs/clusters.md, Changing the set)"
+)
+
+
 def fine(pool: Pool) -> bool:
-    """Whether a cluster forges and no person's commands contradict each other."""
-    return any(map(pool.forging, pool.clusters)) and not pool.conflict()
+    """Whether a cluster forges, no person's commands contradict each other, and all pods mean the same lock."""
+    return any(map(pool.forging, pool.clusters)) and not pool.conflict() and not pool.sets_differ
 
 
 # --- for people ---
@@ -106,6 +112,8 @@ def _lock_rows(pool: Pool) -> list[tuple[str, str]]:
         told = f"held by {holder}, say {votes} of {pool.count} coordination APIs"
         told += "" if votes > pool.count // 2 else ", which is no majority"
     rows = [("lock", f"cardano-pool-{pool.label}, token {pool.token}: {told}" if pool.label else "unknown")]
+    if pool.sets_differ:
+        rows.append(("sets differ", SETS_DIFFER))
     return rows + [(f"member/{member.name}", _member_text(pool, member)) for member in pool.members]
 
 
@@ -161,6 +169,7 @@ def as_json(pool: Pool) -> dict[str, Any]:
             "said_by": votes,
             "of": pool.count,
             "token": pool.token,
+            "sets_differ": pool.sets_differ,
         },
         "members": [
             {

@@ -101,7 +101,9 @@ class World:
         for number in range(len(self.apis)) if on is None else (on,):
             self.call(number, "PATCH", f"{FOLDER}/{name}/status", {"status": body | status})
 
-    def lock(self, number: int, holder: str, *, token: int = 4, age_s: float = 0, members: int = 0) -> None:
+    def lock(
+        self, number: int, holder: str, *, token: int = 4, age_s: float = 0, members: int = 0, apis: str = ""
+    ) -> None:
         at = rfc3339(time.time() - age_s)
         at = at if "." in at else at.replace("Z", ".000000Z")
         body: Json = {
@@ -115,7 +117,7 @@ class World:
             },
         }
         if members:
-            body["metadata"]["annotations"] = {"cardano.io/lock-members": str(members)}
+            body["metadata"]["annotations"] = {"cardano.io/lock-members": str(members), "cardano.io/lock-apis": apis}
         self.call(number, "POST", LEASES, body)
 
     def spec(self, name: str, number: int = 0) -> Json:
@@ -255,6 +257,31 @@ def test_a_lock_that_one_of_three_tells_of_is_no_majority(world: World, run: Run
     world.make(EU, "eu-1")
     world.lock(0, f"{EU}/pod", members=3)
     assert "say 1 of 3 coordination APIs, which is no majority" in row(run("clusters"), "lock")
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "differ"),
+    [
+        ((1, "a"), (1, "b"), True),
+        ((3, "a,b"), (3, "a,b,c"), False),
+        ((3, "a,b,c"), (3, "b,c,d"), True),
+        ((3, ""), (5, ""), True),
+        ((2, ""), (2, ""), False),
+    ],
+)
+def test_locks_of_pods_that_count_different_coordination_apis_are_a_fault(
+    world: World, run: Run, one: tuple[int, str], other: tuple[int, str], *, differ: bool
+) -> None:
+    """Also two that are alone each, with a cluster that forges each: from a laptop both can be seen."""
+    world.start(2)
+    world.make(EU, "eu-1")
+    world.say(EU, forgingEnabled=True)
+    for number, (members, apis) in enumerate((one, other)):
+        world.lock(number, f"{EU}/pod", members=members, apis=apis)
+    ran = run("clusters")
+    assert ("sets differ" in ran.out) is differ
+    assert ran.code == int(differ)
+    assert run("clusters", "--json").json()["lock"]["sets_differ"] is differ
 
 
 def test_a_lock_that_ran_out_or_was_released_has_no_holder(world: World, run: Run) -> None:
