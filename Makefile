@@ -6,6 +6,8 @@ PYTEST := $(BIN)/python -m pytest -p no:cacheprovider
 # As many tests at a time as there are processors, at most four; `make test TEST_WORKERS=1` for another number.
 TEST_WORKERS ?= logical
 SIDE_BY_SIDE := $(PYTEST) -n $(TEST_WORKERS) --maxprocesses 4 --dist load -m "not e2e and not alone"
+# Whole pods wait most of the time: two files of their tests at a time.
+PODS := -n $(TEST_WORKERS) --maxprocesses 2 --dist loadfile
 
 .PHONY: help install demo play test test-fast test-e2e test-k8s test-kernels fuzz soak test-coverage check format bench clean
 
@@ -31,11 +33,11 @@ demo: install
 play: install
 	$(BIN)/python -m devkit.play
 
-## every test that needs neither root nor Go nor a container engine: most side by side, then what starts pods or measures
+## every test that needs neither root nor Go nor a container engine: most side by side, then what measures, then whole pods
 test: install
 	@$(SIDE_BY_SIDE); fast=$$?; test $$fast -le 1 || exit $$fast; \
 	$(PYTEST) -m alone; alone=$$?; test $$alone -le 1 || exit $$alone; \
-	$(PYTEST) -m e2e; pods=$$?; \
+	$(PYTEST) $(PODS) -m e2e; pods=$$?; \
 	echo "exit codes: $$fast side by side, $$alone alone, $$pods whole pods"; exit $$((fast | alone | pods))
 
 ## its first half: without the tests that start whole pods, measure times or set the clock
@@ -44,12 +46,12 @@ test-fast: install
 
 ## the whole-pod tests on the embedded API server
 test-e2e: install
-	$(PYTEST) tests/e2e
+	$(PYTEST) $(PODS) tests/e2e
 
 ## contract and whole-pod tests on a real kube-apiserver and etcd (built from Go modules into a cache)
 test-k8s: install
 	$(BIN)/python -m devkit.realapi.build
-	FORGE_TEST_K8S=1 $(PYTEST) tests/contract tests/e2e -m k8s
+	FORGE_TEST_K8S=1 $(PYTEST) $(PODS) tests/contract tests/e2e -m k8s
 
 ## the sandbox on other kernels and on arm64, emulated (needs root, qemu-system-x86, qemu-system-arm, cpio)
 test-kernels: install

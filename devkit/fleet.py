@@ -138,7 +138,11 @@ class Fleet(PodSet):
         lines = [super().describe(since), "=== the objects"]
         for on in self.apis:
             for region in self.apis:
-                body = self.cluster(region, on=on)
+                try:
+                    body = self.cluster(region, on=on)
+                except OSError as error:
+                    lines.append(f"{region} on {on}: {error}")
+                    continue
                 marks = body.get("metadata", {}).get("annotations")
                 lines.append(
                     f"{region} on {on}: {json.dumps(body.get('spec'))} {marks} {json.dumps(body.get('status'))}"

@@ -158,6 +158,5 @@ class Watched:
             line = {"fault": f"fleet: {name}", "gap": gap, "overlap": overlap, "bound": longest_gap_s}
             with Path(file).open("a") as out:
                 out.write(json.dumps(line) + "\n")
-        evidence = fleet.describe(self._since)
-        assert overlap == 0, evidence
-        assert gap <= longest_gap_s, evidence
+        assert overlap == 0, fleet.describe(self._since)
+        assert gap <= longest_gap_s, fleet.describe(self._since)

@@ -247,4 +247,4 @@ def test_regions_that_all_have_the_settings_of_one_never_forge_twice() -> None:
         fleet.wait_for(lambda: all("the same API" in pod.status()["pool"]["objection"] for pod in others), 30, "why")
         time.sleep(LEASE_S + 5)
         assert not fleet.forgers(), fleet.describe(since)
-        assert fleet.overlap_s() == 0, fleet.describe(since)
+        assert fleet.overlap_s(fleet.began) == 0, fleet.describe()
