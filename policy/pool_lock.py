@@ -132,6 +132,8 @@ class PoolLock:
         """`identity`: of this pod instance, never used by another.  `kept`: of an earlier life in this boot."""
         self.identity = identity
         self.members = [Member(name) for name in members]
+        self.apis: tuple[str, ...] = ()
+        """Which APIs the members are, as far as they have told; sorted."""
         self.reason = "starting"
         self._duration = lease_duration_s * timing.SECOND
         self._duration_s = lease_duration_s
@@ -175,13 +177,15 @@ class PoolLock:
 
     def restore(self, index: int, observed: Observed, api: str) -> None:
         """What an earlier life saw last of a member; its instants are of this boot.  It must be read all the same."""
-        self.members[index].observed, self.members[index].api = observed, api
+        self.members[index].observed = observed
+        self.identified(index, api)
 
     def identified(self, index: int, api: str) -> None:
         """A member told which API it is: when it is first read, and whenever it may be another one."""
         member = self.members[index]
         if member.api != api:
             member.api, member.renewed_at = api, 0
+            self.apis = tuple(sorted({each.api for each in self.members if each.api}))
 
     def saw(self, index: int, record: LeaseRecord | None, now: int, *, missed: bool = False) -> None:
         """A member's Lease as read or watched; `missed`: it may have changed unseen in between.
@@ -385,11 +389,6 @@ class PoolLock:
             return seen.displaced_until
         return max(seen.at + max(seen.duration_s * timing.SECOND, self._duration), seen.displaced_until)
 
-    @property
-    def apis(self) -> tuple[str, ...]:
-        """Which APIs the members are, as far as they have told; sorted."""
-        return tuple(sorted({member.api for member in self.members if member.api}))
-
     def namesakes(self, member: Member) -> list[str]:
         """The names of the other members that are the same API: they would count it twice."""
         return [each.name for each in self.members if each is not member and member.api and each.api == member.api]
@@ -403,12 +402,14 @@ class PoolLock:
         if record is None or not record.members or self._names_us(record):
             return False
         most = len(self.members)
-        return record.members != most or len({*record.apis, *self.apis}) > most
+        if record.members != most:
+            return True
+        return record.apis != self.apis and len({*record.apis, *self.apis}) > most
 
     def sound(self, now: int) -> bool:
         """Whether a majority of the members means something, as far as we can see: the lock may be taken, or kept."""
-        if any(self.namesakes(member) for member in self.members):
-            return False
+        if len(self.apis) < sum(bool(member.api) for member in self.members):
+            return False  # two are the same
         if self.phase in (LockPhase.HELD, LockPhase.DRAINING):
             return not any(self._held_otherwise(member, now) for member in self.members)
         return not any(self.differs(member) for member in self.members)
