@@ -26,20 +26,6 @@ from surroundings import PATIENCE_S, report
 
 
 @pytest.fixture
-async def one(tmp_path: Path) -> AsyncIterator[EmbeddedApi]:
-    async with EmbeddedApi(users=["pod"], tls=True) as server:
-        server.write_kubeconfig(tmp_path / "one", "pod")
-        yield server
-
-
-@pytest.fixture
-async def other(tmp_path: Path) -> AsyncIterator[EmbeddedApi]:
-    async with EmbeddedApi(users=["pod"], tls=True) as server:
-        server.write_kubeconfig(tmp_path / "other", "pod")
-        yield server
-
-
-@pytest.fixture
 def config(tmp_path: Path) -> Config:
     given = {
         "RUN_DIR": str(tmp_path / "run"),

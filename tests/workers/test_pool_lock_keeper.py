@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import shutil
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -26,20 +26,6 @@ from workers.pool_lock import PoolLockKeeper
 from surroundings import PATIENCE_S
 
 WANTED = Wish(want=True)
-
-
-@pytest.fixture
-async def one(tmp_path: Path) -> AsyncIterator[EmbeddedApi]:
-    async with EmbeddedApi(users=["pod"], tls=True) as server:
-        server.write_kubeconfig(tmp_path / "one", "pod")
-        yield server
-
-
-@pytest.fixture
-async def another(tmp_path: Path) -> AsyncIterator[EmbeddedApi]:
-    async with EmbeddedApi(users=["pod"], tls=True) as server:
-        server.write_kubeconfig(tmp_path / "another", "pod")
-        yield server
 
 
 def configured(tmp_path: Path, *members: Path) -> Config:
@@ -78,9 +64,9 @@ async def test_one_server_under_two_names_is_noticed_and_not_locked(one: Embedde
 
 
 async def test_a_lock_names_the_servers_that_its_holder_counts(
-    one: EmbeddedApi, another: EmbeddedApi, tmp_path: Path
+    one: EmbeddedApi, other: EmbeddedApi, tmp_path: Path
 ) -> None:
-    config = configured(tmp_path, tmp_path / "one", tmp_path / "another")
+    config = configured(tmp_path, tmp_path / "one", tmp_path / "other")
     async with sessions(config) as found, ApiSession(tmp_path / "one", user_agent="test") as hand:
         keeper = PoolLockKeeper(config, found, lambda: None)
         keeper.start()
