@@ -16,7 +16,7 @@ from config import Config
 from policy.health import parse_duration
 
 CODES: Final = (
-    "exit codes: 0 done; 1 nobody forges, a conflict, refused or not in time; 2 usage or configuration; 3 no "
+    "exit codes: 0 done; 1 nobody forges, a conflict, sets that differ, refused or not in time; 2 usage or configuration; 3 no "
     "coordination API could be asked"
 )
 MOST_S: Final = 366 * 86400.0
