@@ -39,7 +39,7 @@ from kernel.clock import boottime_ns
 from kube import endpoint
 from kube.errors import ApiFailure, Failure
 from kube.leader_status import LeaderStatusClient
-from kube.leases import LeaseClient, went_back
+from kube.leases import LeaseChange, LeaseClient, went_back
 from kube.session import ApiSession
 from policy import timing
 from policy.election import Circumstances, Do, Election, Held, Step
@@ -47,6 +47,7 @@ from policy.lease import LeaseRecord, Observed
 from policy.seal import arbiters_half, half_of, joined
 from sandbox.privileges import Place, Port, Privileges, Socket
 from sandbox.syscalls import Calls
+from workers.catch_up import caught_up
 from workers.leader_report import LeaderReporter
 from workers.notebook import Notebook, observation
 from workers.runtime import Context, run_worker
@@ -76,8 +77,6 @@ STOP_PATIENCE: Final = 9 * timing.SECOND
 """Below supervisord's stopwaitsecs.  Then the lease is left to run out."""
 MOST_STAND_DOWN_S: Final = 86400.0
 _REREAD: Final = frozenset({Failure.CONFLICT, Failure.ALREADY_EXISTS, Failure.NOT_FOUND, Failure.GONE})
-_PASSING: Final = frozenset({Failure.UNREACHABLE, Failure.SERVER_ERROR, Failure.THROTTLED})
-"""Asked again, the server may still tell what came between."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -278,23 +277,12 @@ class Elector:
         self._saw(record, version, missed=missed)
 
     async def _caught_up(self, record: LeaseRecord, by: float) -> bool:
-        """Whether the server told every version from the last one that we saw up to this one; asked until `by`."""
         leases = LeaseClient(self._session, self._config.namespace, self._config.lease_name)  # we write upon no past
-        try:
-            async with (
-                asyncio.timeout_at(by),
-                contextlib.aclosing(leases.watch(self._position, timeout_s=timing.WATCH_TIMEOUT_S)) as changes,
-            ):
-                async for change in changes:
-                    self._saw(change.record, change.version)
-                    if change.record == record:
-                        return True
-        except TimeoutError:
-            pass
-        except ApiFailure as failure:
-            if failure.kind in _PASSING:
-                raise
-        return False
+
+        def tell(change: LeaseChange) -> None:
+            self._saw(change.record, change.version)
+
+        return await caught_up(leases, self._position, record, tell, by=by)
 
     def _failed(self, step: Step, failure: ApiFailure) -> None:
         pause = timing.RETRY_PAUSE + random.randrange(timing.RETRY_PAUSE // 2)  # noqa: S311  # spreads contenders

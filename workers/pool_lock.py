@@ -21,12 +21,13 @@ from config import Config
 from ipc.messages import Grant, LockMember, LockPhase, Worker
 from kernel.clock import boottime_ns
 from kube.errors import ApiFailure, Failure
-from kube.leases import LeaseClient, went_back
+from kube.leases import LeaseChange, LeaseClient, went_back
 from kube.session import ApiSession
 from policy import timing
 from policy.election import Do, Step
 from policy.lease import LeaseRecord, Observed
 from policy.pool_lock import Kept, PoolLock, Term, Wish
+from workers.catch_up import caught_up
 from workers.notebook import Notebook, observation
 from workers.tasks import end, fail_stop
 
@@ -304,26 +305,13 @@ class PoolLockKeeper:
         line.identified = loads
 
     async def _caught_up(self, line: _Line, record: LeaseRecord, by: float) -> bool:
-        """Whether the server told every version from the last one that we saw up to this one; asked until `by`."""
-        if not line.position:
-            return False
         leases = LeaseClient(line.session, self._config.coordination_namespace, self._config.pool_lock_name)
-        try:
-            async with (
-                asyncio.timeout_at(by),
-                contextlib.aclosing(leases.watch(line.position, timeout_s=timing.WATCH_TIMEOUT_S)) as changes,
-            ):
-                async for change in changes:
-                    self.lock.saw(line.index, change.record, boottime_ns())
-                    line.position = change.version or line.position
-                    if change.record == record:
-                        return True
-        except TimeoutError:
-            pass
-        except ApiFailure as failure:
-            if failure.kind is not Failure.GONE:
-                raise
-        return False
+
+        def tell(change: LeaseChange) -> None:
+            self.lock.saw(line.index, change.record, boottime_ns())
+            line.position = change.version or line.position
+
+        return bool(line.position) and await caught_up(leases, line.position, record, tell, by=by)
 
     def _failed(self, line: _Line, act: Do, failure: ApiFailure) -> None:
         answered = failure.kind in _REREAD
