@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any, Final
@@ -94,21 +94,9 @@ class Fleet(PodSet):
                 )
         self.pods = [pod for pods in self.regions.values() for pod in pods]
 
-    def __enter__(self) -> Fleet:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """End everything; nothing is left, neither processes nor files."""
-        for pod in self.pods:
-            pod.begin_close()
-        for pod in self.pods:
-            pod.close()
-        for proxy in self.proxies.values():
-            proxy.close()
-        self._folder.close()
+    @property
+    def paths(self) -> Iterable[FaultyProxy]:
+        return self.proxies.values()
 
     def _prepare(self, region: str) -> str:
         """The role of each region on this region's server; who the pods are there."""

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Final
+from typing import Final, Self
 
 import yaml
 
@@ -31,6 +31,28 @@ class PodSet:
     pods: list[Pod]
     began: int
     """CLOCK_MONOTONIC, ns."""
+    _folder: MemoryFolder
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    @property
+    def paths(self) -> Iterable[FaultyProxy]:
+        """From the pods to the API servers."""
+        raise NotImplementedError
+
+    def close(self) -> None:
+        """End everything; nothing is left, neither processes nor files."""
+        for pod in self.pods:
+            pod.begin_close()
+        for pod in self.pods:
+            pod.close()
+        for path in self.paths:
+            path.close()
+        self._folder.close()
 
     # --- looking ---
 
@@ -160,21 +182,9 @@ class Cluster(PodSet):
             for i in range(pods)
         ]
 
-    def __enter__(self) -> Cluster:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """End everything; nothing is left, neither processes nor files."""
-        for pod in self.pods:
-            pod.begin_close()
-        for pod in self.pods:
-            pod.close()
-        for proxy in self.proxies:
-            proxy.close()
-        self._folder.close()
+    @property
+    def paths(self) -> list[FaultyProxy]:
+        return self.proxies
 
 
 def prepare(

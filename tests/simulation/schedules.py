@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Final
 
 import pytest
+from pool_record import PoolRecord
 
 import workers.arbiter
 import workers.elector
@@ -33,44 +34,19 @@ SETTLED_S: Final = 35.0
 
 
 @dataclasses.dataclass
-class Pool:
+class Pool(PoolRecord):
     """Three pods, one Lease, and what was seen of them."""
 
     seed: int
     folder: Path
-    violations: list[str] = dataclasses.field(default_factory=list)
-    story: list[str] = dataclasses.field(default_factory=list)
-    gaps: list[float] = dataclasses.field(default_factory=list)
-    """Seconds without a forger, since `gaps` was emptied."""
 
     def __post_init__(self) -> None:
         self.rng = random.Random(self.seed)  # a schedule, no secret
         self.api = SimulatedApi(self.rng, self._written)
-        self.pods = [Pod(i, self.folder / str(i), self.api, self._changed) for i in range(PODS)]
-        self._forged: set[str] = set()
-        self._none_since: float | None = None
+        self.pods = [Pod(i, self.folder / str(i), self.api, self.changed) for i in range(PODS)]
 
-    def tell(self, what: str) -> None:
-        self.story.append(f"{asyncio.get_running_loop().time():10.4f} {what}")
-
-    def forgers(self) -> list[Pod]:
-        return [pod for pod in self.pods if pod.node.forging]
-
-    def _changed(self) -> None:
-        forgers = self.forgers()
-        now_s = asyncio.get_running_loop().time()
-        self.tell("forging: " + (", ".join(pod.name for pod in forgers) or "nobody"))
-        if len(forgers) > 1:
-            self.violations.append(f"{now_s:.4f}: two forge: {[pod.name for pod in forgers]}")
-        for pod in forgers:
-            if pod.name not in self._forged and loop_now() > pod.node.right_until:
-                self.violations.append(f"{now_s:.4f}: {pod.name} forges beyond its right")
-        self._forged = {pod.name for pod in forgers}
-        if not forgers:
-            self._none_since = now_s
-        elif self._none_since is not None:
-            self.gaps.append(now_s - self._none_since)
-            self._none_since = None
+    def every_pod(self) -> list[Pod]:
+        return self.pods
 
     def _written(self, by: str, record: LeaseRecord | None) -> None:
         said = "nothing" if record is None else f"{record.holder or 'nobody'} term {record.transitions}"

@@ -15,13 +15,15 @@ from collections.abc import AsyncGenerator, Callable
 from pathlib import Path
 from typing import Any
 
+from pool_record import PoolRecord
+
 from kube.errors import ApiFailure, Failure
 from kube.forge_clusters import CARRIER, MANAGER, ClusterChange, ForgeCluster, parse_cluster, rfc3339
 from policy.lease import LeaseRecord
 
 from simulated_api import PathState, Session, SimulatedApi
 from simulated_pod import Pod
-from simulated_time import Clock, loop_now, wall_s
+from simulated_time import Clock, wall_s
 
 Json = dict[str, Any]
 
@@ -264,7 +266,7 @@ def _fields(body: Json) -> Json:
 
 
 @dataclasses.dataclass
-class Fleet:
+class Fleet(PoolRecord):
     """Some clusters with some pods each, and what was seen of them."""
 
     seed: int
@@ -276,10 +278,6 @@ class Fleet:
     hold_down_s: float = 60
     clocks: float = 0.0
     """Up to so many hours the pods' wall clocks are off, and up to this many times 0.5 % their rates."""
-    violations: list[str] = dataclasses.field(default_factory=list)
-    story: list[str] = dataclasses.field(default_factory=list)
-    gaps: list[float] = dataclasses.field(default_factory=list)
-    """Seconds without a forger, since `gaps` was emptied."""
 
     def __post_init__(self) -> None:
         self.rng = random.Random(self.seed)  # a schedule, no secret
@@ -300,7 +298,7 @@ class Fleet:
                     number,
                     self.folder / region / str(number),
                     self.servers[region],
-                    self._changed,
+                    self.changed,
                     name=f"{region}-{number}",
                     environment=environment,
                     coordinators=coordinators,
@@ -311,21 +309,16 @@ class Fleet:
         for pod in self.pods:
             rate = 1 + 0.005 * self.clocks * self.rng.uniform(-1, 1)
             pod.clock = Clock(rate, 3600 * self.clocks * self.rng.uniform(-1, 1))
-        self._forged: set[str] = set()
-        self._none_since: float | None = None
 
     @property
     def pods(self) -> list[Pod]:
         return [pod for pods in self.clusters.values() for pod in pods]
 
+    def every_pod(self) -> list[Pod]:
+        return self.pods
+
     def object_name(self, region: str) -> str:
         return f"mainnet-{POOL[:10]}-{region}"
-
-    def tell(self, what: str) -> None:
-        self.story.append(f"{asyncio.get_running_loop().time():10.4f} {what}")
-
-    def forgers(self) -> list[Pod]:
-        return [pod for pod in self.pods if pod.node.forging]
 
     def forging_region(self) -> str:
         """Empty: none, or more than one."""
@@ -349,22 +342,6 @@ class Fleet:
     def expiry(self, in_s: float) -> str:
         """An instant for override.expiresAt, by true time."""
         return rfc3339(wall_s() + in_s)
-
-    def _changed(self) -> None:
-        forgers = self.forgers()
-        now_s = asyncio.get_running_loop().time()
-        self.tell("forging: " + (", ".join(pod.name for pod in forgers) or "nobody"))
-        if len(forgers) > 1:
-            self.violations.append(f"{now_s:.4f}: two forge: {[pod.name for pod in forgers]}")
-        for pod in forgers:
-            if pod.name not in self._forged and loop_now() > pod.node.right_until:
-                self.violations.append(f"{now_s:.4f}: {pod.name} forges beyond its right")
-        self._forged = {pod.name for pod in forgers}
-        if not forgers:
-            self._none_since = now_s
-        elif self._none_since is not None:
-            self.gaps.append(now_s - self._none_since)
-            self._none_since = None
 
     def _written(self, where: str, by: str, record: LeaseRecord | None) -> None:
         said = "nothing" if record is None else f"{record.holder or 'nobody'} term {record.transitions}"
