@@ -218,7 +218,7 @@ def _pool_rows(pool: dict[str, Any]) -> list[tuple[str, str]]:
         told = f"held by {member['holder'] or 'nobody'}" + (
             f", ours for {member['seconds_left']:.1f} s" if member["seconds_left"] else ""
         )
-        told = told if member["api_ok"] else "does not answer"
+        told = told if member["api_ok"] else f"does not answer: {member['problem'] or 'not asked yet'}"
         rows.append((f"member/{member['name']}", told + ("" if member["crd_ok"] else "; the CRD is not installed")))
     return rows
 

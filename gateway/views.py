@@ -282,6 +282,7 @@ def _pool(picture: Picture) -> dict[str, Any]:
                 "name": member.name,
                 "api_ok": member.api_ok,
                 "crd_ok": member.crd_ok,
+                "problem": member.problem,
                 "holder": member.holder,
                 "seconds_left": round(max(member.ours_until - picture.now, 0) / timing.SECOND, 3),
             }

@@ -229,6 +229,8 @@ class LockMember:
     """Of the pool's Lease there; empty: nobody, or not known."""
     ours_until: int
     """End of the right that this member confirmed; 0: none."""
+    problem: str = ""
+    """Why it does not answer, or not as it should; empty: it does."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -85,6 +85,10 @@ class _Line:
     """The session's `loads` when it told which API it is; 0: it is to be asked."""
     failures: int = 0
     """In a row."""
+    problem: str = ""
+    """The last of them."""
+    complained: set[Failure] = field(default_factory=set)
+    """Kinds of them that the log has."""
     watch: asyncio.Task[None] | None = None
     wake: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -167,8 +171,9 @@ class PoolLockKeeper:
                 crd_ok=ok,
                 holder=_holder(member.observed),
                 ours_until=self.lock.ours_until(member),
+                problem=line.problem,
             )
-            for member, ok in zip(self.lock.members, crd_ok, strict=True)
+            for member, line, ok in zip(self.lock.members, self._lines, crd_ok, strict=True)
         )
 
     @property
@@ -209,7 +214,8 @@ class PoolLockKeeper:
             if line.failures:
                 facts = {"event": "member_ok", "member": self._name(line)}
                 log.info("the coordination API answers again", extra=facts)
-            line.failures = 0
+            line.failures, line.problem = 0, ""
+            line.complained.clear()
 
     def _patience(self, line: _Line, now: int) -> int:
         """ns for the next request: a holder's leaves room for two more before its right ends."""
@@ -322,7 +328,9 @@ class PoolLockKeeper:
         if answered:
             return
         line.failures += 1
-        if line.failures == 1:
+        line.problem = str(failure)
+        if failure.kind not in line.complained:
+            line.complained.add(failure.kind)
             facts = {"act": act.value, "kind": str(failure.kind), "why": str(failure), "member": self._name(line)}
             log.warning("a coordination API fails us", extra={"event": "member_failed", **facts})
 

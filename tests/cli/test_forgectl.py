@@ -182,7 +182,7 @@ async def test_status_in_a_managed_pod_shows_the_pool_below_the_pods_own_state(
         fencing_token=9,
         members=(
             LockMember("own", True, True, "preprod-pool1abcd1-us-1", 0),
-            LockMember("b\x1b[2J", False, True, "", 0),
+            LockMember("b\x1b[2J", False, True, "", 0, "the API server cannot be reached"),
         ),
         majority=2,
         cluster="preprod-pool1abcd1-eu-1",
@@ -208,7 +208,7 @@ async def test_status_in_a_managed_pod_shows_the_pool_below_the_pods_own_state(
         "default/cardano-pool-preprod-pool1abcd1 held by preprod-pool1abcd1-us-1, token 9; idle here"
     )
     assert rows["member/own"] == "held by preprod-pool1abcd1-us-1"
-    assert rows[r"member/b\x1b[2J"] == "does not answer"
+    assert rows[r"member/b\x1b[2J"] == "does not answer: the API server cannot be reached"
     lines = [re.split(r"\s{2,}", line) for line in table.splitlines()]
     assert lines[0] == ["CLUSTER", "REGION", "STATE", "PRIORITY", "LEADER", "LOCK", "HEARD", "WHY NOT"]
     assert lines[1][:6] == ["preprod-pool1abcd1-us-1", "us-1", "Enabled", "20", "pod-9", "holds it"]

@@ -98,7 +98,7 @@ POOL = PoolState(
     members=(
         LockMember("one", True, True, "preprod-pool1abcd1-eu-1", NOW + 8 * S),
         LockMember("two", True, True, "preprod-pool1abcd1-eu-1", NOW + 7 * S),
-        LockMember("three", False, True, "", 0),
+        LockMember("three", False, True, "", 0, "the API server cannot be reached: Connection refused"),
     ),
     majority=2,
     cluster="preprod-pool1abcd1-eu-1",

@@ -117,6 +117,7 @@ async def test_a_role_that_does_not_let_us_see_which_server_it_is_is_named(
         (told,) = [record for record in caplog.records if getattr(record, "event", "") == "member_failed"]
         assert "the Role has to grant get on namespaces" in vars(told)["why"]
         assert not keeper.lock.members[0].reachable
+        assert "the Role has to grant get on namespaces" in keeper.members([True])[0].problem
         await keeper.close()
 
 
