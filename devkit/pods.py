@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Final, Self
@@ -25,7 +26,7 @@ SERVICE_ACCOUNT: Final = "cardano-forge-crds"
 """As deploy/rbac names it."""
 
 
-class PodSet:
+class PodSet(ABC):
     """Some pods of one pool, and what their nodes' records say."""
 
     pods: list[Pod]
@@ -40,9 +41,9 @@ class PodSet:
         self.close()
 
     @property
+    @abstractmethod
     def paths(self) -> Iterable[FaultyProxy]:
         """From the pods to the API servers."""
-        raise NotImplementedError
 
     def close(self) -> None:
         """End everything; nothing is left, neither processes nor files."""

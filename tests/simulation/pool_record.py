@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+from abc import ABC, abstractmethod
 
 from simulated_pod import Pod
 from simulated_time import loop_now
 
 
 @dataclasses.dataclass(kw_only=True)
-class PoolRecord:
+class PoolRecord(ABC):
     violations: list[str] = dataclasses.field(default_factory=list)
     story: list[str] = dataclasses.field(default_factory=list)
     gaps: list[float] = dataclasses.field(default_factory=list)
@@ -18,8 +19,8 @@ class PoolRecord:
     _forged: set[str] = dataclasses.field(default_factory=set)
     _none_since: float | None = None
 
-    def every_pod(self) -> list[Pod]:
-        raise NotImplementedError
+    @abstractmethod
+    def every_pod(self) -> list[Pod]: ...
 
     def tell(self, what: str) -> None:
         self.story.append(f"{asyncio.get_running_loop().time():10.4f} {what}")
