@@ -345,6 +345,7 @@ async def one_by_one(fleet: Fleet) -> None:
         await fleet.until_somebody_forges(BACK_S)
         if max(fleet.gaps, default=0.0) > FAULTS[fault]:
             fleet.violations.append(f"{fault.__name__} cost {max(fleet.gaps):.3f} s, {FAULTS[fault]} at most expected")
+    await fleet.until_the_copies_agree(BACK_S)
 
 
 async def one_upon_another(fleet: Fleet) -> None:
@@ -356,6 +357,7 @@ async def one_upon_another(fleet: Fleet) -> None:
     for region in fleet.regions:  # what could not be taken back while nobody could be reached
         fleet.patch(region, {"forgeState": "Priority-based", "override": {"enabled": False}})
     await fleet.until_somebody_forges(BACK_S)
+    await fleet.until_the_copies_agree(BACK_S)
 
 
 async def _late(fleet: Fleet, fault: Callable[[Fleet], Awaitable[None]]) -> None:

@@ -261,6 +261,12 @@ def merge(target: Json, patch: Json) -> Json:
     return result
 
 
+def _told(body: Json) -> tuple[Any, ...]:
+    """Of a status, what is the same wherever it was written."""
+    status = body.get("status", {})
+    return tuple(status.get(name) for name in ("effectiveState", "effectivePriority", "activeLeader", "forgingEnabled"))
+
+
 def _fields(body: Json) -> Json:
     return {f"f:{name}": _fields(value) if isinstance(value, dict) else {} for name, value in body.items()}
 
@@ -371,6 +377,18 @@ class Fleet(PoolRecord):
             return spec.get("forgeState") == "Disabled", spec.get("priority", 100), region
 
         await self.until(lambda: self.forging_region() == min(self.regions, key=rank), most_s, "the best forges")
+
+    async def until_the_copies_agree(self, most_s: float) -> None:
+        """Each region's object is the same on every coordination API, and its status was written there lately."""
+
+        def told(region: str) -> list[tuple[Any, Any, Any]]:
+            found = [server.clusters.objects.get(self.object_name(region), {}) for server in self.coordinators]
+            return [(one.get("spec"), one.get("metadata", {}).get("annotations"), _told(one)) for one in found]
+
+        def alike() -> bool:
+            return all(all(one == copies[0] for one in copies) for copies in map(told, self.regions))
+
+        await self.until(alike, most_s, f"the copies agree: {[told(region) for region in self.regions]}")
 
     async def until_forging_in(self, region: str, most_s: float) -> None:
         await self.until(lambda: self.forging_region() == region, most_s, f"{region} forges")
