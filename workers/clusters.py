@@ -95,6 +95,8 @@ class _Line:
     following: asyncio.Task[None] | None = None
     wrote: str = ""
     """Version of our object that came of our last write."""
+    listed: bool = False
+    """Since its clusters were followed anew: what was seen is not from before."""
     told: str = "0"
     """Version of our object that a list or a watch told last."""
     failed: bool = False
@@ -147,6 +149,7 @@ class Clusters:
     def _begin_following(self, line: _Line) -> None:
         if line.following is not None:
             line.following.cancel()
+        line.listed = False
         line.following = asyncio.create_task(self._follow(line), name=f"clusters {line.name}")
         line.following.add_done_callback(fail_stop)
 
@@ -269,7 +272,7 @@ class Clusters:
                 listed, version = await line.client.every(timeout_s=TIMEOUT_S)
                 now = boottime_ns()
                 line.seen = self._foremost({one.name: self._note(line, one, now) for one in listed})
-                line.told = version
+                line.told, line.wrote, line.listed = version, "", True
                 self._fine(line)
                 self._on_change()
                 line.wake.set()
@@ -333,7 +336,8 @@ class Clusters:
     async def _keep_own(self, line: _Line) -> None:
         while True:
             line.wake.clear()
-            if self._own is not None and line.ok:
+            writes = self._own is not None and line.ok and line.listed
+            if writes:
                 try:
                     await self._put_right(line)
                     line.failed, line.refused = False, ""
@@ -343,7 +347,7 @@ class Clusters:
                     if not line.refused and failure.kind not in (Failure.CONFLICT, Failure.ALREADY_EXISTS):
                         self._complain(line, "our CardanoForgeCluster cannot be written", failure)
             pause = HEARTBEAT / timing.SECOND
-            if self._own is not None and line.ok:
+            if writes:
                 due = line.written_at + (DEAF if self._unheard(line) else HEARTBEAT) - boottime_ns()
                 pause = RETRY_S if line.failed else max(due / timing.SECOND, 0.01)
             with contextlib.suppress(TimeoutError):
@@ -369,12 +373,16 @@ class Clusters:
     async def _look(self, line: _Line) -> None:
         """Our object as it is now."""
         try:
-            self._take(line, await line.client.get(self._name, timeout_s=TIMEOUT_S))
+            found = await line.client.get(self._name, timeout_s=TIMEOUT_S)
         except ApiFailure as failure:
             if failure.kind is not Failure.NOT_FOUND:
                 raise
             line.seen.pop(self._name, None)
             self._on_change(self._name)
+            return
+        if went_back(found.version, self._version(line)):  # restored from a backup: all that we saw there is void
+            self._begin_following(line)
+        self._take(line, found)
 
     def _version(self, line: _Line) -> str:
         seen = line.seen.get(self._name)
@@ -388,7 +396,6 @@ class Clusters:
         """A watch that has not told of our last write long after it is dead, though its connection stands."""
         if self._unheard(line) and boottime_ns() - line.written_at >= DEAF:
             log.info("the watch is dead: opening another", extra={"event": "watch_reopened", "member": line.name})
-            line.wrote = ""
             self._begin_following(line)
 
     async def _make(self, line: _Line) -> None:
