@@ -39,12 +39,11 @@ from kube.leases import LeaseClient, went_back
 from kube.session import ApiSession
 from policy import timing
 from policy.election import may_hold
-from policy.lease import LeaseRecord
 from policy.witness import Ledger, Witness
 from sandbox.privileges import Place, Port, Privileges
 from sandbox.syscalls import Calls
 from workers.coordination import Around, Coordination, sessions
-from workers.notebook import Notebook
+from workers.notebook import Notebook, lease_record
 from workers.runtime import Context, run_worker
 from workers.tasks import end, fail_stop
 
@@ -89,7 +88,7 @@ def _remembered(raw: dict[str, Any], this_boot: bool) -> tuple[bytes, Ledger] | 
     record, granted = said["record"], said["granted"]
     ledger = Ledger(
         position=str(said["position"]),
-        record=None if record is None else LeaseRecord(**record),
+        record=None if record is None else lease_record(record),
         rights={str(seal): int(until) for seal, until in said["rights"].items()},
         unknown_until=int(said["unknown_until"]),
         stolen=bool(said["stolen"]),

@@ -55,12 +55,13 @@ class Notebook:
 def observation(raw: dict[str, Any]) -> Observed:
     """An observation as it was written down.  Raises ValueError, TypeError, KeyError."""
     return Observed(
-        record=None if raw["record"] is None else _record(raw["record"]),
+        record=None if raw["record"] is None else lease_record(raw["record"]),
         at=int(raw["at"]),
         previous_duration_s=int(raw["previous_duration_s"]),
         displaced=tuple((str(seal), int(until)) for seal, until in raw["displaced"]),
     )
 
 
-def _record(raw: dict[str, Any]) -> LeaseRecord:
+def lease_record(raw: dict[str, Any]) -> LeaseRecord:
+    """A record as it was written down: equal to what it was.  Raises ValueError, TypeError, KeyError."""
     return LeaseRecord(**raw | {"apis": tuple(str(each) for each in raw.get("apis") or ())})
