@@ -228,12 +228,16 @@ fault(bound=0)(_break_standbys_api("refuse", lambda pod: pod.proxy.refuse()))
 
 
 JUST_RENEWED_S = 11.5
-"""Of the 12.85 s that a renewal gives: none is under way, whose answer would be lost with the path (see below)."""
+"""Of the 12.85 s that a renewal gives: none is under way of which the arbiter's watch would tell no more.
+
+The arbiter's right is then older by one renewal than what the others count from: 5 s more without a forger.
+"""
 
 
 def _seconds_left(pod: Pod) -> float:
-    grant = (pod.status().get("grants") or {}).get("elector") or {}
-    return float(grant.get("seconds_left", 0))
+    """Of the grant that ends first."""
+    grants = pod.status().get("grants") or {}
+    return min(float((grants.get(worker) or {}).get("seconds_left", 0)) for worker in ("elector", "arbiter"))
 
 
 def _break_leaders_api(name: str, breaks: Callable[[Pod], None]) -> Callable[[Cluster], None]:
