@@ -25,6 +25,7 @@ from kube.session import ApiSession, Json
 from policy import arbitration, replicas, timing
 from policy.arbitration import Cluster
 from policy.lease import LeaseRecord
+from policy.pool_lock import one_set
 from workers.cluster_report import of_status
 
 TIMEOUT_S: Final = 4.0
@@ -214,8 +215,7 @@ class Pool:
     def sets_differ(self) -> bool:
         """Whether the locks were written by pods that count different coordination APIs: each may have its forger."""
         told = [member.lock.record for member in self.members if member.lock is not None and member.lock.record.members]
-        counts = {record.members for record in told}
-        return len(counts) > 1 or len({api for record in told for api in record.apis}) > max(counts, default=0)
+        return not one_set(*((record.members, record.apis) for record in told))
 
     @property
     def token(self) -> int:

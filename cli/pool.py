@@ -18,6 +18,10 @@ from policy.arbitration import Override
 from workers.cluster_report import READY, condition_of
 
 HEAD: Final = ("CLUSTER", "REGION", "STATE", "PRIORITY", "READY", "HEALTHY", "LEADER", "FORGING", "SAID", "WHY")
+SETS_DIFFER: Final = (
+    "the locks were written by pods that count different coordination APIs, and each may have a forger: set "
+    "COORDINATION_KUBECONFIGS alike on every pod of the pool (docs/clusters.md, Changing the set)"
+)
 
 
 def command(config: Config, arguments: argparse.Namespace) -> None:
@@ -35,12 +39,6 @@ async def _show_json(pool: Pool) -> bool:
 async def _show_table(pool: Pool) -> bool:
     print("\n".join(table(pool)))
     return fine(pool)
-
-
-SETS_DIFFER: Final = (
-    "the locks were written by pods that count different coordination APIs, and each may have a forger: set "
-    "COORDINATION_KUBECONFIGS alike on every pod of the pool (docs/clusters.md, Changing the set)"
-)
 
 
 def fine(pool: Pool) -> bool:

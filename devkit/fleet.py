@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any, Final
@@ -93,10 +93,7 @@ class Fleet(PodSet):
                     )
                 )
         self.pods = [pod for pods in self.regions.values() for pod in pods]
-
-    @property
-    def paths(self) -> Iterable[FaultyProxy]:
-        return self.proxies.values()
+        self.paths = list(self.proxies.values())
 
     def _prepare(self, region: str) -> str:
         """The role of each region on this region's server; who the pods are there."""

@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import json
 import time
-from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Final, Self
 
@@ -26,12 +25,14 @@ SERVICE_ACCOUNT: Final = "cardano-forge-crds"
 """As deploy/rbac names it."""
 
 
-class PodSet(ABC):
+class PodSet:
     """Some pods of one pool, and what their nodes' records say."""
 
     pods: list[Pod]
     began: int
     """CLOCK_MONOTONIC, ns."""
+    paths: list[FaultyProxy]
+    """From the pods to the API servers."""
     _folder: MemoryFolder
 
     def __enter__(self) -> Self:
@@ -39,11 +40,6 @@ class PodSet(ABC):
 
     def __exit__(self, *_: object) -> None:
         self.close()
-
-    @property
-    @abstractmethod
-    def paths(self) -> Iterable[FaultyProxy]:
-        """From the pods to the API servers."""
 
     def close(self) -> None:
         """End everything; nothing is left, neither processes nor files."""
@@ -164,7 +160,7 @@ class Cluster(PodSet):
         (made.folder / "cold.skey").unlink()
         self.admin = AdminClient(api.url, api.ca_file, api.token_for(ADMIN))
         user = prepare(api, self.admin, namespace, _RBAC)
-        self.proxies = [FaultyProxy(api, user) for _ in range(pods)]
+        self.proxies = self.paths = [FaultyProxy(api, user) for _ in range(pods)]
         self.kubeconfig = self.root / "kubeconfig"
         api.write_kubeconfig(self.kubeconfig)
         self.began = time.monotonic_ns()
@@ -182,10 +178,6 @@ class Cluster(PodSet):
             )
             for i in range(pods)
         ]
-
-    @property
-    def paths(self) -> list[FaultyProxy]:
-        return self.proxies
 
 
 def prepare(

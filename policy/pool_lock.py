@@ -116,6 +116,12 @@ class Kept:
     highest: int = 0
 
 
+def one_set(*told: tuple[int, tuple[str, ...]]) -> bool:
+    """Whether these can be one set of members: how many there are, and which of them are known."""
+    counts = {count for count, _ in told}
+    return len(counts) <= 1 and len({api for _, apis in told for api in apis}) <= max(counts, default=0)
+
+
 class PoolLock:
     """One pod's part in the contention for the lock of its pool."""
 
@@ -401,10 +407,7 @@ class PoolLock:
         record = member.observed.record if member.observed is not None else None
         if record is None or not record.members or self._names_us(record):
             return False
-        most = len(self.members)
-        if record.members != most:
-            return True
-        return record.apis != self.apis and len({*record.apis, *self.apis}) > most
+        return not one_set((record.members, record.apis), (len(self.members), self.apis))
 
     def sound(self, now: int) -> bool:
         """Whether a majority of the members means something, as far as we can see: the lock may be taken, or kept."""

@@ -372,17 +372,23 @@ class Clusters:
 
     async def _look(self, line: _Line) -> None:
         """Our object as it is now."""
-        try:
-            found = await line.client.get(self._name, timeout_s=TIMEOUT_S)
-        except ApiFailure as failure:
-            if failure.kind is not Failure.NOT_FOUND:
-                raise
+        found = await self._get(line)
+        if found is None:
             line.seen.pop(self._name, None)
             self._on_change(self._name)
             return
         if went_back(found.version, self._version(line)):  # restored from a backup: all that we saw there is void
             self._begin_following(line)
         self._take(line, found)
+
+    async def _get(self, line: _Line) -> ForgeCluster | None:
+        """Our object, labelled or not; None: it is not there."""
+        try:
+            return await line.client.get(self._name, timeout_s=TIMEOUT_S)
+        except ApiFailure as failure:
+            if failure.kind is not Failure.NOT_FOUND:
+                raise
+            return None
 
     def _version(self, line: _Line) -> str:
         seen = line.seen.get(self._name)
@@ -400,12 +406,8 @@ class Clusters:
 
     async def _make(self, line: _Line) -> None:
         """Our object is not among those with the label."""
-        try:
-            found = await line.client.get(self._name, timeout_s=TIMEOUT_S)
-        except ApiFailure as failure:
-            if failure.kind is not Failure.NOT_FOUND:
-                raise
-        else:
+        found = await self._get(line)
+        if found is not None:
             self._take(line, found)
             await self._apply(line)
             return
@@ -530,7 +532,7 @@ class Clusters:
     def _take(self, line: _Line, cluster: ForgeCluster) -> None:
         """What a request was answered; the watch may have told of something later meanwhile, and will not again."""
         known = line.seen.get(self._name)
-        if known is not None and known.cluster.uid == cluster.uid and went_back(cluster.version, self._version(line)):
+        if known is not None and known.cluster.uid == cluster.uid and went_back(cluster.version, known.cluster.version):
             return
         line.seen[self._name] = self._note(line, cluster, boottime_ns())
         self._views.pop(self._name, None)

@@ -37,7 +37,7 @@ from ipc.messages import (
 from ipc.peers import may_command, peer_of
 from kernel.clock import boottime_ns
 from kube import endpoint
-from kube.errors import ApiFailure, Failure
+from kube.errors import ANSWERS, ApiFailure
 from kube.leader_status import LeaderStatusClient
 from kube.leases import LeaseChange, LeaseClient, went_back
 from kube.session import ApiSession
@@ -76,7 +76,6 @@ Less would not help: without its arbiter's eyes the right ends all the same, and
 STOP_PATIENCE: Final = 9 * timing.SECOND
 """Below supervisord's stopwaitsecs.  Then the lease is left to run out."""
 MOST_STAND_DOWN_S: Final = 86400.0
-_REREAD: Final = frozenset({Failure.CONFLICT, Failure.ALREADY_EXISTS, Failure.NOT_FOUND, Failure.GONE})
 
 
 @dataclass(frozen=True, slots=True)
@@ -290,7 +289,7 @@ class Elector:
             pause = max(pause, min(int(failure.retry_after_s * timing.SECOND), RETRY_AFTER_MOST))
         if self._election.degraded(boottime_ns()):
             pause = max(pause, RETRY_AFTER_MOST)  # nothing depends on it
-        conflict = step.act is not Do.READ and failure.kind in _REREAD
+        conflict = step.act is not Do.READ and failure.kind in ANSWERS
         self._election.failed(boottime_ns(), conflict=conflict, pause=pause)
         if conflict and self._watching is not None and not self._election.leading:
             self._watching.cancel()  # it did not tell us what we had to learn from a refusal

@@ -20,7 +20,7 @@ from typing import Any, Final
 from config import Config
 from ipc.messages import Grant, LockMember, LockPhase, Worker
 from kernel.clock import boottime_ns
-from kube.errors import ApiFailure, Failure
+from kube.errors import ANSWERS, ApiFailure, Failure
 from kube.leases import LeaseChange, LeaseClient, went_back
 from kube.session import ApiSession
 from policy import timing
@@ -34,7 +34,6 @@ from workers.tasks import end, fail_stop
 log = logging.getLogger("arbiter")
 
 NOTES: Final = "pool-lock"
-_REREAD: Final = frozenset({Failure.CONFLICT, Failure.ALREADY_EXISTS, Failure.NOT_FOUND, Failure.GONE})
 OFTEN: Final = 8
 """After so many failures in a row a member is asked more rarely: an hour without it is no hour of knocking."""
 RARELY: Final = 6
@@ -320,7 +319,7 @@ class PoolLockKeeper:
         return bool(line.position) and await caught_up(leases, line.position, record, tell, by=by)
 
     def _failed(self, line: _Line, act: Do, failure: ApiFailure) -> None:
-        answered = failure.kind in _REREAD
+        answered = failure.kind in ANSWERS
         pause = timing.RETRY_PAUSE + random.randrange(timing.RETRY_PAUSE // 2)  # noqa: S311  # spreads contenders
         if line.failures >= OFTEN:
             pause *= RARELY

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-from abc import ABC, abstractmethod
 
 from simulated_pod import Pod
 from simulated_time import loop_now
 
 
 @dataclasses.dataclass(kw_only=True)
-class PoolRecord(ABC):
+class PoolRecord:
+    pods: list[Pod] = dataclasses.field(init=False, repr=False)
     violations: list[str] = dataclasses.field(default_factory=list)
     story: list[str] = dataclasses.field(default_factory=list)
     gaps: list[float] = dataclasses.field(default_factory=list)
@@ -19,14 +19,11 @@ class PoolRecord(ABC):
     _forged: set[str] = dataclasses.field(default_factory=set)
     _none_since: float | None = None
 
-    @abstractmethod
-    def every_pod(self) -> list[Pod]: ...
-
     def tell(self, what: str) -> None:
         self.story.append(f"{asyncio.get_running_loop().time():10.4f} {what}")
 
     def forgers(self) -> list[Pod]:
-        return [pod for pod in self.every_pod() if pod.node.forging]
+        return [pod for pod in self.pods if pod.node.forging]
 
     def changed(self) -> None:
         """A node began or ended to forge."""

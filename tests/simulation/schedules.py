@@ -45,9 +45,6 @@ class Pool(PoolRecord):
         self.api = SimulatedApi(self.rng, self._written)
         self.pods = [Pod(i, self.folder / str(i), self.api, self.changed) for i in range(PODS)]
 
-    def every_pod(self) -> list[Pod]:
-        return self.pods
-
     def _written(self, by: str, record: LeaseRecord | None) -> None:
         said = "nothing" if record is None else f"{record.holder or 'nobody'} term {record.transitions}"
         self.tell(f"the lease says {said}, written by {by or 'hand'}")

@@ -312,16 +312,10 @@ class Fleet(PoolRecord):
                 for number in range(self.pods_each)
             ]
         self.coordinators = coordinators
+        self.pods = [pod for pods in self.clusters.values() for pod in pods]
         for pod in self.pods:
             rate = 1 + 0.005 * self.clocks * self.rng.uniform(-1, 1)
             pod.clock = Clock(rate, 3600 * self.clocks * self.rng.uniform(-1, 1))
-
-    @property
-    def pods(self) -> list[Pod]:
-        return [pod for pods in self.clusters.values() for pod in pods]
-
-    def every_pod(self) -> list[Pod]:
-        return self.pods
 
     def object_name(self, region: str) -> str:
         return f"mainnet-{POOL[:10]}-{region}"
