@@ -2,10 +2,16 @@
 
 Operators patch whichever API they reach.  The cluster's own arbiter (that of its leading pod) carries a change to the
 other members; it marks each copy with a revision and a digest of what it wrote.  A copy that does not match its mark
-was edited by somebody since, and counts before those that do: no clock is asked.  Of two edited differently on two
-members, the one that disables counts first (it is the safe one), then the member that comes first in the
-configuration.  A member that came back from a backup, or from being out of reach, has an older revision and is put
-right.
+was edited by somebody since, and counts before those that do: no clock is asked.
+
+The edited copy is marked first, and only then the others are written: whoever sees his change everywhere and makes
+another on another member makes it upon a higher revision.  (Were all written at once, the first copy's mark could be
+late, and the first edit be taken for news after the second.)  If the edited copy takes no mark, or its member is out of
+reach by now, the others are written all the same: what an operator said is not lost with the member he said it to.
+
+Of two edits that did not know of each other the one that disables counts (it is the safe one), then the one on the
+member that comes first in the configuration.  A member that came back from a backup, or from being out of reach, has an
+older revision and is put right.
 
 With one member there is nothing to agree upon, and no mark.
 """
@@ -20,6 +26,8 @@ from typing import Final
 from policy.arbitration import ClusterSpec, ForgeState
 
 _DIGITS: Final = 16
+_LAST: Final = 10**15 - 1
+"""Revision that only a hand can have written: there is none after it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,17 +39,34 @@ class Copy:
     spec: ClusterSpec
     mark: str
     """As it was read; empty: none."""
+    writable: bool = True
+    """The last write to it did not fail."""
 
     @property
     def revision(self) -> int:
         """0: it was never marked."""
         number = self.mark.partition(".")[0]
-        return int(number) if number.isascii() and number.isdecimal() and len(number) < 16 else 0
+        return int(number) if number.isascii() and number.isdecimal() and len(number) <= len(str(_LAST)) else 0
 
     @property
     def edited(self) -> bool:
         """Somebody wrote it after it was marked, or it was never marked."""
         return mark(self.revision, self.spec) != self.mark
+
+    @property
+    def disables(self) -> bool:
+        return ForgeState.DISABLED in (self.spec.state, self.spec.override.force_state)
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """What to write next."""
+
+    source: int
+    """Index of the copy whose spec is to be that of the others."""
+    mark: str
+    onto: frozenset[int]
+    """Indices of the copies that are to be made so now."""
 
 
 def mark(revision: int, spec: ClusterSpec) -> str:
@@ -61,33 +86,70 @@ def spec_key(spec: ClusterSpec) -> tuple[object, ...]:
 
 
 def counts(copies: Sequence[Copy]) -> int | None:
-    """Index of the copy that counts; None: there is none.  `copies` in the order of the configuration."""
+    """Index of the copy that counts; None: there is none.  `copies` in the order of the configuration.
+
+    One that can be read comes first: every arbiter is to see the same.
+    """
+    return max(_each(copies), key=lambda i: (copies[i].reachable, *_standing(copies, i)), default=None)
+
+
+def step(copies: Sequence[Copy]) -> Step | None:
+    """What the cluster's own arbiter is to write next; None: the copies agree, or can be made to only later.
+
+    What was seen on a member that is out of reach now is carried too.
+    """
     if not copies:
         return None
-    highest = max(copy.revision for copy in copies)
-    # What was carried to others already is no news, though the copy that was edited does not say so yet.
-    carried = {spec_key(copy.spec) for copy in copies if not copy.edited and copy.revision == highest}
-    return max(range(len(copies)), key=lambda i: (*_standing(copies[i], carried), -i))
+    source = max(_each(copies), key=lambda i: _standing(copies, i))
+    chosen = copies[source]
+    following = min(max(copy.revision for copy in copies) + 1, _LAST)
+    wanted = mark(following, chosen.spec) if chosen.edited else chosen.mark
+    onto = frozenset(i for i in _each(copies) if copies[i].reachable and not _is(copies[i], chosen.spec, wanted))
+    if chosen.edited and chosen.writable and chosen.reachable:
+        onto = frozenset({source})
+    elif chosen.edited and onto != {source}:
+        onto -= {source}  # its mark would make the others' copies, not written yet, look as if they had been
+    return Step(source, wanted, onto) if onto else None
 
 
-def _standing(copy: Copy, carried: set[tuple[object, ...]]) -> tuple[bool, bool, bool, int]:
-    disabled = ForgeState.DISABLED in (copy.spec.state, copy.spec.override.force_state)
-    news = copy.edited and spec_key(copy.spec) not in carried
-    return copy.reachable, news, news and disabled, copy.revision
+def sets_aside(copies: Sequence[Copy], taken: Step, index: int) -> bool:
+    """Whether this step overwrites an edit that nobody carried."""
+    copy = copies[index]
+    return copy.edited and not _carried(copies, index) and spec_key(copy.spec) != spec_key(copies[taken.source].spec)
 
 
-def agreed_mark(copies: Sequence[Copy]) -> str:
-    """The mark that every copy should carry; "" if all agree already."""
-    chosen = counts(copies)
-    assert chosen is not None
-    spec = copies[chosen].spec
-    highest = max(copy.revision for copy in copies)
-    same = all(spec_key(copy.spec) == spec_key(spec) and copy.mark == copies[chosen].mark for copy in copies)
-    if same and not copies[chosen].edited:
-        return ""
-    if not copies[chosen].edited and copies[chosen].revision == highest:
-        return copies[chosen].mark
-    carried = mark(highest, spec)
-    if all(copy.mark == carried for copy in copies if copy.revision == highest):
-        return carried  # to some members already; the edited one itself may not take a write
-    return mark(highest + 1, spec)
+def _is_news(copies: Sequence[Copy], index: int) -> bool:
+    """Whether this one was edited, and nobody carried that yet.
+
+    One that was edited upon an older revision than others have, its author not knowing of these, is none where the
+    newest of these disables the cluster and it does not.
+    """
+    copy, since = copies[index], _since(copies, index)
+    if not copy.edited or not since:
+        return copy.edited
+    return not _carried(copies, index) and (copy.disables or not copy.revision or not since[-1].disables)
+
+
+def _carried(copies: Sequence[Copy], index: int) -> bool:
+    """Whether another has the same as agreed upon since.  One that was replaced as a whole tells not upon which."""
+    copy, since = copies[index], _since(copies, index)
+    return any(spec_key(copy.spec) == spec_key(other.spec) for other in (since if copy.revision else since[-1:]))
+
+
+def _since(copies: Sequence[Copy], index: int) -> list[Copy]:
+    """Those brought into step at later revisions than this one, the newest last."""
+    later = [other for other in copies if not other.edited and other.revision > copies[index].revision]
+    return sorted(later, key=lambda other: (other.revision, other.disables))
+
+
+def _standing(copies: Sequence[Copy], index: int) -> tuple[bool, bool, int, bool, int]:
+    news, copy = _is_news(copies, index), copies[index]
+    return news, news and copy.disables, copy.revision, copy.disables, -index
+
+
+def _is(copy: Copy, spec: ClusterSpec, wanted: str) -> bool:
+    return copy.mark == wanted and spec_key(copy.spec) == spec_key(spec)
+
+
+def _each(copies: Sequence[Copy]) -> range:
+    return range(len(copies))

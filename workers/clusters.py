@@ -102,6 +102,8 @@ class _Line:
     failed: bool = False
     refused: str = ""
     """Version of our object upon which our last write was refused."""
+    writable: bool = True
+    """Our last write that brought our object into step did not fail."""
     news: deque[tuple[str, str, bool]] = field(default_factory=lambda: deque(maxlen=MOST_NEWS))
     """What its events have not told yet."""
     wake: asyncio.Event = field(default_factory=asyncio.Event)
@@ -215,24 +217,25 @@ class Clusters:
         self._listed = None
         self._tell()
 
-    def _copies(self, name: str) -> list[replicas.Copy]:
-        """The readable copies, the one that counts first."""
-        found = []
+    def _copies(self, name: str) -> tuple[list[_Line], list[replicas.Copy]]:
+        """The readable copies of one object, and whose they are, in the order of the configuration."""
+        lines, found = [], []
         for line in self._lines:
             seen = line.seen.get(name)
             if seen is not None and seen.cluster.spec is not None:
-                found.append(replicas.Copy(line.ok, seen.cluster.spec, seen.cluster.mark))
-        first = replicas.counts(found)
-        return [] if first is None else [found[first], *(c for i, c in enumerate(found) if i != first)]
+                lines.append(line)
+                found.append(replicas.Copy(line.ok, seen.cluster.spec, seen.cluster.mark, line.writable))
+        return lines, found
 
     def _view(self, name: str) -> Cluster:
         seen = [line.seen[name] for line in self._lines if name in line.seen]
         newest = max(seen, key=lambda one: one.changed_at)
-        copies = self._copies(name)
+        _, copies = self._copies(name)
+        counting = replicas.counts(copies)
         ours = name == self._name
         wrong = next((w for one in seen if (w := self._wrong_pool(one.cluster))), "")
         cluster = of_status(name, newest.cluster.region, newest.cluster.status)
-        spec = copies[0].spec if copies and not wrong else None
+        spec = copies[counting].spec if counting is not None and not wrong else None
         if ours:
             spec = self._last_good = spec or self._last_good
         return dataclasses.replace(
@@ -411,14 +414,16 @@ class Clusters:
             self._take(line, found)
             await self._apply(line)
             return
-        copies = self._copies(self._name)
-        if not copies:
+        _, copies = self._copies(self._name)
+        counting = replicas.counts(copies)
+        if counting is None:
             self._take(line, await line.client.apply(self._name, self._defaults(), timeout_s=TIMEOUT_S))
             log.info("made our CardanoForgeCluster", extra={"event": "cluster_made", "member": line.name})
             return
         body = self._defaults()
-        body["spec"] |= spec_of(copies[0].spec)
-        body["metadata"]["annotations"] = {MARK: copies[0].mark or replicas.mark(0, copies[0].spec)}
+        spec, mark = copies[counting].spec, copies[counting].mark
+        body["spec"] |= spec_of(spec)
+        body["metadata"]["annotations"] = {MARK: mark or replicas.mark(0, spec)}
         self._take(line, await line.client.create(self._name, body, timeout_s=TIMEOUT_S))
 
     async def _apply(self, line: _Line) -> None:
@@ -465,22 +470,40 @@ class Clusters:
         """Bring this member's copy into step with the one that counts."""
         if len(self._lines) == 1:
             return
-        copies = self._copies(self._name)
-        seen = line.seen.get(self._name)
-        if not copies or seen is None:
+        lines, copies = self._copies(self._name)
+        seen, step = line.seen.get(self._name), replicas.step(copies)
+        if step is None or seen is None:
             return
-        wanted, here = replicas.agreed_mark(copies), seen.cluster
-        if not wanted or (here.mark == wanted and here.spec is not None and here.spec == copies[0].spec):
+        here = seen.cluster
+        if line in lines:
+            index = lines.index(line)
+            if index not in step.onto:
+                return
+            if replicas.sets_aside(copies, step, index):
+                facts = {"event": "edit_set_aside", "member": line.name, "kept": lines[step.source].name}
+                log.warning("edits that did not know of each other: one is set aside", extra=facts)
+        elif copies[step.source].edited:  # this one is unreadable; the other is marked first
             return
         old = here.raw.get("spec")
         parts = ("forgeState", "priority", "healthCheck", "override")
         before = {name: old[name] for name in parts if isinstance(old, dict) and name in old}
         body: Json = {
-            "metadata": {"annotations": {MARK: wanted}},
-            "spec": difference(before, spec_of(copies[0].spec)),
+            "metadata": {"annotations": {MARK: step.mark}},
+            "spec": difference(before, spec_of(copies[step.source].spec)),
         }
-        found = await line.client.patch(self._name, body, version=here.version, manager=CARRIER, timeout_s=TIMEOUT_S)
+        try:
+            found = await line.client.patch(
+                self._name, body, version=here.version, manager=CARRIER, timeout_s=TIMEOUT_S
+            )
+        except ApiFailure as failure:
+            line.writable = failure.kind in _OUTDATED
+            self._wake_others(line)
+            raise
+        line.writable = True
         self._take(line, found)
+        self._wake_others(line)
+
+    def _wake_others(self, line: _Line) -> None:
         for each in self._lines:
             if each is not line:
                 each.wake.set()

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from policy.arbitration import ClusterSpec, ForgeState, HealthSpec, Override
-from policy.replicas import Copy, agreed_mark, counts, mark, spec_key
+from policy.replicas import Copy, counts, mark, sets_aside, spec_key, step
 
 DISABLED = ForgeState.DISABLED
 SPECS = [ClusterSpec(priority=n) for n in (1, 2, 3)] + [
@@ -26,6 +26,7 @@ class Members:
         self.copies = [Copy(True, SPECS[0], "") for _ in range(count)]
         self.writes = 0
         self.refusing: set[int] = set()
+        self.set_aside: list[ClusterSpec] = []
 
     def edit(self, index: int, spec: ClusterSpec) -> None:
         """By an operator: the mark stays."""
@@ -36,14 +37,15 @@ class Members:
 
     def carry(self, index: int) -> bool:
         """Bring one member into step; whether anything was written."""
-        wanted, chosen, here = agreed_mark(self.copies), counts(self.copies), self.copies[index]
-        assert chosen is not None
-        spec = self.copies[chosen].spec
-        if not wanted or not here.reachable or (here.mark == wanted and here.spec == spec):
+        taken = step(self.copies)
+        if taken is None or index not in taken.onto:
             return False
-        if index not in self.refusing:
-            self.copies[index] = Copy(True, self.stored(spec), wanted)
         self.writes += 1
+        if index in self.refusing:
+            self.copies[index] = dataclasses.replace(self.copies[index], writable=False)
+        else:
+            self.set_aside += [self.copies[index].spec] if sets_aside(self.copies, taken, index) else []
+            self.copies[index] = Copy(True, self.stored(self.copies[taken.source].spec), taken.mark)
         return True
 
     def stored(self, spec: ClusterSpec) -> ClusterSpec:
@@ -103,7 +105,7 @@ def test_once_all_are_reachable_the_copies_end_alike(count: int, story: list[tup
         members.reach(index, True)
     members.settle()
     assert members.alike
-    assert agreed_mark(members.copies) == ""
+    assert step(members.copies) is None
 
 
 @given(st.integers(1, 5), steps)
@@ -197,7 +199,7 @@ def test_a_member_that_takes_no_write_does_not_have_the_others_written_for_ever(
     members.settle()
     members.edit(0, SPECS[1])
     members.refusing = {0}
-    for index in (1, 2):
+    for index in (0, 1, 2):
         assert members.carry(index)
     for index in (1, 2) * 5:
         assert not members.carry(index)
@@ -259,10 +261,153 @@ def test_a_mark_that_is_none_is_an_edit_of_an_unmarked_copy(text: str) -> None:
     assert 0 <= copy.revision < 10**15
 
 
-def test_a_newer_edit_counts_before_one_that_was_carried_but_is_not_marked_yet() -> None:
-    before, carried, newer = (ClusterSpec(priority=priority) for priority in (700, 701, 702))
-    edited_first = Copy(True, carried, mark(8, before))
-    brought_along = Copy(True, carried, mark(9, carried))
-    edited_then = Copy(True, newer, mark(9, carried))
-    assert counts([edited_first, brought_along, edited_then]) == 2
-    assert agreed_mark([edited_first, brought_along, edited_then]) == mark(10, newer)
+# --- edits one after another, and at once ---
+
+
+class Apart:
+    """The servers, and what the arbiter knows of them: its writes land late, and it hears of everything late."""
+
+    def __init__(self, count: int) -> None:
+        self.servers = [Copy(True, SPECS[0], mark(1, SPECS[0])) for _ in range(count)]
+        self.known = list(self.servers)
+        self.under_way: dict[int, tuple[Copy, Copy]] = {}
+        """Member -> the copy upon which it was decided, what is to be written."""
+
+    def decide(self, index: int) -> None:
+        taken = step(self.known)
+        if taken is not None and index in taken.onto and index not in self.under_way:
+            wanted = Copy(True, self.known[taken.source].spec, taken.mark)
+            self.under_way[index] = self.known[index], wanted
+
+    def land(self, index: int) -> None:
+        upon, wanted = self.under_way.get(index, (None, None))
+        if wanted is not None and upon is self.servers[index]:  # a compare-and-swap
+            self.servers[index] = wanted
+
+    def hear(self, index: int) -> None:
+        self.known[index] = self.servers[index]
+        self.under_way.pop(index, None)
+
+    def settle(self) -> None:
+        for _ in range(6 * len(self.servers)):
+            for index in range(len(self.servers)):
+                self.decide(index)
+                self.land(index)
+                self.hear(index)
+        assert step(self.servers) is None
+
+    def seen_everywhere(self) -> bool:
+        return len({spec_key(copy.spec) for copy in self.servers}) == 1
+
+
+@settings(max_examples=300)
+@given(st.integers(2, 4), st.lists(st.tuples(st.integers(0, 3), specs), min_size=1, max_size=5), st.data())
+def test_an_edit_by_somebody_who_saw_the_last_one_everywhere_stands(
+    count: int, edits: list[tuple[int, ClusterSpec]], data: st.DataObject
+) -> None:
+    members = Apart(count)
+    acts = st.tuples(st.sampled_from([members.decide, members.land, members.hear]), st.integers(0, count - 1))
+    for where, spec in edits:
+        for act, index in data.draw(st.lists(acts, max_size=30)):
+            act(index)
+        if not members.seen_everywhere():
+            members.settle()
+        old = members.servers[where % count]
+        members.servers[where % count] = Copy(True, spec, old.mark)
+    members.settle()
+    assert {spec_key(copy.spec) for copy in members.servers} == {spec_key(edits[-1][1])}
+
+
+def test_the_edited_copy_is_marked_before_the_others_are_written() -> None:
+    edited, old = Copy(True, SPECS[1], mark(8, SPECS[0])), Copy(True, SPECS[0], mark(8, SPECS[0]))
+    first = step([old, edited, old])
+    assert first is not None
+    assert (first.source, first.mark, first.onto) == (1, mark(9, SPECS[1]), {1})
+    then = step([old, Copy(True, SPECS[1], first.mark), old])
+    assert then is not None
+    assert (then.mark, then.onto) == (first.mark, {0, 2})
+
+
+def test_an_edit_whose_member_takes_no_write_is_carried_all_the_same() -> None:
+    members = Members(3)
+    members.settle()
+    members.edit(1, SPECS[1])
+    members.refusing = {1}
+    for index in (1, 0, 2):
+        assert members.carry(index)
+    assert members.copies[0] == members.copies[2] == Copy(True, SPECS[1], mark(2, SPECS[1]))
+    members.refusing = set()
+    members.settle()
+    assert members.alike
+    assert members.copies[1].spec == SPECS[1]
+
+
+def test_an_edit_whose_member_went_away_before_it_was_carried_is_carried_from_memory() -> None:
+    members = Members(3)
+    members.settle()
+    members.edit(0, SPECS[3])
+    members.reach(0, False)
+    assert counts(members.copies) == 1  # what everybody can read
+    members.settle()
+    assert {copy.spec for copy in members.copies[1:]} == {SPECS[3]}
+
+
+@pytest.mark.parametrize("disabling", SPECS[3:])
+def test_an_edit_that_did_not_know_of_a_disabling_does_not_undo_it(disabling: ClusterSpec) -> None:
+    members = Members(3)
+    members.settle()
+    members.reach(2, False)
+    members.edit(0, disabling)
+    members.settle()
+    members.edit(2, SPECS[1])
+    members.reach(2, True)
+    members.settle()
+    assert {copy.spec for copy in members.copies} == {disabling}
+    assert members.set_aside == [SPECS[1]]
+
+
+def test_an_edit_that_disables_counts_though_it_did_not_know_of_later_ones() -> None:
+    members = Members(3)
+    members.settle()
+    members.reach(2, False)
+    members.edit(0, SPECS[1])
+    members.settle()
+    members.edit(2, SPECS[3])
+    members.reach(2, True)
+    members.settle()
+    assert {copy.spec for copy in members.copies} == {SPECS[3]}
+    assert members.set_aside == []
+
+
+def test_of_two_edits_at_once_the_one_that_disables_is_in_force_in_the_end() -> None:
+    for places in ((0, 1), (1, 0), (1, 2), (2, 1)):
+        members = Members(3)
+        members.settle()
+        members.edit(places[0], SPECS[3])
+        members.edit(places[1], SPECS[1])
+        members.settle()
+        assert {copy.spec for copy in members.copies} == {SPECS[3]}
+        assert members.set_aside == [SPECS[1]]
+
+
+def test_an_object_that_was_replaced_without_its_mark_counts_whatever_it_replaces() -> None:
+    members = Members(3)
+    members.settle()
+    members.edit(0, SPECS[3])
+    members.settle()
+    members.copies[1] = Copy(True, SPECS[1], "")
+    members.settle()
+    assert {copy.spec for copy in members.copies} == {SPECS[1]}
+    assert members.set_aside == []
+
+
+def test_a_copy_that_equals_what_was_carried_is_not_set_aside() -> None:
+    members = Members(2)
+    members.settle()
+    members.reach(1, False)
+    members.edit(0, SPECS[2])
+    members.edit(1, SPECS[2])
+    members.reach(1, True)
+    members.settle()
+    assert members.set_aside == []
+    assert {copy.spec for copy in members.copies} == {SPECS[2]}
