@@ -9,9 +9,9 @@ another on another member makes it upon a higher revision.  (Were all written at
 late, and the first edit be taken for news after the second.)  If the edited copy takes no mark, or its member is out of
 reach by now, the others are written all the same: what an operator said is not lost with the member he said it to.
 
-Of two edits that did not know of each other the one that disables counts (it is the safe one), then the one on the
-member that comes first in the configuration.  A member that came back from a backup, or from being out of reach, has an
-older revision and is put right.
+Of two edits that did not know of each other the one that disables counts (it is the safe one), then the one that was
+marked first: that on the member that comes first in the configuration, if both are seen at once.  The other is set
+aside.  A member that came back from a backup, or from being out of reach, has an older revision and is put right.
 
 With one member there is nothing to agree upon, and no mark.
 """
@@ -104,7 +104,7 @@ def step(copies: Sequence[Copy]) -> Step | None:
     chosen = copies[source]
     following = min(max(copy.revision for copy in copies) + 1, _LAST)
     wanted = mark(following, chosen.spec) if chosen.edited else chosen.mark
-    onto = frozenset(i for i in _each(copies) if copies[i].reachable and not _is(copies[i], chosen.spec, wanted))
+    onto = frozenset(i for i, c in enumerate(copies) if c.reachable and not (c.mark == wanted and _same(c, chosen)))
     if chosen.edited and chosen.writable and chosen.reachable:
         onto = frozenset({source})
     elif chosen.edited and onto != {source}:
@@ -114,26 +114,23 @@ def step(copies: Sequence[Copy]) -> Step | None:
 
 def sets_aside(copies: Sequence[Copy], taken: Step, index: int) -> bool:
     """Whether this step overwrites an edit that nobody carried."""
-    copy = copies[index]
-    return copy.edited and not _carried(copies, index) and spec_key(copy.spec) != spec_key(copies[taken.source].spec)
+    known = [copies[taken.source], *_since(copies, index)]
+    return copies[index].edited and not any(_same(copies[index], other) for other in known)
 
 
 def _is_news(copies: Sequence[Copy], index: int) -> bool:
-    """Whether this one was edited, and nobody carried that yet.
+    """Whether this one was edited, by somebody who knew what others have.
 
-    One that was edited upon an older revision than others have, its author not knowing of these, is none where the
-    newest of these disables the cluster and it does not.
+    Else it is news only if it disables the cluster, and can be read; and if it was replaced as a whole, by hand: such a
+    copy does not tell upon which it was made.
     """
     copy, since = copies[index], _since(copies, index)
     if not copy.edited or not since:
         return copy.edited
-    return not _carried(copies, index) and (copy.disables or not copy.revision or not since[-1].disables)
-
-
-def _carried(copies: Sequence[Copy], index: int) -> bool:
-    """Whether another has the same as agreed upon since.  One that was replaced as a whole tells not upon which."""
-    copy, since = copies[index], _since(copies, index)
-    return any(spec_key(copy.spec) == spec_key(other.spec) for other in (since if copy.revision else since[-1:]))
+    newest = since[-1]
+    if not copy.reachable or _same(copy, newest):
+        return False
+    return not copy.revision or (copy.disables and not newest.disables)
 
 
 def _since(copies: Sequence[Copy], index: int) -> list[Copy]:
@@ -147,8 +144,8 @@ def _standing(copies: Sequence[Copy], index: int) -> tuple[bool, bool, int, bool
     return news, news and copy.disables, copy.revision, copy.disables, -index
 
 
-def _is(copy: Copy, spec: ClusterSpec, wanted: str) -> bool:
-    return copy.mark == wanted and spec_key(copy.spec) == spec_key(spec)
+def _same(one: Copy, other: Copy) -> bool:
+    return spec_key(one.spec) == spec_key(other.spec)
 
 
 def _each(copies: Sequence[Copy]) -> range:

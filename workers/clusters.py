@@ -474,14 +474,12 @@ class Clusters:
         seen, step = line.seen.get(self._name), replicas.step(copies)
         if step is None or seen is None:
             return
-        here = seen.cluster
+        here, set_aside = seen.cluster, False
         if line in lines:
             index = lines.index(line)
             if index not in step.onto:
                 return
-            if replicas.sets_aside(copies, step, index):
-                facts = {"event": "edit_set_aside", "member": line.name, "kept": lines[step.source].name}
-                log.warning("edits that did not know of each other: one is set aside", extra=facts)
+            set_aside = replicas.sets_aside(copies, step, index)
         elif copies[step.source].edited:  # this one is unreadable; the other is marked first
             return
         old = here.raw.get("spec")
@@ -502,6 +500,11 @@ class Clusters:
         line.writable = True
         self._take(line, found)
         self._wake_others(line)
+        if set_aside:
+            kept = lines[step.source].name
+            why = f"the spec as edited here did not know of the one on {kept}, which is kept; edit it again if need be"
+            line.news.append(("EditSetAside", why, True))
+            log.warning("an edit is set aside", extra={"event": "edit_set_aside", "member": line.name, "kept": kept})
 
     def _wake_others(self, line: _Line) -> None:
         for each in self._lines:

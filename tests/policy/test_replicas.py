@@ -70,6 +70,7 @@ steps = st.lists(
         st.tuples(st.just("edit"), st.integers(0, 4), specs),
         st.tuples(st.just("reach"), st.integers(0, 4), st.booleans()),
         st.tuples(st.just("carry"), st.integers(0, 4), st.none()),
+        st.tuples(st.just("refuse"), st.integers(0, 4), st.booleans()),
         st.tuples(st.just("backup"), st.integers(0, 4), st.none()),
         st.tuples(st.just("restore"), st.integers(0, 4), st.none()),
         st.tuples(st.just("mark"), st.integers(0, 4), st.sampled_from(["", "x", "7.no", f"{'9' * 15}.a", "9" * 40])),
@@ -89,6 +90,8 @@ def lived(members: Members, story: list[tuple[str, int, object]]) -> Members:
             members.reach(index, value is True)
         elif what == "carry":
             members.carry(index)
+        elif what == "refuse":
+            members.refusing = members.refusing | {index} if value else members.refusing - {index}
         elif what == "backup":
             backups[index] = copy
         elif what == "restore":
@@ -101,6 +104,7 @@ def lived(members: Members, story: list[tuple[str, int, object]]) -> Members:
 @given(st.integers(1, 5), steps)
 def test_once_all_are_reachable_the_copies_end_alike(count: int, story: list[tuple[str, int, object]]) -> None:
     members = lived(Members(count), story)
+    members.refusing = set()
     for index in range(count):
         members.reach(index, True)
     members.settle()
@@ -113,6 +117,7 @@ def test_the_reachable_copies_end_alike_while_others_are_out_of_reach(
     count: int, story: list[tuple[str, int, object]]
 ) -> None:
     members = lived(Members(count), story)
+    members.refusing = set()
     members.settle()
     assert len({(spec_key(copy.spec), copy.mark) for copy in members.copies if copy.reachable}) <= 1
 
@@ -130,15 +135,17 @@ def test_an_edit_anywhere_comes_to_every_member_in_whatever_order_they_are_serve
     assert {spec_key(copy.spec) for copy in members.copies} == {spec_key(spec)}
 
 
-@given(st.integers(0, 40), st.integers(0, 40), st.permutations([0, 1, 2]))
-def test_an_edited_copy_counts_before_unedited_ones_of_any_revision(one: int, other: int, order: list[int]) -> None:
+@given(st.integers(1, 40), st.integers(0, 40), st.permutations([0, 1, 2]))
+def test_an_edited_copy_counts_before_unedited_ones_unless_these_are_of_later_revisions(
+    upon: int, other: int, order: list[int]
+) -> None:
     copies = [
-        Copy(True, SPECS[0], mark(one, SPECS[0])),
+        Copy(True, SPECS[0], mark(upon, SPECS[0])),
         Copy(True, SPECS[1], mark(other, SPECS[1])),
-        Copy(True, SPECS[2], mark(one, SPECS[0])),
+        Copy(True, SPECS[2], mark(upon, SPECS[0])),
     ]
     placed = [copies[i] for i in order]
-    assert counts(placed) == order.index(2)
+    assert counts(placed) == order.index(1 if other > upon else 2)
 
 
 @pytest.mark.parametrize("disabling", SPECS[3:])
@@ -218,6 +225,7 @@ def test_servers_that_fill_in_defaults_are_not_written_for_ever(
     count: int, story: list[tuple[str, int, object]]
 ) -> None:
     members = lived(Defaulting(count), story)
+    members.refusing = set()
     members.edit(0, ClusterSpec(health=HealthSpec(enabled=True, interval_s=0.0)))
     for index in range(count):
         members.reach(index, True)
@@ -364,6 +372,30 @@ def test_an_edit_that_did_not_know_of_a_disabling_does_not_undo_it(disabling: Cl
     members.settle()
     assert {copy.spec for copy in members.copies} == {disabling}
     assert members.set_aside == [SPECS[1]]
+
+
+def test_an_edit_that_did_not_know_of_a_later_one_is_set_aside() -> None:
+    members = Members(3)
+    members.settle()
+    members.reach(2, False)
+    members.edit(0, SPECS[1])
+    members.settle()
+    members.edit(2, SPECS[2])
+    members.reach(2, True)
+    members.settle()
+    assert {copy.spec for copy in members.copies} == {SPECS[1]}
+    assert members.set_aside == [SPECS[2]]
+
+
+def test_a_disabling_edit_that_was_seen_on_a_member_that_never_comes_back_can_be_taken_back_elsewhere() -> None:
+    members = Members(3)
+    members.settle()
+    members.edit(0, SPECS[3])
+    members.reach(0, False)
+    members.settle()
+    members.edit(1, SPECS[1])
+    members.settle()
+    assert {copy.spec for copy in members.copies[1:]} == {SPECS[1]}
 
 
 def test_an_edit_that_disables_counts_though_it_did_not_know_of_later_ones() -> None:

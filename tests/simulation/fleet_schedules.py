@@ -346,6 +346,7 @@ async def one_by_one(fleet: Fleet) -> None:
         if max(fleet.gaps, default=0.0) > FAULTS[fault]:
             fleet.violations.append(f"{fault.__name__} cost {max(fleet.gaps):.3f} s, {FAULTS[fault]} at most expected")
     await fleet.until_the_copies_agree(BACK_S)
+    await edits_follow_each_other(fleet)
 
 
 async def one_upon_another(fleet: Fleet) -> None:
@@ -358,6 +359,18 @@ async def one_upon_another(fleet: Fleet) -> None:
         fleet.patch(region, {"forgeState": "Priority-based", "override": {"enabled": False}})
     await fleet.until_somebody_forges(BACK_S)
     await fleet.until_the_copies_agree(BACK_S)
+    await edits_follow_each_other(fleet)
+
+
+async def edits_follow_each_other(fleet: Fleet) -> None:
+    """All being well: each is made as soon as the last one is to be seen everywhere, and stands."""
+    region = fleet.rng.choice(fleet.regions)
+    fleet.tell("=== edits follow each other")
+    for priority in range(900, 906):
+        fleet.patch(region, {"priority": priority})
+        await fleet.until_all_have(region, "priority", priority, BACK_S)
+    await fleet.until_the_copies_agree(BACK_S)
+    await fleet.until_all_have(region, "priority", priority, 0)
 
 
 async def _late(fleet: Fleet, fault: Callable[[Fleet], Awaitable[None]]) -> None:

@@ -384,5 +384,14 @@ class Fleet(PoolRecord):
 
         await self.until(alike, most_s, f"the copies agree: {[told(region) for region in self.regions]}")
 
+    async def until_all_have(self, region: str, name: str, value: Any, most_s: float) -> None:
+        """A field of its spec, on every coordination API."""
+
+        def there() -> bool:
+            found = [server.clusters.objects.get(self.object_name(region), {}) for server in self.coordinators]
+            return all(one.get("spec", {}).get(name) == value for one in found)
+
+        await self.until(there, most_s, f"{region} has {name} {value} everywhere")
+
     async def until_forging_in(self, region: str, most_s: float) -> None:
         await self.until(lambda: self.forging_region() == region, most_s, f"{region} forges")

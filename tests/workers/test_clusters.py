@@ -135,6 +135,62 @@ async def test_an_edit_is_carried_to_the_other_server(leader: Leader, edited: in
     await leader.until(carried)
 
 
+@pytest.mark.parametrize("edited", [0, 1])
+async def test_while_the_mark_of_an_edit_is_late_another_edit_elsewhere_is_not_undone_by_it(
+    leader: Leader, edited: int
+) -> None:
+    session, other = leader.sessions[edited], 1 - edited
+    honest = session.request
+
+    async def slow(verb: str, path: str, **options: Any) -> Any:
+        if verb == "patch" and not path.endswith("/status"):
+            await asyncio.sleep(0.3)
+        return await honest(verb, path, **options)
+
+    session.request = slow  # type: ignore[method-assign]
+    for priority in (7, 8):
+        await leader.edits({"priority": priority}, on=edited if priority == 7 else other)
+
+        async def seen_everywhere(priority: int = priority) -> bool:
+            return [(await leader.spec(on))["priority"] for on in (0, 1)] == [priority, priority]
+
+        await leader.until(seen_everywhere)
+
+    async def agreed() -> bool:
+        found = [await leader.seen(on) for on in (0, 1)]
+        assert all(each is not None and each.raw["spec"]["priority"] == 8 for each in found)
+        return len({each.mark for each in found if each is not None}) == 1
+
+    await leader.until(agreed)
+
+
+async def test_an_edit_that_did_not_know_of_a_disabling_elsewhere_is_set_aside_and_an_event_says_so(
+    leader: Leader,
+) -> None:
+    """Both are made before either is seen."""
+    lines = leader.clusters._lines
+    for line in lines:
+        assert line.following is not None
+        line.following.cancel()
+    await leader.edits({"priority": 7}, on=0)
+    await leader.edits({"forgeState": "Disabled"}, on=1)
+    for line in lines:
+        leader.clusters._begin_following(line)
+
+    async def disabled() -> bool:
+        found = [await leader.spec(on) for on in (0, 1)]
+        return all(spec["forgeState"] == "Disabled" and spec["priority"] != 7 for spec in found)
+
+    await leader.until(disabled)
+
+    async def told() -> bool:
+        path = "/api/v1/namespaces/default/events"
+        answer = await asyncio.to_thread(leader._admins[0].request, "GET", path)
+        return "EditSetAside" in {event["reason"] for event in answer.body["items"]}
+
+    await leader.until(told)
+
+
 async def test_an_edit_that_overtakes_the_answer_to_a_write_of_ours_is_not_forgotten(leader: Leader) -> None:
     """Its event comes first, and no other one will: the late answer tells less."""
     session, clusters = leader.sessions[0], leader.clusters
