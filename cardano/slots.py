@@ -37,6 +37,7 @@ NETWORKS: Final = {
     "preview": Network(1666656000, 0, 1.0, 129600, 1666656000, 2, 0, 86400),
 }
 
+_YEAR_9999_S: Final = 253370764800
 MAX_KES_EVOLUTIONS: Final = 62
 """KES periods for which a certificate is good (maxKESEvolutions of all three)."""
 
@@ -71,6 +72,20 @@ def kes_period_at(network: str, unix_s: float) -> int | None:
     """The KES period that the wall clock says it is: absolute slot // slotsPerKESPeriod.  None as for `slot_at`."""
     slot = slot_at(network, unix_s)
     return None if slot is None else slot // NETWORKS[network].slots_per_kes_period
+
+
+def kes_period_start(network: str, period: int) -> float | None:
+    """When a KES period begins, in Unix seconds.
+
+    None for a network without a table, for a period that began before the Shelley era, and for one so far away that no
+    calendar has it (year 9999).
+    """
+    calendar = NETWORKS.get(network)
+    if calendar is None:
+        return None
+    slots = period * calendar.slots_per_kes_period - calendar.start_slot
+    begins = calendar.start_s + slots * calendar.slot_length_s
+    return begins if slots >= 0 and begins < _YEAR_9999_S else None
 
 
 def epoch_of(network: str, slot: int) -> int | None:

@@ -20,7 +20,7 @@ import time
 from collections.abc import Iterator
 from typing import Any, Final
 
-from cli import across, debugging, where
+from cli import across, checking, debugging, where
 from cli.asking import PATIENCE_S, Failed, NotThere, columns, connect, first, frames, printable, state_of, who_may
 from config import Config, ConfigError, load
 from gateway import views
@@ -87,6 +87,7 @@ def _parser() -> argparse.ArgumentParser:
     status.set_defaults(command=_status)
     across.add_commands(commands, _reason)
     debugging.add_commands(commands, _seconds)
+    checking.add_command(commands)
     down = commands.add_parser("stand-down", help="hand over and stay out of the election for a while")
     down.add_argument(
         "--for",

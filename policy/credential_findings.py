@@ -1,0 +1,197 @@
+"""What is wrong with a set of credentials, judged by what is public of it, and what mends it.
+
+Sources: an operational certificate is good from its KES period on for maxKESEvolutions periods (ouroboros-consensus
+Ouroboros/Consensus/Protocol/Praos.hs: KESBeforeStartOCERT, KESAfterEndOCERT); its counter must be the last one seen on
+chain or exactly one more (the same: CounterTooSmallOCERT, CounterOverIncrementedOCERT).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Final
+
+from cardano.credentials import CredentialSet, Faulty
+from cardano.kes import PERIODS, KesKey
+from cardano.opcert import OperationalCertificate
+from cardano.slots import MAX_KES_EVOLUTIONS, NETWORKS, kes_period_at, kes_period_start
+
+
+class Severity(StrEnum):
+    ERROR = "error"
+    """With these the node cannot forge, or not for this pool."""
+    WARNING = "warning"
+    INFO = "info"
+
+
+class Check(StrEnum):
+    """What was looked at; a label of cardano_credential_findings."""
+
+    KES_KEY = "kes-key"
+    VRF_KEY = "vrf-key"
+    CERTIFICATE = "certificate"
+    MATCH = "match"
+    SIGNATURE = "signature"
+    POOL = "pool"
+    KES_PERIOD = "kes-period"
+    EVOLUTION = "evolution"
+    COUNTER = "counter"
+    PERMISSIONS = "permissions"
+    COLD_KEY = "cold-key"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One judgement; neither text has anything secret."""
+
+    check: Check
+    severity: Severity
+    reason: str
+    remedy: str = ""
+    """What mends it, a command where there is one; empty: nothing is to be done."""
+
+
+@dataclass(frozen=True, slots=True)
+class Expected:
+    """What the set is held against."""
+
+    network: str
+    wall_s: float
+    """Unix time."""
+    pool_id: str = ""
+    """bech32; empty: any pool."""
+    pool_id_hex: str = ""
+    counter_seen: int | None = None
+    """The highest counter known to be on chain; None: not known."""
+
+
+_DAY_S: Final = 86400
+WARN_DAYS: Final = (14, 7, 2)
+"""Days left at which an expiring KES key is warned of, ever louder by the alerts."""
+_ISSUE: Final = (
+    "cardano-cli node key-gen-KES --verification-key-file kes.vkey --signing-key-file kes.skey, then, where the cold "
+    "key is: cardano-cli node issue-op-cert --kes-verification-key-file kes.vkey --cold-signing-key-file cold.skey "
+    "--operational-certificate-issue-counter-file cold.counter --kes-period {period} --out-file node.cert"
+)
+_FILES: Final = (
+    (Check.KES_KEY, "put the KES signing key there, as cardano-cli node key-gen-KES writes it (--signing-key-file)"),
+    (Check.VRF_KEY, "put the VRF signing key there, as cardano-cli node key-gen-VRF wrote it for this pool"),
+    (Check.CERTIFICATE, "put the certificate there, as cardano-cli node issue-op-cert writes it (--out-file)"),
+)
+
+
+def examine(found: CredentialSet, expected: Expected) -> tuple[Finding, ...]:
+    """All findings, the worst first.  No error among them: the node can forge with this set now, as far as we know."""
+    findings = [
+        Finding(check, Severity.ERROR, part.reason, remedy)
+        for (check, remedy), part in zip(_FILES, (found.kes, found.vrf, found.certificate), strict=True)
+        if isinstance(part, Faulty)
+    ]
+    if isinstance(certificate := found.certificate, OperationalCertificate):
+        kes = found.kes if isinstance(found.kes, KesKey) else None
+        findings += _belonging(kes, certificate, found.signed, expected)
+        findings += _periods(kes, certificate, expected)
+        findings += _counter(certificate, expected)
+    rank = list(Severity)
+    return tuple(sorted(findings, key=lambda finding: rank.index(finding.severity)))
+
+
+def periods_left(certificate: OperationalCertificate, expected: Expected) -> int | None:
+    """KES periods left, this one counted; 0 and less: expired.  None on a network without a table."""
+    now = kes_period_at(expected.network, expected.wall_s)
+    return None if now is None else certificate.kes_period + MAX_KES_EVOLUTIONS - now
+
+
+def expires_at(certificate: OperationalCertificate, expected: Expected) -> float | None:
+    """Unix seconds from which on it is not good any more; None where no calendar tells."""
+    return kes_period_start(expected.network, certificate.kes_period + MAX_KES_EVOLUTIONS)
+
+
+def _belonging(
+    kes: KesKey | None, certificate: OperationalCertificate, signed: bool, expected: Expected
+) -> list[Finding]:
+    findings = []
+    if kes is not None and kes.verification_key != certificate.hot_key:
+        reason = "the certificate is for another KES key: the node rejects the pair, and goes on with what it had"
+        remedy = "take both files from the same rotation; if one of them is lost, make both anew: "
+        findings.append(Finding(Check.MATCH, Severity.ERROR, reason, remedy + _issue_now(expected)))
+    if not signed:
+        reason = "the certificate does not bear its cold key's signature: every block made with it is rejected"
+        remedy = "it is damaged, or was put together by hand: issue it again with cardano-cli node issue-op-cert"
+        findings.append(Finding(Check.SIGNATURE, Severity.ERROR, reason, remedy))
+    wanted = {expected.pool_id, expected.pool_id_hex} - {""}
+    if wanted and not wanted & {certificate.pool_id, certificate.pool_id_hex}:
+        reason = f"the certificate is of pool {certificate.pool_id}, not of {expected.pool_id or expected.pool_id_hex}"
+        remedy = "put this pool's own keys there, or set POOL_ID to the pool that they belong to"
+        findings.append(Finding(Check.POOL, Severity.ERROR, reason, remedy))
+    return findings
+
+
+def _periods(kes: KesKey | None, certificate: OperationalCertificate, expected: Expected) -> list[Finding]:
+    now, left = kes_period_at(expected.network, expected.wall_s), periods_left(certificate, expected)
+    if now is None or left is None:
+        reason = f"the KES period cannot be judged: no calendar of network {expected.network} is known"
+        return [Finding(Check.KES_PERIOD, Severity.INFO, reason)]
+    findings = []
+    start, until = certificate.kes_period, _instant(expires_at(certificate, expected))
+    other = _elsewhere(certificate, expected)
+    if now < start:
+        begins = _instant(kes_period_start(expected.network, start))
+        reason = f"the certificate is good from KES period {start} on ({begins}); now it is {now}{other}"
+        findings.append(Finding(Check.KES_PERIOD, Severity.ERROR, reason, "issue it again: " + _issue_now(expected)))
+    elif left <= 0:
+        reason = f"the certificate expired {until}: it began with KES period {start}, now it is {now}{other}"
+        findings.append(Finding(Check.KES_PERIOD, Severity.ERROR, reason, "rotate now: " + _issue_now(expected)))
+    else:
+        ends = expires_at(certificate, expected)
+        soon = ends is not None and ends - expected.wall_s <= WARN_DAYS[0] * _DAY_S
+        reason = f"good for {left} KES period{'s' if left > 1 else ''} more, until {until}"
+        severity = Severity.WARNING if soon else Severity.INFO
+        findings.append(Finding(Check.KES_PERIOD, severity, reason, "rotate: " + _issue_now(expected) if soon else ""))
+    if kes is not None and kes.evolved:
+        usable = now >= start and kes.evolved <= now - start
+        reason = (
+            f"the KES key was evolved by {kes.evolved} or more of {PERIODS} periods: it is not as cardano-cli wrote it"
+        )
+        if not usable:
+            reason += ", and cannot sign for this period"
+        severity = Severity.WARNING if usable else Severity.ERROR
+        findings.append(Finding(Check.EVOLUTION, severity, reason, "rotate: " + _issue_now(expected)))
+    return findings
+
+
+def _counter(certificate: OperationalCertificate, expected: Expected) -> list[Finding]:
+    seen, counter = expected.counter_seen, certificate.counter
+    if seen is None or seen <= counter <= seen + 1:
+        return []
+    if counter < seen:
+        reason = f"the certificate's counter is {counter}, and {seen} has been used: the network rejects the older one"
+        remedy = "put the newest certificate there, or issue one: " + _issue_now(expected)
+    else:
+        reason = f"the certificate's counter is {counter}; after {seen} the ledger accepts {seen} and {seen + 1} only"
+        remedy = (
+            f"set the issue counter back and issue it again: cardano-cli node new-counter --cold-verification-key-file "
+            f"cold.vkey --counter-value {seen + 1} --operational-certificate-issue-counter-file cold.counter, then: "
+        ) + _issue_now(expected)
+    return [Finding(Check.COUNTER, Severity.ERROR, reason, remedy)]
+
+
+def _issue_now(expected: Expected) -> str:
+    now = kes_period_at(expected.network, expected.wall_s)
+    return _ISSUE.format(period="<KES period now>" if now is None else now)
+
+
+def _elsewhere(certificate: OperationalCertificate, expected: Expected) -> str:
+    """A hint if it would be good on another network: certificates do not say for which they are."""
+    for network in NETWORKS:
+        if network == expected.network:
+            continue
+        now = kes_period_at(network, expected.wall_s)
+        if now is not None and certificate.kes_period <= now < certificate.kes_period + MAX_KES_EVOLUTIONS:
+            return f"; on {network} it would be good: is it a certificate of that network?"
+    return ""
+
+
+def _instant(unix_s: float | None) -> str:
+    return "at no time" if unix_s is None else f"{datetime.fromtimestamp(unix_s, UTC):%Y-%m-%d %H:%M} UTC"
