@@ -98,6 +98,12 @@ def test_priorities_that_change_a_hundred_times_at_random_never_make_two_forge(f
     for _ in range(100):
         say(fleet, dice.choice(REGIONS), {"priority": dice.randrange(1, 1000)}, on=dice.choice(REGIONS))
         time.sleep(dice.choice([0.01, 0.1, 0.5]) * dice.random())
+
+    def alike() -> bool:
+        found = [[fleet.cluster(region, on=on)["spec"] for on in REGIONS] for region in REGIONS]
+        return all(copy == copies[0] for copies in found for copy in copies)
+
+    fleet.wait_for(alike, 20, "the copies agree: an edit upon an older one would be set aside")
     for number, region in enumerate(REGIONS):
         say(fleet, region, {"priority": number + 1})
     fleet.wait_for_region(FIRST, 60)
