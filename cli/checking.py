@@ -23,8 +23,9 @@ from cardano.envelope import (
 from cardano.opcert import OperationalCertificate
 from cli.asking import Failed, Misused, columns, printable
 from config import Config
+from ipc.messages import Check, Finding, Severity
 from kernel.secretmem import read_secret
-from policy.credential_findings import Check, Expected, Finding, Severity, examine, expires_at, periods_left
+from policy.credential_findings import Expected, examine, expires_at, periods_left
 
 MOST_BYTES: Final = 64 * 1024
 MOST_FILES: Final = 500

@@ -29,6 +29,7 @@ from ipc.frames import frame
 from ipc.messages import (
     GatewayState,
     ProtocolError,
+    Severity,
     StandDown,
     StandDownReply,
     State,
@@ -188,6 +189,7 @@ def _table(shown: dict[str, Any]) -> str:
         ("forging", "yes" if shown["forging"] else "no"),
         *_leader_rows(shown),
         *_fence_rows(shown),
+        *_credential_rows(shown["credentials"]),
         ("node", _node_text(shown["node"])),
         ("startup", f"{shown['startup']['state']}: {shown['startup']['reason']}"),
         ("ready", "yes" if shown["ready"]["ready"] else "no: " + "; ".join(shown["ready"]["reasons"])),
@@ -268,6 +270,19 @@ def _fence_rows(shown: dict[str, Any]) -> list[tuple[str, str]]:
         rows = [("fence", f"{fence['state']}{proof} for {fence['seconds']:.0f} s: {fence['reason']}")]
     for issuer, grant in shown["grants"].items():
         rows.append((f"grant/{issuer}", f"{grant['seconds_left']:.1f} s left" if grant else "none"))
+    return rows
+
+
+def _credential_rows(credentials: dict[str, Any] | None) -> list[tuple[str, str]]:
+    if credentials is None:
+        return []
+    rows, certificate = [], credentials["certificate"]
+    if certificate is not None:
+        rows.append(("certificate", f"counter {certificate['counter']}, {certificate['pool_id']}"))
+    for finding in credentials["findings"]:
+        remedy = f"; {finding['remedy']}" if finding["remedy"] else ""
+        name = "keys" if finding["severity"] == Severity.INFO else f"keys: {finding['severity']}"
+        rows.append((name, f"{finding['reason']}{remedy}"))
     return rows
 
 

@@ -17,7 +17,18 @@ from prometheus_client.registry import Collector
 
 from gateway.views import SANDBOXED, WATCHED, Picture
 from health.reach import wanted
-from ipc.messages import ActuatorState, ArbiterState, ElectorState, Fence, PoolState, StartFlag, State, Worker
+from ipc.messages import (
+    ActuatorState,
+    ArbiterState,
+    Check,
+    ElectorState,
+    Fence,
+    PoolState,
+    Severity,
+    StartFlag,
+    State,
+    Worker,
+)
 
 PREFIX: Final = "cardano_forge_manager_"
 
@@ -106,6 +117,7 @@ class PodCollector(Collector):
         yield from self._sandboxes(picture)
         yield from self._fence(picture)
         yield from self._node(picture)
+        yield from self._credentials(picture)
         yield from self._api()
         build = GaugeMetricFamily(PREFIX + "build_info", "Always 1", labels=["version"])
         build.add_metric([picture.version], 1)
@@ -301,6 +313,46 @@ class PodCollector(Collector):
             )
             lag.add_metric([], prober.tip_lag_s)
             yield lag
+
+    def _credentials(self, picture: Picture) -> Iterator[Metric]:
+        config, actuator = picture.config, picture.actuator
+        labels = ["pod", "network", "pool_id"]
+        values = [config.pod_name, config.cardano_network, config.pool_label]
+        findings = GaugeMetricFamily(
+            "cardano_credential_findings",
+            "What is wrong with the KES key, the VRF key and the operational certificate in the secret: an error keeps "
+            "this pod from contending",
+            labels=[*labels, "severity", "check"],
+        )
+        if actuator is None:
+            return
+        found = Counter((finding.severity, finding.check) for finding in actuator.findings)
+        for severity in (Severity.ERROR, Severity.WARNING):
+            for check in Check:
+                findings.add_metric([*values, str(severity), str(check)], found[severity, check])
+        yield findings
+        certificate = actuator.certificate
+        if certificate is None:
+            return
+        counter = GaugeMetricFamily("cardano_opcert_counter", "The operational certificate's counter", labels=labels)
+        counter.add_metric(values, certificate.counter)
+        yield counter
+        if certificate.periods_left is not None:
+            remaining = GaugeMetricFamily(
+                "cardano_kes_periods_remaining",
+                "KES periods for which the certificate is good, the running one counted; 0 and less: expired",
+                labels=labels,
+            )
+            remaining.add_metric(values, certificate.periods_left)
+            yield remaining
+        if certificate.expires_at is not None:
+            expiry = GaugeMetricFamily(
+                "cardano_kes_expiry_timestamp_seconds",
+                "When the certificate ceases to be good, in Unix time: rotate before",
+                labels=labels,
+            )
+            expiry.add_metric(values, certificate.expires_at)
+            yield expiry
 
     def _api(self) -> Iterator[Metric]:
         yield _counter(

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
@@ -237,6 +238,7 @@ def status(picture: Picture) -> dict[str, Any]:
             "ready": actuator.ready,
             "refusals": list(actuator.refusals),
         },
+        "credentials": None if actuator is None else _credentials(actuator),
         "node": _node(picture),
         "health_check": _health_check(picture),
         "startup": startup(picture).body,
@@ -246,6 +248,18 @@ def status(picture: Picture) -> dict[str, Any]:
         "sandbox": {str(worker): _sandbox(picture, worker) for worker in SANDBOXED},
         "workers": {str(worker): _worker(picture, worker) for worker in WATCHED},
         "standing_down_seconds": _standing_down(picture, elector),
+    }
+
+
+def _credentials(actuator: ActuatorState) -> dict[str, Any]:
+    """What is public of the source credentials, and what is wrong with them."""
+    certificate = actuator.certificate
+    return {
+        "certificate": None if certificate is None else dataclasses.asdict(certificate),
+        "findings": [
+            {"check": str(f.check), "severity": str(f.severity), "reason": f.reason, "remedy": f.remedy}
+            for f in actuator.findings
+        ],
     }
 
 

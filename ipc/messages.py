@@ -326,6 +326,54 @@ class NodeView:
     """Why it could not be armed (uid, gid, ...); empty: it can."""
 
 
+class Severity(enum.StrEnum):
+    ERROR = "error"
+    """With these credentials the node cannot forge, or not for this pool."""
+    WARNING = "warning"
+    INFO = "info"
+
+
+class Check(enum.StrEnum):
+    """What was looked at in the credentials; a label of cardano_credential_findings."""
+
+    KES_KEY = "kes-key"
+    VRF_KEY = "vrf-key"
+    CERTIFICATE = "certificate"
+    MATCH = "match"
+    SIGNATURE = "signature"
+    POOL = "pool"
+    KES_PERIOD = "kes-period"
+    EVOLUTION = "evolution"
+    COUNTER = "counter"
+    PERMISSIONS = "permissions"
+    COLD_KEY = "cold-key"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One judgement of the keys and the certificate that the node forges with; neither text has anything secret."""
+
+    check: Check
+    severity: Severity
+    reason: str
+    remedy: str = ""
+    """What mends it, a command where there is one; empty: nothing is to be done."""
+
+
+@dataclass(frozen=True, slots=True)
+class CertificateView:
+    """The operational certificate in the source folder."""
+
+    pool_id: str
+    counter: int
+    kes_period: int
+    """The first in which it is good."""
+    periods_left: int | None
+    """KES periods, the running one counted; 0 and less: expired.  None: no calendar of this network is known."""
+    expires_at: float | None
+    """Unix seconds."""
+
+
 @dataclass(frozen=True, slots=True)
 class ActuatorState:
     fence: Fence
@@ -356,6 +404,10 @@ class ActuatorState:
     """`giving_up` of the arbiter's state that was heard last, which holds no grant then."""
     heard_withdrawn: int = 0
     """`withdrawn` of the arbiter's state that was heard last, if it holds no grant; 0: it holds one."""
+    findings: tuple[Finding, ...] = ()
+    """In the source credentials, the worst first."""
+    certificate: CertificateView | None = None
+    """None: it cannot be read."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,47 +9,19 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from enum import StrEnum
 from typing import Final
 
 from cardano.credentials import CredentialSet, Faulty
 from cardano.kes import PERIODS, KesKey
 from cardano.opcert import OperationalCertificate
 from cardano.slots import MAX_KES_EVOLUTIONS, NETWORKS, kes_period_at, kes_period_start
+from ipc.messages import Check, Finding, Severity
 
+UNUSABLE: Final = frozenset({Check.KES_KEY, Check.VRF_KEY, Check.CERTIFICATE, Check.MATCH, Check.SIGNATURE, Check.POOL})
+"""With an error of one of these a set is never installed: a node would not start with it, or must not.
 
-class Severity(StrEnum):
-    ERROR = "error"
-    """With these the node cannot forge, or not for this pool."""
-    WARNING = "warning"
-    INFO = "info"
-
-
-class Check(StrEnum):
-    """What was looked at; a label of cardano_credential_findings."""
-
-    KES_KEY = "kes-key"
-    VRF_KEY = "vrf-key"
-    CERTIFICATE = "certificate"
-    MATCH = "match"
-    SIGNATURE = "signature"
-    POOL = "pool"
-    KES_PERIOD = "kes-period"
-    EVOLUTION = "evolution"
-    COUNTER = "counter"
-    PERMISSIONS = "permissions"
-    COLD_KEY = "cold-key"
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """One judgement; neither text has anything secret."""
-
-    check: Check
-    severity: Severity
-    reason: str
-    remedy: str = ""
-    """What mends it, a command where there is one; empty: nothing is to be done."""
+With any other it may start, and cannot forge.
+"""
 
 
 @dataclass(frozen=True, slots=True)

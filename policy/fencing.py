@@ -93,7 +93,9 @@ class View:
     """A SIGHUP has been sent to the node but not yet taken by it."""
     sample: NodeSample | None = None
     sources: str = ""
-    """Why the source credentials cannot be read; empty: they can."""
+    """Why the source credentials must not be installed at all; empty: a node can start with them."""
+    unfit: tuple[str, ...] = ()
+    """Why a node could not forge with the source credentials now, though it could start with them."""
     targets: str = ""
     """Why the target paths are not under our control; empty: they are."""
     read: bool = False
@@ -152,6 +154,7 @@ class FenceMachine:
             found.append(view.node.problem)
         if view.sources:
             found.append(view.sources)
+        found += view.unfit
         if view.targets:
             found.append(view.targets)
         if self.fence is Fence.FENCING:

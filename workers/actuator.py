@@ -185,6 +185,7 @@ class Actuator:
             hup_pending=self._node.hup_pending() if self._machine.busy() else False,
             sample=self._sample(now),
             sources=self._credentials.sources_problem,
+            unfit=self._credentials.unfit,
             targets=self._credentials.targets_problem,
             read=self._credentials.read_by_node,
             void_before=self._void_before,
@@ -320,6 +321,8 @@ class Actuator:
                 void_before=self._void_before,
                 heard_giving_up=self._heard_giving_up,
                 heard_withdrawn=self._heard_withdrawn,
+                findings=self._credentials.findings,
+                certificate=self._credentials.certificate,
             )
         )
         said = (machine.fence, machine.reason)

@@ -2,23 +2,26 @@
 
 `ephemeral`: target paths are links to /proc/<our pid>/cwd/<name>; exposing and withdrawing all three files is one
 chdir, and our death withdraws them (`kernel.cwdstage`).  `file`: plain files (`kernel.plainstage`).
-Contents are read when they are to be exposed, into memory that is locked, and zeroed afterwards (`kernel.secretmem`);
-nothing here keeps, logs or raises them.
+Contents are read when they changed, to be examined, and when they are to be exposed, into memory that is locked, and
+zeroed afterwards (`kernel.secretmem`); nothing here keeps, logs or raises them.  What is exposed is what was examined:
+the very bytes, so never the key of one rotation with the certificate of another.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-import os
-import stat
+import time
 from collections import Counter
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Final
 
+from cardano.credentials import CredentialSet, Faulty, Source, credential_set
+from cardano.opcert import OperationalCertificate
 from config import Config
+from ipc.messages import CertificateView, Finding, Severity
 from kernel import inotify
 from kernel.cwdstage import Stage
 from kernel.inotify import Inotify
@@ -26,6 +29,7 @@ from kernel.plainstage import PlainStage
 from kernel.process import filesystem_is_memory
 from kernel.secretmem import Content, SecretBuffer, read_secret
 from policy import timing
+from policy.credential_findings import UNUSABLE, Expected, examine, expires_at, periods_left
 
 log = logging.getLogger("actuator")
 
@@ -35,8 +39,15 @@ _NOT_LOCKED: Final = (
     "keys cannot be locked into memory while they are copied and may be written to swap: raise the memlock limit "
     f"(RLIMIT_MEMLOCK) to {4 * MOST_BYTES // 1024} KiB"
 )
+_VARIABLES: Final = ("SOURCE_KES_KEY", "SOURCE_VRF_KEY", "SOURCE_OP_CERT")
+_FAR: Final = 10**9
+"""KES periods; more are as good as none."""
 LOOK_EVERY: Final = 2 * timing.SECOND
 _TARGET_EVENTS: Final = inotify.IN_CREATE | inotify.IN_DELETE | inotify.IN_MOVED_FROM | inotify.IN_MOVED_TO
+
+
+_Print = tuple[int, ...]
+"""What tells one file from another, and from what it was before: device, inode, size, times of change."""
 
 
 class CannotExpose(Exception):  # noqa: N818  # a refusal, named as such
@@ -47,11 +58,20 @@ class Credentials:
     """Three files: where they come from, where the node looks for them, whether it may see them."""
 
     def __init__(self, config: Config, wake: Callable[[], None]) -> None:
+        self._config = config
         self._sources = {
             "kes.skey": config.source_kes_key,
             "vrf.skey": config.source_vrf_key,
             "node.cert": config.source_op_cert,
         }
+        self._found: CredentialSet | None = None
+        self._prints: tuple[_Print, ...] | None = None
+        """Of the sources when they were examined."""
+        self.findings: tuple[Finding, ...] = ()
+        self.certificate: CertificateView | None = None
+        self.unfit: tuple[str, ...] = ()
+        """Why a node that could start with them could not forge with them now."""
+        self._said: list[tuple[str, str]] = []
         self._targets = {
             "kes.skey": config.target_kes_key,
             "vrf.skey": config.target_vrf_key,
@@ -101,29 +121,68 @@ class Credentials:
         if now < self._look_at:
             return
         self._look_at = now + LOOK_EVERY
-        self.sources_problem = self._check_sources()
+        self._examine()
         self.targets_problem = self._own_targets()
 
-    def _check_sources(self) -> str:
-        for variable, path in self._named_sources():
-            try:
-                info = path.stat()
-            except OSError as error:
-                return f"{variable} {path}: {error.strerror}; check the secret and its mount"
-            if not stat.S_ISREG(info.st_mode):
-                return f"{variable} {path} is not a file"
-            if not 0 < info.st_size <= MOST_BYTES:
-                return f"{variable} {path} has {info.st_size} bytes; a credential has 1 to {MOST_BYTES}"
-            if not os.access(path, os.R_OK):
-                return f"{variable} {path} is not readable for uid {os.getuid()}; set fsGroup or defaultMode"
-        return ""
+    def _examine(self) -> None:
+        """Judge the sources, which are read only if they changed: time alone makes a good set a bad one."""
+        before = self._look_at_sources()
+        if before != self._prints or self._faulty:
+            with ExitStack() as secrets:
+                found = credential_set(*self._read_sources(secrets))
+            if self._look_at_sources() != before:  # in the middle of a rotation; of the next look nothing is expected
+                self._look_at = 0
+            self._found, self._prints = found, before
+        assert self._found is not None
+        expected = self._expected()
+        self.findings = findings = examine(self._found, expected)
+        self.sources_problem = _unusable(findings)
+        errors = [one for one in findings if one.severity is Severity.ERROR and one.check not in UNUSABLE]
+        self.unfit = tuple(one.reason for one in errors)
+        self.certificate = _view(self._found.certificate, expected)
+        self._tell()
 
-    def _named_sources(self) -> tuple[tuple[str, Path], ...]:
-        return (
-            ("SOURCE_KES_KEY", self._sources["kes.skey"]),
-            ("SOURCE_VRF_KEY", self._sources["vrf.skey"]),
-            ("SOURCE_OP_CERT", self._sources["node.cert"]),
-        )
+    @property
+    def _faulty(self) -> bool:
+        """Whether a file could not be read: it may be now, though it looks the same."""
+        found = self._found
+        return found is not None and Faulty in map(type, (found.kes, found.vrf, found.certificate))
+
+    def _look_at_sources(self) -> tuple[_Print, ...]:
+        return tuple(_print_of(path) for path in self._sources.values())
+
+    def _read_sources(self, secrets: ExitStack) -> list[Source]:
+        """Each with the variable that names it; closed with `secrets`."""
+        found, locked = [], []
+        for variable, path in zip(_VARIABLES, self._sources.values(), strict=True):
+            try:
+                secret = secrets.enter_context(read_secret(path, MOST_BYTES))
+            except OSError as error:
+                problem = f"cannot be read: {error.strerror}; check the secret and its mount"
+                found.append(Source(f"{variable} {path}", None, problem))
+            else:
+                locked.append(secret.locked)
+                found.append(Source(f"{variable} {path}", secret.view))
+        if locked:
+            self._locked = all(locked)
+        return found
+
+    def _expected(self) -> Expected:
+        config = self._config
+        return Expected(config.cardano_network, time.time(), config.pool_id, config.pool_id_hex)
+
+    def _tell(self) -> None:
+        """Each finding that asks for something, once."""
+        asking = [one for one in self.findings if one.severity is not Severity.INFO]
+        said = [(str(one.check), one.reason) for one in asking]
+        for one in asking:
+            if (str(one.check), one.reason) not in self._said:
+                level = logging.ERROR if one.severity is Severity.ERROR else logging.WARNING
+                facts = {"event": "credential_finding", "check": str(one.check), "remedy": one.remedy}
+                log.log(level, one.reason, extra=facts)
+        if self._said and not said:
+            log.info("nothing is wrong with the credentials any more", extra={"event": "credentials_right"})
+        self._said = said
 
     def _own_targets(self) -> str:
         """Make the target paths ours (again); why they are not."""
@@ -177,14 +236,14 @@ class Credentials:
     def expose(self, why: str) -> None:
         """Read the sources and make them visible at the targets.  Raises CannotExpose; then nothing is visible."""
         with ExitStack() as secrets:
-            try:
-                files = {n: secrets.enter_context(read_secret(p, MOST_BYTES)) for n, p in self._sources.items()}
-            except OSError as error:
+            sources = self._read_sources(secrets)
+            findings = examine(credential_set(*sources), self._expected())
+            # A node that is to start may do so with keys that are not good now; one that is to forge must not be told.
+            if problem := _unusable(findings) or (why == "armed" and _error(findings)):
                 self._look_at = 0
-                raise CannotExpose(f"{error.filename}: {error.strerror}; check the secret and its mount") from None
-            self._locked = all(secret.locked for secret in files.values())
+                raise CannotExpose(problem)
             try:
-                self._put({name: secret.view for name, secret in files.items()})
+                self._put({name: source.content or b"" for name, source in zip(self._sources, sources, strict=True)})
             except OSError as error:
                 self._look_at = 0
                 raise CannotExpose(f"{error.filename}: {error.strerror}") from None
@@ -213,3 +272,33 @@ class Credentials:
             for name in self._sources:
                 self.operations[f"remove/{name}"] += 1
             log.info("credentials removed", extra={"event": "credentials_removed", "why": why})
+
+
+def _print_of(path: Path) -> _Print:
+    """Of what a path leads to; of an error its number."""
+    try:
+        info = path.stat()
+    except OSError as error:
+        return (error.errno or 0,)
+    return info.st_dev, info.st_ino, info.st_mode, info.st_size, info.st_mtime_ns, info.st_ctime_ns
+
+
+def _error(findings: tuple[Finding, ...]) -> str:
+    return next((one.reason for one in findings if one.severity is Severity.ERROR), "")
+
+
+def _unusable(findings: tuple[Finding, ...]) -> str:
+    return _error(tuple(one for one in findings if one.check in UNUSABLE))
+
+
+def _view(certificate: OperationalCertificate | Faulty, expected: Expected) -> CertificateView | None:
+    if isinstance(certificate, Faulty):
+        return None
+    left = periods_left(certificate, expected)
+    return CertificateView(
+        pool_id=certificate.pool_id,
+        counter=certificate.counter,
+        kes_period=certificate.kes_period,
+        periods_left=None if left is None else max(-_FAR, min(left, _FAR)),
+        expires_at=expires_at(certificate, expected),
+    )

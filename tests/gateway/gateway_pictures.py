@@ -11,9 +11,12 @@ from ipc.messages import (
     ActuatorState,
     ArbiterState,
     Body,
+    CertificateView,
+    Check,
     ClusterView,
     ElectorState,
     Fence,
+    Finding,
     Grant,
     LockMember,
     LockPhase,
@@ -23,6 +26,7 @@ from ipc.messages import (
     ProberState,
     Proof,
     Role,
+    Severity,
     StartFlag,
     Startup,
     State,
@@ -43,6 +47,7 @@ CONFIG = load(
 )
 GRANT = Grant("pod-0_aa", 4, NOW + 9 * S, NOW - 3 * S, exclusive=True)
 
+CERTIFICATE = CertificateView("pool1abcd1", 4, 1000, 7, 1796593440.0)
 ACTUATOR = ActuatorState(
     fence=Fence.ARMED,
     since=NOW - 60 * S,
@@ -60,6 +65,8 @@ ACTUATOR = ActuatorState(
     sighups_total={"enable": 2, "disable": 1},
     operations_total={"install/kes.skey": 2, "remove/kes.skey": 1},
     kills_total={},
+    findings=(Finding(Check.KES_PERIOD, Severity.WARNING, "good for 7 KES periods more", "rotate"),),
+    certificate=CERTIFICATE,
 )
 ELECTOR = ElectorState(
     role=Role.LEADER,

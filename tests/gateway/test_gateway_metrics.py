@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 import pytest
-from gateway_pictures import ACTUATOR, CONFIG, ELECTOR, GRANT, MANAGED, NOW, POOL, S, picture, state
+from gateway_pictures import ACTUATOR, CERTIFICATE, CONFIG, ELECTOR, GRANT, MANAGED, NOW, POOL, S, picture, state
 from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry, generate_latest
@@ -14,7 +14,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from gateway.metrics import FILES, HUP_REASONS, PodCollector, Totals
 from gateway.views import Picture
-from ipc.messages import Fence, HealthCheck, HealthReport, Role, StartFlag, Worker
+from ipc.messages import Check, Fence, HealthCheck, HealthReport, Role, StartFlag, Worker
 from policy import timing
 
 LATE = NOW + timing.STATE_VALIDITY
@@ -33,6 +33,12 @@ CONTRACT = {
     "cardano_cluster_health_check_consecutive_failures": ("gauge", {"cluster"}),
 }
 """Name -> type and labels, as the seed's tables give them."""
+OF_THE_KEYS = {
+    "cardano_credential_findings",
+    "cardano_kes_expiry_timestamp_seconds",
+    "cardano_kes_periods_remaining",
+    "cardano_opcert_counter",
+}
 
 
 def exposition(shown: Picture, totals: Totals | None = None) -> str:
@@ -97,7 +103,7 @@ def test_the_exposition_is_what_promtool_accepts(shown: Picture) -> None:
     samples = [line.rsplit(" ", 1)[0] for line in text.splitlines() if not line.startswith("#")]
     assert len(samples) == len(set(samples))
     assert all(family.documentation for family in text_string_to_metric_families(text))
-    assert all(name.startswith("cardano_forge_manager_") for name in set(names) - set(CONTRACT))
+    assert all(name.startswith("cardano_forge_manager_") for name in set(names) - set(CONTRACT) - OF_THE_KEYS)
 
 
 # --- gauges ---
@@ -160,6 +166,31 @@ def test_a_node_without_the_non_producing_flag_shows() -> None:
 def test_grants_show_the_seconds_left() -> None:
     assert value(picture(), "cardano_forge_manager_grant_seconds_left", issuer="elector") == 9
     assert value(picture(elector={"grant": None}), "cardano_forge_manager_grant_seconds_left", issuer="elector") == 0
+
+
+def test_the_certificates_counter_and_end_show_and_what_is_wrong_with_the_keys() -> None:
+    assert value(picture(), "cardano_opcert_counter") == 4
+    assert value(picture(), "cardano_kes_periods_remaining") == 7
+    assert value(picture(), "cardano_kes_expiry_timestamp_seconds") == 1796593440
+    wrong = families(picture())["cardano_credential_findings"].samples
+    ones = [(s.labels["severity"], s.labels["check"]) for s in wrong if s.value == 1]
+    assert ones == [("warning", "kes-period")]
+    assert sum(s.value for s in wrong) == 1
+    assert {s.labels["check"] for s in wrong if s.labels["severity"] == "error"} == set(map(str, Check))
+
+
+def test_without_a_certificate_that_can_be_read_nothing_is_said_of_its_end() -> None:
+    for nothing in (picture(actuator={"certificate": None}), picture(now=LATE)):
+        names = families(nothing).keys()
+        assert not names & {
+            "cardano_opcert_counter",
+            "cardano_kes_periods_remaining",
+            "cardano_kes_expiry_timestamp_seconds",
+        }
+    timeless = dataclasses.replace(CERTIFICATE, periods_left=None, expires_at=None)
+    names = families(picture(actuator={"certificate": timeless})).keys()
+    assert "cardano_opcert_counter" in names
+    assert "cardano_kes_periods_remaining" not in names
 
 
 def test_a_silent_worker_is_not_up() -> None:

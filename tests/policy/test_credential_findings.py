@@ -14,7 +14,8 @@ from cardano.kes import KesKey
 from cardano.opcert import OperationalCertificate
 from cardano.slots import MAX_KES_EVOLUTIONS, NETWORKS, kes_period_at, kes_period_start
 from cardano.vrf import VrfKey
-from policy.credential_findings import Check, Expected, Finding, Severity, examine, expires_at, periods_left
+from ipc.messages import Check, Finding, Severity
+from policy.credential_findings import Expected, examine, expires_at, periods_left
 
 HOT, COLD = b"h" * 32, b"c" * 32
 PERIOD = 1000

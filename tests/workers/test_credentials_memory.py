@@ -19,10 +19,10 @@ from pathlib import Path
 
 import pytest
 
+from devkit import keys
+
 REPOSITORY = Path(__file__).resolve().parents[2]
 NAMES = {"KES_KEY": "kes.skey", "VRF_KEY": "vrf.skey", "OP_CERT": "node.cert"}
-LENGTHS = (500, 1, 50)
-"""How often the canary stands in each: of a long copy something is left, whatever is written there later."""
 CHILD = """
 import asyncio, os, signal, sys
 
@@ -72,11 +72,13 @@ class Pod:
     def __init__(self, root: Path, mode: str) -> None:
         self.canary = secrets.token_hex(32).encode()
         self.secrets, self.shared = root / "secrets", root / "ipc"
-        self.secrets.mkdir()
         self.shared.mkdir()
-        for name, length in zip(NAMES.values(), LENGTHS, strict=True):
-            content = {"type": name, "description": "", "cborHex": self.canary.decode() * length}
-            (self.secrets / name).write_text(json.dumps(content), encoding="ascii")
+        made = keys.generate(self.secrets, kes_period=keys.current_kes_period("mainnet"))
+        made.cold.unlink()
+        _put(made.kes, 3, self.canary)  # the leaf's seed, and that of each right half
+        for level in range(6):
+            _put(made.kes, 3 + 32 + 96 * level, self.canary)
+        _put(made.vrf, 2, self.canary)
         self.environment = {
             **os.environ,
             **{f"SOURCE_{variable}": str(self.secrets / name) for variable, name in NAMES.items()},
@@ -108,13 +110,22 @@ class Pod:
                 process.kill()
 
 
+def _put(path: Path, at: int, canary: bytes) -> None:
+    """In place of the secret bytes from this one of the CBOR on."""
+    fields = json.loads(path.read_bytes())
+    digits = fields["cborHex"]
+    fields["cborHex"] = digits[: 2 * at] + canary.decode() + digits[2 * at + len(canary) :]
+    path.chmod(0o600)
+    path.write_text(json.dumps(fields), encoding="ascii")
+
+
 @pytest.fixture(params=["ephemeral", "file"])
 def pod(request: pytest.FixtureRequest, tmp_path: Path) -> Pod:
     return Pod(tmp_path, request.param)
 
 
 def places(pid: int, wanted: bytes) -> list[str]:
-    """The mappings of a process in which these bytes stand."""
+    """The mappings of a process in which these digits stand, or what they stand for."""
     found = []
     with Path(f"/proc/{pid}/mem").open("rb", buffering=0) as memory:
         for line in Path(f"/proc/{pid}/maps").read_text(encoding="utf-8", errors="replace").splitlines():
@@ -125,7 +136,7 @@ def places(pid: int, wanted: bytes) -> list[str]:
             memory.seek(first)
             content = memory.read(last - first)
             assert content is not None
-            if wanted in content:
+            if wanted in content or bytes.fromhex(wanted.decode()) in content:
                 found.append(line)
     return found
 
