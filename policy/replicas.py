@@ -66,7 +66,7 @@ class Step:
     """Index of the copy whose spec is to be that of the others."""
     mark: str
     onto: frozenset[int]
-    """Indices of the copies that are to be made so now."""
+    """Indices of the copies that are to be made so now; empty: they agree, or can be made to only later."""
 
 
 def mark(revision: int, spec: ClusterSpec) -> str:
@@ -94,7 +94,7 @@ def counts(copies: Sequence[Copy]) -> int | None:
 
 
 def step(copies: Sequence[Copy]) -> Step | None:
-    """What the cluster's own arbiter is to write next; None: the copies agree, or can be made to only later.
+    """What the cluster's own arbiter is to write next; None: there is no copy.
 
     What was seen on a member that is out of reach now is carried too.
     """
@@ -109,7 +109,7 @@ def step(copies: Sequence[Copy]) -> Step | None:
         onto = frozenset({source})
     elif chosen.edited and onto != {source}:
         onto -= {source}  # its mark would make the others' copies, not written yet, look as if they had been
-    return Step(source, wanted, onto) if onto else None
+    return Step(source, wanted, onto)
 
 
 def sets_aside(copies: Sequence[Copy], taken: Step, index: int) -> bool:

@@ -480,8 +480,8 @@ class Clusters:
             if index not in step.onto:
                 return
             set_aside = replicas.sets_aside(copies, step, index)
-        elif copies[step.source].edited:  # this one is unreadable; the other is marked first
-            return
+        elif copies[step.source].edited or here.mark == step.mark:
+            return  # ours is unreadable: the other is marked first; or it was spoilt since, for its author to mend
         old = here.raw.get("spec")
         parts = ("forgeState", "priority", "healthCheck", "override")
         before = {name: old[name] for name in parts if isinstance(old, dict) and name in old}

@@ -164,6 +164,19 @@ async def a_spec_is_spoilt(fleet: Fleet) -> None:
         fleet.patch(region, before, on=server.name)
 
 
+async def a_spoilt_copy_is_out_of_reach_while_the_others_are_edited(fleet: Fleet) -> None:
+    region, server = _region(fleet), fleet.rng.choice(fleet.coordinators)
+    if len(fleet.coordinators) == 1:
+        return
+    fleet.patch(region, {"forgeState": 7}, on=server.name)
+    await asyncio.sleep(fleet.rng.choice([0.001, 1]))
+    server.stop()
+    await asyncio.sleep(1)
+    fleet.patch(region, {"priority": fleet.rng.randrange(1, 1000)})
+    await asyncio.sleep(fleet.rng.choice([2, 20]))
+    server.start()
+
+
 async def all_leaders_die(fleet: Fleet) -> None:
     """At once, their nodes too; they come back after longer than a lease."""
     leaders = [pod for pods in fleet.clusters.values() for pod in pods if pod.leads()]
@@ -316,6 +329,7 @@ FAULTS: Final[dict[Callable[[Fleet], Awaitable[None]], float]] = {
     the_lock_is_deleted_by_hand: 0.0,
     an_object_is_deleted: 0.0,
     a_spec_is_spoilt: 0.0,
+    a_spoilt_copy_is_out_of_reach_while_the_others_are_edited: HAND_OVER_S,
     all_leaders_die: UNPLANNED_S + LEASE_S,
     a_sidecar_dies: UNPLANNED_S,
     a_region_dies: UNPLANNED_S,
