@@ -373,14 +373,14 @@ class Fleet(PoolRecord):
         await self.until(lambda: self.forging_region() == min(self.regions, key=rank), most_s, "the best forges")
 
     async def until_the_copies_agree(self, most_s: float) -> None:
-        """Each region's object is the same on every coordination API, and its status was written there lately."""
+        """Each region's object is there on every coordination API, the same, and its status was written there lately."""
 
         def told(region: str) -> list[tuple[Any, Any, Any]]:
             found = [server.clusters.objects.get(self.object_name(region), {}) for server in self.coordinators]
             return [(one.get("spec"), one.get("metadata", {}).get("annotations"), _told(one)) for one in found]
 
         def alike() -> bool:
-            return all(all(one == copies[0] for one in copies) for copies in map(told, self.regions))
+            return all(copies[0][0] and all(one == copies[0] for one in copies) for copies in map(told, self.regions))
 
         await self.until(alike, most_s, f"the copies agree: {[told(region) for region in self.regions]}")
 
