@@ -373,7 +373,7 @@ class Fleet(PoolRecord):
         await self.until(lambda: self.forging_region() == min(self.regions, key=rank), most_s, "the best forges")
 
     async def until_the_copies_agree(self, most_s: float) -> None:
-        """Each region's object is there on every coordination API, the same, and its status was written there lately."""
+        """Each region's object is the same on every coordination API, not missing, its status written there lately."""
 
         def told(region: str) -> list[tuple[Any, Any, Any]]:
             found = [server.clusters.objects.get(self.object_name(region), {}) for server in self.coordinators]
