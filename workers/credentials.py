@@ -10,6 +10,7 @@ the very bytes, so never the key of one rotation with the certificate of another
 from __future__ import annotations
 
 import asyncio
+import errno
 import logging
 import time
 from collections import Counter
@@ -130,7 +131,7 @@ class Credentials:
         if before != self._prints or self._faulty:
             with ExitStack() as secrets:
                 found = credential_set(*self._read_sources(secrets))
-            if self._look_at_sources() != before:  # in the middle of a rotation; of the next look nothing is expected
+            if self._look_at_sources() != before:  # in the middle of a rotation
                 self._look_at = 0
             self._found, self._prints = found, before
         assert self._found is not None
@@ -158,8 +159,10 @@ class Credentials:
             try:
                 secret = secrets.enter_context(read_secret(path, MOST_BYTES))
             except OSError as error:
-                problem = f"cannot be read: {error.strerror}; check the secret and its mount"
-                found.append(Source(f"{variable} {path}", None, problem))
+                remedy = (
+                    "set fsGroup or defaultMode" if error.errno == errno.EACCES else "check the secret and its mount"
+                )
+                found.append(Source(f"{variable} {path}", None, f"cannot be read: {error.strerror}; {remedy}"))
             else:
                 locked.append(secret.locked)
                 found.append(Source(f"{variable} {path}", secret.view))

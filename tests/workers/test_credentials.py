@@ -1,0 +1,288 @@
+"""The actuator's credentials: what is wrong with a set is known before it is needed; only a whole one is exposed."""
+
+from __future__ import annotations
+
+import errno
+import json
+import logging
+import os
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+
+import pytest
+
+import workers.credentials
+from cardano.slots import MAX_KES_EVOLUTIONS
+from config import load
+from devkit import keys
+from devkit.keys import KeySet
+from ipc.messages import Check, Severity
+from kernel.secretmem import SecretBuffer, read_secret
+from policy import timing
+from workers.credentials import CannotExpose, Credentials
+
+NAMES = {"KES_KEY": "kes.skey", "VRF_KEY": "vrf.skey", "OP_CERT": "node.cert"}
+PERIOD = keys.current_kes_period("mainnet")
+
+
+class Mount:
+    """A secret's mount as Kubernetes makes it: `..data` leads to the set of the day."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root / "secrets"
+        self.root.mkdir()
+        self.shared = root / "ipc"
+        self.shared.mkdir()
+        self._count = 0
+
+    def make(self, **how: int) -> KeySet:
+        """Another set, not mounted yet."""
+        self._count += 1
+        made = keys.generate(self.root / f"..set{self._count}", seed=b"s" * 32, **{"kes_period": PERIOD, **how})
+        made.cold.unlink()
+        return made
+
+    def swap(self, made: KeySet) -> None:
+        """As the kubelet does: one rename."""
+        link = self.root / "..data_tmp"
+        link.symlink_to(made.folder.name)
+        link.rename(self.root / "..data")
+        for name in NAMES.values():
+            if not (self.root / name).is_symlink():
+                (self.root / name).symlink_to(f"..data/{name}")
+
+    def exposed(self) -> list[bytes]:
+        return [path.read_bytes() for name in NAMES.values() if (path := self.shared / name).exists()]
+
+
+@pytest.fixture
+def mount(tmp_path: Path) -> Mount:
+    return Mount(tmp_path)
+
+
+@pytest.fixture
+async def looking(mount: Mount, tmp_path: Path) -> AsyncIterator[Callable[..., Credentials]]:
+    """A Credentials that has looked at the mount."""
+    opened: list[Credentials] = []
+
+    def look(**settings: str) -> Credentials:
+        environment = {
+            **{f"SOURCE_{variable}": str(mount.root / name) for variable, name in NAMES.items()},
+            **{f"TARGET_{variable}": str(mount.shared / name) for variable, name in NAMES.items()},
+            "RUN_DIR": str(tmp_path / "run"),
+            "POD_NAME": "pod-0",
+            "CREDENTIAL_MODE": "file",
+            **settings,
+        }
+        (tmp_path / "run" / "actuator").mkdir(parents=True, exist_ok=True)
+        made = Credentials(load(environment), lambda: None)
+        opened.append(made)
+        made.look(0)
+        return made
+
+    yield look
+    for each in opened:
+        each.close()
+
+
+def again(credentials: Credentials) -> None:
+    """The next look."""
+    credentials.look(10**18)
+    credentials._look_at = 0
+
+
+def content(made: KeySet) -> list[bytes]:
+    return [(made.folder / name).read_bytes() for name in NAMES.values()]
+
+
+async def test_a_good_set_may_be_installed_and_says_until_when_it_is_good(
+    mount: Mount, looking: Callable[..., Credentials]
+) -> None:
+    made = mount.make(counter=4)
+    mount.swap(made)
+    credentials = looking(POOL_ID=made.pool_id)
+    assert (credentials.sources_problem, credentials.unfit) == ("", ())
+    assert credentials.certificate is not None
+    assert (credentials.certificate.counter, credentials.certificate.periods_left) == (4, MAX_KES_EVOLUTIONS)
+    credentials.expose("armed")
+    assert mount.exposed() == content(made)
+    credentials.withdraw("enough")
+    assert mount.exposed() == []
+
+
+@pytest.mark.parametrize("why", ["bootstrap", "armed"])
+@pytest.mark.parametrize(
+    ("spoil", "check"),
+    [
+        (lambda made: made.kes.unlink(), Check.KES_KEY),
+        (lambda made: made.vrf.unlink(), Check.VRF_KEY),
+        (lambda made: made.cert.unlink(), Check.CERTIFICATE),
+        (lambda made: made.vrf.replace(made.kes), Check.KES_KEY),
+        (lambda made: os.truncate(made.cert, 300), Check.CERTIFICATE),
+        (lambda made: made.cert.write_bytes(b" " * 70_000), Check.CERTIFICATE),
+        (lambda made: keys.generate(made.folder / "other").kes.replace(made.kes), Check.MATCH),
+        (lambda made: keys.generate(made.folder / "other", kes_period=PERIOD).cert.replace(made.cert), Check.POOL),
+    ],
+)
+async def test_a_set_with_which_no_node_of_this_pool_could_start_is_never_installed(
+    mount: Mount,
+    looking: Callable[..., Credentials],
+    spoil: Callable[[KeySet], object],
+    check: Check,
+    why: str,
+) -> None:
+    made = mount.make()
+    mount.swap(made)
+    made.kes.chmod(0o600)
+    spoil(made)
+    credentials = looking(POOL_ID=made.pool_id)
+    assert check in {finding.check for finding in credentials.findings if finding.severity is Severity.ERROR}
+    assert credentials.sources_problem
+    with pytest.raises(CannotExpose) as refused:
+        credentials.expose(why)
+    assert str(refused.value) == credentials.sources_problem
+    assert mount.exposed() == []
+
+
+@pytest.mark.parametrize("period", [PERIOD + 1, PERIOD - MAX_KES_EVOLUTIONS])
+async def test_with_a_set_that_is_not_good_now_a_node_may_start_and_none_is_armed(
+    mount: Mount, looking: Callable[..., Credentials], period: int
+) -> None:
+    mount.swap(mount.make(kes_period=period))
+    credentials = looking()
+    assert credentials.sources_problem == ""
+    assert "KES period" in credentials.unfit[0]
+    credentials.expose("bootstrap")
+    credentials.withdraw("read")
+    with pytest.raises(CannotExpose, match="KES period"):
+        credentials.expose("armed")
+    assert mount.exposed() == []
+
+
+async def test_a_rotation_is_seen_at_the_next_look_and_installed_as_a_whole(
+    mount: Mount, looking: Callable[..., Credentials]
+) -> None:
+    mount.swap(mount.make(counter=1))
+    credentials = looking()
+    second = mount.make(counter=2)
+    mount.swap(second)
+    again(credentials)
+    assert credentials.certificate is not None
+    assert credentials.certificate.counter == 2
+    credentials.expose("armed")
+    assert mount.exposed() == content(second)
+
+
+async def test_a_set_that_is_replaced_in_halves_is_not_installed_meanwhile(
+    mount: Mount, looking: Callable[..., Credentials]
+) -> None:
+    made = mount.make()
+    mount.swap(made)
+    credentials = looking()
+    other = keys.generate(mount.root / "other", kes_period=PERIOD)
+    other.kes.replace(made.kes)
+    with pytest.raises(CannotExpose, match="another KES key"):
+        credentials.expose("armed")  # though nobody has looked since
+    assert mount.exposed() == []
+    again(credentials)
+    assert "another KES key" in credentials.sources_problem
+    other.cert.replace(made.cert)
+    again(credentials)
+    assert credentials.sources_problem == ""
+
+
+async def test_a_rotation_in_the_middle_of_a_look_is_looked_at_again(
+    mount: Mount, looking: Callable[..., Credentials], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mount.swap(mount.make(counter=1))
+    credentials = looking()
+    second, third = mount.make(counter=2), mount.make(counter=3)
+    mount.swap(second)
+
+    def overtaken(path: Path, most: int) -> SecretBuffer:
+        read = read_secret(path, most)
+        if path.name == "node.cert":
+            monkeypatch.setattr(workers.credentials, "read_secret", read_secret)
+            mount.swap(third)
+        return read
+
+    monkeypatch.setattr(workers.credentials, "read_secret", overtaken)
+    credentials.look(timing.SECOND * 100)
+    credentials.look(timing.SECOND * 100)  # at once: no time has passed
+    assert credentials.certificate is not None
+    assert credentials.certificate.counter == 3
+
+
+async def test_nothing_is_read_while_nothing_changes_and_what_could_not_be_read_is_tried_again(
+    mount: Mount, looking: Callable[..., Credentials], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mount.swap(mount.make())
+    credentials = looking()
+    reads: list[Path] = []
+    failing = True
+
+    def counting(path: Path, most: int) -> SecretBuffer:
+        reads.append(path)
+        if failing:
+            raise OSError(errno.EIO, "Input/output error", str(path))
+        return read_secret(path, most)
+
+    monkeypatch.setattr(workers.credentials, "read_secret", counting)
+    again(credentials)
+    assert reads == []
+    os.utime(mount.root / "kes.skey", ns=(1, 1))
+    again(credentials)
+    assert "Input/output error; check the secret and its mount" in credentials.sources_problem
+    failing = False
+    again(credentials)
+    assert credentials.sources_problem == ""
+    seen = len(reads)
+    again(credentials)
+    assert len(reads) == seen
+
+
+async def test_each_finding_is_logged_once_and_its_end_too(
+    mount: Mount, looking: Callable[..., Credentials], caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, logger="actuator")
+    made = mount.make(kes_period=0)
+    mount.swap(made)
+    credentials = looking()
+    again(credentials)
+    again(credentials)
+    told = [record for record in caplog.records if getattr(record, "event", "") == "credential_finding"]
+    assert len(told) == 1
+    assert "--kes-period" in getattr(told[0], "remedy", "")
+    mount.swap(mount.make())
+    again(credentials)
+    assert getattr(caplog.records[-1], "event", "") == "credentials_right"
+
+
+async def test_nothing_that_is_said_of_any_file_has_a_secret_in_it(
+    mount: Mount, looking: Callable[..., Credentials], caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    made = mount.make()
+    mount.swap(made)
+    digits = [json.loads(path.read_bytes())["cborHex"] for path in (made.kes, made.vrf)]
+    whole = {path: path.read_bytes() for path in (made.kes, made.vrf, made.cert)}
+    credentials = looking()
+    said: list[object] = []
+    for path, raw in whole.items():
+        path.chmod(0o600)
+        for spoilt in (raw[:-9], raw[9:], raw[:200], raw * 2, raw.replace(b'"', b"'"), raw.replace(b"type", b"kind")):
+            path.write_bytes(spoilt)
+            again(credentials)
+            said += [
+                credentials.findings,
+                credentials.certificate,
+                credentials.sources_problem,
+                repr(credentials._found),
+            ]
+            with pytest.raises(CannotExpose) as refused:
+                credentials.expose("armed")
+            said += [refused.value, repr(refused.value), refused.value.__context__, refused.value.__cause__]
+        path.write_bytes(raw)
+    text = str(said) + caplog.text + str([vars(record) for record in caplog.records])
+    for secret in (digits[0][6:70], digits[0][70:134], digits[1][4:68]):
+        assert not any(secret[at : at + 10] in text for at in range(0, len(secret) - 10, 2))
