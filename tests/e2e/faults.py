@@ -7,12 +7,16 @@ forges).  What happened in between is measured from the nodes' own records, not 
 from __future__ import annotations
 
 import contextlib
+import os
+import shutil
 import signal
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+from devkit import keys
 from devkit.pods import LEASE, WORKERS, Cluster, Pod
 from kube.leases import KEY
 
@@ -439,6 +443,59 @@ def a_source_secret_is_missing_at_the_moment_of_promotion(cluster: Cluster) -> N
     finally:
         (poor.secrets / "kes.skey").write_bytes(secret)
     leader.revive()
+
+
+def _put(path: Path, content: bytes) -> None:
+    """Another file in its place, with its owner and mode."""
+    info = path.stat()
+    fresh = path.with_name(f".{path.name}")
+    fresh.write_bytes(content)
+    fresh.chmod(info.st_mode & 0o777)
+    if os.getuid() == 0:
+        os.chown(fresh, info.st_uid, info.st_gid)
+    fresh.replace(path)
+
+
+@contextlib.contextmanager
+def _other_secrets(pod: Pod, **how: int) -> Iterator[None]:
+    """In place of its own: those of another pool."""
+    before = {path: path.read_bytes() for path in pod.secrets.iterdir() if path.is_file()}
+    folder = pod.root / "other-keys"
+    made = keys.generate(folder, **{"kes_period": keys.current_kes_period("mainnet"), **how})
+    try:
+        for path in before:
+            _put(path, (made.folder / path.name).read_bytes())
+        yield
+    finally:
+        for path, raw in before.items():
+            _put(path, raw)
+        shutil.rmtree(folder)
+
+
+@fault(bound=1)
+def a_standby_whose_certificate_has_expired_is_passed_over(cluster: Cluster) -> None:
+    leader = cluster.leader()
+    poor, rich = cluster.standbys()
+    with _other_secrets(poor, kes_period=1):
+        cluster.wait_for(lambda: _says_why(poor, "the certificate expired"), 10, "it is known before it is needed")
+        leader.terminate()
+        cluster.wait_for(lambda: cluster.forgers() == [rich], 20, "the one with good keys forges")
+        settle(cluster)
+    cluster.wait_for(poor.healthy, 30, "with good keys it could forge")
+    leader.revive()
+
+
+@fault(bound=0)
+def the_secret_goes_bad_under_the_one_who_forges(cluster: Cluster) -> None:
+    leader = cluster.leader()
+    with _other_secrets(leader, kes_period=1):
+
+        def known() -> bool:
+            return "error" in {each["severity"] for each in leader.status()["credentials"]["findings"]}
+
+        cluster.wait_for(known, 10, "it is known")
+        settle(cluster, 3)
+        assert cluster.forgers() == [leader]
 
 
 # --- the node's manners ---
