@@ -562,6 +562,23 @@ def a_node_without_metrics_forges_on_until_it_is_unfit_for_long(cluster: Cluster
         leader.node_control("metrics on")
 
 
+@fault(bound=10, seconds=25)
+def a_node_that_takes_the_signal_and_never_forges_hands_over(cluster: Cluster) -> None:
+    leader = cluster.leader()
+    poor, rich = cluster.standbys()
+    pid = poor.node_pid
+    poor.node_control("deaf on")
+    try:
+        assert rich.forgectl("stand-down", "--for", "3").returncode == 0
+        leader.terminate()
+        cluster.wait_for(lambda: cluster.forgers() == [rich], 25, "the other forges")
+        settle(cluster, 2)
+        assert poor.node_pid == pid, "it was killed though it never forged"
+    finally:
+        poor.node_control("deaf off")
+    leader.revive()
+
+
 @fault(bound=1 + 1 + 1)
 def a_node_that_takes_a_second_to_reload_is_waited_for(cluster: Cluster) -> None:
     for pod in cluster.pods:
