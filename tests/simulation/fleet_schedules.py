@@ -369,7 +369,9 @@ async def one_upon_another(fleet: Fleet) -> None:
         chosen = fleet.rng.sample([*FAULTS, two_halves], 2)
         fleet.tell(f"=== {[fault.__name__ for fault in chosen]}")
         await asyncio.gather(*(_late(fleet, fault) for fault in chosen))
-    for region in fleet.regions:  # what could not be taken back while nobody could be reached
+    for number, region in enumerate(fleet.regions):  # what could not be taken back while nobody could be reached
+        for server in fleet.spoilt(region):
+            fleet.patch(region, {"priority": number + 1, "forgeState": "Priority-based"}, on=server)
         fleet.patch(region, {"forgeState": "Priority-based", "override": {"enabled": False}})
     await fleet.until_somebody_forges(BACK_S)
     await fleet.until_the_copies_agree(BACK_S)

@@ -339,6 +339,11 @@ class Fleet(PoolRecord):
         self.tell(f"{region} is told {spec} on {server.name}")
         server.clusters.edit(self.object_name(region), spec)
 
+    def spoilt(self, region: str) -> list[str]:
+        """Servers on which its object cannot be read: whoever spoilt it has to mend it."""
+        objects = {server.name: server.clusters.objects.get(self.object_name(region)) for server in self.coordinators}
+        return [name for name, body in objects.items() if body is not None and parse_cluster(body).spec is None]
+
     def expiry(self, in_s: float) -> str:
         """An instant for override.expiresAt, by true time."""
         return rfc3339(wall_s() + in_s)
