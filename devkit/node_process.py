@@ -347,7 +347,13 @@ class Node:
             self._landing.set()
 
     def _state(self) -> dict[str, Any]:
-        return {"forging": self.forging, "gauge": self.gauge, "checks": self.checks, "replaying": self.replaying}
+        return {
+            "forging": self.forging,
+            "gauge": self.gauge,
+            "checks": self.checks,
+            "replaying": self.replaying,
+            "counter": self.certificate.counter if self.certificate is not None else None,
+        }
 
 
 async def _run(options: argparse.Namespace, paths: node_credentials.Paths | None) -> int:

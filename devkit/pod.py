@@ -457,7 +457,7 @@ class Pod:
             sock.settimeout(3)
             sock.connect(str(self.root / "control"))
             sock.sendall(command.encode() + b"\n")
-            return sock.recv(100).decode().strip()
+            return sock.recv(200).decode().strip()
 
     def forgectl(self, *words: str) -> subprocess.CompletedProcess[str]:
         command = [str(Path(sys.executable).with_name("forgectl")), *words]

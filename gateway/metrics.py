@@ -32,7 +32,7 @@ from ipc.messages import (
 
 PREFIX: Final = "cardano_forge_manager_"
 
-HUP_REASONS: Final = ("enable", "disable", "repeat", "startup", "rogue")
+HUP_REASONS: Final = ("enable", "disable", "rotate", "repeat", "startup", "rogue")
 FILES: Final = ("kes.skey", "vrf.skey", "node.cert")
 OPERATIONS: Final = tuple(f"{operation}/{file}" for operation in ("install", "remove", "repair") for file in FILES)
 SIGNALS: Final = ("SIGTERM", "SIGKILL")

@@ -54,6 +54,13 @@ class Expose:
 
 
 @dataclass(frozen=True, slots=True)
+class Replace:
+    """Make another set of files visible in place of the one that is."""
+
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
 class Withdraw:
     """Make the target paths cease to exist."""
 
@@ -63,7 +70,7 @@ class Withdraw:
 @dataclass(frozen=True, slots=True)
 class Hup:
     reason: str
-    """Label of cardano_sighup_signals_total: enable, disable, startup, rogue, repeat."""
+    """Label of cardano_sighup_signals_total: enable, disable, rotate, startup, rogue, repeat."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +80,7 @@ class Kill:
     why: str
 
 
-Action = Aim | Unaim | SetDeath | ClearDeath | Expose | Withdraw | Hup | Kill
+Action = Aim | Unaim | SetDeath | ClearDeath | Expose | Replace | Withdraw | Hup | Kill
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +103,8 @@ class View:
     """Why the source credentials must not be installed at all; empty: a node can start with them."""
     unfit: tuple[str, ...] = ()
     """Why a node could not forge with the source credentials now, though it could start with them."""
+    rotated: bool = False
+    """The sources hold another set than the one that is exposed, and a node could forge with it."""
     targets: str = ""
     """Why the target paths are not under our control; empty: they are."""
     read: bool = False
@@ -117,6 +126,10 @@ class FenceMachine:
         self.exposed = ""
         """Why keys are visible now: "", "bootstrap" or "armed"."""
         self._managed = managed
+        self._telling = False
+        """Armed; the node was told of another set, and its reload may still be under way."""
+        self._replace_at = 0
+        """Not before."""
         self._proof_before = Proof.NONE
         self._node: NodeView | None = None
         self._metrics_seen = False
@@ -177,13 +190,17 @@ class FenceMachine:
 
     def busy(self) -> bool:
         """Whether the next look should come soon: something is waiting to be confirmed."""
-        return self.fence in (Fence.ARMING, Fence.FENCING)
+        return self.fence in (Fence.ARMING, Fence.FENCING) or self._telling
 
     def not_exposed(self, now: int, why: str) -> None:
         """The keys of the last `Expose` could not be installed: nothing is visible, nobody was told."""
         if self.fence is Fence.ARMING:
             self._become(Fence.FENCED, now, why, self._proof_before)
         self.exposed, self.deadline = "", 0
+
+    def not_replaced(self) -> None:
+        """The keys of the last `Replace` could not be installed: those before are visible, nobody was told."""
+        self._telling = False
 
     # --- the step ---
 
@@ -228,6 +245,7 @@ class FenceMachine:
             actions.append(Withdraw("the node ended"))
         actions += [ClearDeath(), Unaim()]
         self.exposed, self.deadline, self.node_gone_at = "", 0, now
+        self._telling = False
         self._bootstrap_read, self._reoffer_at = False, 0
         self._become(Fence.FENCED, now, "the node process ended", Proof.NODE_GONE)
         return actions
@@ -279,7 +297,27 @@ class FenceMachine:
             actions.append(SetDeath(right.deadline))
         if self.fence is Fence.ARMING:
             actions += self._confirm_armed(now, view)
+        elif self._telling:
+            actions += self._confirm_told(now, view)
+        elif view.rotated and now >= self._replace_at and view.node is not None and view.node.takes_hup:
+            self._telling, self._replace_at = True, now + timing.REPEAT_HUP
+            actions += [Replace("rotated"), *self._hup(now, "rotate")]
         return actions
+
+    def _confirm_told(self, now: int, view: View) -> list[Action]:
+        """A node that rejects the new keys forges on with the old ones; one that found a file missing stops."""
+        if not self._signal_taken(now, view):
+            return []
+        sample = self._fresh_sample(view, self._hup_taken_at)
+        if sample is None:
+            self._telling = self._metrics_seen or now - self._hup_taken_at < timing.SECOND
+        elif sample.forging_enabled == 1 or self._count_rose(sample):
+            self._telling = False
+        elif sample.forging_enabled == 0 and now - self._hup_at >= timing.REPEAT_HUP:
+            self._telling = False
+            self._become(Fence.ARMING, now, "the node stopped forging when it was told of new keys")
+            return self._hup(now, "repeat")
+        return []
 
     def _confirm_armed(self, now: int, view: View) -> list[Action]:
         if not self._signal_taken(now, view):
@@ -298,11 +336,11 @@ class FenceMachine:
 
     def _fence(self, now: int, why: str, *, hurry: bool) -> list[Action]:
         """Take the keys away and tell the node; from here on only proof counts."""
-        unsure = self.fence is Fence.ARMING
+        unsure, self._telling = self.fence is Fence.ARMING or self._telling, False
         self._right_until = self.deadline
         self.exposed, self.deadline = "", 0
         self._begin_fencing(now, why, hurry=hurry)
-        # A reload for the arming signal may still be running and end after the one we cause now: tell it twice.
+        # A reload for the last signal may still be running and end after the one we cause now: tell it twice.
         self._second_hup_due = now + timing.SECOND // 2 if unsure else 0
         return [Withdraw(why), *self._hup(now, "disable"), ClearDeath()]
 

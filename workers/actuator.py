@@ -47,6 +47,7 @@ from policy.fencing import (
     FenceMachine,
     Hup,
     Kill,
+    Replace,
     SetDeath,
     Unaim,
     View,
@@ -186,6 +187,7 @@ class Actuator:
             sample=self._sample(now),
             sources=self._credentials.sources_problem,
             unfit=self._credentials.unfit,
+            rotated=self._credentials.rotated,
             targets=self._credentials.targets_problem,
             read=self._credentials.read_by_node,
             void_before=self._void_before,
@@ -239,6 +241,8 @@ class Actuator:
                 self._timer.disarm()
             case Expose(why):
                 return self._expose(why)
+            case Replace(why):
+                return self._replace(why)
             case Withdraw(why):
                 self._credentials.withdraw(why)
             case Hup(reason):
@@ -261,6 +265,15 @@ class Actuator:
         except CannotExpose as error:
             log.error("credentials not installed", extra={"event": "cannot_expose", "why": str(error)})
             self._abandon(str(error))
+            return False
+        return True
+
+    def _replace(self, why: str) -> bool:
+        try:
+            self._credentials.expose(why)
+        except CannotExpose as error:
+            log.error("credentials not replaced", extra={"event": "cannot_expose", "why": str(error)})
+            self._machine.not_replaced()
             return False
         return True
 

@@ -22,7 +22,7 @@ from typing import Final
 from cardano.credentials import CredentialSet, Faulty, Source, credential_set
 from cardano.opcert import OperationalCertificate
 from config import Config
-from ipc.messages import CertificateView, Finding, Severity
+from ipc.messages import CertificateView, Check, Finding, Severity
 from kernel import inotify
 from kernel.cwdstage import Stage
 from kernel.inotify import Inotify
@@ -72,6 +72,10 @@ class Credentials:
         self.certificate: CertificateView | None = None
         self.unfit: tuple[str, ...] = ()
         """Why a node that could start with them could not forge with them now."""
+        self._installed: CredentialSet | None = None
+        """What a node was armed with."""
+        self.rotated = False
+        """The sources hold another set by now, with which a node could forge."""
         self._said: list[tuple[str, str]] = []
         self._targets = {
             "kes.skey": config.target_kes_key,
@@ -136,12 +140,29 @@ class Credentials:
             self._found, self._prints = found, before
         assert self._found is not None
         expected = self._expected()
-        self.findings = findings = examine(self._found, expected)
+        findings = (*examine(self._found, expected), *self._older())
+        self.findings = tuple(sorted(findings, key=lambda finding: list(Severity).index(finding.severity)))
         self.sources_problem = _unusable(findings)
+        self.rotated = self._installed not in (None, self._found) and not _error(findings) and not self._older()
         errors = [one for one in findings if one.severity is Severity.ERROR and one.check not in UNUSABLE]
         self.unfit = tuple(one.reason for one in errors)
         self.certificate = _view(self._found.certificate, expected)
         self._tell()
+
+    def _older(self) -> tuple[Finding, ...]:
+        """Whether a secret that was put back is about to replace what a node forges with."""
+        used = self._installed.certificate if self._installed is not None else None
+        found = self._found.certificate if self._found is not None else None
+        if not isinstance(used, OperationalCertificate) or not isinstance(found, OperationalCertificate):
+            return ()
+        if found.cold_key != used.cold_key or found.counter >= used.counter:
+            return ()
+        reason = (
+            f"the certificate's counter is {found.counter}, and the node forges with one of {used.counter}: it is not "
+            "taken up meanwhile"
+        )
+        remedy = "put the newest set into the secret; if it is this one, hand over (forgectl stand-down)"
+        return (Finding(Check.COUNTER, Severity.WARNING, reason, remedy),)
 
     @property
     def _faulty(self) -> bool:
@@ -237,12 +258,16 @@ class Credentials:
     # --- exposing and withdrawing ---
 
     def expose(self, why: str) -> None:
-        """Read the sources and make them visible at the targets.  Raises CannotExpose; then nothing is visible."""
+        """Read the sources and make them visible at the targets, in place of what is.
+
+        Raises CannotExpose; then what was visible still is.
+        """
         with ExitStack() as secrets:
             sources = self._read_sources(secrets)
-            findings = examine(credential_set(*sources), self._expected())
+            found = credential_set(*sources)
+            findings = examine(found, self._expected())
             # A node that is to start may do so with keys that are not good now; one that is to forge must not be told.
-            if problem := _unusable(findings) or (why == "armed" and _error(findings)):
+            if problem := _unusable(findings) or (why != "bootstrap" and _error(findings)):
                 self._look_at = 0
                 raise CannotExpose(problem)
             try:
@@ -251,6 +276,7 @@ class Credentials:
                 self._look_at = 0
                 raise CannotExpose(f"{error.filename}: {error.strerror}") from None
         self._exposed, self._unread = True, set(self._sources)
+        self._installed, self.rotated = (None if why == "bootstrap" else found), False
         for name in self._sources:
             self.operations[f"install/{name}"] += 1
         log.info("credentials installed", extra={"event": "credentials_installed", "why": why})
@@ -267,6 +293,7 @@ class Credentials:
     def withdraw(self, why: str) -> None:
         """Make the target paths cease to exist.  What could not be cleaned up afterwards is logged."""
         was, self._exposed, self._unread, self._set_watch = self._exposed, False, set(), -1
+        self._installed, self.rotated = None, False
         stage = self._plain if self._plain is not None else self._stage
         assert stage is not None
         for problem in stage.withdraw():

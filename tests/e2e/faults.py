@@ -7,6 +7,7 @@ forges).  What happened in between is measured from the nodes' own records, not 
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import shutil
 import signal
@@ -16,7 +17,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from devkit import keys
+from cardano.credentials import Source, credential_set
+from cardano.kes import KesKey
+from cardano.opcert import OperationalCertificate
+from devkit import keys, record
 from devkit.pods import LEASE, WORKERS, Cluster, Pod
 from kube.leases import KEY
 
@@ -496,6 +500,46 @@ def the_secret_goes_bad_under_the_one_who_forges(cluster: Cluster) -> None:
         cluster.wait_for(known, 10, "it is known")
         settle(cluster, 3)
         assert cluster.forgers() == [leader]
+
+
+@fault(bound=0, seconds=20)
+def a_rotation_under_the_one_who_forges(cluster: Cluster) -> None:
+    """The files change one after another; in what is exposed each certificate is that of the key beside it."""
+    leader = cluster.leader()
+    before = _hups(leader)
+    with _other_secrets(leader, counter=7):
+        end = time.monotonic() + 10
+        while (counter := json.loads(leader.node_control("state"))["counter"]) != 7:
+            assert time.monotonic() < end, f"the node has the certificate with counter {counter}"
+            _look_at_the_exposed(leader)
+        settle(cluster, 3)
+        assert _hups(leader) == before + 1
+        assert cluster.forgers() == [leader]
+    cluster.wait_for(lambda: _hups(leader) == before + 2, 10, "and back")
+    settle(cluster)
+    assert cluster.leader() is leader
+
+
+def _hups(pod: Pod) -> int:
+    return sum(event["event"] == "hup" for event in record.read(pod.record_file))
+
+
+def _look_at_the_exposed(pod: Pod) -> None:
+    """By one descriptor of the folder: a set that is replaced meanwhile is read as it was, or not at all."""
+    target = (pod.ipc / "kes.skey").readlink().parent
+    with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # it was removed meanwhile
+        folder = os.open(target, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            contents = []
+            for name in ("kes.skey", "vrf.skey", "node.cert"):
+                with open(name, "rb", opener=lambda path, flags: os.open(path, flags, dir_fd=folder)) as file:
+                    contents.append(Source(name, file.read()))
+        finally:
+            os.close(folder)
+        found = credential_set(*contents)
+        assert isinstance(found.kes, KesKey)
+        assert isinstance(found.certificate, OperationalCertificate)
+        assert found.kes.verification_key == found.certificate.hot_key
 
 
 # --- the node's manners ---

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 from ipc.messages import Fence, Grant, NodeSample, NodeView, StartFlag
 from policy import timing
-from policy.fencing import Aim, ClearDeath, Expose, FenceMachine, Hup, Kill, SetDeath, Unaim, View, Withdraw
+from policy.fencing import Aim, ClearDeath, Expose, FenceMachine, Hup, Kill, Replace, SetDeath, Unaim, View, Withdraw
 
 S = timing.SECOND
 TICK = 50 * timing.MILLISECOND
@@ -30,6 +30,10 @@ class Node:
     gauge: bool = True
     counter: bool = True
     forging: bool = False
+    keys: int = 0
+    """Number of the set that it read last."""
+    refuses: int = 0
+    """Number of a set that it rejects: that leaves its forging, and its keys, as they are."""
     count: int = 100
     pending: list[int] = field(default_factory=list)
 
@@ -45,6 +49,12 @@ class World:
     node: Node | None = None
     now: int = 100 * S
     keys_visible: bool = False
+    source: int = 1
+    """Number of the set in the secret."""
+    visible: int = 0
+    """Number of the set that is visible, or was last."""
+    no_room: bool = False
+    """Another set cannot be written."""
     aimed: int = 0
     death: int = 0
     elector: Grant | None = None
@@ -73,6 +83,10 @@ class World:
     def withdraw_grant(self, *, calm: bool = True) -> None:
         self.elector, self.calm = None, calm
 
+    def rotate(self) -> None:
+        """Another set stands in the secret."""
+        self.source += 1
+
     def run(self, seconds: float) -> None:
         """Let time pass in ticks of 50 ms."""
         end = self.now + int(seconds * S)
@@ -96,6 +110,9 @@ class World:
     def step(self) -> None:
         """One step of the machine; its actions take effect at once."""
         for action in self.machine.step(self.now, self.view()):
+            if isinstance(action, Replace) and self.no_room:
+                self.machine.not_replaced()
+                break
             self._obey(action)
         self._check()
 
@@ -114,6 +131,7 @@ class World:
             hup_pending=node is not None and node.frozen and bool(node.pending),
             sample=self._sample(),
             sources=self.sources,
+            rotated=self.keys_visible and self.machine.exposed == "armed" and self.source != self.visible,
             targets=self.targets,
             read=self.read,
             void_before=self.void_before,
@@ -147,7 +165,10 @@ class World:
         due = [at for at in node.pending if at <= self.now]
         node.pending = [at for at in node.pending if at > self.now]
         for _ in due:
+            if self.keys_visible and self.visible == node.refuses:
+                continue
             node.forging = self.keys_visible
+            node.keys = self.visible if self.keys_visible else 0
         if node.forging and slot_began:
             node.count += 1
 
@@ -164,7 +185,10 @@ class World:
             case ClearDeath():
                 self.death = 0
             case Expose():
-                self.keys_visible = True
+                self.keys_visible, self.visible = True, self.source
+            case Replace():
+                assert self.keys_visible
+                self.visible = self.source
             case Withdraw():
                 self.keys_visible = False
             case Hup(reason):

@@ -399,6 +399,121 @@ def test_grants_that_come_and_go_never_leave_the_node_forging_without_a_right(se
         assert not world.node.forging
 
 
+# --- rotation ---
+
+
+def hups(world: World) -> list[str]:
+    return [line for line in world.log if "Hup" in line]
+
+
+def test_a_rotation_under_a_forging_node_costs_one_signal_and_no_moment_of_forging() -> None:
+    world = armed_world()
+    before = len(hups(world))
+    world.rotate()
+    for _ in range(100):
+        world.grant()
+        world.tick()
+        assert world.node is not None
+        assert world.node.forging
+        assert world.machine.fence is Fence.ARMED
+    assert world.node.keys == 2
+    assert hups(world)[before:] == ["Hup(reason='rotate')"]
+    assert not world.machine.busy()
+
+
+def test_of_rotations_that_follow_each_other_the_last_is_installed() -> None:
+    world = armed_world()
+    for _ in range(5):
+        world.rotate()
+        world.grant()
+        world.run(0.3)
+    for _ in range(100):
+        world.grant()
+        world.tick()
+    assert world.node is not None
+    assert world.node.keys == 6
+    assert world.node.forging
+    assert len(hups(world)) <= 1 + 4
+
+
+def test_a_node_that_rejects_the_new_keys_forges_on_and_is_told_once() -> None:
+    world = armed_world(Node(pid=10, refuses=2))
+    world.rotate()
+    for _ in range(200):
+        world.grant()
+        world.tick()
+    assert world.node is not None
+    assert world.node.forging
+    assert world.node.keys == 1
+    assert len(hups(world)) == 2
+
+
+def test_a_node_that_stops_when_it_is_told_of_new_keys_is_told_again() -> None:
+    world = armed_world()
+    world.rotate()
+    world.tick()
+    assert world.node is not None
+    world.node.pending = []  # it found a file missing
+    world.node.forging = False
+    for _ in range(80):
+        world.grant()
+        world.tick()
+    assert world.node.forging
+    assert world.machine.fence is Fence.ARMED
+    assert world.node.keys == 2
+
+
+def test_a_set_that_cannot_be_written_leaves_the_old_one_and_tells_nobody() -> None:
+    world = armed_world()
+    world.no_room = True
+    world.rotate()
+    for _ in range(100):
+        world.grant()
+        world.tick()
+    assert world.node is not None
+    assert (world.node.forging, world.node.keys, len(hups(world))) == (True, 1, 1)
+    world.no_room = False
+    for _ in range(100):
+        world.grant()
+        world.tick()
+    assert (world.node.forging, world.node.keys, len(hups(world))) == (True, 2, 2)
+
+
+@pytest.mark.parametrize("reload_ms", [5, 400, 2000])
+def test_a_fence_right_after_a_rotation_outlasts_the_reload_for_it(reload_ms: int) -> None:
+    world = armed_world()
+    assert world.node is not None
+    world.node.reload = reload_ms * timing.MILLISECOND
+    world.rotate()
+    world.tick()
+    world.withdraw_grant()
+    world.run_until(Fence.FENCED)
+    world.run(5)
+    assert world.node is not None
+    assert not world.node.forging
+
+
+def test_nothing_is_installed_for_a_rotation_while_the_node_is_not_armed() -> None:
+    world = World(node=Node(pid=10))
+    world.step()
+    world.rotate()
+    world.run(5)
+    assert not hups(world)
+    assert not world.keys_visible
+
+
+@pytest.mark.parametrize("metrics", [True, False])
+def test_without_metrics_a_rotation_is_over_a_second_after_the_signal_was_taken(metrics: bool) -> None:
+    world = armed_world(Node(pid=10, metrics=metrics))
+    world.rotate()
+    for _ in range(40):
+        world.grant()
+        world.tick()
+    assert world.node is not None
+    assert world.node.keys == 2
+    assert not world.machine.busy()
+
+
 ACTS = st.sampled_from(
     [
         "grant",
@@ -412,6 +527,8 @@ ACTS = st.sampled_from(
         "thaw",
         "no metrics",
         "jump",
+        "rotate",
+        "no room",
         "wait",
     ]
 )
@@ -455,6 +572,10 @@ def test_whatever_happens_nothing_forges_past_the_end_of_the_lease(acts: list[tu
                 world.node.metrics = not world.node.metrics
             case "jump":
                 world.void_before = world.now
+            case "rotate":
+                world.rotate()
+            case "no room":
+                world.no_room = not world.no_room
         for _ in range(ticks):
             world.tick()
             forging = world.node is not None and world.node.forging and not world.node.frozen

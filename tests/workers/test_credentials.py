@@ -173,6 +173,95 @@ async def test_a_rotation_is_seen_at_the_next_look_and_installed_as_a_whole(
     assert mount.exposed() == content(second)
 
 
+async def test_another_set_in_the_secret_is_offered_to_an_armed_node_only_and_once(
+    mount: Mount, looking: Callable[..., Credentials]
+) -> None:
+    mount.swap(mount.make(counter=1))
+    credentials = looking()
+    credentials.expose("bootstrap")
+    second = mount.make(counter=2)
+    mount.swap(second)
+    again(credentials)
+    assert not credentials.rotated
+    credentials.withdraw("read")
+    credentials.expose("armed")
+    again(credentials)
+    assert not credentials.rotated
+    third = mount.make(counter=3)
+    mount.swap(third)
+    again(credentials)
+    assert credentials.rotated
+    assert mount.exposed() == content(second)
+    credentials.expose("rotated")
+    assert mount.exposed() == content(third)
+    assert not credentials.rotated
+    again(credentials)
+    assert not credentials.rotated
+    credentials.withdraw("enough")
+    mount.swap(mount.make(counter=4))
+    again(credentials)
+    assert not credentials.rotated
+
+
+async def test_the_same_set_written_anew_is_no_rotation(mount: Mount, looking: Callable[..., Credentials]) -> None:
+    mount.swap(mount.make(counter=1))
+    credentials = looking()
+    credentials.expose("armed")
+    mount.swap(mount.make(counter=1))
+    again(credentials)
+    assert not credentials.rotated
+
+
+@pytest.mark.parametrize("how", [{"kes_period": 0}, {"kes_period": PERIOD + 1}, {"counter": 4}])
+async def test_a_worse_set_is_not_offered_to_the_node_that_forges(
+    mount: Mount, looking: Callable[..., Credentials], how: dict[str, int]
+) -> None:
+    first = mount.make(counter=5)
+    mount.swap(first)
+    credentials = looking()
+    credentials.expose("armed")
+    mount.swap(mount.make(**{"counter": 5, **how}))
+    again(credentials)
+    assert not credentials.rotated
+    assert mount.exposed() == content(first)
+    assert credentials.findings[0].severity in (Severity.ERROR, Severity.WARNING)
+    assert credentials.findings[0].remedy
+
+
+async def test_an_older_counter_is_taken_once_the_node_is_armed_anew(
+    mount: Mount, looking: Callable[..., Credentials]
+) -> None:
+    """It may be the right one: that of the node was too high."""
+    mount.swap(mount.make(counter=9))
+    credentials = looking()
+    credentials.expose("armed")
+    second = mount.make(counter=5)
+    mount.swap(second)
+    again(credentials)
+    assert [finding.check for finding in credentials.findings if finding.severity is Severity.WARNING] == [
+        Check.COUNTER
+    ]
+    credentials.withdraw("handed over")
+    credentials.expose("armed")
+    assert mount.exposed() == content(second)
+
+
+@pytest.mark.parametrize("bad", [{"kes_period": 0}])
+async def test_a_set_that_went_bad_between_the_look_and_the_replacement_leaves_the_old_one(
+    mount: Mount, looking: Callable[..., Credentials], bad: dict[str, int]
+) -> None:
+    first = mount.make(counter=1)
+    mount.swap(first)
+    credentials = looking()
+    credentials.expose("armed")
+    mount.swap(mount.make(counter=2))
+    again(credentials)
+    mount.swap(mount.make(**bad))
+    with pytest.raises(CannotExpose):
+        credentials.expose("rotated")
+    assert mount.exposed() == content(first)
+
+
 async def test_a_set_that_is_replaced_in_halves_is_not_installed_meanwhile(
     mount: Mount, looking: Callable[..., Credentials]
 ) -> None:
