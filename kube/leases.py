@@ -269,6 +269,7 @@ def parse_lease(raw: Json) -> LeaseRecord:
         challenge=_field(annotations, CHALLENGE, ""),
         members=_number(_field(annotations, MEMBERS, "")),
         apis=_identities(_field(annotations, APIS, "")),
+        renew_time=_field(spec, "renewTime", ""),
     )
 
 

@@ -119,6 +119,8 @@ class Election:
         self._retry_at = 0
         self._conflict_at = now - timing.SECOND
         self._must_read = True
+        self._read_at = 0
+        """When the Lease was read last, and not only told of by a watch."""
         self._unanswered = False
         """The last request found nobody who answers."""
         self._world: Circumstances | None = None
@@ -129,13 +131,14 @@ class Election:
 
     # --- what happened ---
 
-    def saw(self, record: LeaseRecord | None, now: int, *, missed: bool = False) -> None:
+    def saw(self, record: LeaseRecord | None, now: int, *, missed: bool = False, read: bool = False) -> None:
         """The Lease as read or watched; `now` taken after the answer arrived.
 
         `missed`: it may have changed in between without our having been told of each version.
         """
         self.observed = observe(self.observed, record, now, at_least_s=self._duration_s, missed=missed)
         self._must_read = False
+        self._read_at = now if read else self._read_at
         self._unanswered = self._unanswered and self.leading  # until we have renewed
         if record is not None and record.holder != self.identity:
             self._tried_token = None  # another was faster
@@ -371,9 +374,14 @@ class Election:
             return self._at_retry(Do.RENEW, now, "we held it before a restart")
         free_at = self._runs_out(self.observed)
         holder = record.holder if record is not None else ""
+        seen_lately = now - max(self._read_at, self.observed.at) <= timing.SEEN_LATELY
+        due = self.observed.free or now >= free_at - timing.LOOK_AHEAD
+        if due and not seen_lately and record is not None:
+            return self._at_retry(Do.READ, now, "it was seen too long ago to be taken")
         if not self.observed.free and now < free_at:
             what = "no lease" if record is None else "nobody in the lease"
-            return Step(Do.WAIT, free_at, f"held by {holder}" if holder else f"{what}: its last holder may still forge")
+            until = free_at - timing.LOOK_AHEAD if now < free_at - timing.LOOK_AHEAD else free_at
+            return Step(Do.WAIT, until, f"held by {holder}" if holder else f"{what}: its last holder may still forge")
         if now < (displaced := self.observed.displaced_until):
             return Step(Do.WAIT, displaced, "a holder that was written over may still forge")
         if self.observed.free:

@@ -45,6 +45,10 @@ class LeaseRecord:
     """Of the pool-wide lock: of how many Leases its holder needs a majority; 0: it does not say."""
     apis: tuple[str, ...] = ()
     """Of the pool-wide lock: the coordination APIs that these are on, as far as its holder has reached them."""
+    renew_time: str = ""
+    """spec.renewTime as the server wrote it.  Never held against a clock; but two versions of one number, of a server
+    that was restored from a backup and counts again, differ in it.
+    """
 
     @property
     def given_up(self) -> bool:

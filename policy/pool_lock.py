@@ -84,6 +84,13 @@ class Member:
     """When an attempt to write it failed; counts for one acquisition."""
     reachable: bool = False
     """It answered last."""
+    read_at: int = 0
+    """When it was read last, and not only told of by a watch (ns)."""
+
+    def seen_lately(self, now: int) -> bool:
+        """Whether what we know of its Lease is how it is, and not how it was before a restore that nobody told of."""
+        told_at = self.observed.at if self.observed is not None else 0
+        return now - max(self.read_at, told_at) <= timing.SEEN_LATELY
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,7 +200,9 @@ class PoolLock:
             member.api, member.renewed_at = api, 0
             self.apis = tuple(sorted({each.api for each in self.members if each.api}))
 
-    def saw(self, index: int, record: LeaseRecord | None, now: int, *, missed: bool = False) -> None:
+    def saw(
+        self, index: int, record: LeaseRecord | None, now: int, *, missed: bool = False, read: bool = False
+    ) -> None:
         """A member's Lease as read or watched; `missed`: it may have changed unseen in between.
 
         So it counts for one that was out of reach, though it shows what we know: it may come from a backup of just
@@ -203,6 +212,7 @@ class PoolLock:
         back = not member.reachable and not self._names_us(record)
         member.observed = observe(member.observed, record, now, at_least_s=self._duration_s, missed=missed or back)
         member.must_read, member.reachable = False, True
+        member.read_at = now if read else member.read_at
         if record is not None:
             self._highest = max(self._highest, min(record.transitions, MOST_TOKEN))
         if not self._is_ours(member) and not member.observed.orphaned:
@@ -364,6 +374,8 @@ class PoolLock:
             # Erased or deleted by hand: nobody else may write it before our right has ended.
             act = Do.CREATE if member.observed.record is None else Do.TAKE
             return self._at_retry(member, act, now, "it was taken from us without being given to another")
+        if self._may_take(member, now) and not member.seen_lately(now):
+            return self._at_retry(member, Do.READ, now, "it was seen too long ago to be taken")
         # A term whose grant has lapsed takes nothing: another, with a higher token, may have come and gone.
         if standing or (self.phase is LockPhase.ACQUIRING and self._turn(index, now, wish)):
             at = self.takeable_at(member)
@@ -372,6 +384,14 @@ class PoolLock:
                 return self._at_retry(member, act, now, "it can be taken")
             return Step(Do.WAIT, min(at, now + timing.SECOND), "it cannot be taken yet")
         return Step(Do.WAIT, now + timing.SECOND, "nothing to do")
+
+    def _may_take(self, member: Member, now: int) -> bool:
+        """Whether it is to be taken from whoever had it last, now or in its turn."""
+        if member.observed is None or member.observed.record is None:
+            return False  # to make one that is there is refused
+        if self.phase is LockPhase.ACQUIRING:
+            return self._in_question(member, now)
+        return self.grant(now) is not None and now >= self.takeable_at(member)
 
     def _turn(self, index: int, now: int, wish: Wish) -> bool:
         """Whether all members before this one have been taken, or cannot be."""

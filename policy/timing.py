@@ -52,6 +52,16 @@ CONTENDER_TIMEOUT: Final = SECOND * 5 // 2
 RETRY_PAUSE: Final = SECOND * 2 // 5
 """Between attempts after a failed request, plus up to half of it at random."""
 
+SEEN_LATELY: Final = SECOND * 3 // 2
+"""A Lease is taken from its last holder only if it was read, or told by a watch, at most this long ago.
+
+A server that was restored from a backup gives version numbers a second time, and its watches are silent until it has
+counted up to where they stand: the number alone does not tell that nothing was written.
+"""
+
+LOOK_AHEAD: Final = SECOND
+"""A Lease that is about to run out is read this long before, so that taking it costs no request more."""
+
 WATCH_TIMEOUT_S: Final = 240
 """Seconds after which a watch is closed by the server and opened anew: 1 request in 4 minutes."""
 

@@ -273,7 +273,7 @@ class Elector:
             missed = True  # what the server has forgotten, another may have seen
         elif missed and record is not None and not self._election.leading:  # a leader has to know at once
             missed = not await self._caught_up(record, by)
-        self._saw(record, version, missed=missed)
+        self._saw(record, version, missed=missed, read=True)
 
     async def _caught_up(self, record: LeaseRecord, by: float) -> bool:
         leases = LeaseClient(self._session, self._config.namespace, self._config.lease_name)  # we write upon no past
@@ -302,8 +302,8 @@ class Elector:
             )
             self._api_ok = False
 
-    def _saw(self, record: LeaseRecord | None, version: str, *, missed: bool = False) -> None:
-        self._election.saw(record, boottime_ns(), missed=missed)
+    def _saw(self, record: LeaseRecord | None, version: str, *, missed: bool = False, read: bool = False) -> None:
+        self._election.saw(record, boottime_ns(), missed=missed, read=read)
         self._position = version or self._position
         self._remember()
 

@@ -293,7 +293,7 @@ class PoolLockKeeper:
             missed = True
         elif missed and record is not None:
             missed = not await self._caught_up(line, record, by)
-        self.lock.saw(line.index, record, boottime_ns(), missed=missed)
+        self.lock.saw(line.index, record, boottime_ns(), missed=missed, read=True)
         line.position = version
 
     async def _identify(self, line: _Line, timeout_s: float) -> None:

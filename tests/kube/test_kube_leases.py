@@ -36,7 +36,8 @@ async def test_a_lease_is_read_into_a_record(tmp_path: Path) -> None:
         record, version = await LeaseClient(session, "n", "l").look(timeout_s=TIMEOUT_S)
     assert version == "100", "of the list: a watch goes on after it"
     assert (api.requests[0].path, api.requests[0].query) == (PATH, {"fieldSelector": "metadata.name=l"})
-    assert record == LeaseRecord("7", "pod-0_1", 15, 3, "2026-01-01T00:00:00.000000Z", "u1")
+    renewed = "2026-01-01T00:00:05.000000Z"
+    assert record == LeaseRecord("7", "pod-0_1", 15, 3, "2026-01-01T00:00:00.000000Z", "u1", renew_time=renewed)
 
 
 @pytest.mark.parametrize("said", ["a-uid", "7f6a5c1e-0b7e-4a54-9f5e-0d4e1f6b2c3d"])

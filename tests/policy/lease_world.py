@@ -185,7 +185,7 @@ class Pod:
         if known is not None and missed and record is not None and not self.election.leading:
             self._told(now)
             missed = False
-        self.election.saw(record, now, missed=missed)
+        self.election.saw(record, now, missed=missed, read=True)
         self.position = self.server.version
 
     def _told(self, now: int) -> None:

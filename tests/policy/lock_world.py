@@ -41,6 +41,8 @@ class Server:
     restoring: bool = False
     boots: int = 0
     """Times it was restored: watches of before are dead."""
+    writes: int = 0
+    """A restore does not take them back."""
 
     def write(self, expected: str | None, new: LeaseRecord) -> LeaseRecord | None:
         """Compare and swap; None: a conflict.  `expected` None: create."""
@@ -50,7 +52,8 @@ class Server:
         if self.record is None:
             self.made += 1
         uid = f"{self.boots}.{self.made}" if self.record is None else self.record.uid
-        self.record = dataclasses.replace(new, resource_version=str(self.version), uid=uid)
+        self.writes += 1
+        self.record = dataclasses.replace(new, resource_version=str(self.version), uid=uid, renew_time=str(self.writes))
         self.history.append((self.version, self.record))
         return self.record
 
@@ -252,7 +255,7 @@ class Contender:
                 if at > line.position:
                     self.lock.saw(index, each, now)
                     missed = each != record
-        self.lock.saw(index, record, now, missed=missed)
+        self.lock.saw(index, record, now, missed=missed, read=True)
         line.position = version
 
     def watched(self, index: int, version: int, record: LeaseRecord | None) -> None:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ipc.messages import Role
+from ipc.messages import Fence, Role
 from policy import timing
+from policy.election import Circumstances, Do, Election
 from policy.lease import MOST_DISPLACED, LeaseRecord, observe
 from policy.seal import opens, seal_of
 
@@ -623,3 +626,55 @@ def test_no_schedule_of_faults_makes_two_forge_and_one_forges_soon_after_it(
         pod.api, pod.frozen, pod.stopping, pod.gone, pod.ready, pod.fit = "ok", False, False, False, True, True
     pool.run(45)
     assert pool.leader()
+
+
+# --- a server that counts again ---
+
+ABLE = Circumstances(
+    fit=True,
+    unfit_for=0,
+    unfit_why="",
+    ready=True,
+    not_ready_why="",
+    fence=Fence.FENCED,
+    void_before=0,
+    node_gone=False,
+    stopping=False,
+)
+THEIRS = LeaseRecord("7", "them", 15, 1, uid="u", renew_time="first")
+
+
+def contender(seen: LeaseRecord, at: int) -> Election:
+    election = Election("us", lease_duration_s=15, sleep_interval=5 * S, held=None, now=at)
+    election.saw(seen, at, read=True)
+    return election
+
+
+def test_a_lease_that_runs_out_is_read_a_second_before_it_is_taken() -> None:
+    election = contender(THEIRS, 100 * S)
+    waiting = election.next(105 * S, ABLE)
+    assert (waiting.act, waiting.until) == (Do.WAIT, 114 * S)
+    assert election.next(114 * S, ABLE).act is Do.READ
+    election.saw(THEIRS, 114 * S + 1, read=True)
+    assert election.next(114 * S + 2, ABLE).act is Do.WAIT
+    assert election.next(115 * S, ABLE).act is Do.TAKE
+
+
+def test_a_lease_that_was_restored_and_renewed_up_to_the_version_that_we_saw_is_not_taken() -> None:
+    election = contender(THEIRS, 100 * S)
+    assert election.next(114 * S, ABLE).act is Do.READ
+    election.saw(dataclasses.replace(THEIRS, renew_time="later"), 114 * S, missed=True, read=True)
+    for second in range(115, 128):
+        assert election.next(second * S, ABLE).act is Do.WAIT
+    assert election.next(128 * S + 1, ABLE).act is Do.READ
+
+
+def test_a_lease_that_was_free_long_ago_is_read_before_it_is_taken() -> None:
+    free = dataclasses.replace(THEIRS, holder="", duration_s=1)
+    election = contender(THEIRS, 100 * S)
+    election.saw(dataclasses.replace(THEIRS, resource_version="8"), 120 * S)  # who was there before is not known
+    election.saw(free, 121 * S)
+    assert election.next(121 * S, ABLE).act is Do.TAKE
+    assert election.next(160 * S, ABLE).act is Do.READ
+    election.saw(free, 160 * S, read=True)
+    assert election.next(160 * S, ABLE).act is Do.TAKE

@@ -65,7 +65,7 @@ class Pod:
             self.lock.failed(index, self.now, pause=timing.RETRY_PAUSE, answered=False)
         elif act is Do.READ:
             self.lock.identified(index, self.apis[index])
-            self.lock.saw(index, self.servers[index], self.now)
+            self.lock.saw(index, self.servers[index], self.now, read=True)
         elif index in self.refusing:
             self.lock.failed(index, self.now, pause=timing.RETRY_PAUSE, answered=True)
             self.lock.members[index].retry_at = self.now + timing.RETRY_PAUSE
@@ -154,6 +154,52 @@ def holding(members: int = 3, down: Sequence[int] = ()) -> Pod:
     pod.live(0.5)
     assert pod.lock.phase is LockPhase.HELD
     return pod
+
+
+# --- a server that counts again ---
+
+
+def restored(pod: Pod, index: int, renew_time: str) -> None:
+    """From a backup; and its holder has renewed it since, up to the version that we saw.  Our watch tells nothing."""
+    before = pod.servers[index]
+    assert before is not None
+    pod.servers[index] = dataclasses.replace(before, renew_time=renew_time)
+
+
+def test_a_lease_that_was_restored_and_renewed_up_to_the_version_that_we_saw_is_not_taken() -> None:
+    pod = known()
+    for index in range(3):
+        pod.others(index)
+    pod.passes(D - 1)
+    for index in range(3):
+        restored(pod, index, "later")
+    pod.live(D - 1)
+    assert pod.written == []
+    assert pod.mine() == []
+    pod.live(3)
+    assert pod.lock.phase is LockPhase.HELD
+
+
+def test_a_free_lease_that_was_seen_long_ago_is_read_before_it_is_taken() -> None:
+    pod = known()
+    for index in range(3):
+        pod.others(index)
+        pod.let_go_by_others(index)
+    pod.passes(60)
+    for index in range(3):
+        pod.servers[index] = dataclasses.replace(pod.servers[index], holder="them/2", duration_s=D, key="")
+    pod.live(D - 1)
+    assert pod.written == []
+    assert pod.mine() == []
+
+
+def test_a_lease_that_was_released_just_now_is_taken_without_reading_it_again() -> None:
+    pod = known()
+    for index in range(3):
+        pod.others(index)
+        pod.let_go_by_others(index)
+    pod.update(WANTED)
+    assert pod.lock.next(0, pod.now, WANTED).act is Do.TAKE
 
 
 # --- a majority ---

@@ -48,7 +48,7 @@ class SimulatedApi:
         self.stale: tuple[LeaseRecord | None, int] | None = None
         """What a read is answered with, if not the truth; watches are silent meanwhile."""
         self.watches: list[asyncio.Event] = []
-        self._lives = 0
+        self._lives = self._writes = 0
         self._on_write = on_write
 
     def lease(self, _name: str) -> SimulatedApi:
@@ -64,7 +64,8 @@ class SimulatedApi:
             self._lives += 1
             record = dataclasses.replace(record, uid=str(self._lives))
         if record is not None:
-            record = dataclasses.replace(record, resource_version=str(self.version))
+            self._writes += 1
+            record = dataclasses.replace(record, resource_version=str(self.version), renew_time=str(self._writes))
         self.record = record
         self.history.append((self.version, record))
         self._on_write(by, record)
