@@ -334,25 +334,23 @@ class PodCollector(Collector):
         certificate = actuator.certificate
         if certificate is None:
             return
-        counter = GaugeMetricFamily("cardano_opcert_counter", "The operational certificate's counter", labels=labels)
-        counter.add_metric(values, certificate.counter)
-        yield counter
-        if certificate.periods_left is not None:
-            remaining = GaugeMetricFamily(
+        for name, text, value in (
+            ("cardano_opcert_counter", "The operational certificate's counter", certificate.counter),
+            (
                 "cardano_kes_periods_remaining",
                 "KES periods for which the certificate is good, the running one counted; 0 and less: expired",
-                labels=labels,
-            )
-            remaining.add_metric(values, certificate.periods_left)
-            yield remaining
-        if certificate.expires_at is not None:
-            expiry = GaugeMetricFamily(
+                certificate.periods_left,
+            ),
+            (
                 "cardano_kes_expiry_timestamp_seconds",
                 "When the certificate ceases to be good, in Unix time: rotate before",
-                labels=labels,
-            )
-            expiry.add_metric(values, certificate.expires_at)
-            yield expiry
+                certificate.expires_at,
+            ),
+        ):
+            if value is not None:
+                gauge = GaugeMetricFamily(name, text, labels=labels)
+                gauge.add_metric(values, value)
+                yield gauge
 
     def _api(self) -> Iterator[Metric]:
         yield _counter(
