@@ -380,7 +380,6 @@ async def one_upon_another(fleet: Fleet) -> None:
 
 async def edits_follow_each_other(fleet: Fleet) -> None:
     """All being well: each is made as soon as the last one is to be seen everywhere, and stands."""
-    await asyncio.sleep(1)  # what was edited everywhere alike is marked
     region = fleet.rng.choice(fleet.regions)
     fleet.tell("=== edits follow each other")
     for priority in range(900, 906):

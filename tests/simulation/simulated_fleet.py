@@ -19,6 +19,7 @@ from pool_record import PoolRecord
 
 from kube.errors import ApiFailure, Failure
 from kube.forge_clusters import CARRIER, MANAGER, ClusterChange, ForgeCluster, parse_cluster, rfc3339
+from policy import replicas
 from policy.lease import LeaseRecord
 
 from simulated_api import PathState, Session, SimulatedApi
@@ -384,8 +385,18 @@ class Fleet(PoolRecord):
             found = [server.clusters.objects.get(self.object_name(region), {}) for server in self.coordinators]
             return [(one.get("spec"), one.get("metadata", {}).get("annotations"), _told(one)) for one in found]
 
+        def marked(region: str) -> bool:
+            """Nobody edited it since its copies were brought into step."""
+            found = [parse_cluster(server.clusters.objects[self.object_name(region)]) for server in self.coordinators]
+            copies = [replicas.Copy(True, one.spec, one.mark) for one in found if one.spec is not None]
+            return len(copies) == 1 or not any(one.edited for one in copies)
+
         def alike() -> bool:
-            return all(copies[0][0] and all(one == copies[0] for one in copies) for copies in map(told, self.regions))
+            found = {region: told(region) for region in self.regions}
+            return all(
+                copies[0][0] and all(one == copies[0] for one in copies) and marked(region)
+                for region, copies in found.items()
+            )
 
         await self.until(alike, most_s, f"the copies agree: {[told(region) for region in self.regions]}")
 
