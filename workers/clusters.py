@@ -428,12 +428,18 @@ class Clusters:
 
     async def _apply(self, line: _Line) -> None:
         """Set what the environment says, where it is nobody else's."""
-        raw = line.seen[self._name].cluster.raw
-        body = without(self._defaults(), owned_by_others(raw))
+        known = line.seen[self._name].cluster
+        body = without(self._defaults(), owned_by_others(known.raw))
+        # Without the uid, an apply would make one that is gone anew, less all that others had set: a Disabled too.
+        body.setdefault("metadata", {})["uid"] = known.uid
         try:
             self._take(line, await line.client.apply(self._name, body, timeout_s=TIMEOUT_S))
         except ApiFailure as failure:
-            if failure.kind is not Failure.CONFLICT:
+            if failure.kind not in (Failure.CONFLICT, Failure.INVALID):
+                raise
+            await self._look(line)
+            seen = line.seen.get(self._name)
+            if failure.kind is Failure.INVALID or seen is None or seen.cluster.uid != known.uid:
                 raise
             # Whose its fields are, nobody knows any more (its managedFields were cleared, or lost with a backup).
             facts = {"event": "defaults_not_applied", "member": line.name}

@@ -195,6 +195,9 @@ class Registry:
         if current is None and meta.get("uid"):
             why = f"uid mismatch: the provided object specified uid {meta['uid']}, and no existing object was found"
             raise errors.conflict(resource, name, why)
+        if current is not None and (uid := dig(config, ("metadata", "uid"))) and uid != current["metadata"]["uid"]:
+            immutable = Cause("FieldValueInvalid", "metadata.uid", f'Invalid value: "{uid}": field is immutable')
+            raise errors.invalid(resource, name, [immutable])
         self._check_place(resource, namespace, meta)
         if not meta.get("name"):
             raise errors.bad_request(

@@ -426,3 +426,17 @@ async def test_of_many_managers_the_oldest_changes_become_one_entry(api: Api) ->
         answer = await api.patch(api.leases("l"), change, fieldManager=f"m{number:02}")
     assert len(answer.managers) == 10
     assert "ancient-changes" in [entry["manager"] for entry in answer.managers]
+
+
+async def test_an_apply_that_names_the_uid_of_what_is_gone_makes_nothing(api: Api) -> None:
+    created = await api.apply(api.clusters("c"), cluster("c", priority=3), "ops")
+    named = cluster("c", priority=4)
+    named["metadata"]["uid"] = created.body["metadata"]["uid"]
+    assert (await api.apply(api.clusters("c"), named, "ops")).code == 200
+    await api.delete(api.clusters("c"))
+    assert (await api.apply(api.clusters("c"), named, "ops")).code == 409
+    assert (await api.get(api.clusters("c"))).code == 404
+    await api.apply(api.clusters("c"), cluster("c", priority=3), "ops")
+    answer = await api.apply(api.clusters("c"), named, "ops")
+    assert answer.code == 422
+    assert "field is immutable" in answer.body["message"]

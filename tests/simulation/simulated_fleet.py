@@ -212,9 +212,12 @@ class ForgeClusters:
         return await self._session.request("create", timeout_s, work)
 
     async def apply(self, name: str, body: Json, *, timeout_s: float) -> ForgeCluster:
-        return await self._session.request(
-            "patch", timeout_s, lambda: self._put(name, body, self._objects.objects.get(name, {}), MANAGER)
-        )
+        def work() -> ForgeCluster:
+            if name not in self._objects.objects and body["metadata"].get("uid"):
+                raise ApiFailure(Failure.CONFLICT, "no existing object was found")
+            return self._put(name, body, self._objects.objects.get(name, {}), MANAGER)
+
+        return await self._session.request("patch", timeout_s, work)
 
     async def patch(self, name: str, body: Json, *, version: str, manager: str, timeout_s: float) -> ForgeCluster:
         return await self._session.request("patch", timeout_s, lambda: self._patch(name, body, version, manager))

@@ -248,6 +248,27 @@ async def test_a_deletion_of_which_a_dead_watch_tells_nothing_is_made_good(leade
     await leader.until(made_anew)
 
 
+async def test_an_object_that_went_unseen_before_the_environment_is_applied_is_made_anew_as_the_others_say(
+    leader: Leader,
+) -> None:
+    """An apply would make it, less all that others had set: an empty one, which says Priority-based."""
+    await leader.edits({"forgeState": "Disabled"}, on=0)
+
+    async def disabled() -> bool:
+        return [(await leader.spec(on)).get("forgeState") for on in (0, 1)] == ["Disabled", "Disabled"]
+
+    await leader.until(disabled)
+    await restart_watches(leader, 1)
+    await leader.deletes(on=1)
+    leader.clusters._lines[1].applied = False
+    leader.says("second")
+
+    async def made_anew() -> bool:
+        return await leader.message(1) == "second" and await disabled()
+
+    await leader.until(made_anew)
+
+
 async def test_a_watch_that_does_not_tell_of_our_own_write_is_given_up_for_another(
     leader: Leader, monkeypatch: pytest.MonkeyPatch
 ) -> None:
