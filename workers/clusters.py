@@ -103,7 +103,7 @@ class _Line:
     refused: str = ""
     """Version of our object upon which our last write was refused."""
     writable: bool = True
-    """Our last write that brought our object into step did not fail."""
+    """Nothing was refused there since it was listed, or took a write."""
     news: deque[tuple[str, str, bool]] = field(default_factory=lambda: deque(maxlen=MOST_NEWS))
     """What its events have not told yet."""
     wake: asyncio.Event = field(default_factory=asyncio.Event)
@@ -275,7 +275,7 @@ class Clusters:
                 listed, version = await line.client.every(timeout_s=TIMEOUT_S)
                 now = boottime_ns()
                 line.seen = self._foremost({one.name: self._note(line, one, now) for one in listed})
-                line.told, line.wrote, line.listed = version, "", True
+                line.told, line.wrote, line.listed, line.writable = version, "", True, True
                 self._fine(line)
                 self._on_change()
                 line.wake.set()
@@ -536,7 +536,7 @@ class Clusters:
         )
         written = await line.client.patch_status(known, wanted, timeout_s=TIMEOUT_S)
         self._take(line, written)
-        line.written, line.written_at, line.wrote = own.report, now, written.version
+        line.written, line.written_at, line.wrote, line.writable = own.report, now, written.version, True
 
     async def _tell_news(self, line: _Line) -> None:
         """Events, on each member: an operator looks at whichever is near."""
