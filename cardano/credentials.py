@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Final, TypeVar
 
 from cardano.envelope import Envelope, Unreadable, envelope
 from cardano.kes import KesKey, kes_key
@@ -16,6 +16,9 @@ from cardano.vrf import VrfKey, vrf_key
 from kernel.secretmem import Content
 
 T = TypeVar("T")
+
+MOST_BYTES: Final = 64 * 1024
+"""No credential is larger; a larger file is a mistake in the mount."""
 
 
 @dataclass(frozen=True, slots=True)

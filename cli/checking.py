@@ -3,39 +3,14 @@
 from __future__ import annotations
 
 import argparse
-import json
-import time
-from contextlib import ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
-from cardano.credentials import CredentialSet, Faulty, Source, credential_set
-from cardano.envelope import (
-    COLD_SIGNING_KEYS,
-    KES_SIGNING_KEY,
-    KINDS,
-    OPERATIONAL_CERTIFICATE,
-    VRF_SIGNING_KEY,
-    Unreadable,
-    envelope,
-)
-from cardano.opcert import OperationalCertificate
-from cli.asking import Failed, Misused, columns, printable
+from cardano.envelope import KES_SIGNING_KEY, KINDS, OPERATIONAL_CERTIFICATE, VRF_SIGNING_KEY
 from config import Config
-from ipc.messages import Check, Finding, Severity
-from kernel.secretmem import read_secret
-from policy.credential_findings import Expected, examine, expires_at, periods_left
 
-MOST_BYTES: Final = 64 * 1024
-MOST_FILES: Final = 500
-"""Of a folder; more are no folder of keys."""
-_USUAL: Final = {
-    KES_SIGNING_KEY: ("kes.skey",),
-    VRF_SIGNING_KEY: ("vrf.skey",),
-    OPERATIONAL_CERTIFICATE: ("node.cert", "op.cert", "opcert.cert", "node.opcert"),
-}
-_OPTIONS: Final = {KES_SIGNING_KEY: "--kes-key", VRF_SIGNING_KEY: "--vrf-key", OPERATIONAL_CERTIFICATE: "--op-cert"}
+OPTIONS: Final = {KES_SIGNING_KEY: "--kes-key", VRF_SIGNING_KEY: "--vrf-key", OPERATIONAL_CERTIFICATE: "--op-cert"}
 
 
 def add_command(commands: Any) -> None:
@@ -55,123 +30,16 @@ def add_command(commands: Any) -> None:
         "--counter", type=_natural, metavar="N", help="the highest certificate counter that is known to be on chain"
     )
     check.add_argument("--at", type=_instant, metavar="TIME", help="judge for then, such as 2026-12-24T18:00Z")
-    for kind, option in _OPTIONS.items():
+    for kind, option in OPTIONS.items():
         check.add_argument(option, type=Path, metavar="FILE", help=f"{KINDS[kind]}, if not found in DIR by itself")
     check.add_argument("--json", action="store_true")
-    check.set_defaults(command=command)
+    check.set_defaults(command=_command)
 
 
-def command(config: Config, arguments: argparse.Namespace) -> None:
-    paths, findings = _paths(config, arguments)
-    with ExitStack() as secrets:
-        kes, vrf, certificate = (
-            _source(paths[kind], secrets) for kind in (KES_SIGNING_KEY, VRF_SIGNING_KEY, OPERATIONAL_CERTIFICATE)
-        )
-        found = credential_set(kes, vrf, certificate)
-    expected = _expected(config, arguments)
-    findings = [*examine(found, expected), *findings, *_permissions(paths)]
-    rank = list(Severity)
-    findings.sort(key=lambda finding: rank.index(finding.severity))
-    shown = _shown(found, expected, findings, paths)
-    print(json.dumps(shown, indent=2) if arguments.json else _table(shown))
-    errors = sum(finding.severity is Severity.ERROR for finding in findings)
-    if errors:
-        raise Failed(f"a node cannot forge with these: {errors} error{'s' if errors > 1 else ''}")
+def _command(config: Config, arguments: argparse.Namespace) -> None:
+    from cli import examining  # with CBOR and libsodium, which no other command needs
 
-
-# --- the files ---
-
-
-def _paths(config: Config, arguments: argparse.Namespace) -> tuple[dict[str, Path | str], list[Finding]]:
-    """Each kind's file, or why there is none."""
-    named = {
-        KES_SIGNING_KEY: arguments.kes_key,
-        VRF_SIGNING_KEY: arguments.vrf_key,
-        OPERATIONAL_CERTIFICATE: arguments.op_cert,
-    }
-    folder: Path | None = arguments.folder
-    if folder is None:
-        sources = (config.source_kes_key, config.source_vrf_key, config.source_op_cert)
-        return {kind: named[kind] or source for kind, source in zip(named, sources, strict=True)}, []
-    if not folder.is_dir():
-        raise Misused(f"{folder} is not a folder; give the one with the keys, or --kes-key, --vrf-key and --op-cert")
-    kinds = _kinds(folder)
-    found: dict[str, Path | str] = {}
-    for kind, path in named.items():
-        usual = [folder / name for name in _USUAL[kind] if (folder / name).exists()]
-        ones = usual[:1] or kinds.get(kind, [])
-        if path is not None or len(ones) == 1:
-            found[kind] = path or ones[0]
-        elif ones:
-            names = ", ".join(one.name for one in ones)
-            found[kind] = f"has {KINDS[kind]} more than once ({names}): name one with {_OPTIONS[kind]}"
-        else:
-            found[kind] = f"has nothing that is {KINDS[kind]}"
-    cold = [path.name for kind in COLD_SIGNING_KEYS for path in kinds.get(kind, [])]
-    reason = f"the pool's cold signing key lies beside the hot ones ({', '.join(cold)}): who takes it has the pool"
-    remedy = "take it off this machine: it is needed offline only, to issue certificates"
-    return found, [Finding(Check.COLD_KEY, Severity.WARNING, reason, remedy)] if cold else []
-
-
-def _kinds(folder: Path) -> dict[str, list[Path]]:
-    """The folder's text envelopes by their type."""
-    found: dict[str, list[Path]] = {}
-    try:
-        entries = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
-    except OSError as error:
-        raise Misused(f"{folder}: {error.strerror}") from None
-    if len(entries) > MOST_FILES:
-        raise Misused(f"{folder} has {len(entries)} entries: give the folder in which only the keys are")
-    for path in entries:
-        try:
-            with read_secret(path, MOST_BYTES) as secret:
-                found.setdefault(envelope(secret.view).kind, []).append(path)
-        except (OSError, Unreadable):
-            continue  # no key; one with a usual name is judged by that
-    return found
-
-
-def _source(path: Path | str, secrets: ExitStack) -> Source:
-    if isinstance(path, str):
-        return Source("the folder", None, path)
-    try:
-        return Source(str(path), secrets.enter_context(read_secret(path, MOST_BYTES)).view)
-    except OSError as error:
-        return Source(str(path), None, f"cannot be read: {error.strerror}")
-
-
-def _permissions(paths: dict[str, Path | str]) -> list[Finding]:
-    findings = []
-    for kind in (KES_SIGNING_KEY, VRF_SIGNING_KEY):
-        path = paths[kind]
-        try:
-            mode = path.stat().st_mode & 0o777 if isinstance(path, Path) else 0
-        except OSError:
-            continue  # a finding of its own
-        if mode & 0o077:
-            refuses = "; a node that is given this file refuses it" if kind == VRF_SIGNING_KEY else ""
-            reason = f"{path} can be read by others than its owner (mode {mode:04o}){refuses}"
-            remedy = f"chmod 0400 {path}; the sidecar installs a copy that only the node can read, whatever this is"
-            findings.append(Finding(Check.PERMISSIONS, Severity.WARNING, reason, remedy))
-    return findings
-
-
-# --- what they are held against ---
-
-
-def _expected(config: Config, arguments: argparse.Namespace) -> Expected:
-    pool, digits = config.pool_id, config.pool_id_hex
-    if arguments.pool:
-        pool, digits = ("", arguments.pool.lower()) if not arguments.pool.startswith("pool1") else (arguments.pool, "")
-        if len(pool or digits) != 56:
-            raise Misused("--pool must be pool1 and 51 more characters, or 56 hexadecimal digits")
-    return Expected(
-        network=arguments.network or config.cardano_network,
-        wall_s=time.time() if arguments.at is None else arguments.at,
-        pool_id=pool,
-        pool_id_hex=digits,
-        counter_seen=arguments.counter,
-    )
+    examining.command(config, arguments)
 
 
 def _natural(text: str) -> int:
@@ -187,62 +55,3 @@ def _instant(text: str) -> float:
     except ValueError:
         raise argparse.ArgumentTypeError("must be a time such as 2026-12-24T18:00Z") from None
     return (instant if instant.tzinfo is not None else instant.replace(tzinfo=UTC)).timestamp()
-
-
-# --- showing ---
-
-
-def _shown(
-    found: CredentialSet, expected: Expected, findings: list[Finding], paths: dict[str, Path | str]
-) -> dict[str, Any]:
-    files = {kind: str(path) for kind, path in paths.items() if isinstance(path, Path)}
-    shown: dict[str, Any] = {
-        "fit": all(finding.severity is not Severity.ERROR for finding in findings),
-        "network": expected.network,
-        "at": datetime.fromtimestamp(expected.wall_s, UTC).isoformat(timespec="seconds"),
-        "files": {
-            "kes": files.get(KES_SIGNING_KEY),
-            "vrf": files.get(VRF_SIGNING_KEY),
-            "certificate": files.get(OPERATIONAL_CERTIFICATE),
-        },
-        "kes_verification_key": None if isinstance(found.kes, Faulty) else found.kes.verification_key.hex(),
-        "vrf_key_hash": None if isinstance(found.vrf, Faulty) else found.vrf.hash_hex,
-        "certificate": None,
-    }
-    if isinstance(certificate := found.certificate, OperationalCertificate):
-        until = expires_at(certificate, expected)
-        shown["certificate"] = {
-            "pool_id": certificate.pool_id,
-            "pool_id_hex": certificate.pool_id_hex,
-            "counter": certificate.counter,
-            "kes_period": certificate.kes_period,
-            "periods_left": periods_left(certificate, expected),
-            "expires": None if until is None else datetime.fromtimestamp(until, UTC).isoformat(timespec="seconds"),
-        }
-    shown["findings"] = [
-        {"check": str(f.check), "severity": str(f.severity), "reason": f.reason, "remedy": f.remedy} for f in findings
-    ]
-    return shown
-
-
-def _table(shown: dict[str, Any]) -> str:
-    files, certificate = shown["files"], shown["certificate"]
-    rows = [("KES key", files["kes"] or "-"), ("VRF key", files["vrf"] or "-"), ("certificate", files["certificate"])]
-    rows = [(name, text or "-") for name, text in rows]
-    if shown["vrf_key_hash"]:
-        rows.append(("VRF key hash", shown["vrf_key_hash"]))
-    if certificate:
-        rows += [("pool", certificate["pool_id"]), ("counter", str(certificate["counter"]))]
-    width = max(len(name) for name, _ in rows)
-    lines = [f"{name:<{width}}  {printable(text)}" for name, text in rows]
-    if shown["findings"]:
-        table: list[tuple[str, ...]] = [("", "CHECK", "FINDING")]
-        table += [(each["severity"], each["check"], each["reason"]) for each in shown["findings"]]
-        lines += ["", *columns(table)]
-    remedies = [each for each in shown["findings"] if each["remedy"]]
-    if remedies:
-        lines += ["", "what to do", *(f"  {each['check']}: {printable(each['remedy'])}" for each in remedies)]
-    fit = f"a node can forge with these on {shown['network']}"
-    if certificate and certificate["expires"]:
-        fit += f" until {certificate['expires'][:16].replace('T', ' ')} UTC"
-    return "\n".join([*lines, *(["", fit] if shown["fit"] else [])])

@@ -316,6 +316,8 @@ class PodCollector(Collector):
 
     def _credentials(self, picture: Picture) -> Iterator[Metric]:
         config, actuator = picture.config, picture.actuator
+        if actuator is None:
+            return
         labels = ["pod", "network", "pool_id"]
         values = [config.pod_name, config.cardano_network, config.pool_label]
         findings = GaugeMetricFamily(
@@ -324,8 +326,6 @@ class PodCollector(Collector):
             "this pod from contending",
             labels=[*labels, "severity", "check"],
         )
-        if actuator is None:
-            return
         found = Counter((finding.severity, finding.check) for finding in actuator.findings)
         for severity in (Severity.ERROR, Severity.WARNING):
             for check in Check:

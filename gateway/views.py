@@ -256,10 +256,7 @@ def _credentials(actuator: ActuatorState) -> dict[str, Any]:
     certificate = actuator.certificate
     return {
         "certificate": None if certificate is None else dataclasses.asdict(certificate),
-        "findings": [
-            {"check": str(f.check), "severity": str(f.severity), "reason": f.reason, "remedy": f.remedy}
-            for f in actuator.findings
-        ],
+        "findings": [dataclasses.asdict(finding) for finding in actuator.findings],
     }
 
 

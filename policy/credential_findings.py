@@ -7,6 +7,7 @@ chain or exactly one more (the same: CounterTooSmallOCERT, CounterOverIncremente
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
@@ -38,9 +39,8 @@ class Expected:
     """The highest counter known to be on chain; None: not known."""
 
 
-_DAY_S: Final = 86400
-WARN_DAYS: Final = (14, 7, 2)
-"""Days left at which an expiring KES key is warned of, ever louder by the alerts."""
+_WARN_S: Final = 14 * 86400
+"""Before its end from which on an expiring certificate is a warning."""
 _ISSUE: Final = (
     "cardano-cli node key-gen-KES --verification-key-file kes.vkey --signing-key-file kes.skey, then, where the cold "
     "key is: cardano-cli node issue-op-cert --kes-verification-key-file kes.vkey --cold-signing-key-file cold.skey "
@@ -65,6 +65,11 @@ def examine(found: CredentialSet, expected: Expected) -> tuple[Finding, ...]:
         findings += _belonging(kes, certificate, found.signed, expected)
         findings += _periods(kes, certificate, expected)
         findings += _counter(certificate, expected)
+    return worst_first(findings)
+
+
+def worst_first(findings: Iterable[Finding]) -> tuple[Finding, ...]:
+    """Alike ones in the order in which they came."""
     rank = list(Severity)
     return tuple(sorted(findings, key=lambda finding: rank.index(finding.severity)))
 
@@ -106,18 +111,19 @@ def _periods(kes: KesKey | None, certificate: OperationalCertificate, expected: 
         reason = f"the KES period cannot be judged: no calendar of network {expected.network} is known"
         return [Finding(Check.KES_PERIOD, Severity.INFO, reason)]
     findings = []
-    start, until = certificate.kes_period, _instant(expires_at(certificate, expected))
-    other = _elsewhere(certificate, expected)
+    start, ends = certificate.kes_period, expires_at(certificate, expected)
+    until = _instant(ends)
     if now < start:
         begins = _instant(kes_period_start(expected.network, start))
-        reason = f"the certificate is good from KES period {start} on ({begins}); now it is {now}{other}"
+        reason = f"the certificate is good from KES period {start} on ({begins}); now it is {now}"
+        reason += _elsewhere(certificate, expected)
         findings.append(Finding(Check.KES_PERIOD, Severity.ERROR, reason, "issue it again: " + _issue_now(expected)))
     elif left <= 0:
-        reason = f"the certificate expired {until}: it began with KES period {start}, now it is {now}{other}"
+        reason = f"the certificate expired {until}: it began with KES period {start}, now it is {now}"
+        reason += _elsewhere(certificate, expected)
         findings.append(Finding(Check.KES_PERIOD, Severity.ERROR, reason, "rotate now: " + _issue_now(expected)))
     else:
-        ends = expires_at(certificate, expected)
-        soon = ends is not None and ends - expected.wall_s <= WARN_DAYS[0] * _DAY_S
+        soon = ends is not None and ends - expected.wall_s <= _WARN_S
         reason = f"good for {left} KES period{'s' if left > 1 else ''} more, until {until}"
         severity = Severity.WARNING if soon else Severity.INFO
         findings.append(Finding(Check.KES_PERIOD, severity, reason, "rotate: " + _issue_now(expected) if soon else ""))

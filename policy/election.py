@@ -22,7 +22,7 @@ from typing import Final
 
 from ipc.messages import ElectorState, Fence, Grant, Role
 from policy import timing
-from policy.lease import LeaseRecord, Observed, observe
+from policy.lease import LeaseRecord, Observed, observe, seen_lately
 
 DEGRADES_BEFORE: Final = 2 * timing.SECOND
 """So long before its own grant would end a leader goes over to that of the pool-wide lock."""
@@ -374,13 +374,13 @@ class Election:
             return self._at_retry(Do.RENEW, now, "we held it before a restart")
         free_at = self._runs_out(self.observed)
         holder = record.holder if record is not None else ""
-        seen_lately = now - max(self._read_at, self.observed.at) <= timing.SEEN_LATELY
-        due = self.observed.free or now >= free_at - timing.LOOK_AHEAD
-        if due and not seen_lately and record is not None:
+        look_at = free_at - timing.LOOK_AHEAD
+        due = record is not None and (self.observed.free or now >= look_at)
+        if due and not seen_lately(self.observed, self._read_at, now):
             return self._at_retry(Do.READ, now, "it was seen too long ago to be taken")
         if not self.observed.free and now < free_at:
             what = "no lease" if record is None else "nobody in the lease"
-            until = free_at - timing.LOOK_AHEAD if now < free_at - timing.LOOK_AHEAD else free_at
+            until = look_at if now < look_at else free_at
             return Step(Do.WAIT, until, f"held by {holder}" if holder else f"{what}: its last holder may still forge")
         if now < (displaced := self.observed.displaced_until):
             return Step(Do.WAIT, displaced, "a holder that was written over may still forge")

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from policy.seal import opens, seal_of
-from policy.timing import SECOND
+from policy.timing import SECOND, SEEN_LATELY
 
 RELEASED_DURATION_S: Final = 1
 """leaseDurationSeconds that a holder leaves behind with its release, as client-go does."""
@@ -104,6 +104,15 @@ class Observed:
     def orphaned(self) -> bool:
         """Taken from its holder without being given to another: deleted, or the holder erased by hand."""
         return self.record is None or (not self.record.holder and not self.free)
+
+
+def seen_lately(seen: Observed | None, read_at: int, now: int) -> bool:
+    """Whether what we know of a Lease is how it is, and not how it was before a restore that nobody told of.
+
+    `read_at`: when it was read last (ns), and not only told of by a watch.
+    """
+    told_at = seen.at if seen is not None else 0
+    return now - max(read_at, told_at) <= SEEN_LATELY
 
 
 def observe(

@@ -37,7 +37,7 @@ from typing import Final
 from ipc.messages import Grant, LockPhase
 from policy import timing
 from policy.election import Do, Step
-from policy.lease import LeaseRecord, Observed, observe
+from policy.lease import LeaseRecord, Observed, observe, seen_lately
 from policy.seal import half_of
 
 ROUND: Final = 4 * timing.SECOND
@@ -86,11 +86,6 @@ class Member:
     """It answered last."""
     read_at: int = 0
     """When it was read last, and not only told of by a watch (ns)."""
-
-    def seen_lately(self, now: int) -> bool:
-        """Whether what we know of its Lease is how it is, and not how it was before a restore that nobody told of."""
-        told_at = self.observed.at if self.observed is not None else 0
-        return now - max(self.read_at, told_at) <= timing.SEEN_LATELY
 
 
 @dataclass(frozen=True, slots=True)
@@ -374,7 +369,7 @@ class PoolLock:
             # Erased or deleted by hand: nobody else may write it before our right has ended.
             act = Do.CREATE if member.observed.record is None else Do.TAKE
             return self._at_retry(member, act, now, "it was taken from us without being given to another")
-        if self._may_take(member, now) and not member.seen_lately(now):
+        if self._may_take(member, now) and not seen_lately(member.observed, member.read_at, now):
             return self._at_retry(member, Do.READ, now, "it was seen too long ago to be taken")
         # A term whose grant has lapsed takes nothing: another, with a higher token, may have come and gone.
         if standing or (self.phase is LockPhase.ACQUIRING and self._turn(index, now, wish)):

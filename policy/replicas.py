@@ -124,9 +124,12 @@ def _is_news(copies: Sequence[Copy], index: int) -> bool:
     Else it is news only if it disables the cluster, and can be read; and if it was replaced as a whole, by hand: such a
     copy does not tell upon which it was made.
     """
-    copy, since = copies[index], _since(copies, index)
-    if not copy.edited or not since:
-        return copy.edited
+    copy = copies[index]
+    if not copy.edited:
+        return False
+    since = _since(copies, index)
+    if not since:
+        return True
     newest = since[-1]
     if not copy.reachable or _same(copy, newest):
         return False
@@ -135,7 +138,7 @@ def _is_news(copies: Sequence[Copy], index: int) -> bool:
 
 def _since(copies: Sequence[Copy], index: int) -> list[Copy]:
     """Those brought into step at later revisions than this one, the newest last."""
-    later = [other for other in copies if not other.edited and other.revision > copies[index].revision]
+    later = [other for other in copies if other.revision > copies[index].revision and not other.edited]
     return sorted(later, key=lambda other: (other.revision, other.disables))
 
 

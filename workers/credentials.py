@@ -19,7 +19,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Final
 
-from cardano.credentials import CredentialSet, Faulty, Source, credential_set
+from cardano.credentials import MOST_BYTES, CredentialSet, Faulty, Source, credential_set
 from cardano.opcert import OperationalCertificate
 from config import Config
 from ipc.messages import CertificateView, Check, Finding, Severity
@@ -30,12 +30,10 @@ from kernel.plainstage import PlainStage
 from kernel.process import filesystem_is_memory
 from kernel.secretmem import Content, SecretBuffer, read_secret
 from policy import timing
-from policy.credential_findings import UNUSABLE, Expected, examine, expires_at, periods_left
+from policy.credential_findings import UNUSABLE, Expected, examine, expires_at, periods_left, worst_first
 
 log = logging.getLogger("actuator")
 
-MOST_BYTES: Final = 64 * 1024
-"""No credential is larger; a larger file is a mistake in the mount."""
 _NOT_LOCKED: Final = (
     "keys cannot be locked into memory while they are copied and may be written to swap: raise the memlock limit "
     f"(RLIMIT_MEMLOCK) to {4 * MOST_BYTES // 1024} KiB"
@@ -140,10 +138,10 @@ class Credentials:
             self._found, self._prints = found, before
         assert self._found is not None
         expected = self._expected()
-        findings = (*examine(self._found, expected), *self._older())
-        self.findings = tuple(sorted(findings, key=lambda finding: list(Severity).index(finding.severity)))
+        older = self._older()
+        self.findings = findings = worst_first((*examine(self._found, expected), *older))
         self.sources_problem = _unusable(findings)
-        self.rotated = self._installed not in (None, self._found) and not _error(findings) and not self._older()
+        self.rotated = self._installed not in (None, self._found) and not _error(findings) and not older
         errors = [one for one in findings if one.severity is Severity.ERROR and one.check not in UNUSABLE]
         self.unfit = tuple(one.reason for one in errors)
         self.certificate = _view(self._found.certificate, expected)
@@ -271,7 +269,8 @@ class Credentials:
                 self._look_at = 0
                 raise CannotExpose(problem)
             try:
-                self._put({name: source.content or b"" for name, source in zip(self._sources, sources, strict=True)})
+                named = zip(self._sources, sources, strict=True)
+                self._put({name: source.content for name, source in named if source.content is not None})
             except OSError as error:
                 self._look_at = 0
                 raise CannotExpose(f"{error.filename}: {error.strerror}") from None

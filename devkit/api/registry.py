@@ -176,9 +176,7 @@ class Registry:
                 f"the name of the object ({meta.get('name', '')}) does not match the name on the URL ({name})"
             )
         self._check_place(resource, namespace, meta)
-        if uid and uid != current["metadata"]["uid"]:
-            immutable = Cause("FieldValueInvalid", "metadata.uid", f'Invalid value: "{uid}": field is immutable')
-            raise errors.invalid(resource, name, [immutable])
+        _check_uid(resource, name, uid, current)
         _check_version(resource, namespace, name, meta, current)
         return Written(self._replace(resource, namespace, current, body, sub, options), warnings=warnings)
 
@@ -195,9 +193,8 @@ class Registry:
         if current is None and meta.get("uid"):
             why = f"uid mismatch: the provided object specified uid {meta['uid']}, and no existing object was found"
             raise errors.conflict(resource, name, why)
-        if current is not None and (uid := dig(config, ("metadata", "uid"))) and uid != current["metadata"]["uid"]:
-            immutable = Cause("FieldValueInvalid", "metadata.uid", f'Invalid value: "{uid}": field is immutable')
-            raise errors.invalid(resource, name, [immutable])
+        if current is not None:
+            _check_uid(resource, name, dig(config, ("metadata", "uid")), current)
         self._check_place(resource, namespace, meta)
         if not meta.get("name"):
             raise errors.bad_request(
@@ -456,6 +453,13 @@ def _check_kind(resource: ResourceType, body: Json) -> None:
     if (version, kind) != (resource.api_version, resource.kind):
         short = str(version).rpartition("/")[2]
         raise errors.bad_request(f'{kind} in version "{short}" cannot be handled as a {resource.kind}')
+
+
+def _check_uid(resource: ResourceType, name: str, uid: Any, current: Json) -> None:
+    """Of an object that is another by now nothing is patched or applied.  ApiError (422)."""
+    if uid and uid != current["metadata"]["uid"]:
+        immutable = Cause("FieldValueInvalid", "metadata.uid", f'Invalid value: "{uid}": field is immutable')
+        raise errors.invalid(resource, name, [immutable])
 
 
 def _check_version(resource: ResourceType, namespace: str, name: str, meta: Json, current: Json) -> None:
