@@ -5,11 +5,11 @@ BIN := $(VENV)/bin
 PYTEST := $(BIN)/python -m pytest -p no:cacheprovider
 # As many tests at a time as there are processors, at most four; `make test TEST_WORKERS=1` for another number.
 TEST_WORKERS ?= logical
-SIDE_BY_SIDE := $(PYTEST) -n $(TEST_WORKERS) --maxprocesses 4 --dist load -m "not e2e and not alone"
+SIDE_BY_SIDE := $(PYTEST) -n $(TEST_WORKERS) --maxprocesses 4 --dist load -m "not e2e and not alone and not page"
 # Whole pods wait most of the time: two files of their tests at a time.
 PODS := -n $(TEST_WORKERS) --maxprocesses 2 --dist loadfile
 
-.PHONY: help install demo play test test-fast test-e2e test-k8s test-kernels fuzz soak test-coverage check format bench clean
+.PHONY: help install demo play test test-fast test-e2e test-k8s test-page test-kernels fuzz soak test-coverage check format bench clean
 
 ## show this help
 help:
@@ -22,7 +22,7 @@ $(VENV)/installed: pyproject.toml
 	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed (set PYTHON=...)"; exit 1; }
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
-	$(BIN)/python -m compileall -q bench cardano cli config devkit gateway health ipc kernel kube policy sandbox workers
+	$(BIN)/python -m compileall -q bench cardano cli config devkit gateway health ipc kernel kube outgoing policy sandbox workers
 	@touch $@
 
 ## three nodes, one forger: kill things and watch (about a minute, needs no cluster and no root)
@@ -52,6 +52,11 @@ test-e2e: install
 test-k8s: install
 	$(BIN)/python -m devkit.realapi.build
 	FORGE_TEST_K8S=1 $(PYTEST) $(PODS) tests/contract tests/e2e -m k8s
+
+## the page in a browser (needs chromium; FORGE_PAGE_PICTURES=docs/page makes its pictures anew)
+test-page: install
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[page]'
+	$(PYTEST) tests/page -m page -q
 
 ## the sandbox on other kernels and on arm64, emulated (needs root, qemu-system-x86, qemu-system-arm, cpio)
 test-kernels: install

@@ -1,4 +1,7 @@
-"""`make bench`: the fence by a thousand deaths, the cost at rest, fail-over beside client-go.  Figures, no verdicts."""
+"""`make bench`: the fence by a thousand deaths, the cost at rest, fail-over beside client-go, and under siege.
+
+Figures, no verdicts.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,7 @@ import platform
 import subprocess
 import sys
 
-from bench import cost, failover, sandbox
+from bench import cost, failover, sandbox, siege
 
 
 def main() -> None:
@@ -28,6 +31,8 @@ def main() -> None:
     print(cost.report(chosen.seconds), flush=True)
     print("\n== fail-over", flush=True)
     print(failover.report(chosen.failovers), flush=True)
+    print("\n== hand-overs while the gateways are besieged", flush=True)
+    print(siege.report(chosen.failovers), flush=True)
 
 
 if __name__ == "__main__":

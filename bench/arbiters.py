@@ -27,6 +27,7 @@ from typing import Any, Final, cast
 
 from bench.cost import cpu_s, pss_kib
 from config import Config, load
+from devkit import states
 from devkit.api import EmbeddedApi
 from devkit.api.watch import Watching
 from ipc.messages import (
@@ -36,11 +37,8 @@ from ipc.messages import (
     ElectorState,
     Fence,
     NodeView,
-    ProberState,
-    Proof,
     Role,
     StartFlag,
-    Startup,
     State,
     Worker,
 )
@@ -56,9 +54,7 @@ log = logging.getLogger("bench")
 FOREVER: Final = 2**62
 _LAUNCH: Final = str(Path(__file__).parent.parent / "devkit" / "launch.py")
 _NODE: Final = NodeView(pid=1, start_ticks=1, up=True, takes_hup=True, flag=StartFlag.NON_PRODUCING, problem="")
-_FIT: Final = ProberState(
-    fit=True, since=1, reasons=(), sample=None, sampled_total=1, tip_lag_s=None, aliases=(), health=None
-)
+_FIT: Final = states.prober(health=None)
 
 
 def launched(*command: str) -> list[str]:
@@ -112,44 +108,16 @@ NAMESPACE: Final = "bench"
 
 
 def elector(pod: str) -> ElectorState:
-    return ElectorState(
-        role=Role.LEADER,
-        since=1,
-        reason="",
-        identity=pod,
-        lease="",
-        holder="",
-        fencing_token=1,
-        grant=None,
-        settled=True,
-        changes_total=1,
-        requests_total={},
-        failures_total=0,
-        api_ok=True,
-        standing_down_until=0,
-    )
+    return states.elector(role=Role.LEADER, identity=pod, lease="")
 
 
 def actuator(heard: ArbiterState | None) -> ActuatorState:
     """What one says that does at once as it is told."""
     armed = heard is not None and heard.grant is not None
-    return ActuatorState(
+    return states.actuator(
         fence=Fence.ARMED if armed else Fence.FENCED,
         since=0,
-        proof=Proof.METRICS,
-        reason="",
-        ready=True,
-        refusals=(),
-        warnings=(),
         node=_NODE,
-        node_gone_at=0,
-        startup=Startup.UP,
-        startup_reason="",
-        mode="ephemeral",
-        deadline=0,
-        sighups_total={},
-        operations_total={},
-        kills_total={},
         heard_withdrawn=heard.withdrawn if heard is not None and not armed else 0,
     )
 

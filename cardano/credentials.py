@@ -39,21 +39,30 @@ class Source:
 
 
 @dataclass(frozen=True, slots=True)
+class KesAgent:
+    """In place of a KES key: the node gets it from an agent, and nobody here sees it."""
+
+    problem: str = ""
+    """Why the agent cannot be reached: a sentence that begins with its socket's name; empty: it may be."""
+
+
+@dataclass(frozen=True, slots=True)
 class CredentialSet:
     """What is public of the three files."""
 
-    kes: KesKey | Faulty
+    kes: KesKey | KesAgent | Faulty
     vrf: VrfKey | Faulty
     certificate: OperationalCertificate | Faulty
     signed: bool = True
     """The certificate bears its cold key's signature."""
 
 
-def credential_set(kes: Source, vrf: Source, certificate: Source) -> CredentialSet:
+def credential_set(kes: Source | KesAgent, vrf: Source, certificate: Source) -> CredentialSet:
     """Whatever is in the files: what is no credential is `Faulty`."""
     cert = _parsed(certificate, operational_certificate)
     signed = cert.is_signed() if isinstance(cert, OperationalCertificate) else True
-    return CredentialSet(_parsed(kes, kes_key), _parsed(vrf, vrf_key), cert, signed)
+    key = kes if isinstance(kes, KesAgent) else _parsed(kes, kes_key)
+    return CredentialSet(key, _parsed(vrf, vrf_key), cert, signed)
 
 
 def _parsed(source: Source, parse: Callable[[Envelope], T]) -> T | Faulty:

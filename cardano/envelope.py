@@ -7,6 +7,7 @@ content may be a view of locked memory: its hexadecimal digits stay where they a
 
 from __future__ import annotations
 
+import codecs
 import json
 import re
 from dataclasses import dataclass, field
@@ -37,6 +38,9 @@ KINDS: Final = {
 """The types that an operator is likely to have at hand (cardano-api Cardano/Api/Serialise/TextEnvelope), in words."""
 
 _HEX: Final = re.compile(rb'"cborHex"[ \t\r\n]*:[ \t\r\n]*"([0-9A-Fa-f]*)"')
+_LONG_WORD: Final = re.compile(rb"[0-9A-Za-z+/_-]{48}")
+"""Longer than any name that cardano-cli writes: it may be somebody's key."""
+_SURROGATES: Final = re.compile("[\ud800-\udfff]")
 _MOST_BESIDE: Final = 4096
 """Bytes beside the digits; cardano-cli writes about a hundred."""
 
@@ -88,19 +92,25 @@ def envelope(content: Content) -> Envelope:
         raise Unreadable("has a field twice")
     if len(content) - (end - start) > _MOST_BESIDE:
         raise Unreadable("is no text envelope: there is too much beside its digits")
+    if _LONG_WORD.search(content, 0, start) or _LONG_WORD.search(content, end):
+        raise Unreadable("is no text envelope: a long word stands beside its digits")
     around = bytes(content[:start]) + bytes(content[end:])
+    if around.startswith(codecs.BOM_UTF8):  # aeson, by which the node reads it, takes none
+        raise Unreadable("begins with a byte order mark, which the node does not read: save it as UTF-8 without one")
     fields: dict[str, str] = {}
     try:
-        parsed = json.loads(around, object_pairs_hook=lambda pairs: pairs)
+        parsed = json.loads(around.decode("utf-8"), object_pairs_hook=tuple)
     except (ValueError, RecursionError):
         raise Unreadable("is no JSON") from None
-    if not isinstance(parsed, list):
+    if not isinstance(parsed, tuple):  # an object's pairs: a JSON list would be a list
         raise Unreadable("is no JSON object")
     for name, value in parsed:
         if name in fields:
             raise Unreadable("has a field twice")
         if not isinstance(value, str):
             raise Unreadable("has a field that is no text")
+        if _SURROGATES.search(value):  # one half, written as an escape: aeson refuses it, Python does not
+            raise Unreadable("is no JSON")
         fields[name] = value
     if fields.keys() != {"type", "description", "cborHex"}:
         raise Unreadable('is no text envelope: it must have "type", "description" and "cborHex", and nothing else')

@@ -39,6 +39,7 @@ ALIASES: Final[dict[str, tuple[str, ...]]] = {
     "kes_remaining": ("remainingKESPeriods_int", "remainingKESPeriods"),
     "kes_start": ("operationalCertificateStartKESPeriod_int", "operationalCertificateStartKESPeriod"),
     "kes_expiry": ("operationalCertificateExpiryKESPeriod_int", "operationalCertificateExpiryKESPeriod"),
+    "adopted": ("Forge_adopted_int", "Forge_adopted_counter", "Forge_adopted"),
 }
 """Meaning -> names after the prefix.  If several are there, the first in this order counts."""
 
@@ -73,6 +74,8 @@ class NodeMetrics:
     """0 also when the key has expired."""
     kes_start: int | None = None
     kes_expiry: int | None = None
+    adopted: int | None = None
+    """Blocks that the node made and took into its own chain: the ledger's rules held for them."""
     aliases: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
     """Meaning -> the full name under which it was found."""
 

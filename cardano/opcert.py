@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import io
 from dataclasses import dataclass
+from typing import Final
 
 import cbor2
 from nacl.bindings import crypto_sign_open
@@ -18,7 +19,11 @@ from nacl.exceptions import BadSignatureError
 from cardano.envelope import OPERATIONAL_CERTIFICATE, Envelope, Unreadable
 from cardano.pool_id import PREFIX, bech32
 
-_WORD64 = 2**64
+_WORD64: Final = 2**64
+_BEGINS: Final = b"\x82\x84"
+"""A list of two, of which the first is a list of four."""
+_MOST_BYTES: Final = 154
+"""With both numbers of nine bytes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,8 +60,10 @@ class OperationalCertificate:
 def operational_certificate(envelope: Envelope) -> OperationalCertificate:
     """Raises Unreadable."""
     envelope.must_be(OPERATIONAL_CERTIFICATE)
-    stream = io.BytesIO(envelope.public(0, len(envelope)))
     damaged = "is damaged: its CBOR is not [[hot key, counter, KES period, signature], cold key]"
+    if not len(_BEGINS) <= len(envelope) <= _MOST_BYTES or envelope.public(0, len(_BEGINS)) != _BEGINS:
+        raise Unreadable(damaged)  # before it is copied: it may be a key under the wrong type
+    stream = io.BytesIO(envelope.public(0, len(envelope)))
     try:
         decoded = cbor2.load(stream)
     except (cbor2.CBORDecodeError, RecursionError):

@@ -15,7 +15,7 @@ import select
 import signal
 import socket
 import stat
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -36,6 +36,14 @@ CREDENTIAL_FLAGS: Final = frozenset(
         "--shelley-kes-agent-socket",
     }
 )
+
+OPTION_OF: Final = {
+    "TARGET_KES_KEY": "--shelley-kes-key",
+    "TARGET_VRF_KEY": "--shelley-vrf-key",
+    "TARGET_OP_CERT": "--shelley-operational-certificate",
+    "TARGET_KES_AGENT_SOCKET": "--shelley-kes-agent-socket",
+}
+"""The variable of ours that says where the sidecar puts a file -> the node's option that says where it looks."""
 
 
 class NodeGone(Exception):  # noqa: N818  # an event, named as such
@@ -175,9 +183,20 @@ def _argument(argv: Sequence[str], name: str) -> str | None:
     return None
 
 
-def read_start_flag(pid: int) -> StartFlag:
-    """The same for a living process.  Raises NodeGone, ProcessUnreadable."""
-    return start_flag(read_argv(pid))
+def credential_options(argv: Sequence[str]) -> dict[str, str]:
+    """Which of CREDENTIAL_FLAGS are there, and their values."""
+    found = {name: _argument(argv, name) for name in sorted(CREDENTIAL_FLAGS)}
+    return {name: value for name, value in found.items() if value is not None}
+
+
+def wanted_options(targets: Iterable[tuple[str, Path]]) -> dict[str, tuple[str, str]]:
+    """The option that a node needs for each target (variable, path) -> that variable and path."""
+    return {OPTION_OF[name]: (name, str(path)) for name, path in targets}
+
+
+def socket_option(argv: Sequence[str]) -> str:
+    """The value of --socket-path; empty: it was not given."""
+    return _argument(argv, "--socket-path") or ""
 
 
 # --- who it is ---

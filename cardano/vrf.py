@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from cardano.envelope import VRF_SIGNING_KEY, Envelope
@@ -15,7 +15,8 @@ SIZE: Final = 64
 class VrfKey:
     """What is public of it."""
 
-    verification_key: bytes
+    verification_key: bytes = field(repr=False)
+    """Not shown: if somebody exchanged the file's halves, it is the seed."""
 
     @property
     def hash_hex(self) -> str:

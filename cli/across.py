@@ -72,6 +72,14 @@ def add_commands(commands: Any, reason: Callable[[str], str]) -> None:
         "--timeout", type=duration, default=60.0, metavar="DURATION", help="longest wait (default 60s; a number: s)"
     )
 
+    pause = add("pause", "nothing is handed or taken over by itself until it is resumed", _pause)
+    _add_for(pause, "how long, such as 4h or 1h30m; without it until `forgectl resume`")
+    pause.add_argument("--reason", type=reason, default="", metavar="TEXT")
+    resume = add("resume", "end a pause", _resume)
+    for each in (pause, resume):
+        text = "the election of this Lease alone: the forging stays with its pod (default with cluster management: the "
+        each.add_argument("--lease", metavar="NAME", help=f"{text}pool-wide lock: it stays in its cluster)")
+
     history = add("history", "what happened to the pool's clusters and its lock, newest last", _history)
     history.add_argument("--limit", type=_limit, default=30, metavar="N", help="the last N (default 30)")
 
@@ -180,6 +188,18 @@ def _switchover(config: Config, arguments: argparse.Namespace) -> None:
     from cli import switching
 
     switching.command(config, arguments)
+
+
+def _pause(config: Config, arguments: argparse.Namespace) -> None:
+    from cli import pausing
+
+    pausing.pause(config, arguments)
+
+
+def _resume(config: Config, arguments: argparse.Namespace) -> None:
+    from cli import pausing
+
+    pausing.resume(config, arguments)
 
 
 def _history(config: Config, arguments: argparse.Namespace) -> None:

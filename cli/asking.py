@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final, TypeVar
 
@@ -45,6 +45,10 @@ class Failed(Exception):  # noqa: N818  # said to the operator, then the end
 
 class NotThere(Failed):
     """Nobody serves this socket."""
+
+
+class NotAllowed(Failed):
+    """The kernel keeps us from asking, or somebody else answers than we may believe."""
 
 
 class Misused(Failed):
@@ -86,7 +90,7 @@ def believed(config: Config, worker: Worker, path: Path, peer: Peer) -> None:
     if peer.uid == expected:
         return
     remedy = "does WORKER_UIDS say here what it says to the sidecar?" if config.worker_uids else "run forgectl as it"
-    raise Failed(f"{path} is served by uid {peer.uid}, not {expected}; {remedy}")
+    raise NotAllowed(f"{path} is served by uid {peer.uid}, not {expected}; {remedy}")
 
 
 def connect(config: Config, worker: Worker, path: Path, until: float) -> socket.socket:
@@ -101,8 +105,9 @@ def connect(config: Config, worker: Worker, path: Path, until: float) -> socket.
         raise NotThere(f"{path}: {error.strerror}; is the sidecar running here?") from None
     except OSError as error:
         sock.close()
-        remedy = f"; {who_may(config, worker)}" if isinstance(error, PermissionError) else ""
-        raise Failed(f"{path}: {error.strerror or error}{remedy}") from None
+        if isinstance(error, PermissionError):
+            raise NotAllowed(f"{path}: {error.strerror or error}; {who_may(config, worker)}") from None
+        raise Failed(f"{path}: {error.strerror or error}") from None
     except Failed:
         sock.close()
         raise
@@ -215,7 +220,7 @@ def printable(text: str) -> str:
     return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 
-def columns(rows: list[tuple[str, ...]]) -> list[str]:
+def columns(rows: Sequence[tuple[str, ...]]) -> list[str]:
     """Lines in which the columns stand one below the other."""
     shown = [tuple(map(printable, row)) for row in rows]
     widths = [max(len(row[column]) for row in shown) for column in range(len(rows[0]))]

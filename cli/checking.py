@@ -25,6 +25,9 @@ def add_command(commands: Any) -> None:
         "folder", nargs="?", type=Path, metavar="DIR", help="where the files are (default: SOURCE_KES_KEY and so on)"
     )
     check.add_argument("--network", help="mainnet, preprod, preview or another (default: CARDANO_NETWORK)")
+    check.add_argument(
+        "--genesis", type=Path, metavar="FILE", help="the network's Shelley genesis file (default: SHELLEY_GENESIS)"
+    )
     check.add_argument("--pool", metavar="ID", help="whose they should be: pool1... or its digits (default: POOL_ID)")
     check.add_argument(
         "--counter", type=_natural, metavar="N", help="the highest certificate counter that is known to be on chain"
@@ -32,6 +35,7 @@ def add_command(commands: Any) -> None:
     check.add_argument("--at", type=_instant, metavar="TIME", help="judge for then, such as 2026-12-24T18:00Z")
     for kind, option in OPTIONS.items():
         check.add_argument(option, type=Path, metavar="FILE", help=f"{KINDS[kind]}, if not found in DIR by itself")
+    check.add_argument("--kes-agent", action="store_true", help="the KES key is with an agent: look for none")
     check.add_argument("--json", action="store_true")
     check.set_defaults(command=_command)
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
+import os
 import time
 from contextlib import ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
-from cardano.credentials import MOST_BYTES, CredentialSet, Faulty, Source, credential_set
+from cardano.credentials import MOST_BYTES, CredentialSet, Faulty, KesAgent, Source, credential_set
 from cardano.envelope import (
     COLD_SIGNING_KEYS,
     KES_SIGNING_KEY,
@@ -21,7 +22,11 @@ from cardano.envelope import (
     Unreadable,
     envelope,
 )
+from cardano.genesis import GenesisError, read_genesis
+from cardano.kes import KesKey
 from cardano.opcert import OperationalCertificate
+from cardano.process import check_socket
+from cardano.slots import NETWORKS, Network, name_of
 from cli.asking import Failed, Misused, columns, printable
 from cli.checking import OPTIONS
 from config import Config
@@ -41,10 +46,13 @@ _USUAL: Final = {
 def command(config: Config, arguments: argparse.Namespace) -> None:
     paths, findings = _paths(config, arguments)
     with ExitStack() as secrets:
+        by_agent = arguments.kes_agent or (config.kes_agent and arguments.folder is None and not arguments.kes_key)
+        if by_agent:
+            paths[KES_SIGNING_KEY] = "has none, and need not"
         kes, vrf, certificate = (
             _source(paths[kind], secrets) for kind in (KES_SIGNING_KEY, VRF_SIGNING_KEY, OPERATIONAL_CERTIFICATE)
         )
-        found = credential_set(kes, vrf, certificate)
+        found = credential_set(KesAgent() if by_agent else kes, vrf, certificate)
     expected = _expected(config, arguments)
     findings = list(worst_first((*examine(found, expected), *findings, *_permissions(paths))))
     shown = _shown(found, expected, findings, paths)
@@ -52,6 +60,42 @@ def command(config: Config, arguments: argparse.Namespace) -> None:
     errors = sum(finding.severity is Severity.ERROR for finding in findings)
     if errors:
         raise Failed(f"a node cannot forge with these: {errors} error{'s' if errors > 1 else ''}")
+
+
+def of_sources(config: Config) -> tuple[tuple[Finding, ...], tuple[str, ...]]:
+    """The files that the configuration names, examined now; and which of them we may not read at all."""
+    paths: dict[str, Path | str] = {
+        KES_SIGNING_KEY: config.source_kes_key,
+        VRF_SIGNING_KEY: config.source_vrf_key,
+        OPERATIONAL_CERTIFICATE: config.source_op_cert,
+    }
+    agent: KesAgent | None = None
+    if config.kes_agent:
+        paths[KES_SIGNING_KEY] = "has none, and need not"
+        agent = KesAgent(check_socket(config.source_kes_agent_socket).why)
+    closed = [path for path in paths.values() if isinstance(path, Path) and _kept_from_us(path)]
+    with ExitStack() as secrets:
+        kes, vrf, certificate = (_source(paths[kind], secrets) for kind in paths)
+        found = credential_set(agent or kes, vrf, certificate)
+    expected = Expected(
+        network=config.cardano_network,
+        wall_s=time.time(),
+        calendar=config.calendar,
+        pool_id=config.pool_id,
+        pool_id_hex=config.pool_id_hex,
+    )
+    return worst_first((*examine(found, expected), *_permissions(paths))), tuple(map(str, closed))
+
+
+def _kept_from_us(path: Path) -> bool:
+    """Without opening it: it may be anything."""
+    try:
+        path.stat()
+    except PermissionError:
+        return True
+    except OSError:
+        return False  # a finding of its own
+    return not os.access(path, os.R_OK, effective_ids=True)
 
 
 # --- the files ---
@@ -140,13 +184,27 @@ def _expected(config: Config, arguments: argparse.Namespace) -> Expected:
         pool, digits = ("", arguments.pool.lower()) if not arguments.pool.startswith("pool1") else (arguments.pool, "")
         if len(pool or digits) != 56:
             raise Misused("--pool must be pool1 and 51 more characters, or 56 hexadecimal digits")
+    network, calendar = _network(config, arguments)
     return Expected(
-        network=arguments.network or config.cardano_network,
+        network=network,
         wall_s=time.time() if arguments.at is None else arguments.at,
+        calendar=calendar,
         pool_id=pool,
         pool_id_hex=digits,
         counter_seen=arguments.counter,
     )
+
+
+def _network(config: Config, arguments: argparse.Namespace) -> tuple[str, Network | None]:
+    """Its name, and its calendar if one is known."""
+    network = arguments.network or config.cardano_network
+    if arguments.genesis is None:
+        return network, config.calendar if network == config.cardano_network else NETWORKS.get(network)
+    try:
+        calendar = read_genesis(arguments.genesis)
+    except GenesisError as error:
+        raise Misused(f"--genesis {arguments.genesis} {error}") from None
+    return arguments.network or name_of(calendar.magic) or "custom", calendar
 
 
 # --- showing ---
@@ -165,7 +223,7 @@ def _shown(
             "vrf": files.get(VRF_SIGNING_KEY),
             "certificate": files.get(OPERATIONAL_CERTIFICATE),
         },
-        "kes_verification_key": None if isinstance(found.kes, Faulty) else found.kes.verification_key.hex(),
+        "kes_verification_key": found.kes.verification_key.hex() if isinstance(found.kes, KesKey) else None,
         "vrf_key_hash": None if isinstance(found.vrf, Faulty) else found.vrf.hash_hex,
         "certificate": None,
     }

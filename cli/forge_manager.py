@@ -15,6 +15,7 @@ import workers.lean  # noqa: F401  # supervisord has no use for TLS; without ssl
 # isort: split
 import argparse
 import errno
+import json
 import os
 import secrets
 import signal
@@ -62,6 +63,8 @@ def main() -> None:
     try:
         config = load(os.environ)
         _insist_on_sandbox(config)
+        if arguments.worker in (None, Worker.GATEWAY):  # the others' containers need not have its files
+            _insist_on_gateways_files(config)
         if arguments.check:
             print("configuration is complete and consistent")
             return
@@ -83,6 +86,47 @@ def _insist_on_sandbox(config: Config) -> None:
     if config.sandbox == "enforce" and (found := obstacles(config)):
         remedy = "; ".join(found) + "; or accept less with SANDBOX=permissive"
         raise ConfigError((Mistake("SANDBOX", config.sandbox, remedy),))
+
+
+def _insist_on_gateways_files(config: Config) -> None:
+    """Token and certificate must be usable by the gateway when it starts.  Raises ConfigError.
+
+    They are looked at in a process of its own: as the gateway's user, and with the ssl module, which this process does
+    without.
+    """
+    if not config.gateway_files:
+        return
+    told, telling = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.close(told)
+        _tell_mistakes(config, telling)
+    os.close(telling)
+    with os.fdopen(told, "rb") as pipe:
+        said = pipe.read()
+    _, status = os.waitpid(child, 0)
+    if status != 0:
+        raise RuntimeError("the check of the gateway's files ended without an answer")
+    if found := tuple(Mistake(*each) for each in json.loads(said)):
+        raise ConfigError(found)
+
+
+def _tell_mistakes(config: Config, telling: int) -> NoReturn:
+    """The child's whole life: exit code 0, once everything was told."""
+    code = 1
+    try:
+        sys.modules.pop("ssl")
+        from gateway import guard, tls  # noqa: F401  # all of it, as long as we may read it
+
+        uid = config.worker_uids.get(Worker.GATEWAY, os.getuid())
+        if uid != os.getuid() and identity.has(identity.CAP_SETUID) and identity.has(identity.CAP_SETGID):
+            identity.become(uid, uid)
+        found = [(each.name, each.value, each.remedy) for each in guard.mistakes(config)]
+        with os.fdopen(telling, "wb") as pipe:
+            pipe.write(json.dumps(found).encode("ascii"))
+        code = 0
+    finally:
+        os._exit(code)  # nothing of the parent's is ours to tidy up
 
 
 def _be_worker(config: Config, worker: Worker) -> NoReturn:

@@ -14,17 +14,17 @@ import json
 import math
 import os
 import signal
-import socket
 import sys
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, Final
 
-from cli import across, checking, debugging, where
-from cli.asking import PATIENCE_S, Failed, NotThere, columns, connect, first, frames, printable, state_of, who_may
+from cli import across, checking, debugging, doctoring, watch, where, why
+from cli.asking import PATIENCE_S, Failed, columns, connect, frames, printable, who_may
+from cli.looking import picture_of
 from config import Config, ConfigError, load
 from gateway import views
-from gateway.views import Picture
 from ipc.frames import frame
 from ipc.messages import (
     GatewayState,
@@ -32,12 +32,11 @@ from ipc.messages import (
     Severity,
     StandDown,
     StandDownReply,
-    State,
     Worker,
     decode,
     encode,
 )
-from kernel.clock import boottime_ns
+from ipc.shown import origin
 from policy import timing
 
 EPILOG: Final = (
@@ -53,6 +52,12 @@ def main() -> None:
     if arguments.run_dir:
         environment["RUN_DIR"] = arguments.run_dir
     try:
+        if arguments.command is _completion:
+            print(_completion(arguments.shell), end="")
+            return
+        if arguments.command is doctoring.command:
+            doctoring.command(environment, arguments)
+            return
         if arguments.command is not _config:
             environment = where.without_many(environment)
         arguments.command(load(environment), arguments)
@@ -70,7 +75,7 @@ def main() -> None:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="forgectl",
+        prog="kubectl forge" if Path(sys.argv[0]).name == "kubectl-forge" else "forgectl",
         description="Look at this pod's workers and at the pool's clusters, and command them.",
         epilog=EPILOG,
     )
@@ -87,30 +92,51 @@ def _parser() -> argparse.ArgumentParser:
     across.add_where(status)
     status.set_defaults(command=_status)
     across.add_commands(commands, _reason)
+    why.add_command(commands)
+    watch.add_command(commands)
     debugging.add_commands(commands, _seconds)
     checking.add_command(commands)
+    doctoring.add_command(commands)
     down = commands.add_parser("stand-down", help="hand over and stay out of the election for a while")
     down.add_argument(
         "--for",
         dest="seconds",
-        type=_seconds,
+        type=across.duration,
         default=float(timing.STAND_DOWN_DEFAULT_S),
-        metavar="SECONDS",
-        help=f"how long (default {timing.STAND_DOWN_DEFAULT_S})",
+        metavar="DURATION",
+        help=f"how long, such as 10m (default {timing.STAND_DOWN_DEFAULT_S}s; a number: s)",
     )
-    down.add_argument("--reason", type=_reason, default="asked by forgectl", metavar="TEXT", help="for the log")
     down.set_defaults(command=_stand_down)
-    back = commands.add_parser("come-back", help="end a stand-down")
+    drain = commands.add_parser("drain", help="hand over and stay out of the election until `forgectl come-back`")
+    drain.set_defaults(command=_stand_down, seconds=None)
+    for each in (down, drain):
+        each.add_argument("--reason", type=_reason, default="asked by forgectl", metavar="TEXT", help="for the log")
+        each.add_argument(
+            "--now", action="store_true", help="do not wait for a gap between the pool's slots (LEADERSHIP_SCHEDULE)"
+        )
+    back = commands.add_parser("come-back", help="end a stand-down or a drain")
     back.add_argument("--reason", type=_reason, default="asked by forgectl", metavar="TEXT", help="for the log")
-    back.set_defaults(command=_stand_down, seconds=0.0)
+    back.set_defaults(command=_stand_down, seconds=0.0, now=True)
+    for each in (down, drain, back):
+        each.add_argument("--json", action="store_true")
     audit = commands.add_parser("audit", help="does each worker hold exactly what it declares? exit 1 if not")
     audit.add_argument("--worker", choices=[str(w) for w in Worker], help="this one only")
     audit.add_argument("--json", action="store_true", help="every row, as JSON")
     audit.add_argument("--all", action="store_true", help="every row, not only what deviates")
     audit.set_defaults(command=_audit)
     settings = commands.add_parser("config", help="every variable with the value in effect")
-    settings.add_argument("--json", action="store_true")
+    form = settings.add_mutually_exclusive_group()
+    form.add_argument("--json", action="store_true")
+    form.add_argument("--markdown", action="store_true", help="every variable with its default and its meaning")
     settings.set_defaults(command=_config)
+    completion = commands.add_parser(
+        "completion",
+        help="what makes a shell complete this program's words",
+        description="bash: forgectl completion bash > /etc/bash_completion.d/forgectl; "
+        "zsh: forgectl completion zsh > a folder of $fpath, as _forgectl.",
+    )
+    completion.add_argument("shell", choices=("bash", "zsh", "tcsh"))
+    completion.set_defaults(command=_completion)
     return parser
 
 
@@ -127,28 +153,6 @@ def _reason(text: str) -> str:
     return text
 
 
-def read_states(config: Config, workers: tuple[Worker, ...]) -> dict[Worker, State | Failed]:
-    """The present state of each worker, or why there is none; takes PATIENCE_S at most for all together."""
-    until = time.monotonic() + PATIENCE_S
-    sockets: dict[Worker, socket.socket] = {}
-    found: dict[Worker, State | Failed] = {}
-    try:
-        for worker in workers:
-            try:
-                sockets[worker] = connect(config, worker, config.state_socket(worker), until)
-            except Failed as why:
-                found[worker] = why
-        for worker, sock in sockets.items():
-            try:
-                found[worker] = state_of(first(sock, until), worker)
-            except Failed as why:
-                found[worker] = why
-    finally:
-        for sock in sockets.values():
-            sock.close()
-    return found
-
-
 # --- commands ---
 
 
@@ -159,23 +163,7 @@ def _status(config: Config, arguments: argparse.Namespace) -> None:
 
         pool.command(config, arguments)
         return
-    answers = read_states(config, (*views.WATCHED, Worker.GATEWAY))
-    states = {worker: answer for worker, answer in answers.items() if isinstance(answer, State)}
-    if not states:
-        for why in answers.values():
-            if not isinstance(why, NotThere):
-                raise Failed(f"no worker answers below {config.run_dir}: {why}")
-        raise Failed(f"no worker answers below {config.run_dir}; is the sidecar running here?")
-    from importlib.metadata import version  # costs more than all the rest of this program
-
-    picture = Picture(
-        config=config,
-        version=version("cardano-forge-manager"),
-        now=boottime_ns(),
-        started_at=0,
-        states=states,
-        connected=dict.fromkeys(states, True),
-    )
+    picture = picture_of(config)
     shown = views.status(picture)
     gateway = picture.fresh(Worker.GATEWAY)
     port = gateway.body.port if gateway is not None and isinstance(gateway.body, GatewayState) else None
@@ -256,7 +244,11 @@ def _leader_rows(shown: dict[str, Any]) -> list[tuple[str, str]]:
         ("role", f"{leader['role']} for {leader['seconds']:.0f} s: {leader['reason']}"),
         ("lease", f"{leader['lease']} held by {leader['holder'] or 'nobody'}"),
     ]
-    if shown["standing_down_seconds"]:
+    if shown["paused"]:
+        rows.append(("paused", shown["paused"]))
+    if shown["drained"] is not None:
+        rows.append(("standing down", f"until `forgectl come-back`: {shown['drained']}"))
+    elif shown["standing_down_seconds"]:
         rows.append(("standing down", f"{shown['standing_down_seconds']:.0f} s more"))
     return rows
 
@@ -321,7 +313,7 @@ def _sandbox_text(shown: dict[str, dict[str, Any] | None]) -> str:
 def _stand_down(config: Config, arguments: argparse.Namespace) -> None:
     until = time.monotonic() + PATIENCE_S
     try:
-        command = frame(encode(StandDown(arguments.seconds, arguments.reason)))
+        command = frame(encode(StandDown(arguments.seconds, arguments.reason, arguments.now)))
     except ProtocolError as error:
         raise Failed(f"not sent: {error}") from None
     with connect(config, Worker.ELECTOR, config.command_socket, until) as sock:
@@ -340,13 +332,21 @@ def _stand_down(config: Config, arguments: argparse.Namespace) -> None:
             raise Failed(f"the elector speaks another language: {error}") from None
     if not reply.accepted:
         raise Failed(reply.message)
-    print(printable(reply.message))
+    print(json.dumps({"did": reply.message}) if arguments.json else printable(reply.message))
 
 
 def _audit(config: Config, arguments: argparse.Namespace) -> None:
     from cli import auditing  # with every worker's declaration: half a second that no other command needs
 
     auditing.command(config, arguments)
+
+
+def _completion(shell: str) -> str:
+    import shtab
+
+    parser = _parser()
+    parser.prog = "forgectl"
+    return str(shtab.complete(parser, shell))
 
 
 def _config(config: Config, arguments: argparse.Namespace) -> None:
@@ -356,6 +356,11 @@ def _config(config: Config, arguments: argparse.Namespace) -> None:
     ]
     if arguments.json:
         print(json.dumps(rows, indent=2))
+        return
+    if arguments.markdown:
+        from config.markdown import configuration_table
+
+        print(configuration_table().rstrip())
         return
     width = max(len(row["name"]) for row in rows)
     for row in rows:
@@ -370,7 +375,9 @@ def _effective(config: Config) -> Iterator[tuple[str, str]]:
             continue
         name = item.metadata["name"]
         value = derived.get(name, getattr(config, item.name))
-        if isinstance(value, bool):
+        if item.metadata["confidential"]:
+            yield name, origin(value)
+        elif isinstance(value, bool):
             yield name, str(value).lower()
         elif isinstance(value, tuple):
             yield name, ",".join("=".join(map(str, each)) if isinstance(each, tuple) else str(each) for each in value)

@@ -83,8 +83,18 @@ class _Options(ServerOptions):  # type: ignore[misc]
         """Signal a worker: as its own user, since we may not signal others'.  Raises OSError."""
         process = self.pidhistory.get(pid)
         uid = process.config.uid if process is not None else None
-        with contextlib.nullcontext() if uid is None else acting_as(uid, uid):
-            os.kill(pid, sig)
+        name = process.config.name if process is not None else ""
+        told = {"signal": signal.Signals(sig).name, "to": name, "pid": pid, "why": "supervisord stops it"}
+        try:
+            with contextlib.nullcontext() if uid is None else acting_as(uid, uid):
+                os.kill(pid, sig)
+        except OSError as error:
+            outcome = f"refused by the kernel: {error.strerror}"
+            log.error("no signal", extra={"event": "signal", "audit": True, **told, "outcome": outcome})
+            raise
+        log.info(
+            "%s to the %s", told["signal"], name, extra={"event": "signal", "audit": True, **told, "outcome": "sent"}
+        )
 
     def make_logger(self) -> None:
         self.logger = loggers.Logger(self.loglevel, [_ToOurLog()])
@@ -268,7 +278,7 @@ class ForgeSupervisor(Supervisor):  # type: ignore[misc]
         log.critical(
             "the actuator cannot be kept alive: %s; ending the container",
             why,
-            extra={"event": "actuator_lost"},
+            extra={"event": "actuator_lost", "why": why},
         )
         self.failed = True
         self.options.mood = SupervisorStates.SHUTDOWN

@@ -14,6 +14,7 @@ from cli.commanding import Done, enabled, expiring, expiry, override_of, tell, w
 from cli.coordination import Member, Pool, with_pool
 from cli.pool import text_of, utc
 from config import Config
+from policy.pool_lock import cluster_of
 
 POLL_S: Final = 0.25
 
@@ -119,7 +120,7 @@ def _held_up(pool: Pool, name: str) -> list[str]:
     if message := text_of(known.status, "message"):
         found.append(f"it says: {message}")
     holder, votes = pool.holder()
-    if holder and holder.partition("/")[0] != name:
+    if holder and cluster_of(holder) != name:
         found.append(f"the lock is held by {holder}, say {votes} of {pool.count} coordination APIs")
     found += [f"{member.name}: {member.problem}" for member in pool.members if not member.answers]
     return found or ["nothing that is known"]

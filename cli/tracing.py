@@ -16,7 +16,7 @@ import json
 import socket
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from cli.asking import PATIENCE_S, Failed, believed, clock, printable, timestamp
 from config import Config
@@ -32,8 +32,8 @@ RETRY_MOST_S: Final = 0.5
 INSTANTS: Final = frozenset(
     (
         *("since", "deadline", "renewed_at", "renew_after", "challenged_at", "void_before", "standing_down_until"),
-        *("asked_at", "answered_at", "node_gone_at", "audited_at", "unsure_until", "checked_at"),
-        *("ours_until", "changed_at"),
+        *("asked_at", "answered_at", "node_gone_at", "audited_at", "unsure_until", "checked_at", "quiet_at"),
+        *("leads_at", "ours_until", "changed_at", "holder_until", "other_seen_at"),
     )
 )
 """Fields in ns of CLOCK_BOOTTIME; 0: never."""
@@ -54,6 +54,19 @@ def command(config: Config, arguments: argparse.Namespace) -> None:
     asyncio.run(trace.run(arguments.seconds))
 
 
+class Listener(Protocol):
+    """Who wants to hear of workers."""
+
+    @property
+    def config(self) -> Config: ...
+
+    def note(self, worker: Worker, event: str, text: str) -> None:
+        """Something that no message says: gone, not there, restarted, back."""
+
+    def state(self, last: State | None, state: State) -> None:
+        """A message came; `last`: the one before it."""
+
+
 class Trace:
     """Follows workers and prints."""
 
@@ -62,7 +75,7 @@ class Trace:
     ) -> None:
         """most: messages to show; None: no limit."""
         self.config = config
-        self._followed = [_Followed(self, worker) for worker in workers]
+        self._followed = [Followed(self, worker) for worker in workers]
         self._as_json, self._heartbeats = as_json, heartbeats
         self._left = most
         self._done = asyncio.Event()
@@ -129,16 +142,21 @@ class Trace:
             print(json.dumps(what) if isinstance(what, dict) else printable(what), flush=True)
 
 
-class _Followed:
+class Followed:
     """One worker, as far as we heard of it."""
 
-    def __init__(self, trace: Trace, worker: Worker) -> None:
+    def __init__(self, listener: Listener, worker: Worker) -> None:
         self.worker = worker
+        self.connected = False
         self.why = ""
         """Why we do not hear it, or did not."""
-        self._trace = trace
+        self._listener = listener
         self._last: State | None = None
-        self._connected = False
+
+    @property
+    def tried(self) -> bool:
+        """Whether it was heard, or is known not to be."""
+        return self.connected or bool(self.why)
 
     async def follow(self) -> None:
         """For ever."""
@@ -147,28 +165,28 @@ class _Followed:
             heard = self._last
             try:
                 await self._connection()
-                why = "it ended the connection" if self._connected else "it does not let us listen"
+                why = "it ended the connection" if self.connected else "it does not let us listen"
             except ProtocolError as error:
                 why = f"it speaks another language: {error}"
             except OSError as error:
                 why = error.strerror or str(error)
             except Failed as error:
                 why = str(error)
-            if self._connected or not self.why:
-                self._trace.note(self.worker, "gone" if self._connected else "not there", why)
-            self.why, self._connected = why, False
+            if self.connected or not self.why:
+                self._listener.note(self.worker, "gone" if self.connected else "not there", why)
+            self.why, self.connected = why, False
             pause = RETRY_FIRST_S if self._last is not heard else min(pause * 2, RETRY_MOST_S)
             await asyncio.sleep(pause)
 
     async def _connection(self) -> None:
         loop = asyncio.get_running_loop()
-        path = self._trace.config.state_socket(self.worker)
+        path = self._listener.config.state_socket(self.worker)
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK) as sock:
             await loop.sock_connect(sock, str(path))
             peer = peer_of(sock)
             if peer.uid < 0:  # its backlog is full: connect(2) said EAGAIN
                 raise BlockingIOError(errno.EAGAIN, "it does not accept connections")
-            believed(self._trace.config, self.worker, path, peer)
+            believed(self._listener.config, self.worker, path, peer)
             reader = FrameReader()
             while data := await loop.sock_recv(sock, 65536):
                 for payload in reader.feed(data):
@@ -176,13 +194,13 @@ class _Followed:
 
     def _take(self, state: State) -> None:
         last, self._last = self._last, state
-        if not self._connected and last is not None:
+        if not self.connected and last is not None:
             if last.instance != state.instance:
-                self._trace.note(self.worker, "restarted", f"pid {last.pid} -> {state.pid}")
+                self._listener.note(self.worker, "restarted", f"pid {last.pid} -> {state.pid}")
             else:
-                self._trace.note(self.worker, "back", f"pid {state.pid}")
-        self._connected = True
-        self._trace.state(last, state)
+                self._listener.note(self.worker, "back", f"pid {state.pid}")
+        self.connected = True
+        self._listener.state(last, state)
 
 
 # --- what changed ---

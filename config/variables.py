@@ -1,8 +1,9 @@
 """Every variable the product reads, once: its name, type, default, meaning and what would be right.
 
 `load` promises: either a `Config` in which every value is usable, or a `ConfigError` that lists *all*
-mistakes, each with the variable's name, the value found and the remedy.  No variable holds a secret
-(credentials are named by path), so values may be shown.
+mistakes, each with the variable's name, the value found and the remedy.  No variable holds a key: credentials are
+named by path, and what stands in place of such a path is not shown.  Of an address that may have a secret in it no more
+than the origin is.
 """
 
 from __future__ import annotations
@@ -16,11 +17,15 @@ from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
 
+from cardano.genesis import GenesisError, read_genesis
 from cardano.pool_id import bech32_of
+from cardano.slots import NETWORKS, Network
 from policy import timing
 
 MOST_COORDINATORS: Final = 9
-NETWORK_MAGICS: Final = {"mainnet": 764824073, "preprod": 1, "preview": 2}
+ALL_NOTICES: Final = "all"
+NOT_SHOWN: Final = "(not shown)"
+"""In place of a value that is confidential, or that somebody may have put where its path belongs."""
 _DNS_LABEL: Final = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?")
 _DNS_SUBDOMAIN: Final = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
 
@@ -192,6 +197,26 @@ def _coordinators(value: str) -> tuple[Coordinator, ...]:
     return tuple(found) or (OWN,)
 
 
+def _confidential_url(value: str) -> str:
+    """An address whose path may be a secret: the remedy has nothing of it."""
+    try:
+        return _http_url(value) if value else ""
+    except _WrongValueError as error:
+        raise _WrongValueError(str(error).partition(" (")[0]) from None
+
+
+def _notice_words(value: str) -> tuple[str, ...]:
+    words = tuple(dict.fromkeys(word.strip() for word in value.split(",")))
+    if words != (ALL_NOTICES,):
+        from policy.notice_kinds import FilterError, filter_of  # whoever wants no notices does not load their kinds
+
+        try:
+            filter_of(words)
+        except FilterError as error:
+            raise _WrongValueError(str(error)) from None
+    return words
+
+
 _WORKERS: Final = ("actuator", "arbiter", "elector", "gateway", "prober")
 
 
@@ -210,10 +235,20 @@ def _worker_uids(value: str) -> tuple[tuple[str, int], ...]:
 
 
 def _var(
-    name: str, default: str, parse: Callable[[str], Any], help_text: str, *, group: str = "Core configuration"
+    name: str,
+    default: str,
+    parse: Callable[[str], Any],
+    help_text: str,
+    *,
+    group: str = "Core configuration",
+    confidential: bool = False,
 ) -> Any:
-    """A field of `Config`: everything that is to be known about one variable."""
-    return field(metadata={"name": name, "default": default, "parse": parse, "help": help_text, "group": group})
+    """A field of `Config`: everything that is to be known about one variable.
+
+    confidential: an address that may have a secret in it; more than its origin is shown nowhere.
+    """
+    known = {"name": name, "default": default, "parse": parse, "help": help_text, "group": group}
+    return field(metadata=known | {"confidential": confidential}, repr=not confidential)
 
 
 _CREDENTIALS = "Credential paths"
@@ -221,7 +256,10 @@ _TENANT = "Multi-tenant configuration"
 _CLUSTER = "Cluster management"
 _NODE = "Node"
 _CRD = "CardanoLeader object"
+_GATEWAY = "Gateway"
+_NOTICES = "Notifications"
 _PROCESS = "Process"
+_SECRETS: Final = (_CREDENTIALS, _GATEWAY, _NOTICES)
 
 
 @dataclass(frozen=True)
@@ -258,9 +296,24 @@ class Config:
     credential_mode: str = _var(
         "CREDENTIAL_MODE",
         "ephemeral",
-        _choice("ephemeral", "file"),
-        "ephemeral: the kernel takes the files away when the actuator dies; file: plain files, a fallback "
-        "for nodes outside the shared process namespace, which cannot promise that",
+        _choice("ephemeral", "kes-agent", "file"),
+        "ephemeral: the kernel takes the files away when the actuator dies; kes-agent: the same for VRF key and "
+        "certificate, and a link to the socket of the agent that gives the node its KES key; file: plain files, a "
+        "fallback for nodes outside the shared process namespace, which cannot promise that",
+        group=_CREDENTIALS,
+    )
+    source_kes_agent_socket: Path = _var(
+        "SOURCE_KES_AGENT_SOCKET",
+        "/kes-agent/service.socket",
+        _path,
+        "Socket of the KES agent, with CREDENTIAL_MODE=kes-agent: at this path in the node's container too",
+        group=_CREDENTIALS,
+    )
+    target_kes_agent_socket: Path = _var(
+        "TARGET_KES_AGENT_SOCKET",
+        "/ipc/kes-agent.socket",
+        _path,
+        "Where the node looks for it (--shelley-kes-agent-socket)",
         group=_CREDENTIALS,
     )
 
@@ -273,6 +326,14 @@ class Config:
     )
     network_magic: int = _var(
         "NETWORK_MAGIC", "764824073", _integer(0, 2**32 - 1), "Network magic number", group=_TENANT
+    )
+    shelley_genesis: Path | None = _var(
+        "SHELLEY_GENESIS",
+        "",
+        _optional_path,
+        "The network's Shelley genesis file, as the node's configuration names it: its slots and KES periods. For a "
+        "custom network; of the others they are known",
+        group=_TENANT,
     )
     pool_id: str = _var("POOL_ID", "", _optional(_bech32_pool), "Pool ID (bech32)", group=_TENANT)
     pool_id_hex: str = _var("POOL_ID_HEX", "", _optional(_hex_pool), "Pool ID (hex)", group=_TENANT)
@@ -370,6 +431,26 @@ class Config:
         group=_NODE,
     )
 
+    leadership_schedule: Path | None = _var(
+        "LEADERSHIP_SCHEDULE",
+        "",
+        _optional_path,
+        "The slots that the pool was assigned, as `cardano-cli query leadership-schedule` or `cncli leaderlog` writes "
+        "them: a file, or a folder with one for each epoch. Planned hand-overs wait for a gap between them; a fence "
+        "never does",
+        group=_NODE,
+    )
+    handover_gap: float = _var(
+        "HANDOVER_GAP",
+        "30",
+        _seconds(5, 3600),
+        "Seconds without an assigned slot that a planned hand-over waits for, where LEADERSHIP_SCHEDULE is set",
+        group=_NODE,
+    )
+    handover_wait: float = _var(
+        "HANDOVER_WAIT", "600", _seconds(0, 86400), "Seconds that it waits at most (0: not at all)", group=_NODE
+    )
+
     crd_group: str = _var("CRD_GROUP", "cardano.io", _dns_subdomain, "API group of the CRDs", group=_CRD)
     crd_version: str = _var("CRD_VERSION", "v1", _dns_label, "API version of the CRDs", group=_CRD)
     crd_plural: str = _var("CRD_PLURAL", "cardanoleaders", _dns_label, "Plural of CardanoLeader", group=_CRD)
@@ -379,6 +460,59 @@ class Config:
         _dns_subdomain,
         "Name of the CardanoLeader object; with POOL_ID set and this unset: as the lease",
         group=_CRD,
+    )
+
+    gateway_token_file: Path | None = _var(
+        "GATEWAY_TOKEN_FILE",
+        "",
+        _optional_path,
+        "File with the token that who wants the page, `/events` or `/status` must show: `Authorization: Bearer TOKEN`, "
+        "or as the password of any user. In a folder of its own; a rotated one is taken over in seconds. Empty: "
+        "whoever reaches the port may look",
+        group=_GATEWAY,
+    )
+    gateway_protect: str = _var(
+        "GATEWAY_PROTECT",
+        "page",
+        _choice("page", "all"),
+        "page: `/metrics` and the probes need no token; all: `/metrics` does, and without it probes tell their verdict "
+        "and no reasons",
+        group=_GATEWAY,
+    )
+    gateway_tls_cert_file: Path | None = _var(
+        "GATEWAY_TLS_CERT_FILE",
+        "",
+        _optional_path,
+        "Certificate (PEM, with its chain) with which METRICS_PORT speaks TLS, and nothing else: probes and scrapers "
+        "then need `scheme: HTTPS`. Read again when it is renewed",
+        group=_GATEWAY,
+    )
+    gateway_tls_key_file: Path | None = _var(
+        "GATEWAY_TLS_KEY_FILE", "", _optional_path, "Its private key (PEM, not encrypted)", group=_GATEWAY
+    )
+
+    notify_url: str = _var(
+        "NOTIFY_URL",
+        "",
+        _confidential_url,
+        "Webhook to which the pod tells what happens to it (docs/notifications.md); empty: nothing is told",
+        group=_NOTICES,
+        confidential=True,
+    )
+    notify_secret_file: Path | None = _var(
+        "NOTIFY_SECRET_FILE",
+        "",
+        _optional_path,
+        "File with the key by which notices are signed, read anew for each; empty: they are not signed",
+        group=_NOTICES,
+    )
+    notify_events: tuple[str, ...] = _var(
+        "NOTIFY_EVENTS",
+        "all",
+        _notice_words,
+        "What is told: `all`, or words with commas between them, each a least severity (`info`, `warning`, "
+        "`critical`), a subject (`forging`) or a type (`node.killed`)",
+        group=_NOTICES,
     )
 
     run_dir: Path = _var(
@@ -424,6 +558,13 @@ class Config:
 
     explicit: frozenset[str] = field(default=frozenset(), repr=False)
     """Names of the variables that were set by the operator."""
+    genesis_calendar: Network | None = field(default=None, repr=False)
+    """What SHELLEY_GENESIS says; None: it is not set."""
+
+    @property
+    def calendar(self) -> Network | None:
+        """Slots and KES periods of the network; None: not known."""
+        return self.genesis_calendar or NETWORKS.get(self.cardano_network)
 
     @property
     def pool_label(self) -> str:
@@ -465,6 +606,47 @@ class Config:
     @property
     def preemption_delay_ns(self) -> int:
         return int(self.preemption_delay * timing.SECOND)
+
+    @property
+    def kes_agent(self) -> bool:
+        """Whether the node gets its KES key from an agent."""
+        return self.credential_mode == "kes-agent"
+
+    @property
+    def sources(self) -> dict[str, tuple[str, Path]]:
+        """The files that are installed: name -> (variable, path)."""
+        found = {
+            "kes.skey": ("SOURCE_KES_KEY", self.source_kes_key),
+            "vrf.skey": ("SOURCE_VRF_KEY", self.source_vrf_key),
+            "node.cert": ("SOURCE_OP_CERT", self.source_op_cert),
+        }
+        return {name: each for name, each in found.items() if name != "kes.skey" or not self.kes_agent}
+
+    @property
+    def targets(self) -> dict[str, tuple[str, Path]]:
+        """Where the node finds each of them: name -> (variable, path)."""
+        found = {
+            "kes.skey": ("TARGET_KES_KEY", self.target_kes_key),
+            "vrf.skey": ("TARGET_VRF_KEY", self.target_vrf_key),
+            "node.cert": ("TARGET_OP_CERT", self.target_op_cert),
+            "kes-agent.socket": ("TARGET_KES_AGENT_SOCKET", self.target_kes_agent_socket),
+        }
+        other = "kes.skey" if self.kes_agent else "kes-agent.socket"
+        return {name: each for name, each in found.items() if name != other}
+
+    @property
+    def gateway_files(self) -> dict[str, Path]:
+        """What the gateway reads, as far as it is set: variable -> path."""
+        named = {
+            "GATEWAY_TOKEN_FILE": self.gateway_token_file,
+            "GATEWAY_TLS_CERT_FILE": self.gateway_tls_cert_file,
+            "GATEWAY_TLS_KEY_FILE": self.gateway_tls_key_file,
+        }
+        return {variable: path for variable, path in named.items() if path is not None}
+
+    @property
+    def handover_wait_ns(self) -> int:
+        return int(self.handover_wait * timing.SECOND)
 
     @property
     def lease_duration_ns(self) -> int:
@@ -536,12 +718,22 @@ def load(env: Mapping[str, str], *, hostname: Callable[[], str] = socket.gethost
         try:
             values[item.name] = item.metadata["parse"](raw)
         except _WrongValueError as error:
-            mistakes.append(Mistake(name, raw, str(error)))
+            # Somebody may have put a key, or a token, where its path belongs.
+            keys_place = item.metadata["group"] in _SECRETS and item.metadata["parse"] in (_path, _optional_path)
+            shown = NOT_SHOWN if keys_place or item.metadata["confidential"] else raw
+            mistakes.append(Mistake(name, shown, str(error)))
     if "POD_NAME" not in explicit:
         values["pod_name"] = hostname()
+    if not mistakes and values["shelley_genesis"] is not None:
+        try:
+            values["genesis_calendar"] = read_genesis(values["shelley_genesis"])  # before any sandbox closes
+        except GenesisError as error:
+            mistakes.append(Mistake("SHELLEY_GENESIS", str(values["shelley_genesis"]), str(error)))
     if not mistakes:
-        if "NETWORK_MAGIC" not in explicit:
-            values["network_magic"] = NETWORK_MAGICS.get(values["cardano_network"], values["network_magic"])
+        if "NETWORK_MAGIC" not in explicit and values["cardano_network"] in NETWORKS:
+            values["network_magic"] = NETWORKS[values["cardano_network"]].magic
+        elif "NETWORK_MAGIC" not in explicit and "genesis_calendar" in values:
+            values["network_magic"] = values["genesis_calendar"].magic
         if not values["pool_id"] and values["pool_id_hex"]:
             values["pool_id"] = bech32_of(values["pool_id_hex"])  # one pool has one name, however it is given
         config = Config(**values, explicit=frozenset(explicit))
@@ -567,25 +759,30 @@ def _contradictions(config: Config) -> list[Mistake]:
     if config.pool_id_hex and config.pool_id != bech32_of(config.pool_id_hex):
         other = f"is another pool than POOL_ID_HEX, which is {bech32_of(config.pool_id_hex)}; one of them suffices"
         found.append(Mistake("POOL_ID", config.pool_id, other))
-    magic = NETWORK_MAGICS.get(config.cardano_network, config.network_magic)
+    table = NETWORKS.get(config.cardano_network)
+    magic = table.magic if table is not None else config.network_magic
     if config.network_magic != magic:
-        found.append(
-            Mistake(
-                "NETWORK_MAGIC",
-                str(config.network_magic),
-                f"CARDANO_NETWORK={config.cardano_network} has the magic number {magic}",
-            )
-        )
+        remedy = f"CARDANO_NETWORK={config.cardano_network} has the magic number {magic}"
+        found.append(Mistake("NETWORK_MAGIC", str(config.network_magic), remedy))
+    elif config.genesis_calendar is not None and config.genesis_calendar.magic != config.network_magic:
+        remedy = f"is of a network with the magic number {config.genesis_calendar.magic}, not {config.network_magic}"
+        found.append(Mistake("SHELLEY_GENESIS", str(config.shelley_genesis), remedy))
     if config.enable_cluster_management:
         found += _against_cluster_management(config)
+    found += _against_protection(config)
     names = (
         "source_kes_key",
         "source_vrf_key",
         "source_op_cert",
+        "source_kes_agent_socket",
         "target_kes_key",
         "target_vrf_key",
         "target_op_cert",
+        "target_kes_agent_socket",
     )
+    if config.notify_secret_file in [path for _, path in config.sources.values()]:
+        remedy = "is one of the node's keys, which leave the actuator for nobody; give notices a key of their own"
+        found.append(Mistake("NOTIFY_SECRET_FILE", str(config.notify_secret_file), remedy))
     seen: dict[Path, str] = {}
     for name in names:
         path: Path = getattr(config, name)
@@ -626,4 +823,28 @@ def _against_cluster_management(config: Config) -> list[Mistake]:
     if contexts and config.kubeconfig is None:
         remedy = f"{contexts[0]} is a context of KUBECONFIG, which is not set; write /path/to/kubeconfig#context"
         found.append(Mistake("COORDINATION_KUBECONFIGS", ",".join(contexts), remedy))
+    return found
+
+
+def _against_protection(config: Config) -> list[Mistake]:
+    """What the gateway's token and certificate need."""
+    found: list[Mistake] = []
+    if config.gateway_protect != "page" and config.gateway_token_file is None:
+        remedy = "protects nothing without GATEWAY_TOKEN_FILE; set both or neither"
+        found.append(Mistake("GATEWAY_PROTECT", config.gateway_protect, remedy))
+    halves = {"GATEWAY_TLS_CERT_FILE", "GATEWAY_TLS_KEY_FILE"}
+    if len(missing := halves - config.gateway_files.keys()) == 1:
+        (other,) = halves - missing
+        found.append(Mistake(missing.pop(), "", f"is needed with {other}: set both or neither"))
+    others = [*config.sources.values(), *config.targets.values(), ("NODE_SOCKET", config.node_socket)]
+    others += [("KUBECONFIG", config.kubeconfig)] if config.kubeconfig is not None else []
+    named = [each.kubeconfig for each in config.coordination_kubeconfigs if each.kubeconfig is not None]
+    others += [("COORDINATION_KUBECONFIGS", path) for path in named]
+    for variable, path in config.gateway_files.items():
+        beside = next((other for other, there in others if there.parent == path.parent), "")
+        if config.run_dir in path.parents:
+            found.append(Mistake(variable, NOT_SHOWN, "must not lie inside RUN_DIR"))
+        elif beside:  # neither could be left open as a folder then, and so not be read again when it is rotated
+            remedy = f"must not lie in one folder with {beside}: mount it in a folder of its own"
+            found.append(Mistake(variable, NOT_SHOWN, remedy))
     return found

@@ -7,12 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from itertools import groupby
 from pathlib import Path
 from typing import Final
 
-from config.variables import variables
-from devkit import messages_doc, privileges
+from config.markdown import configuration_table
+from devkit import dashboard, doctor_doc, logs_doc, messages_doc, metrics_doc, notices_doc, privileges
 
 ROOT: Final = Path(__file__).parent.parent
 
@@ -43,16 +42,6 @@ class Part:
         return f"{head}{self.begin}\n\n{self.make().rstrip()}\n\n{self.end}{tail}"
 
 
-def configuration_table() -> str:
-    """Every variable, by group, in Markdown."""
-    lines = []
-    for group, members in groupby(variables(), key=lambda v: v.group):
-        lines += [f"**{group}**", "", "| variable | default | meaning |", "|---|---|---|"]
-        lines += [f"| `{v.name}` | `{v.default or '(empty)'}` | {v.help} |" for v in members]
-        lines.append("")
-    return "\n".join(lines)
-
-
 PARTS: Final = (
     Part("README.md", "configuration", configuration_table),
     Part("docs/privileges.md", "privileges", privileges.worker_table),
@@ -62,6 +51,17 @@ PARTS: Final = (
     Part("docs/ipc.md", "commands", messages_doc.commands),
     Part("docs/ipc.md", "debugging", messages_doc.debugging),
     Part("docs/ipc.md", "words", messages_doc.words),
+    Part("docs/logs.md", "always", logs_doc.always),
+    Part("docs/logs.md", "transitions", logs_doc.transitions),
+    Part("docs/logs.md", "audit", logs_doc.audit),
+    Part("docs/logs.md", "conditions", logs_doc.conditions),
+    Part("docs/logs.md", "others", logs_doc.others),
+    Part("docs/logs.md", "fields", logs_doc.fields),
+    Part("docs/metrics.md", "metrics", metrics_doc.tables),
+    Part("docs/doctor.md", "checks", doctor_doc.tables),
+    Part("docs/doctor.md", "rights", doctor_doc.needed),
+    Part("docs/notifications.md", "whole", notices_doc.whole),
+    Part("docs/notifications.md", "kinds", notices_doc.kinds),
 )
 FILES: Final = tuple(sorted({part.path for part in PARTS}))
 
@@ -74,12 +74,24 @@ def rendered(path: str, text: str) -> str:
     return text
 
 
+WHOLE: Final[dict[str, Callable[[], str]]] = {dashboard.FILE: dashboard.rendered}
+"""Files in which nothing is written by hand."""
+
+
 def main() -> None:
     for path in FILES:
         before = (ROOT / path).read_text("utf-8")
-        after = rendered(path, before)
-        if after != before:
-            (ROOT / path).write_text(after, "utf-8")
+        _write(path, before, rendered(path, before))
+    for path, make in WHOLE.items():
+        file = ROOT / path
+        _write(path, file.read_text("utf-8") if file.exists() else "", make())
+
+
+def _write(path: str, before: str, after: str) -> None:
+    """If it changed."""
+    if after != before:
+        (ROOT / path).parent.mkdir(exist_ok=True)
+        (ROOT / path).write_text(after, "utf-8")
 
 
 if __name__ == "__main__":

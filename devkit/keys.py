@@ -65,13 +65,18 @@ def _kes_verification_key(seed: bytes, depth: int) -> bytes:
     return _blake(_kes_verification_key(left, depth - 1) + _kes_verification_key(right, depth - 1))
 
 
-def kes_signing_key(seed: bytes, depth: int = KES_DEPTH) -> bytes:
-    """An unevolved Sum KES signing key of `depth` levels, serialised: good for 2^depth periods."""
+def kes_signing_key(seed: bytes, depth: int = KES_DEPTH, *, evolved: int = 0) -> bytes:
+    """A Sum KES signing key of `depth` levels, serialised: good for 2^depth periods, of which so many are over.
+
+    Of what lies behind the seeds are gone: zeros.
+    """
     if depth == 0:
         return seed
     left, right = _blake(b"\1" + seed), _blake(b"\2" + seed)
-    keys = _kes_verification_key(left, depth - 1) + _kes_verification_key(right, depth - 1)
-    return kes_signing_key(left, depth - 1) + right + keys
+    keys, half = _kes_verification_key(left, depth - 1) + _kes_verification_key(right, depth - 1), 2 ** (depth - 1)
+    if evolved < half:
+        return kes_signing_key(left, depth - 1, evolved=evolved) + right + keys
+    return kes_signing_key(right, depth - 1, evolved=evolved - half) + bytes(32) + keys
 
 
 def kes_root(signing_key: bytes) -> bytes:
@@ -139,7 +144,7 @@ def generate(folder: Path, *, kes_period: int = 0, counter: int = 0, seed: bytes
 
 def current_kes_period(network: str) -> int:
     """The KES period now; 0 for a network without a table."""
-    return kes_period_at(network, time.time()) or 0
+    return kes_period_at(NETWORKS.get(network), time.time()) or 0
 
 
 def main() -> None:

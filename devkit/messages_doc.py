@@ -13,7 +13,7 @@ import typing
 from typing import Any, Final, Union
 
 from ipc import messages
-from ipc.messages import BODIES, DEBUG_REPLIES, DebugRefusal, DebugRequest, DebugWhat, Sandbox, State
+from ipc.messages import BODIES, DEBUG_REPLIES, Cost, DebugRefusal, DebugRequest, DebugWhat, Sandbox, State
 
 COMMANDS: Final = (messages.StandDown, messages.StandDownReply)
 
@@ -28,7 +28,7 @@ def questions() -> str:
 
 def states() -> str:
     """What crosses a state socket."""
-    return _sections(_with_parts([State, Sandbox, *BODIES.values()]))
+    return _sections(_with_parts([State, Sandbox, Cost, *BODIES.values()]))
 
 
 def commands() -> str:

@@ -11,6 +11,7 @@ import errno
 import hashlib
 import json
 import os
+import socket
 import stat
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,11 +24,12 @@ class Refused(Exception):  # noqa: N818
 
 @dataclass(frozen=True, slots=True)
 class Paths:
-    """Where the three files are."""
+    """Where the three files are, or two of them and the socket of a KES agent."""
 
     vrf: Path
     cert: Path
-    kes: Path
+    kes: Path | None
+    agent: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,16 +41,18 @@ class Certificate:
     start_period: int
 
 
-def paths(vrf: Path | None, cert: Path | None, kes: Path | None) -> Paths | None:
+def paths(vrf: Path | None, cert: Path | None, kes: Path | None, agent: Path | None = None) -> Paths | None:
     """All three or none (a relay).  Raises Refused when some are given without the others."""
-    if vrf is not None and cert is not None and kes is not None:
-        return Paths(vrf, cert, kes)
+    if kes is not None and agent is not None:
+        raise Refused("--shelley-kes-key and --shelley-kes-agent-socket exclude each other")
+    if vrf is not None and cert is not None and (kes is not None or agent is not None):
+        return Paths(vrf, cert, kes, agent)
     for flag, given in (
         ("shelley-operational-certificate", cert),
         ("shelley-vrf-key", vrf),
-        ("shelley-kes-key", kes),
+        ("shelley-kes-key", kes or agent),
     ):
-        if given is None and (vrf or cert or kes):
+        if given is None and (vrf or cert or kes or agent):
             raise Refused(f"to create blocks, the --{flag} must also be specified")
     return None
 
@@ -64,6 +68,8 @@ def read(where: Paths) -> Certificate:
     try:
         _bytes(where.vrf, "VrfSigningKey_PraosVRF", b"\x58\x40", 64)
         certificate = parse_certificate(_envelope(where.cert, "NodeOperationalCertificate"))
+        if where.kes is None:  # the agent's key is not held against the certificate (Shelley.hs)
+            return certificate
         signing = _bytes(where.kes, "KesSigningKey_ed25519_kes_2^6", b"\x59\x02\x60", 608)
     except FileNotFoundError:
         raise
@@ -72,6 +78,17 @@ def read(where: Paths) -> Certificate:
     if hashlib.blake2b(signing[-64:], digest_size=32).digest() != certificate.hot_key:
         raise Refused("MismatchedKesKey: the KES key is not the one that the certificate names")
     return certificate
+
+
+def agent_answers(path: Path) -> bool:
+    """Whether a KES agent gives a key: here, whatever it says first.  Each try is a connection."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
+        sock.settimeout(1)
+        try:
+            sock.connect(str(path))
+            return bool(sock.recv(1))
+        except OSError:  # none there, or silent: the node tries again
+            return False
 
 
 def _envelope(path: Path, kind: str) -> bytes:
@@ -84,7 +101,7 @@ def _envelope(path: Path, kind: str) -> bytes:
     if not os.path.exists(path) or os.path.isdir(path):  # noqa: PTH110, PTH112  # Path.exists raises for some errors
         raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path))
     try:
-        envelope: Any = json.loads(path.read_bytes())
+        envelope: Any = json.loads(path.read_bytes().decode("utf-8"))
         if envelope["type"] != kind:
             raise Refused(f"{path.name}: not a {kind}")
         if not isinstance(envelope["description"], str):

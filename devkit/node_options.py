@@ -17,7 +17,6 @@ _IGNORED: Final = (
     "--host-addr",
     "--host-ipv6-addr",
     "--bulk-credentials-file",
-    "--shelley-kes-agent-socket",
     "--byron-delegation-certificate",
     "--byron-signing-key",
     "--tracer-socket-path-connect",
@@ -37,6 +36,7 @@ def parser() -> argparse.ArgumentParser:
     node = made.add_argument_group("as cardano-node has them")
     node.add_argument("--socket-path", type=Path, required=True)
     node.add_argument("--shelley-kes-key", type=Path)
+    node.add_argument("--shelley-kes-agent-socket", type=Path)
     node.add_argument("--shelley-vrf-key", type=Path)
     node.add_argument("--shelley-operational-certificate", type=Path)
     node.add_argument(

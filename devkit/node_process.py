@@ -25,7 +25,7 @@ import time
 from pathlib import Path
 from typing import Any, Final
 
-from cardano.slots import MAX_KES_EVOLUTIONS, epoch_of, kes_period_at, slot_at, slot_length_s, slot_phase
+from cardano.slots import NETWORKS, epoch_of, kes_period_at, slot_at, slot_length_s, slot_phase
 from devkit import node_credentials
 from devkit.node import NAME
 from devkit.node_credentials import Refused
@@ -36,9 +36,24 @@ _PR_SET_NAME: Final = 15
 _TIP_BEHIND: Final = 7
 """Slots by which a healthy tip is usually behind the wall clock: blocks come every 20 s on average."""
 _NAMES: Final = {
-    "classic": {"forging": "forging_enabled", "lead": "Forge_forge_about_to_lead_int", "start": "nodeStartTime_int"},
-    "new": {"forging": "forging_enabled_int", "lead": "Forge_about_to_lead_counter", "start": "node_start_time_int"},
-    "nosuffix": {"forging": "forging_enabled", "lead": "Forge_about_to_lead", "start": "node_start_time"},
+    "classic": {
+        "forging": "forging_enabled",
+        "lead": "Forge_forge_about_to_lead_int",
+        "adopted": "Forge_adopted_int",
+        "start": "nodeStartTime_int",
+    },
+    "new": {
+        "forging": "forging_enabled_int",
+        "lead": "Forge_about_to_lead_counter",
+        "adopted": "Forge_adopted_counter",
+        "start": "node_start_time_int",
+    },
+    "nosuffix": {
+        "forging": "forging_enabled",
+        "lead": "Forge_about_to_lead",
+        "adopted": "Forge_adopted",
+        "start": "node_start_time",
+    },
 }
 
 
@@ -47,10 +62,14 @@ class Node:
 
     def __init__(self, options: argparse.Namespace, paths: node_credentials.Paths | None) -> None:
         self.options = options
+        self.calendar = NETWORKS.get(options.network)
         self.paths = paths
         self.forging = False
         self.gauge = 1 if options.gauge_starts_at_1 else 0
         self.checks = 0
+        self.has_key = paths is not None and paths.agent is None
+        """An agent gives one when it is asked; without, the node counts leadership checks and signs nothing."""
+        self.adopted = 0
         self.certificate: node_credentials.Certificate | None = None
         self.deaf: bool = options.deaf
         self.reload_s = options.reload_ms / 1000
@@ -131,6 +150,7 @@ class Node:
             return "disabled"
         try:
             self.certificate = node_credentials.read(self.paths)
+            self.has_key = self.paths.agent is None or node_credentials.agent_answers(self.paths.agent)
         except FileNotFoundError as error:
             self.say(f"block forging disabled: {error.filename} does not exist")
             return "disabled"
@@ -197,8 +217,8 @@ class Node:
         """At each slot's beginning, until told to stop."""
         while True:
             now = time.time()
-            phase = slot_phase(self.options.network, now)
-            left = slot_length_s(self.options.network) - (phase if phase is not None else now % 1)
+            phase = slot_phase(self.calendar, now)
+            left = slot_length_s(self.calendar) - (phase if phase is not None else now % 1)
             if await self._stopped_within(max(left, 0.001)):
                 return
             self.check_leadership()
@@ -206,7 +226,7 @@ class Node:
     def slot(self) -> int:
         """By the wall clock."""
         now = time.time()
-        slot = slot_at(self.options.network, now)
+        slot = slot_at(self.calendar, now)
         return slot if slot is not None else int(now)
 
     async def _open_socket(self) -> None:
@@ -240,7 +260,7 @@ class Node:
             temporary.rename(self.options.port_file)
 
     def exposition(self) -> str:
-        """No tip before consensus is up, no checks before the first, no KES before it forged once."""
+        """No tip before consensus is up, no checks and no blocks before the first, no KES before it forged once."""
         names, suffix = _NAMES[self.options.metric_style], "" if self.options.metric_style == "nosuffix" else "_int"
         values = {names["start"]: self.started_at, names["forging"]: self.gauge}
         if not self.replaying:
@@ -248,19 +268,21 @@ class Node:
             values |= {f"slotNum{suffix}": slot, f"blockNum{suffix}": slot // 20, f"epoch{suffix}": self._epoch(slot)}
         if self.checks:
             values[names["lead"]] = self.checks
+            if self.adopted:
+                values[names["adopted"]] = self.adopted
             values |= {f"{name}{suffix}": value for name, value in self._kes().items()}
         return "".join(f"cardano_node_metrics_{name} {value}\n" for name, value in values.items())
 
     def _epoch(self, slot: int) -> int:
-        epoch = epoch_of(self.options.network, slot)
+        epoch = epoch_of(self.calendar, slot)
         return epoch if epoch is not None else slot // 500
 
     def _kes(self) -> dict[str, int]:
         """KES gauges; they stay when forging ends (issue 5751)."""
         if self.certificate is None:
             return {}
-        start, now = self.certificate.start_period, kes_period_at(self.options.network, time.time())
-        expiry = start + MAX_KES_EVOLUTIONS
+        start, now = self.certificate.start_period, kes_period_at(self.calendar, time.time())
+        expiry = start + (self.calendar or NETWORKS["mainnet"]).max_kes_evolutions
         current = now if now is not None else start
         good = start <= current < expiry
         return {
@@ -302,7 +324,7 @@ class Node:
         """Do one command; `ok`, what was asked for, or `unknown command`.
 
         hold on|off, release: reloads that begin while held land, after reading, only when released.  proceed: end the
-        replay or the gap before the initial forging now.
+        replay or the gap before the initial forging now.  adopt: a block of its own, while it forges.
         """
         match words:
             case ["deaf", "on" | "off" as state]:
@@ -316,6 +338,8 @@ class Node:
                     landing.set()
             case ["proceed"]:
                 self._wake.set()
+            case ["adopt"] if self.forging and self.has_key:
+                self.adopted += 1
             case ["cancel-ms", number] if number.isdigit():
                 self.cancel_s = int(number) / 1000
             case ["tip-stall", "on" | "off" as state]:
@@ -352,6 +376,7 @@ class Node:
             "gauge": self.gauge,
             "checks": self.checks,
             "replaying": self.replaying,
+            "key": self.has_key,
             "counter": self.certificate.counter if self.certificate is not None else None,
         }
 
@@ -373,7 +398,10 @@ def main() -> None:
             sys.exit(1)
     try:
         paths = node_credentials.paths(
-            options.shelley_vrf_key, options.shelley_operational_certificate, options.shelley_kes_key
+            options.shelley_vrf_key,
+            options.shelley_operational_certificate,
+            options.shelley_kes_key,
+            options.shelley_kes_agent_socket,
         )
     except Refused as error:
         Node.say(f"cannot start: {error}")

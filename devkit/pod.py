@@ -187,6 +187,7 @@ class Pod:
             "TARGET_KES_KEY": str(self.ipc / "kes.skey"),
             "TARGET_VRF_KEY": str(self.ipc / "vrf.skey"),
             "TARGET_OP_CERT": str(self.ipc / "node.cert"),
+            "TARGET_KES_AGENT_SOCKET": str(self.ipc / "kes-agent.socket"),
             "NODE_METRICS_URL": f"http://127.0.0.1:{self.node_port}/metrics",
             "METRICS_PORT": str(self.metrics_port),
             "RUN_DIR": str(self.run_dir),
@@ -305,7 +306,11 @@ class Pod:
         command = [sys.executable, "-S", "-E", str(script), "run", "--name", self.name]
         command += ["--socket-path", str(self.ipc / "node.socket"), "--port", str(self.node_port)]
         command += ["--record", str(self.record_file), "--control", str(self.root / "control")]
-        command += ["--shelley-kes-key", str(self.ipc / "kes.skey"), "--shelley-vrf-key", str(self.ipc / "vrf.skey")]
+        if self._environment.get("CREDENTIAL_MODE") == "kes-agent":
+            command += ["--shelley-kes-agent-socket", str(self.ipc / "kes-agent.socket")]
+        else:
+            command += ["--shelley-kes-key", str(self.ipc / "kes.skey")]
+        command += ["--shelley-vrf-key", str(self.ipc / "vrf.skey")]
         command += ["--shelley-operational-certificate", str(self.ipc / "node.cert")]
         if self.non_producing:
             command.append("--start-as-non-producing-node")

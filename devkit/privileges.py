@@ -13,6 +13,12 @@ from sandbox.privileges import Place, Port, Privileges
 from sandbox.syscalls import Calls
 from workers import actuator, arbiter, elector, gateway, prober
 
+COLUMNS: Final = {
+    "`prober`": prober.PRIVILEGES,
+    "`prober` with NOTIFY_URL": prober.NOTIFYING,
+    **{f"`{each.worker}`": each for each in (elector.PRIVILEGES, arbiter.PRIVILEGES, actuator.PRIVILEGES)},
+    "`gateway`": gateway.PRIVILEGES,
+}
 DECLARED: Final = (
     prober.PRIVILEGES,
     elector.PRIVILEGES,
@@ -24,10 +30,11 @@ DECLARED: Final = (
 
 def worker_table() -> str:
     """What each worker declares, in Markdown."""
-    lines = ["| | " + " | ".join(f"`{each.worker}`" for each in DECLARED) + " |", "|---" * (len(DECLARED) + 1) + "|"]
+    lines = ["| | " + " | ".join(COLUMNS) + " |", "|---" * (len(COLUMNS) + 1) + "|"]
     for what, cell in (
         ("reads", lambda p: _names(p.reads - p.writes)),
         ("reads and writes", lambda p: _names(p.writes)),
+        ("keeps mapped, to write", lambda p: "`ledger`" if p.keeps else ""),
         ("serves", lambda p: ", ".join(f"`{socket.value}`" for socket in p.serves)),
         ("follows the state of", lambda p: ", ".join(sorted(p.subscribes))),
         ("connects to the node's socket", lambda p: _yes(p.node_socket)),
@@ -39,7 +46,7 @@ def worker_table() -> str:
         ("dumpable", lambda p: _yes(p.dumpable)),
         ("system calls", _calls),
     ):
-        lines.append(f"| {what} | " + " | ".join(cell(each) or "-" for each in DECLARED) + " |")
+        lines.append(f"| {what} | " + " | ".join(cell(each) or "-" for each in COLUMNS.values()) + " |")
     return "\n".join(lines)
 
 

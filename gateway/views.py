@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 from config import Config
 from ipc.messages import (
     ActuatorState,
     ArbiterState,
+    Cost,
     ElectorState,
     Fence,
     Grant,
@@ -32,6 +33,7 @@ from policy import timing
 STARTUP_GRACE: Final = 30 * timing.SECOND
 WATCHED: Final = (Worker.ACTUATOR, Worker.PROBER, Worker.ARBITER, Worker.ELECTOR)
 SANDBOXED: Final = (*WATCHED, Worker.GATEWAY)
+_VERDICTS: Final = ("ready", "alive")
 UNSURE: Final = "somebody whom it did not see may still have the right to forge (for a lease duration at most)"
 
 
@@ -48,6 +50,10 @@ class Picture:
     connected: Mapping[Worker, bool]
     own: Sandbox | None = None
     """The gateway's own sandbox, where it is the one who looks."""
+    own_cost: Cost | None = None
+    """What the gateway itself costs, likewise."""
+    own_files: Mapping[str, str] = field(default_factory=dict)
+    """What the gateway reads of token and certificate, as far as it is set, likewise: what is wrong with it."""
 
     def fresh(self, worker: Worker) -> State | None:
         state = self.states.get(worker)
@@ -80,9 +86,25 @@ class Picture:
 
     @property
     def forging(self) -> bool:
-        """Confirmed by the node, and within the right that the kernel enforces (its end kills the actuator)."""
+        """Confirmed by the node: within the right that the kernel enforces (its end kills the actuator), or without.
+
+        Without: told to stop, it says that it forges still.
+        """
         actuator = self.actuator
-        return actuator is not None and actuator.fence is Fence.ARMED and self.now < actuator.deadline
+        if actuator is None:
+            return False
+        if actuator.fence is Fence.FENCING:
+            sample = self.prober.sample if self.prober is not None else None
+            if sample is None or not sample.answered or sample.asked_at <= actuator.since:
+                return False
+            return sample.forging_enabled == 1
+        return actuator.fence is Fence.ARMED and self.now < actuator.deadline
+
+    @property
+    def intended(self) -> bool:
+        """Whether its node is meant to forge, be it confirmed or not."""
+        actuator = self.actuator
+        return actuator is not None and actuator.fence in (Fence.ARMING, Fence.ARMED) and self.now < actuator.deadline
 
     @property
     def leading(self) -> bool:
@@ -115,13 +137,24 @@ class Picture:
         state = self.fresh(worker)
         return state.sandbox if state is not None else None
 
+    def cost(self, worker: Worker) -> Cost | None:
+        """What a worker's process costs, by its own account; None: it is silent."""
+        if worker is Worker.GATEWAY and self.own_cost is not None:
+            return self.own_cost
+        state = self.fresh(worker)
+        return state.cost if state is not None else None
+
     def seconds_since(self, instant: int) -> float:
         """Seconds from `instant` (ns) to now."""
         return round((self.now - instant) / timing.SECOND, 3)
 
+    def seconds_until(self, instant: int) -> float:
+        """Seconds from now to `instant` (ns), never below 0."""
+        return max(instant - self.now, 0) / timing.SECOND
+
     def seconds_left(self, grant: Grant | None) -> float | None:
         """Seconds until a grant ends, never below 0; None without a grant."""
-        return None if grant is None else round(max(grant.deadline - self.now, 0) / timing.SECOND, 3)
+        return None if grant is None else round(self.seconds_until(grant.deadline), 3)
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +163,11 @@ class Answer:
 
     status: int
     body: dict[str, Any]
+
+    @property
+    def verdict(self) -> dict[str, Any]:
+        """The body without reasons."""
+        return {name: value for name, value in self.body.items() if name in _VERDICTS}
 
 
 def startup(picture: Picture) -> Answer:
@@ -180,9 +218,19 @@ def _elector_not_ready(picture: Picture) -> tuple[str, ...]:
         return ("the elector is silent",)
     reachable = elector.api_ok or picture.goes_on_without_its_api
     reasons = () if reachable else ("the API server does not answer",)
-    if _standing_down(picture, elector):
+    if elector.drained:
+        reasons = (*reasons, f"standing down until it is asked to come back: {elector.drained}")
+    elif _standing_down(picture, elector):
         reasons = (*reasons, "standing down as asked")
     return (*reasons, UNSURE) if not picture.enabled and picture.now < elector.unsure_until else reasons
+
+
+def paused(picture: Picture) -> str:
+    """Until when nothing is handed or taken over by itself, what, and why; empty: it is."""
+    elector, pool = picture.elector, picture.pool
+    found = [f"the lease, {elector.paused}"] if elector is not None and elector.paused else []
+    found += [f"the pool-wide lock, {pool.paused}"] if pool is not None and pool.paused else []
+    return "; ".join(found)
 
 
 def _stays_out(picture: Picture) -> list[str]:
@@ -240,14 +288,23 @@ def status(picture: Picture) -> dict[str, Any]:
         },
         "credentials": None if actuator is None else _credentials(actuator),
         "node": _node(picture),
+        "leadership": _leadership(picture),
         "health_check": _health_check(picture),
         "startup": startup(picture).body,
         "health": health(picture).body,
         "ready": ready(picture).body,
-        "warnings": [*(actuator.warnings if actuator is not None else ()), *_sandbox_warnings(picture)],
+        "warnings": [
+            *(actuator.warnings if actuator is not None else ()),
+            *_sandbox_warnings(picture),
+            *([picture.prober.schedule_problem] if picture.prober and picture.prober.schedule_problem else ()),
+            *filter(None, picture.own_files.values()),
+            *_notice_warnings(picture),
+        ],
         "sandbox": {str(worker): _sandbox(picture, worker) for worker in SANDBOXED},
         "workers": {str(worker): _worker(picture, worker) for worker in WATCHED},
         "standing_down_seconds": _standing_down(picture, elector),
+        "drained": elector.drained if elector is not None and elector.drained else None,
+        "paused": paused(picture),
     }
 
 
@@ -295,7 +352,7 @@ def _pool(picture: Picture) -> dict[str, Any]:
                 "crd_ok": member.crd_ok,
                 "problem": member.problem,
                 "holder": member.holder,
-                "seconds_left": round(max(member.ours_until - picture.now, 0) / timing.SECOND, 3),
+                "seconds_left": round(picture.seconds_until(member.ours_until), 3),
             }
             for member in pool.members
         ],
@@ -356,6 +413,18 @@ def _node(picture: Picture) -> dict[str, Any]:
     return shown
 
 
+def _leadership(picture: Picture) -> dict[str, Any] | None:
+    """When the pool has its next slot, and when a planned hand-over may begin; None: there is no schedule."""
+    prober = picture.prober
+    if prober is None or picture.config.leadership_schedule is None:
+        return None
+    return {
+        "next_slot_seconds": round(picture.seconds_until(prober.leads_at), 1) if prober.leads_at else None,
+        "quiet_in_seconds": round(picture.seconds_until(prober.quiet_at), 1),
+        "problem": prober.schedule_problem,
+    }
+
+
 def _health_check(picture: Picture) -> dict[str, Any] | None:
     """What came of asking the cluster's endpoint, of which no more than the host is shown; None: nothing is known."""
     report = picture.prober.health if picture.prober is not None else None
@@ -382,6 +451,25 @@ def _worker(picture: Picture, worker: Worker) -> dict[str, Any]:
         "instance": state.instance,
         "up_seconds": picture.seconds_since(state.started_at),
         "heard_seconds_ago": picture.seconds_since(state.sent_at),
+        "cost": _cost(state.cost),
+    }
+
+
+def gateway(picture: Picture) -> dict[str, Any]:
+    """Of the one who tells this."""
+    cost = picture.own_cost
+    up = picture.seconds_since(picture.started_at)
+    return {"alive": True, "up_seconds": up, "cost": _cost(cost) if cost is not None else None}
+
+
+def _cost(cost: Cost) -> dict[str, Any] | None:
+    """What the worker measured of itself last; None: it has not yet."""
+    if not cost.measured_at:
+        return None
+    return {
+        "cpu_seconds": round(cost.cpu_ns / timing.SECOND, 3),
+        "memory_bytes": cost.memory_bytes,
+        "open_files": cost.open_files,
     }
 
 
@@ -411,7 +499,12 @@ def _sandbox_warnings(picture: Picture) -> list[str]:
     return found
 
 
+def _notice_warnings(picture: Picture) -> list[str]:
+    told = picture.prober.notifications if picture.prober is not None else None
+    return [f"notices do not arrive ({told.queued} wait): {told.problem}"] if told is not None and told.problem else []
+
+
 def _standing_down(picture: Picture, elector: ElectorState | None) -> float:
     if elector is None or not elector.standing_down_until:
         return 0.0
-    return round(max(elector.standing_down_until - picture.now, 0) / timing.SECOND, 3)
+    return round(picture.seconds_until(elector.standing_down_until), 3)

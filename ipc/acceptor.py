@@ -15,6 +15,8 @@ from collections.abc import Callable
 from functools import partial
 from typing import Final
 
+from ipc.complaints import Complaint
+
 log = logging.getLogger("ipc")
 
 _PEERS_FAULT: Final = frozenset({errno.ECONNABORTED, errno.EPROTO, errno.EPERM, errno.ENETDOWN, errno.EHOSTUNREACH})
@@ -34,6 +36,7 @@ class Acceptor:
         self._sock = sock
         self._factory = factory
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._waiting = Complaint(log, "cannot_accept", "connections wait", level=logging.ERROR)
         self._pause: asyncio.TimerHandle | None = None
         self._making: set[asyncio.Task[object]] = set()
 
@@ -54,12 +57,11 @@ class Acceptor:
                     continue
                 if error.errno not in _FULL:
                     raise  # to the loop's exception handler: a socket that cannot accept is a fault of ours
-                log.error(
-                    "connections wait: %s", error.strerror, extra={"event": "cannot_accept", "errno": error.errno}
-                )
+                self._waiting.again(why=error.strerror)
                 self._loop.remove_reader(self._sock.fileno())
                 self._pause = self._loop.call_later(PAUSE_S, self.start)
                 return
+            self._waiting.over()
             connection.setblocking(False)
             task = self._loop.create_task(self._serve(connection), name="accepted")
             self._making.add(task)

@@ -16,6 +16,7 @@ from collections.abc import Awaitable, Callable
 from typing import Final, TypeVar
 
 from ipc.acceptor import Acceptor
+from ipc.complaints import Complaint
 from ipc.frames import FrameReader, frame
 from ipc.messages import (
     MAX_FRAME,
@@ -28,8 +29,6 @@ from ipc.messages import (
     encode,
 )
 from ipc.peers import Peer, may_command, peer_of
-from kernel.clock import boottime_ns
-from policy import timing
 
 log = logging.getLogger("ipc")
 
@@ -41,7 +40,6 @@ LONGEST_S: Final = 30.0
 """For an answer to be made."""
 MAX_QUESTION: Final = 8 * 1024
 """Bytes of a question with its length: a text of at most 4 KiB and two short ones.  More is not even looked at."""
-_COMPLAIN_EVERY: Final = 10 * timing.SECOND
 
 Handler = Callable[[str], DebugReply | Awaitable[DebugReply]]
 """From a question's argument to its answer; raises CannotAnswer."""
@@ -61,7 +59,12 @@ class DebugServer:
         self._parent = parent
         self._handlers: dict[DebugWhat, Handler] = {}
         self._conversations: dict[_Conversation, Peer] = {}
-        self._complain_at = 0
+        self._complaint = Complaint(log, "debug_refused", "debug connection refused", passes=True)
+        self._failing = Complaint(
+            log, "debug_failed", "a debug question has no answer", level=logging.ERROR, passes=True
+        )
+        self.asking: Peer | None = None
+        """Who asks what a handler is just being called for."""
         self.requests_total = self.refused_total = self.errors_total = 0
 
     def answer(self, what: DebugWhat, handler: Handler) -> None:
@@ -87,7 +90,7 @@ class DebugServer:
         crowded = same >= MAX_PER_PROCESS or len(self._conversations) >= MAX_CONNECTIONS
         if crowded or not may_command(peer, os.getuid(), self._parent):
             self.refused_total += 1
-            self._complain("debug connection refused", uid=peer.uid, peer_pid=peer.pid, connections=same)
+            self._complaint.again("refused", uid=peer.uid, pid=peer.pid, connections=same)
             return False
         self._conversations[conversation] = peer
         return True
@@ -97,21 +100,24 @@ class DebugServer:
 
     def broke_protocol(self, why: str) -> None:
         self.errors_total += 1
-        self._complain("bad debug request", why=why)
+        self._complaint.again("bad", message="bad debug request", why=why)
 
-    def asked(self, payload: bytes) -> DebugReply | asyncio.Task[DebugReply]:
+    def asked(self, payload: bytes, peer: Peer | None = None) -> DebugReply | asyncio.Task[DebugReply]:
         """The answer, or who makes it.  Raises ProtocolError for what is no question."""
         request = decode(payload, DebugRequest)
         self.requests_total += 1
         handler = self._handlers.get(request.what)
         if handler is None:
             return DebugRefusal(f"this worker does not answer {request.what}")
+        self.asking = peer
         try:
             reply = handler(request.argument)
         except CannotAnswer as why:
             return DebugRefusal(str(why))
         except Exception as error:  # noqa: BLE001  # a process boundary: who asks must not end who is asked
             return self._failed(request.what, error)
+        finally:
+            self.asking = None
         if not isinstance(reply, Awaitable):
             return reply
         return asyncio.get_running_loop().create_task(self._made(request.what, reply), name=f"debug-{request.what}")
@@ -132,15 +138,8 @@ class DebugServer:
             return frame(encode(self._failed(type(reply).__name__, error)))
 
     def _failed(self, what: str, error: Exception) -> DebugRefusal:
-        log.error("no answer to %s", what, exc_info=error, extra={"event": "debug_failed"})
+        self._failing.again(what, message=f"no answer to {what}", error=error)
         return DebugRefusal(f"a fault of this worker's ({type(error).__name__}); its log has more")
-
-    def _complain(self, what: str, **facts: object) -> None:
-        """Say it, but not each time: a flood must not become one of lines."""
-        now = boottime_ns()
-        if now >= self._complain_at:
-            self._complain_at = now + _COMPLAIN_EVERY
-            log.warning(what, extra={"event": "debug_refused", **facts})
 
 
 class _Conversation(asyncio.Protocol):
@@ -154,11 +153,13 @@ class _Conversation(asyncio.Protocol):
         self._work: asyncio.Task[DebugReply] | None = None
         self._received = 0
         self._asked = False
+        self._peer: Peer | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
         self._transport = transport
-        if self._server.admit(self, peer_of(transport.get_extra_info("socket"))):
+        self._peer = peer_of(transport.get_extra_info("socket"))
+        if self._server.admit(self, self._peer):
             self._wait(PATIENCE_S)
         else:
             transport.abort()
@@ -174,7 +175,7 @@ class _Conversation(asyncio.Protocol):
             if len(frame(payloads[0])) != self._received:
                 raise ProtocolError("one question a connection")  # noqa: TRY301
             self._asked = True
-            reply = self._server.asked(payloads[0])
+            reply = self._server.asked(payloads[0], self._peer)
         except ProtocolError as error:
             self._server.broke_protocol(str(error))
             self.end()

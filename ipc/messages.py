@@ -18,7 +18,7 @@ from typing import Any, Final, TypeVar, Union
 
 import msgpack
 
-PROTOCOL: Final = 3
+PROTOCOL: Final = 6
 """Raised when a message changes its shape: an old tool never talks to a new worker by accident."""
 
 MAX_FRAME: Final = 64 * 1024
@@ -129,6 +129,10 @@ class NodeSample:
     slot: int | None
     epoch: int | None
     remaining_kes_periods: int | None
+    kes_start: int | None = None
+    """First KES period of the certificate that the node has in use, as it says."""
+    adopted: int | None = None
+    """Blocks that it made and took into its own chain since it started."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,6 +165,21 @@ class HealthReport:
 
 
 @dataclass(frozen=True, slots=True)
+class Notifications:
+    """What became of the notices for NOTIFY_URL, since the prober's process started."""
+
+    sent_total: int
+    failed_total: int
+    """Attempts to send one that came to nothing; most of them are repeated."""
+    dropped_total: int
+    """Notices that nobody will get: refused by the receiver, too old, too many, or the worker's own fault."""
+    queued: int
+    """That wait to be sent."""
+    problem: str = ""
+    """Why the last attempt came to nothing; empty: it did not."""
+
+
+@dataclass(frozen=True, slots=True)
 class ProberState:
     fit: bool
     since: int
@@ -175,6 +194,26 @@ class ProberState:
     """`meaning=metric name` pairs found in the node's metrics."""
     health: HealthReport | None = None
     """None: no endpoint is to be asked."""
+    quiet_at: int = 0
+    """From then on the pool has no slot for a while, by its leadership schedule; 0: now, or there is no schedule.
+
+    For hand-overs that can wait (`policy.quiet`); as of this state.
+    """
+    leads_at: int = 0
+    """Its next assigned slot begins; 0: none is known."""
+    schedule_problem: str = ""
+    """Why the leadership schedule says nothing; empty: it does, or there is none."""
+    notifications: Notifications | None = None
+    """None: NOTIFY_URL is not set."""
+
+
+@dataclass(frozen=True, slots=True)
+class CertificateCounter:
+    """The counter of an operational certificate with which a block was made."""
+
+    counter: int
+    pool_id: str
+    """bech32; empty: of whichever pool forges here."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,6 +243,18 @@ class ElectorState:
     """Until then it would not take the lease even if its holder released it now; 0: it would."""
     degraded: bool = False
     """The API server is out of reach, and we held the lease when it was heard last: no grant of ours is exclusive."""
+    counter_recorded: CertificateCounter | None = None
+    """Of the certificates with which this cluster's blocks were made: the highest counter, as the Lease has it."""
+    holder_until: int = 0
+    """When the holder's lease runs out unless it is renewed, as seen from here; 0: there is no holder."""
+    other_seen_at: int = 0
+    """The last sign here of a holder that is not this pod: it renewed, or released; 0: there was none."""
+    renewal_margin: int | None = None
+    """ns that were left of the right when it was last renewed; None: this term was not renewed yet."""
+    drained: str = ""
+    """Why it stands down until further notice; empty: it does not."""
+    paused: str = ""
+    """Until when, and why, the lease stays with the pod that has it (`policy.pause`); empty: nothing is paused."""
 
 
 class LockPhase(enum.StrEnum):
@@ -280,6 +331,10 @@ class PoolState:
     """In the order of preference."""
     objection: str = ""
     """Why no majority of the members means anything: not all pods of the pool count the same ones.  Empty: they do."""
+    paused: str = ""
+    """Until when, and why, the lock stays with the cluster that has it (`policy.pause`); empty: nothing is paused."""
+    override: str = ""
+    """State or priority that an operator's override forces upon our cluster, and why; empty: none does."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -310,6 +365,10 @@ class ArbiterState:
     """API requests by verb."""
     failures_total: int = 0
     api_ok: bool = False
+    counter_recorded: CertificateCounter | None = None
+    """Of the certificates with which the pool's blocks were made: the highest counter, as its clusters say."""
+    other_seen_at: int = 0
+    """The last sign here of a holder of the pool-wide lock that is not this pod; 0: there was none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -337,6 +396,7 @@ class Check(enum.StrEnum):
     """What was looked at in the credentials; a label of cardano_credential_findings."""
 
     KES_KEY = "kes-key"
+    KES_AGENT = "kes-agent"
     VRF_KEY = "vrf-key"
     CERTIFICATE = "certificate"
     MATCH = "match"
@@ -345,6 +405,7 @@ class Check(enum.StrEnum):
     KES_PERIOD = "kes-period"
     EVOLUTION = "evolution"
     COUNTER = "counter"
+    IN_USE = "in-use"
     PERMISSIONS = "permissions"
     COLD_KEY = "cold-key"
 
@@ -391,7 +452,7 @@ class ActuatorState:
     startup: Startup
     startup_reason: str
     mode: str
-    """ephemeral or file."""
+    """ephemeral, kes-agent or file."""
     deadline: int
     """Hard end of the right we are armed under; 0: not armed."""
     sighups_total: dict[str, int]
@@ -408,6 +469,8 @@ class ActuatorState:
     """In the source credentials, the worst first."""
     certificate: CertificateView | None = None
     """None: it cannot be read."""
+    counter_used: CertificateCounter | None = None
+    """The highest with which this node made a block that it adopted; None: not seen yet."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -417,6 +480,18 @@ class GatewayState:
 
 
 Body = ProberState | ElectorState | ArbiterState | ActuatorState | GatewayState
+
+_NO_NEWS: Final = frozenset({"holder_until", "other_seen_at"})
+"""What changes with each renewal by somebody else: it goes with the next frame and needs none of its own."""
+
+
+def news(old: Body | None, new: Body) -> bool:
+    """Whether subscribers must hear of it at once."""
+    if old is None or type(old) is not type(new):
+        return True
+    names = (f.name for f in dataclasses.fields(new) if f.name not in _NO_NEWS)
+    return old != new and any(getattr(old, name) != getattr(new, name) for name in names)
+
 
 BODIES: Final[dict[Worker, type[Body]]] = {
     Worker.PROBER: ProberState,
@@ -444,6 +519,19 @@ class Sandbox:
 
 
 @dataclass(frozen=True, slots=True)
+class Cost:
+    """What the sender's process costs, by its own account: nobody else may look into it."""
+
+    measured_at: int = 0
+    """0: not yet."""
+    cpu_ns: int = 0
+    """CPU time of all its threads since it started."""
+    memory_bytes: int = 0
+    """PSS; 0: the kernel does not tell."""
+    open_files: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class State:
     """One frame of a state subscription."""
 
@@ -457,14 +545,17 @@ class State:
     valid_until: int
     body: Body
     sandbox: Sandbox = Sandbox()
+    cost: Cost = Cost()
 
 
 @dataclass(frozen=True, slots=True)
 class StandDown:
-    """The only command: leave the election for `seconds` (0: come back now)."""
+    """The only command: leave the election for `seconds` (0: come back now; None: until further notice)."""
 
-    seconds: float
+    seconds: float | None
     reason: str
+    at_once: bool = False
+    """Not only in a gap of the leadership schedule."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,11 +20,12 @@ import secrets
 import socket
 from collections.abc import Callable
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from ipc.acceptor import Acceptor
+from ipc.complaints import Complaint
 from ipc.frames import FrameReader, frame
-from ipc.messages import Body, ProtocolError, Sandbox, State, Worker, decode_state, encode
+from ipc.messages import Body, Cost, ProtocolError, Sandbox, State, Worker, decode_state, encode, news
 from ipc.peers import Peer, peer_of
 from kernel.clock import boottime_ns
 from policy import timing
@@ -37,7 +38,8 @@ MAX_PER_PROCESS: Final = 4
 STUCK_AFTER_S: Final = 10.0
 """A subscriber that read nothing for this long is dropped."""
 
-_COMPLAIN_EVERY: Final = 10 * timing.SECOND
+UNHEARD: Final = timing.SECOND
+"""A worker that cannot be reached for so long is worth a line: at a start, and after a death, it is back before."""
 _RETRY_FIRST_S: Final = 0.02
 _RETRY_MOST_S: Final = 0.5
 
@@ -83,7 +85,7 @@ class _Subscriber(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         self._publisher.errors_total += 1
-        self._publisher.complain("subscriber sent data; closed")
+        self._publisher.complain("sent data", "subscriber sent data; closed")
         self.close()
 
     def pause_writing(self) -> None:
@@ -130,10 +132,12 @@ class StatePublisher:
         self._body: Body | None = None
         self._subscribers: dict[_Subscriber, Peer] = {}
         self._beat: asyncio.TimerHandle | None = None
-        self._complain_at = 0
+        self._complaint = Complaint(log, "subscriber_refused", "subscriber refused", passes=True)
         self.latest = b""
         """The present state as a frame; empty: none yet."""
         self.sandbox = Sandbox()
+        self.cost = Cost()
+        """Goes with the next state."""
         self.sent_total = self.refused_total = self.errors_total = 0
         """Frames to all subscribers; connections not let in; subscribers that broke the protocol."""
 
@@ -148,9 +152,9 @@ class StatePublisher:
             self._send()
 
     def publish(self, body: Body) -> None:
-        """Make `body` the state; tell every subscriber if it differs from the last one."""
-        if body != self._body:
-            self._body = body
+        """Make `body` the state; tell every subscriber at once if it is news (`ipc.messages.news`)."""
+        is_news, self._body = news(self._body, body), body
+        if is_news:
             self._send()
 
     def _send(self) -> None:
@@ -171,6 +175,7 @@ class StatePublisher:
             valid_until=now + timing.STATE_VALIDITY,
             body=self._body,
             sandbox=self.sandbox,
+            cost=self.cost,
         )
         self.latest = frame(encode(state))
         for subscriber in tuple(self._subscribers):
@@ -183,7 +188,7 @@ class StatePublisher:
         crowded = same >= MAX_PER_PROCESS or len(self._subscribers) >= MAX_SUBSCRIBERS
         if crowded or peer.uid not in self._allowed:
             self.refused_total += 1
-            self.complain("subscriber refused", uid=peer.uid, peer_pid=peer.pid, connections=same)
+            self.complain("refused", "subscriber refused", uid=peer.uid, peer_pid=peer.pid, connections=same)
             return False
         self._subscribers[subscriber] = peer
         subscriber.send(self.latest)
@@ -199,12 +204,9 @@ class StatePublisher:
         """Who follows this worker now."""
         return tuple(self._subscribers.values())
 
-    def complain(self, what: str, **facts: int) -> None:
+    def complain(self, kind: str, what: str, **facts: Any) -> None:
         """Log a subscriber's misbehaviour, but not each time: a flood of connections must not become one of lines."""
-        now = boottime_ns()
-        if now >= self._complain_at:
-            self._complain_at = now + _COMPLAIN_EVERY
-            log.warning(what, extra={"event": "subscriber_refused", **facts})
+        self._complaint.again(kind, message=what, **facts)
 
     def forget(self, subscriber: _Subscriber) -> None:
         self._subscribers.pop(subscriber, None)
@@ -235,7 +237,17 @@ class Subscription:
         self.worker = worker
         self.connected = False
         self.errors_total = 0
-        self._complaint = ""
+        facts = {"peer": str(worker)}
+        self._broken = Complaint(log, "protocol_error", "peer broke the protocol", facts=facts)
+        self._unheard = Complaint(
+            log,
+            "peer_unheard",
+            f"the {worker} cannot be heard",
+            end=("peer_heard", f"the {worker} is heard again"),
+            facts=facts,
+        )
+        self._lost_at = boottime_ns()
+        """When it was last connected, or began to be sought."""
         self._path = path
         self._on_change = on_change
         self._allowed = allowed_uids
@@ -267,18 +279,15 @@ class Subscription:
                 if await self._connection():
                     pause = _RETRY_FIRST_S
             except OSError as error:
-                log.debug("no connection", extra={"event": "subscription_retry", "errno": error.errno})
+                if boottime_ns() - self._lost_at >= UNHEARD:
+                    self._unheard.again(why=error.strerror or type(error).__name__)
             except ProtocolError as error:
                 self.errors_total += 1
-                log.log(
-                    logging.WARNING if str(error) != self._complaint else logging.DEBUG,  # said once, counted on
-                    "peer broke the protocol",
-                    extra={"event": "protocol_error", "peer": str(self.worker), "why": str(error)},
-                )
-                self._complaint = str(error)
+                self._broken.again(why=str(error))
                 pause = _RETRY_MOST_S
             if self.connected:
                 self.connected = False
+                self._lost_at = boottime_ns()
                 self._on_change()
             await asyncio.sleep(pause)
             pause = min(pause * 2, _RETRY_MOST_S)
@@ -312,9 +321,10 @@ class Subscription:
         if state.sent_at > boottime_ns():
             raise ProtocolError("sent in the future")
         self._state = state
-        self._complaint = ""
         self.connected = True
         self._on_change()
+        self._broken.over()
+        self._unheard.over()
 
 
 def _raise_fault(task: asyncio.Task[None]) -> None:

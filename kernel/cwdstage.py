@@ -47,7 +47,10 @@ class Stage:
         """Take possession: nothing of an earlier life remains.  Raises OSError."""
         root.mkdir(mode=0o700, parents=True, exist_ok=True)
         root.chmod(0o700)
+        self.found: tuple[str, ...] = ()
+        """Names of the files in the sets that an earlier life left."""
         for path in root.iterdir():
+            self.found = tuple(sorted({*self.found, *_names_in(path)}))
             _remove(path)
         empty = root / "empty"
         empty.mkdir(mode=0o700)
@@ -63,8 +66,8 @@ class Stage:
         """Whether a set is visible at the targets."""
         return self._current is not None
 
-    def prepare(self, files: Mapping[str, Content]) -> PreparedSet:
-        """Write a set, 0400; good until the next `withdraw` or `expose`.
+    def prepare(self, files: Mapping[str, Content], links: Mapping[str, Path] | None = None) -> PreparedSet:
+        """Write a set, 0400, with links to what lies elsewhere; good until the next `withdraw` or `expose`.
 
         Raises OSError (its filename tells which file); then nothing of the set remains.
         """
@@ -74,6 +77,8 @@ class Stage:
         try:
             for name, content in files.items():
                 write_new(folder / name, content)
+            for name, path in (links or {}).items():
+                (folder / name).symlink_to(path)
         except OSError:
             _discard(folder)
             raise
@@ -150,6 +155,23 @@ def _write_all(fd: int, content: Content) -> None:
         while done < len(whole):
             with whole[done:] as rest:
                 done += os.write(fd, rest)
+
+
+def earlier_process(targets: Mapping[str, Path]) -> int:
+    """To which process's cwd the target paths lead (its pid); 0: to none.  Ask before `install_links`."""
+    for target in targets.values():
+        parts = (_says(target) or "").split("/")
+        if parts[:2] == ["", "proc"] and len(parts) == 5 and parts[3] == "cwd" and parts[2].isdecimal():
+            return int(parts[2])
+    return 0
+
+
+def _names_in(folder: Path) -> list[str]:
+    """Of a set; of anything else none.  What cannot be listed cannot be removed either, which is said there."""
+    try:
+        return [path.name for path in folder.iterdir()]
+    except OSError:
+        return []
 
 
 def _says(path: Path) -> str | None:

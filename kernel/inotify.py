@@ -23,6 +23,8 @@ IN_MOVE_SELF: Final = 0x800
 IN_Q_OVERFLOW: Final = 0x4000
 IN_IGNORED: Final = 0x8000
 IN_ONLYDIR: Final = 0x1000000
+IN_MASK_ADD: Final = 0x20000000
+"""To the mask of a watch that there is, not in its place."""
 
 _EVENT: Final = struct.Struct("iIII")
 

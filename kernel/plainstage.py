@@ -29,6 +29,8 @@ class PlainStage:
     def __init__(self, targets: Mapping[str, Path]) -> None:
         self._targets = dict(targets)
         self.exposed = False
+        self.found = tuple(name for name, target in self._targets.items() if os.path.lexists(target))
+        """Names of the files that an earlier life left."""
         self.withdraw()
 
     def prepare(self, files: Mapping[str, Content]) -> PlainSet:

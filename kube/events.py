@@ -6,8 +6,8 @@ import secrets
 from dataclasses import dataclass
 from typing import Final
 
-from kube.forge_clusters import rfc3339
 from kube.session import ApiSession, Json
+from policy.wall_time import rfc3339
 
 COMPONENT: Final = "cardano-forge-manager"
 MOST_MESSAGE: Final = 1024

@@ -11,13 +11,14 @@ import contextlib
 import json
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any, Final
 
 from kube.errors import ApiFailure, Failure
 from kube.session import ApiSession, Json
 from policy.arbitration import DEFAULT_PRIORITY, ClusterSpec, ForgeState, HealthSpec, Override
 from policy.health import parse_duration
+from policy.wall_time import rfc3339
 
 PLURAL: Final = "cardanoforgeclusters"
 POOL_LABEL: Final = "cardano.io/pool"
@@ -341,12 +342,6 @@ def duration(seconds: float) -> str:
     """As the CRD's pattern has it, to the millisecond."""
     whole, rest = divmod(round(seconds * 1000), 1000)
     return f"{whole * 1000 + rest}ms" if rest else f"{whole}s"
-
-
-def rfc3339(wall_s: float) -> str:
-    """UTC, to the second; fractions where there are any."""
-    instant = datetime.fromtimestamp(wall_s, UTC)
-    return instant.isoformat(timespec="microseconds" if instant.microsecond else "seconds").replace("+00:00", "Z")
 
 
 def owned_by_others(raw: Json) -> frozenset[tuple[str, ...]]:

@@ -12,6 +12,7 @@ from typing import Final
 
 from kernel.clock import boottime_ns
 from kube.errors import ApiFailure, Failure
+from kube.events import Regarding
 from kube.session import ApiSession, Json
 
 LOOK_AGAIN_NS: Final = 300 * 1_000_000_000
@@ -48,6 +49,8 @@ class LeaderStatus:
     reason: str
     message: str
     conditions: tuple[Condition, ...] = ()
+    counter: int | None = None
+    """Of the certificates with which blocks were made, the highest counter; None: not known."""
 
 
 class LeaderStatusClient:
@@ -68,6 +71,17 @@ class LeaderStatusClient:
         """The leader that we named last, be it written or not."""
         self._there = ""
         """The leader named when we last read."""
+        self._about: Regarding | None = None
+
+    async def regarding(self, *, timeout_s: float) -> Regarding | None:
+        """The object, for Events about it; None: there is none.  Raises ApiFailure."""
+        if self._about is None:
+            try:
+                self._note_uid(await self._session.request("get", self._path, timeout_s=timeout_s))
+            except ApiFailure as failure:
+                if failure.kind is not Failure.NOT_FOUND:
+                    raise
+        return self._about
 
     async def publish(self, status: LeaderStatus, *, timeout_s: float, taking_over: bool) -> Outcome:
         """Make `status` the object's.
@@ -133,6 +147,7 @@ class LeaderStatusClient:
                 "reason": status.reason,
                 "message": status.message,
                 "observedGeneration": self._generation,
+                "opCertCounter": status.counter,
                 "conditions": [_condition(c) for c in status.conditions],
             },
         }
@@ -150,12 +165,19 @@ class LeaderStatusClient:
         metadata = raw.get("metadata")
         if not isinstance(metadata, dict) or not isinstance(metadata.get("resourceVersion"), str):
             raise ApiFailure(Failure.MALFORMED, "a CardanoLeader without a resourceVersion")
+        self._note_uid(raw)
         generation = metadata.get("generation")
         self._version = metadata["resourceVersion"]
         self._generation = generation if isinstance(generation, int) else 0
         status = raw.get("status")
         leader = status.get("leaderPod") if isinstance(status, dict) else None
         self._there = leader if isinstance(leader, str) else ""
+
+    def _note_uid(self, raw: Json) -> None:
+        metadata = raw.get("metadata")
+        uid = metadata.get("uid") if isinstance(metadata, dict) else None
+        if isinstance(uid, str):
+            self._about = Regarding(self._api_version, "CardanoLeader", self._namespace, self._name, uid)
 
 
 def _condition(condition: Condition) -> Json:

@@ -49,7 +49,9 @@ def _enter(name: str) -> ModuleType:
     def load(attribute: str) -> Any:
         if attribute.startswith("__") and attribute != "__version__":  # the import system and inspect look for these
             raise AttributeError(f"module {name!r} has no attribute {attribute!r}")
-        log.debug("%s.%s is asked for: the whole package is loaded", name, attribute)
+        log.debug(
+            "the whole package is loaded", extra={"event": "lazy_load", "why": f"{name}.{attribute} is asked for"}
+        )
         del package.__dict__["__getattr__"]
         loader.exec_module(package)
         return getattr(package, attribute)
@@ -82,7 +84,8 @@ def load() -> None:
     try:
         _load_parts()
     except (_OtherLayoutError, ImportError, AttributeError) as error:
-        log.debug("the Kubernetes client is not laid out as expected (%s): all of it is loaded", error)
+        why = f"the Kubernetes client is not laid out as expected: {error}"
+        log.debug("%s; all of it is loaded", why, extra={"event": "lazy_load", "why": why})
         for name in [name for name in sys.modules if name.partition(".")[0] == _PACKAGES[0]]:
             del sys.modules[name]
         importlib.import_module("kubernetes.aio")

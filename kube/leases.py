@@ -15,7 +15,9 @@ from typing import Final, TypeVar
 
 from kube.errors import ApiFailure, Failure
 from kube.session import ApiSession, Json
+from policy.certificate_counter import ANNOTATION as COUNTER
 from policy.lease import RELEASED_DURATION_S, LeaseRecord
+from policy.pause import ANNOTATION as PAUSED
 
 T = TypeVar("T", str, int)
 
@@ -27,7 +29,7 @@ CHALLENGE: Final = "cardano.io/lease-challenge"
 
 
 PREFERRED: Final = "cardano.io/preferred-holder"
-"""Annotation: to which cluster the pool-wide lock was left.  A stock API server drops spec.preferredHolder."""
+"""Annotation: to whom the last holder left it.  A stock API server drops spec.preferredHolder."""
 MEMBERS: Final = "cardano.io/lock-members"
 """Annotation: how many coordination APIs the holder of the pool-wide lock counts its majority of."""
 APIS: Final = "cardano.io/lock-apis"
@@ -106,11 +108,12 @@ class LeaseClient:
         challenge: str = "",
         members: int = 0,
         apis: Sequence[str] = (),
+        counter: str = "",
     ) -> LeaseRecord:
         """Make the Lease, held by `holder`.  ALREADY_EXISTS if somebody was faster."""
         now = _micro_time()
         metadata: Json = {"name": self._name, "namespace": self._namespace}
-        marks = {SEAL: seal, CHALLENGE: challenge, MEMBERS: str(members or ""), APIS: ",".join(apis)}
+        marks = {SEAL: seal, CHALLENGE: challenge, MEMBERS: str(members or ""), APIS: ",".join(apis), COUNTER: counter}
         if annotations := _annotated(None, marks):
             metadata["annotations"] = annotations
         body = {
@@ -142,17 +145,20 @@ class LeaseClient:
         challenge: str | None = None,
         members: int = 0,
         apis: Sequence[str] = (),
+        counter: str = "",
     ) -> LeaseRecord:
         """One PUT that succeeds only if the Lease is still as `known`.  CONFLICT otherwise.
 
         `acquired`: a new term, whose acquireTime is now.  `preferred_holder`, `challenge`: None leaves them as they
         are, empty removes them.  `seal`: None leaves seal and key as they are.  `members`: 0 leaves them and `apis`.
+        `counter`: empty leaves it.
         """
         body = self._body(known)
         marks = {} if seal is None else {SEAL: seal, KEY: key}
         marks |= {} if challenge is None else {CHALLENGE: challenge}
         marks |= {} if preferred_holder is None else {PREFERRED: preferred_holder}
         marks |= {MEMBERS: str(members), APIS: ",".join(apis)} if members else {}
+        marks |= {COUNTER: counter} if counter else {}
         if marks:
             body["metadata"]["annotations"] = _annotated(body["metadata"].get("annotations"), marks)
         now = _micro_time()
@@ -187,6 +193,12 @@ class LeaseClient:
             seal=seal,
             key=key,
         )
+
+    async def annotate(self, known: LeaseRecord, marks: dict[str, str], *, timeout_s: float) -> LeaseRecord:
+        """Set these annotations (an empty one goes) and nothing else, if the Lease is still as `known`."""
+        body = self._body(known)
+        body["metadata"]["annotations"] = _annotated(body["metadata"].get("annotations"), marks)
+        return self._note(await self._session.request("update", self._path, body=body, timeout_s=timeout_s))
 
     async def watch(self, version: str, *, timeout_s: int) -> AsyncGenerator[LeaseChange, None]:
         """Each change after `version`, in order and without a gap, until the server ends the watch.
@@ -270,6 +282,8 @@ def parse_lease(raw: Json) -> LeaseRecord:
         members=_number(_field(annotations, MEMBERS, "")),
         apis=_identities(_field(annotations, APIS, "")),
         renew_time=_field(spec, "renewTime", ""),
+        counter=_field(annotations, COUNTER, ""),
+        paused=_field(annotations, PAUSED, ""),
     )
 
 

@@ -91,12 +91,28 @@ class ApiSession:
         content_type: str = "application/json",
     ) -> Json:
         """One request; the JSON object answered.  Ends within `timeout_s` seconds.  Raises ApiFailure."""
+        answered, _ = await self.exchange(
+            verb, path, timeout_s=timeout_s, body=body, query=query, content_type=content_type
+        )
+        return answered
+
+    async def exchange(
+        self,
+        verb: str,
+        path: str,
+        *,
+        timeout_s: float,
+        body: Json | None = None,
+        query: list[tuple[str, str]] | None = None,
+        content_type: str = "application/json",
+    ) -> tuple[Json, Mapping[str, str]]:
+        """The same, with the answer's headers, whose names have no case."""
         self.requests_total[verb] += 1
         end = asyncio.get_running_loop().time() + timeout_s
         async with self._attempt(timeout_s, end) as client, asyncio.timeout_at(end):
             response = await _send(client, _METHOD[verb], path, query or [], body, content_type, timeout_s)
             with contextlib.closing(response):
-                return _object(response.status, response.headers, await _body(response))
+                return _object(response.status, response.headers, await _body(response)), response.headers
 
     async def watch(self, path: str, query: list[tuple[str, str]], *, timeout_s: int) -> AsyncGenerator[Json, None]:
         """The events of one watch, until the server closes it after `timeout_s` seconds.  Raises ApiFailure.

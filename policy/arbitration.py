@@ -22,6 +22,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from policy import timing
+from policy.quiet import may_begin
 
 DEFAULT_PRIORITY: Final = 100
 PENALTY: Final = 100
@@ -53,6 +54,13 @@ class Override:
     """Seconds since 1970; None: it does not."""
     force_priority: int | None = None
     force_state: ForgeState | None = None
+
+    def in_words(self) -> str:
+        """What it forces, and why; empty: nothing."""
+        forced = [str(self.force_state)] if self.force_state is not None else []
+        forced += [f"priority {self.force_priority}"] if self.force_priority is not None else []
+        because = f" ({self.reason})" if self.reason else ""
+        return ", ".join(forced) + because if forced else ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,9 +193,13 @@ class Verdict:
 class Arbitration:
     """The part of one arbiter that remembers."""
 
-    def __init__(self, hold_down: int) -> None:
-        """`hold_down`: ns that a better cluster must have been fit before it preempts."""
+    def __init__(self, hold_down: int, wait: int = 0) -> None:
+        """`hold_down`: ns that a better cluster must have been fit before it preempts.
+
+        `wait`: ns for which it then waits at most for a moment in which that disturbs no block.
+        """
         self._hold_down = hold_down
+        self._wait = wait
         self._better: dict[str, int] = {}
         """Since when a cluster has been better than ours."""
         self._able: dict[str, bool] = {}
@@ -198,14 +210,30 @@ class Arbitration:
         """We do not lead our cluster: who has been better meanwhile, nobody has noted."""
         self._better = {}
 
-    def judge(self, clusters: Sequence[Cluster], *, held_since: int, now: int, wall_s: float) -> Verdict:
-        """`clusters`: all that are known, ours among them.  `held_since`: when the lock became ours; 0: it is not."""
+    def judge(
+        self,
+        clusters: Sequence[Cluster],
+        *,
+        held_since: int,
+        now: int,
+        wall_s: float,
+        quiet_at: int = 0,
+        paused: str = "",
+    ) -> Verdict:
+        """`clusters`: all that are known, ours among them.  `held_since`: when the lock became ours; 0: it is not.
+
+        `quiet_at`: a preemption that nobody commanded waits for it, `policy.quiet`; 0: it need not.
+        `paused`: an operator's pause (`policy.pause`): who holds the lock leaves it by command only; empty: none.
+        """
         ranking = rank(clusters, now, wall_s)
         ours = next((cluster for cluster in clusters if cluster.ours), None)
         self._note(clusters, ranking, now, wall_s)
         against = ours.against(now, wall_s) if ours is not None else "this cluster's CardanoForgeCluster is not known"
         if ours is None or against:
             self._better = {}  # nobody has been better than nothing for any time
+            if paused and held_since and ours is not None and not _disabled(ours, wall_s):
+                why = f"paused {paused}; it keeps the lock although: {against}"
+                return Verdict(ranking, True, len(ranking), ours.name, why, 0)
             others = [cluster.name for cluster in ranking if cluster is not ours]
             return Verdict(ranking, False, len(ranking), others[0] if others else "", against, 0)
         place = ranking.index(ours)
@@ -222,22 +250,34 @@ class Arbitration:
             for c in better
             if c.prefers_itself and c.changed_at > held_since
         ]
+        again: list[int] = []
+        waits = "it has to be fit for a while first" if due else "it has not said so itself yet"
         for at, candidate in due:
-            if now >= at:
+            commanded = self._commanded(candidate, ours, wall_s)
+            if paused and not commanded:
+                waits = f"paused {paused}"
+            elif now < at:
+                again.append(at)
+            elif commanded or may_begin(now, asked_at=at, quiet_at=quiet_at, at_most=self._wait):
                 why = f"{candidate.name} comes first: {self._in_words(candidate, wall_s)}"
                 return Verdict(ranking, False, place, candidate.name, why, 0)
-        at = min((at for at, _ in due), default=0)
-        waits = "it has to be fit for a while first" if due else "it has not said so itself yet"
-        return Verdict(ranking, True, place, ours.name, f"{best.name} comes first, but {waits}", at)
+            else:
+                again.append(min(quiet_at, at + self._wait))
+                waits = "waits for a gap in the pool's leadership schedule"
+        return Verdict(ranking, True, place, ours.name, f"{best.name} comes first, but {waits}", min(again, default=0))
 
     def _due(self, candidate: Cluster, ours: Cluster, held_since: int, wall_s: float) -> int:
         """When it may preempt us."""
         since = max(self._better[candidate.name], held_since)
-        specs = (candidate.spec, ours.spec)
-        if any(spec is not None and spec.commanded(wall_s) for spec in specs):
+        if self._commanded(candidate, ours, wall_s):
             return since
         doublings = min(len(self._flaps.get(candidate.name, ())), MOST_DOUBLINGS)
         return since + (self._hold_down << doublings)
+
+    @staticmethod
+    def _commanded(candidate: Cluster, ours: Cluster, wall_s: float) -> bool:
+        """Whether a person decided that it comes before us."""
+        return any(spec is not None and spec.commanded(wall_s) for spec in (candidate.spec, ours.spec))
 
     def _note(self, clusters: Sequence[Cluster], ranking: Sequence[Cluster], now: int, wall_s: float) -> None:
         """Who ceased to be able to forge; not those whom a person has disabled, which is no flapping."""

@@ -12,13 +12,24 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
 
-from cardano.credentials import CredentialSet, Faulty
+from cardano.credentials import CredentialSet, Faulty, KesAgent
 from cardano.kes import PERIODS, KesKey
 from cardano.opcert import OperationalCertificate
-from cardano.slots import MAX_KES_EVOLUTIONS, NETWORKS, kes_period_at, kes_period_start
+from cardano.slots import NETWORKS, Network, kes_period_at, kes_period_start
 from ipc.messages import Check, Finding, Severity
+from policy.certificate_counter import ANNOTATION
 
-UNUSABLE: Final = frozenset({Check.KES_KEY, Check.VRF_KEY, Check.CERTIFICATE, Check.MATCH, Check.SIGNATURE, Check.POOL})
+UNUSABLE: Final = frozenset(
+    {
+        Check.KES_KEY,
+        Check.KES_AGENT,
+        Check.VRF_KEY,
+        Check.CERTIFICATE,
+        Check.MATCH,
+        Check.SIGNATURE,
+        Check.POOL,
+    }
+)
 """With an error of one of these a set is never installed: a node would not start with it, or must not.
 
 With any other it may start, and cannot forge.
@@ -32,11 +43,15 @@ class Expected:
     network: str
     wall_s: float
     """Unix time."""
+    calendar: Network | None
+    """The network's; None: not known."""
     pool_id: str = ""
     """bech32; empty: any pool."""
     pool_id_hex: str = ""
     counter_seen: int | None = None
     """The highest counter known to be on chain; None: not known."""
+    counter_record: str = ""
+    """Where that is written down, as kubectl names it; empty: the operator said so."""
 
 
 _WARN_S: Final = 14 * 86400
@@ -65,6 +80,8 @@ def examine(found: CredentialSet, expected: Expected) -> tuple[Finding, ...]:
         findings += _belonging(kes, certificate, found.signed, expected)
         findings += _periods(kes, certificate, expected)
         findings += _counter(certificate, expected)
+    if isinstance(found.kes, KesAgent):
+        findings.append(_agent(found.kes))
     return worst_first(findings)
 
 
@@ -75,14 +92,23 @@ def worst_first(findings: Iterable[Finding]) -> tuple[Finding, ...]:
 
 
 def periods_left(certificate: OperationalCertificate, expected: Expected) -> int | None:
-    """KES periods left, this one counted; 0 and less: expired.  None on a network without a table."""
-    now = kes_period_at(expected.network, expected.wall_s)
-    return None if now is None else certificate.kes_period + MAX_KES_EVOLUTIONS - now
+    """KES periods left, this one counted; 0 and less: expired.  None without a calendar."""
+    calendar, now = expected.calendar, kes_period_at(expected.calendar, expected.wall_s)
+    return None if now is None or calendar is None else certificate.kes_period + calendar.max_kes_evolutions - now
 
 
 def expires_at(certificate: OperationalCertificate, expected: Expected) -> float | None:
     """Unix seconds from which on it is not good any more; None where no calendar tells."""
-    return kes_period_start(expected.network, certificate.kes_period + MAX_KES_EVOLUTIONS)
+    calendar = expected.calendar
+    return kes_period_start(calendar, certificate.kes_period + calendar.max_kes_evolutions) if calendar else None
+
+
+def _agent(agent: KesAgent) -> Finding:
+    if agent.problem:
+        remedy = "start the KES agent, and mount the volume with its socket at the same path as in the node's container"
+        return Finding(Check.KES_AGENT, Severity.ERROR, agent.problem, remedy)
+    reason = "the node gets its KES key from an agent: whether that is the certificate's, only the two of them see"
+    return Finding(Check.KES_AGENT, Severity.INFO, reason)
 
 
 def _belonging(
@@ -106,15 +132,16 @@ def _belonging(
 
 
 def _periods(kes: KesKey | None, certificate: OperationalCertificate, expected: Expected) -> list[Finding]:
-    now, left = kes_period_at(expected.network, expected.wall_s), periods_left(certificate, expected)
+    now, left = kes_period_at(expected.calendar, expected.wall_s), periods_left(certificate, expected)
     if now is None or left is None:
         reason = f"the KES period cannot be judged: no calendar of network {expected.network} is known"
-        return [Finding(Check.KES_PERIOD, Severity.INFO, reason)]
+        remedy = "" if expected.calendar is not None else "name the network's Shelley genesis file: SHELLEY_GENESIS"
+        return [Finding(Check.KES_PERIOD, Severity.INFO, reason, remedy)]
     findings = []
     start, ends = certificate.kes_period, expires_at(certificate, expected)
     until = _instant(ends)
     if now < start:
-        begins = _instant(kes_period_start(expected.network, start))
+        begins = _instant(kes_period_start(expected.calendar, start))
         reason = f"the certificate is good from KES period {start} on ({begins}); now it is {now}"
         reason += _elsewhere(certificate, expected)
         findings.append(Finding(Check.KES_PERIOD, Severity.ERROR, reason, "issue it again: " + _issue_now(expected)))
@@ -145,28 +172,39 @@ def _counter(certificate: OperationalCertificate, expected: Expected) -> list[Fi
         return []
     if counter < seen:
         reason = f"the certificate's counter is {counter}, and {seen} has been used: the network rejects the older one"
-        remedy = "put the newest certificate there, or issue one: " + _issue_now(expected)
+        remedy = "put the newest certificate there, or issue one: " + _issue_now(expected) + _by_hand(expected)
     else:
         reason = f"the certificate's counter is {counter}; after {seen} the ledger accepts {seen} and {seen + 1} only"
         remedy = (
             f"set the issue counter back and issue it again: cardano-cli node new-counter --cold-verification-key-file "
             f"cold.vkey --counter-value {seen + 1} --operational-certificate-issue-counter-file cold.counter, then: "
         ) + _issue_now(expected)
+        remedy += _by_hand(expected)
     return [Finding(Check.COUNTER, Severity.ERROR, reason, remedy)]
 
 
+def _by_hand(expected: Expected) -> str:
+    """The record is of blocks that were seen here; others may have been made elsewhere, or the chain begun anew."""
+    if not expected.counter_record:
+        return ""
+    return (
+        "; if another one is on chain (cardano-cli query kes-period-info, qKesNodeStateOperationalCertificateNumber), "
+        f"write that down: kubectl annotate --overwrite {expected.counter_record} {ANNOTATION}=<counter>"
+    )
+
+
 def _issue_now(expected: Expected) -> str:
-    now = kes_period_at(expected.network, expected.wall_s)
+    now = kes_period_at(expected.calendar, expected.wall_s)
     return _ISSUE.format(period="<KES period now>" if now is None else now)
 
 
 def _elsewhere(certificate: OperationalCertificate, expected: Expected) -> str:
     """A hint if it would be good on another network: certificates do not say for which they are."""
-    for network in NETWORKS:
+    for network, calendar in NETWORKS.items():
         if network == expected.network:
             continue
-        now = kes_period_at(network, expected.wall_s)
-        if now is not None and certificate.kes_period <= now < certificate.kes_period + MAX_KES_EVOLUTIONS:
+        now = kes_period_at(calendar, expected.wall_s)
+        if now is not None and certificate.kes_period <= now < certificate.kes_period + calendar.max_kes_evolutions:
             return f"; on {network} it would be good: is it a certificate of that network?"
     return ""
 

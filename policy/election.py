@@ -8,6 +8,8 @@ next.  It keeps the invariants
   measured here, from the moment this process saw it so; no clock of another machine is read.  Only a release as its
   holder writes it is believed at once;
 - the Lease is released only when the actuator reports the node fenced; until then it is renewed while possible;
+- in a pause (`policy.pause`) a leader keeps the Lease though its node is gone or unfit, and only the pod that had it,
+  or any after an operator's stand-down, takes it; grants and fence are as ever;
 - with cluster management on, a holder whose API server is out of reach goes on (`degraded`) until it hears of another
   holder.  Its grant is then not exclusive and ends with that of the pool-wide lock, without which it is none at all.
 
@@ -23,9 +25,12 @@ from typing import Final
 from ipc.messages import ElectorState, Fence, Grant, Role
 from policy import timing
 from policy.lease import LeaseRecord, Observed, observe, seen_lately
+from policy.quiet import may_begin
 
 DEGRADES_BEFORE: Final = 2 * timing.SECOND
 """So long before its own grant would end a leader goes over to that of the pool-wide lock."""
+CONTENDING: Final = "contending"
+STANDING_DOWN: Final = "standing down as asked"
 
 
 class Do(enum.Enum):
@@ -74,6 +79,10 @@ class Circumstances:
     """Cluster management is on: the pool-wide lock decides, and this Lease only who contends for it."""
     pool_grant: Grant | None = None
     """The arbiter's, while it holds the pool-wide lock; exclusive, and not run out."""
+    quiet_at: int = 0
+    """When the pool's leadership schedule has a gap (ns): a drain waits for it; 0: it need not."""
+    paused: str = ""
+    """An operator's pause that is in force (`policy.pause`): nothing is handed or taken over by itself."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,8 +108,12 @@ class Election:
         held: Held | None,
         now: int,
         seen: Observed | None = None,
+        handover_wait: int = 0,
     ) -> None:
-        """`held`, `seen`: an earlier life's last term, and what it saw last (its instants are of this boot)."""
+        """`held`, `seen`: an earlier life's last term, and what it saw last (its instants are of this boot).
+
+        `handover_wait`: ns for which a drain waits at most for a gap in the leadership schedule.
+        """
         self.identity = identity
         self.role = Role.OBSERVER
         self.since = now
@@ -108,6 +121,8 @@ class Election:
         self.changes_total = 0
         self.observed = seen
         self.grant: Grant | None = None
+        self.renewal_margin: int | None = None
+        """ns that were left of our right when it was last renewed; None: this term was not yet."""
         self.token = 0
         self._duration_s = lease_duration_s
         self._duration = lease_duration_s * timing.SECOND
@@ -128,6 +143,10 @@ class Election:
         self._granted_since = 0
         self._step_back_until = 0
         self._stand_down_until = 0
+        self._stand_down_for = 0
+        self._drain_asked_at = 0
+        """A drain that has not begun yet, and may wait; 0: there is none."""
+        self._handover_wait = handover_wait
 
     # --- what happened ---
 
@@ -161,6 +180,8 @@ class Election:
             self.changes_total += 1
             self._granted_since = now
             self._become(Role.LEADER, now, "took the lease")
+        elif self.grant is not None:
+            self.renewal_margin = max(self.grant.deadline - now, 0)
         self.token = record.transitions
         until = sent_at + self._duration - self._duration // timing.DRIFT_SHARE
         self._held, self._tried_token = Held(record.transitions, record.resource_version, until), None
@@ -192,9 +213,14 @@ class Election:
         self._conflict_at = now if conflict else self._conflict_at
         self._retry_at = now if first else now + pause
 
-    def stand_down(self, until: int, now: int) -> None:
-        """Stay out of the election until `until` (an instant in the past: come back)."""
+    def stand_down(self, until: int, now: int, *, at_once: bool = True) -> None:
+        """Stay out of the election until `until` (timing.NEVER: until further notice; in the past: come back).
+
+        Not `at_once`: who forges goes on until the leadership schedule has a gap; then the time begins.
+        """
         self._stand_down_until = until if until > now else 0
+        self._stand_down_for = until - now
+        self._drain_asked_at = now if self._stand_down_until and not at_once else 0
 
     # --- what to do ---
 
@@ -219,7 +245,13 @@ class Election:
 
     @property
     def standing_down_until(self) -> int:
-        return self._stand_down_until
+        """0: it does not, or has no end."""
+        return 0 if self.drained else self._stand_down_until
+
+    @property
+    def drained(self) -> bool:
+        """Whether it stands down until further notice."""
+        return self._stand_down_until >= timing.NEVER
 
     @property
     def unsure_until(self) -> int:
@@ -228,6 +260,12 @@ class Election:
         if seen is None or self.leading:
             return 0
         return max(seen.displaced_until, self._runs_out(seen) if seen.orphaned else 0)
+
+    @property
+    def holder_until(self) -> int:
+        """When its holder's lease runs out (ns), unless it is renewed; 0: nobody is named in it."""
+        seen = self.observed
+        return self._runs_out(seen) if seen is not None and seen.record is not None and seen.record.holder else 0
 
     @property
     def held(self) -> Held | None:
@@ -263,6 +301,10 @@ class Election:
 
     def next(self, now: int, world: Circumstances) -> Step:
         """The next step.  Call again after anything happened, and at `until`."""
+        if self._drain_waits(now, world):
+            self._stand_down_until = now + self._stand_down_for
+        else:
+            self._drain_asked_at = 0
         if self._stand_down_until and now >= self._stand_down_until:
             self._stand_down_until = 0
         self._settled = self.settled
@@ -316,8 +358,11 @@ class Election:
         """Why this leader should hand over; empty: it should not."""
         if world.stopping:
             return "stopping"
-        if self._stand_down_until:
-            return "standing down as asked"
+        if self._stand_down_until and not self._drain_asked_at:
+            return STANDING_DOWN
+        if world.paused:
+            self._granted_since = now
+            return ""
         if world.node_gone:
             self._step_back_until = now + timing.SECOND
             return "the node ended"
@@ -342,12 +387,19 @@ class Election:
             return "the node could not be armed in time"
         return ""
 
+    def _drain_waits(self, now: int, world: Circumstances) -> bool:
+        """Whether a drain that was asked for has not begun: our node forges, and will soon have a slot."""
+        if not self._drain_asked_at or self.role is not Role.LEADER or world.fence is not Fence.ARMED:
+            return False
+        asked_at, wait = self._drain_asked_at, self._handover_wait
+        return not may_begin(now, asked_at=asked_at, quiet_at=world.quiet_at, at_most=wait)
+
     def against_contending(self, now: int, world: Circumstances) -> str:
         """Why this pod should not take the lease; empty: it should."""
         if world.stopping:
             return "stopping"
         if self._stand_down_until:
-            return "standing down as asked"
+            return STANDING_DOWN
         if world.fence is None:
             return "the actuator's state is not known"
         if not world.ready and not (self._continuing() and world.fence in (Fence.ARMED, Fence.ARMING)):
@@ -362,7 +414,9 @@ class Election:
         against = self.against_contending(now, world)
         role = Role.OBSERVER if against else Role.STANDBY
         if role is not self.role or (against and against != self.reason):
-            self._become(role, now, against or "contending")
+            self._become(role, now, against or CONTENDING)
+        elif not against and not world.paused:
+            self.reason = CONTENDING  # and not any more that a pause keeps us out
         if self._must_read or self.observed is None:
             return self._at_retry(Do.READ, now, "the lease is not known")
         record = self.observed.record
@@ -384,6 +438,9 @@ class Election:
             return Step(Do.WAIT, until, f"held by {holder}" if holder else f"{what}: its last holder may still forge")
         if now < (displaced := self.observed.displaced_until):
             return Step(Do.WAIT, displaced, "a holder that was written over may still forge")
+        if kept_for := self._kept_from_us(record, world):
+            self.reason = f"paused {world.paused}; {kept_for} alone may take the lease"
+            return Step(Do.WAIT, now + timing.SECOND, self.reason)
         if self.observed.free:
             return self._at_retry(Do.TAKE, now, "the lease is free")
         if record is None:
@@ -391,6 +448,23 @@ class Election:
         return self._at_retry(Do.TAKE, now, f"{holder or 'its last holder'} did not renew it")
 
     # --- helpers ---
+
+    @property
+    def leaves_to(self) -> str:
+        """The pod for which a release keeps the Lease in a pause; empty: it is anybody's."""
+        paused = self._world is not None and self._world.paused
+        return self._pod if paused and self.reason != STANDING_DOWN else ""
+
+    @property
+    def _pod(self) -> str:
+        return pod_of(self.identity)
+
+    def _kept_from_us(self, record: LeaseRecord | None, world: Circumstances) -> str:
+        """The pod that alone may take the Lease in a pause; empty: this one may."""
+        if not world.paused or record is None:
+            return ""
+        last = record.kept_for(pod_of)
+        return last if last != self._pod else ""
 
     def begin(self, act: Do) -> int:
         """The fencing token to write with `act`: it rises with each new term, and never falls while we remember.
@@ -435,7 +509,7 @@ class Election:
         return Step(act, now, why)
 
     def _lose(self, now: int, why: str) -> None:
-        self.grant = None
+        self.grant = self.renewal_margin = None
         self.changes_total += 1
         self._become(Role.OBSERVER, now, why)
 
@@ -443,6 +517,11 @@ class Election:
         if role is not self.role:
             self.since = now
         self.role, self.reason = role, reason
+
+
+def pod_of(identity: str) -> str:
+    """`pod-0` of the Lease's holder `pod-0_1f2e3d4c`."""
+    return identity.rpartition("_")[0] or identity
 
 
 def may_hold(elector: ElectorState) -> bool:

@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from ipc.messages import Fence, Grant, NodeSample, NodeView, Proof, StartFlag, Startup
 from policy import timing
 from policy.grants import Refusal, Right, right_to_forge
+from policy.quiet import may_begin
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,18 +106,23 @@ class View:
     """Why a node could not forge with the source credentials now, though it could start with them."""
     rotated: bool = False
     """The sources hold another set than the one that is exposed, and a node could forge with it."""
+    spent: str = ""
+    """Why the set that is exposed is of no use any more; empty: it is."""
     targets: str = ""
     """Why the target paths are not under our control; empty: they are."""
     read: bool = False
     """All three offered files have been opened and closed by somebody since they were offered."""
     void_before: int = 0
     stopping: bool = False
+    quiet_at: int = 0
+    """When the pool's leadership schedule has a gap; asked for new keys only, never for a fence."""
 
 
 class FenceMachine:
     """State of one actuator.  Begins not knowing what the node does, which is treated as `FENCING`."""
 
-    def __init__(self, now: int, *, managed: bool) -> None:
+    def __init__(self, now: int, *, managed: bool, handover_wait: int = 0) -> None:
+        """`handover_wait`: ns for which new keys wait at most for a gap in the leadership schedule."""
         self.fence = Fence.FENCED
         self.since = now
         self.proof = Proof.NODE_GONE
@@ -126,6 +132,8 @@ class FenceMachine:
         self.exposed = ""
         """Why keys are visible now: "", "bootstrap" or "armed"."""
         self._managed = managed
+        self._handover_wait = handover_wait
+        self._rotated_since = 0
         self._telling = False
         """Armed; the node was told of another set, and its reload may still be under way."""
         self._replace_at = 0
@@ -287,6 +295,8 @@ class FenceMachine:
             why = right.reason
         elif view.targets:
             why = view.targets
+        elif view.spent and not view.rotated:
+            why = view.spent
         if why:
             seen = view.arbiter is not None and now < timing.soft_deadline(view.arbiter.deadline)
             return self._fence(now, why, hurry=not (view.calm and (seen or view.giving_up)) or view.stopping)
@@ -299,10 +309,21 @@ class FenceMachine:
             actions += self._confirm_armed(now, view)
         elif self._telling:
             actions += self._confirm_told(now, view)
-        elif view.rotated and now >= self._replace_at and view.node is not None and view.node.takes_hup:
+        elif self._may_replace(now, view):
             self._telling, self._replace_at = True, now + timing.REPEAT_HUP
             actions += [Replace("rotated"), *self._hup(now, "rotate")]
         return actions
+
+    def _may_replace(self, now: int, view: View) -> bool:
+        """Whether another set is to be installed now; a reload costs a slot at worst, so it may wait for a gap."""
+        if not view.rotated:
+            self._rotated_since = 0
+            return False
+        if now < self._replace_at or view.node is None or not view.node.takes_hup:
+            return False
+        asked_at = self._rotated_since = self._rotated_since or now
+        at_most = 0 if view.spent else self._handover_wait
+        return may_begin(now, asked_at=asked_at, quiet_at=view.quiet_at, at_most=at_most)
 
     def _confirm_told(self, now: int, view: View) -> list[Action]:
         """A node that rejects the new keys forges on with the old ones; one that found a file missing stops."""

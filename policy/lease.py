@@ -6,6 +6,7 @@ people and never compared with a clock of ours.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
@@ -33,7 +34,7 @@ class LeaseRecord:
     uid: str = ""
     """metadata.uid: another one means the object was deleted and made anew."""
     preferred_holder: str = ""
-    """Of the pool-wide lock: the cluster to which its last holder left it."""
+    """Of the pool-wide lock: the cluster to which its last holder left it; of an election: a pod, in a pause only."""
     seal: str = ""
     """Of the term (`policy.seal`); empty: its holder is one that makes none."""
     key: str = ""
@@ -50,12 +51,23 @@ class LeaseRecord:
     that was restored from a backup and counts again, differ in it.
     """
 
+    counter: str = ""
+    """The highest certificate counter with which a block of this cluster's nodes was made
+    (`policy.certificate_counter`); empty: none is known.
+    """
+    paused: str = ""
+    """An operator's pause (`policy.pause`); empty: there is none."""
+
     @property
     def given_up(self) -> bool:
         """Nobody's, as a holder leaves it.  A holder erased by hand leaves its duration."""
         if self.holder:
             return False
         return opens(self.key, self.seal) if self.seal else self.duration_s <= RELEASED_DURATION_S
+
+    def kept_for(self, name_of: Callable[[str], str]) -> str:
+        """Who has it, or to whom it was left; empty: it is anybody's.  `name_of`: of a holder's identity."""
+        return name_of(self.holder) if self.holder else self.preferred_holder
 
     @property
     def unsealed(self) -> bool:

@@ -30,7 +30,7 @@ Pure: no I/O, no clock, no chance: keys and pauses come in.  All instants are ns
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -122,6 +122,16 @@ def one_set(*told: tuple[int, tuple[str, ...]]) -> bool:
     """Whether these can be one set of members: how many there are, and which of them are known."""
     counts = {count for count, _ in told}
     return len(counts) <= 1 and len({api for _, apis in told for api in apis}) <= max(counts, default=0)
+
+
+def cluster_of(identity: str) -> str:
+    """`east` of the lock's holder `east/pod-0_1f2e3d4c`."""
+    return identity.partition("/")[0]
+
+
+def _records(members: Iterable[Member]) -> list[LeaseRecord]:
+    """The Leases of those that are known to have one."""
+    return [m.observed.record for m in members if m.observed is not None and m.observed.record is not None]
 
 
 class PoolLock:
@@ -369,6 +379,8 @@ class PoolLock:
             # Erased or deleted by hand: nobody else may write it before our right has ended.
             act = Do.CREATE if member.observed.record is None else Do.TAKE
             return self._at_retry(member, act, now, "it was taken from us without being given to another")
+        if self._silent_for_long(member, now):
+            return self._at_retry(member, Do.READ, now, "its holder's renewals have not been told")
         if self._may_take(member, now) and not seen_lately(member.observed, member.read_at, now):
             return self._at_retry(member, Do.READ, now, "it was seen too long ago to be taken")
         # A term whose grant has lapsed takes nothing: another, with a higher token, may have come and gone.
@@ -379,6 +391,17 @@ class PoolLock:
                 return self._at_retry(member, act, now, "it can be taken")
             return Step(Do.WAIT, min(at, now + timing.SECOND), "it cannot be taken yet")
         return Step(Do.WAIT, now + timing.SECOND, "nothing to do")
+
+    def _silent_for_long(self, member: Member, now: int) -> bool:
+        """Whether its holder should have been seen to renew it by now: it died, or our watch has.
+
+        A server that was restored from a backup says nothing to a watch before it has counted up to where that stands.
+        Who finds out when he wants to take the Lease begins to wait for it only then: a lease duration lost.
+        """
+        seen = member.observed
+        if seen is None or seen.record is None or not seen.record.holder or now >= self.takeable_at(member):
+            return False
+        return now - max(seen.at, member.read_at) >= max(self._duration // 2, self._interval * 3 // 2)
 
     def _may_take(self, member: Member, now: int) -> bool:
         """Whether it is to be taken from whoever had it last, now or in its turn."""
@@ -405,7 +428,7 @@ class PoolLock:
         """From when on nobody else can have a right from this member, as it was seen; far off: not known."""
         seen = member.observed
         if seen is None or member.must_read or not member.api or self.namesakes(member) or self.differs(member):
-            return FAR
+            return timing.NEVER
         if seen.free:
             return seen.displaced_until
         return max(seen.at + max(seen.duration_s * timing.SECOND, self._duration), seen.displaced_until)
@@ -477,24 +500,39 @@ class PoolLock:
     def _unsure_until(member: Member) -> int:
         seen = member.observed
         if seen is None or member.must_read:
-            return FAR
+            return timing.NEVER
         named = seen.record.seal if seen.record is not None else ""
         others = [until for seal, until in seen.displaced if seal != named]
         return max(*others, seen.at + seen.duration_s * timing.SECOND if seen.orphaned else 0, 0)
 
     def holder(self, now: int) -> str:
         """Whom a majority of the members names and could not be written over yet; empty: nobody."""
-        names = [
-            m.observed.record.holder
-            for m in self.members
-            if m.observed is not None and m.observed.record is not None and now < self.takeable_at(m)
-        ]
-        return next((name for name in names if name and names.count(name) >= self.majority), "")
+        standing = [m for m in self.members if now < self.takeable_at(m)]
+        return self._agreed([record.holder for record in _records(standing)])
+
+    def seen_at(self, holder: str) -> int:
+        """When a member that names this holder (empty: nobody) was last seen to change (ns); 0: none names it."""
+        seen = [m.observed for m in self.members if m.observed is not None and m.observed.record is not None]
+        named = [each.at for each in seen if each.record is not None and each.record.holder == holder]
+        return max(named, default=0)
+
+    @property
+    def pauses(self) -> tuple[str, ...]:
+        """What each member that is known says of a pause (`policy.pause`)."""
+        return tuple(record.paused for record in _records(self.members))
+
+    @property
+    def last_cluster(self) -> str:
+        """The cluster that has or had the lock, or to which it was left, as a majority says; empty: it is anybody's."""
+        return self._agreed([record.kept_for(cluster_of) for record in _records(self.members)])
 
     @property
     def preferred(self) -> str:
         """The cluster to which the last holder left the lock, as a majority of the members says; empty: none."""
-        names = [m.observed.record.preferred_holder for m in self.members if m.observed and m.observed.record]
+        return self._agreed([record.preferred_holder for record in _records(self.members)])
+
+    def _agreed(self, names: Sequence[str]) -> str:
+        """What a majority of the members says; empty: no such thing."""
         return next((name for name in names if name and names.count(name) >= self.majority), "")
 
     def ours_until(self, member: Member) -> int:
@@ -537,7 +575,3 @@ class PoolLock:
         if phase is not self.phase:
             self._since = now
         self.phase, self.reason = phase, reason
-
-
-FAR: Final = 2**62
-"""An instant that does not come."""

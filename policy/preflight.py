@@ -1,4 +1,5 @@
-"""Checks made before this pod contends.  Here: whether the kernel will let node and actuator work together.
+"""Checks made before this pod contends: whether the kernel lets node and actuator work together, and whether the node
+was started with the files that the actuator gives and takes.
 
 Source: ptrace_may_access (kernel/ptrace.c) with PTRACE_MODE_READ_FSCREDS decides who may follow /proc/PID/cwd;
 kill(2) decides who may signal.  Measured between containers of one pod (docs/safety.md).
@@ -6,6 +7,7 @@ kill(2) decides who may signal.  Measured between containers of one pod (docs/sa
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 
@@ -40,3 +42,25 @@ def cannot_work_together(actuator: Identity, node: Identity, *, ephemeral: bool)
             "drop all capabilities of the sidecar"
         )
     return ""
+
+
+def wrong_arguments(given: Mapping[str, str], wanted: Mapping[str, tuple[str, str]]) -> tuple[str, tuple[str, ...]]:
+    """Why this node could never be armed (empty: it can), and what else of its arguments looks wrong.
+
+    `given`: the node's credential options and their values.  `wanted`: option -> (our variable, its path).  The paths
+    may differ and be one file, where the volume is mounted elsewhere in the node's container: that is a warning.
+    """
+    missing = [option for option in wanted if option not in given]
+    if missing:
+        others = [option for option in given if option not in wanted]
+        instead = f" (it has {' and '.join(others)})" if others else ""
+        return (
+            f"the node was started without {' and '.join(missing)}{instead}: it can never forge with what the sidecar "
+            "installs; add them to its arguments, or see CREDENTIAL_MODE"
+        ), ()
+    return "", tuple(
+        f"the node was given {option} {given[option]}, and {variable} is {path}: they must lead to one file; else it "
+        "forges with keys that nobody takes away"
+        for option, (variable, path) in wanted.items()
+        if given[option] != path
+    )

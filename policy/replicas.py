@@ -13,6 +13,8 @@ Of two edits that did not know of each other the one that disables counts (it is
 marked first: that on the member that comes first in the configuration, if both are seen at once.  The other is set
 aside.  A member that came back from a backup, or from being out of reach, has an older revision and is put right.
 
+A server that keeps something else than it was given (its CRD is another version's) is not given the same again.
+
 With one member there is nothing to agree upon, and no mark.
 """
 
@@ -41,6 +43,8 @@ class Copy:
     """As it was read; empty: none."""
     writable: bool = True
     """The last write to it did not fail."""
+    alters: str = ""
+    """Digest of a spec that its server took and made another of (its CRD is another version's); empty: none."""
 
     @property
     def revision(self) -> int:
@@ -71,7 +75,12 @@ class Step:
 
 def mark(revision: int, spec: ClusterSpec) -> str:
     """What stands beside a copy that was brought into step."""
-    return f"{revision}.{hashlib.sha256(repr(spec_key(spec)).encode()).hexdigest()[:_DIGITS]}"
+    return f"{revision}.{digest(spec)}"
+
+
+def digest(spec: ClusterSpec) -> str:
+    """Of everything that an operator can set."""
+    return hashlib.sha256(repr(spec_key(spec)).encode()).hexdigest()[:_DIGITS]
 
 
 def spec_key(spec: ClusterSpec) -> tuple[object, ...]:
@@ -105,6 +114,7 @@ def step(copies: Sequence[Copy]) -> Step | None:
     following = min(max(copy.revision for copy in copies) + 1, _LAST)
     wanted = mark(following, chosen.spec) if chosen.edited else chosen.mark
     onto = frozenset(i for i, c in enumerate(copies) if c.reachable and not (c.mark == wanted and _same(c, chosen)))
+    onto -= {i for i in onto if i != source and copies[i].alters == digest(chosen.spec)}
     if chosen.edited and chosen.writable and chosen.reachable:
         onto = frozenset({source})
     elif chosen.edited and onto != {source}:

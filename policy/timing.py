@@ -15,6 +15,8 @@ from typing import Final
 
 SECOND: Final = 1_000_000_000
 MILLISECOND: Final = 1_000_000
+NEVER: Final = 2**62
+"""An instant that does not come."""
 
 FENCE_MARGIN: Final = 2 * SECOND
 """Between the end of a grant and the end of the lease: one slot, one reload, and a kill if both failed."""

@@ -147,10 +147,9 @@ def _targets(scene: Scene) -> Iterator[Attempt]:
         yield Attempt(f"list the target folder {folder}", Way.FILE, expect, _opening(folder, _LIST), abi=1)
         make = Expect.DONE if may and plain else Expect.REFUSED
         yield _temporary(f"make a file in {folder}", folder, make, abi=1)
-    for name in ("target_kes_key", "target_vrf_key", "target_op_cert"):
-        path: Path = getattr(config, name)
+    for variable, path in config.targets.values():
         expect = Expect.DONE if may else Expect.REFUSED
-        yield Attempt(f"replace {name.upper()}", Way.FILE, expect, _renaming(path), abi=1)
+        yield Attempt(f"replace {variable}", Way.FILE, expect, _renaming(path), abi=1)
 
 
 def _left_open(scene: Scene, path: Path) -> bool:
@@ -308,7 +307,7 @@ def reach(privileges: Privileges, config: Config) -> tuple[Path, ...]:
     """Files and folders of which the worker may hold some open."""
     found = [*places.installation(), config.worker_dir(privileges.worker)]
     if Place.SOURCES in privileges.reads:
-        found += [config.source_kes_key.parent, config.source_vrf_key.parent, config.source_op_cert.parent]
+        found += [path.parent for _, path in config.sources.values()]
     if Place.TARGETS in privileges.writes:
         found += places.targets(config)
     return tuple(found)

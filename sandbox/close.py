@@ -28,6 +28,7 @@ from health import reach as health_reach
 from kernel import identity
 from kernel.libc import LIBC
 from kernel.process import SUPERVISOR_PID, set_dumpable
+from outgoing import reach as outgoing_reach
 from sandbox import landlock, places, plan, seccomp
 from sandbox.landlock import Access, Scope
 from sandbox.places import Endpoint
@@ -36,10 +37,14 @@ from sandbox.privileges import Peer, Place, Port, Privileges
 from sandbox.syscalls import Architecture, number
 
 _MOUNTED: Final = frozenset(
-    {Place.SOURCES, Place.TARGETS, Place.OWN, Place.API_CREDENTIALS, Place.COORDINATION, Peer.NODE}
+    {
+        *(Place.SOURCES, Place.TARGETS, Place.OWN, Place.API_CREDENTIALS, Place.COORDINATION, Place.GATEWAY),
+        Place.NOTIFY_KEY,
+        Peer.NODE,
+    }
 )
 """What may come later than we; everything else is part of the image, or never comes."""
-_TLS: Final = frozenset({Port.API, Port.HEALTH})
+_TLS: Final = frozenset({Port.API, Port.HEALTH, Port.NOTIFY})
 """Who connects there needs to know whom to trust, as long as there is anything to connect to."""
 UNUSED_PORT: Final = 1
 """tcpmux: nobody declares it, nobody listens there, on UDP neither."""
@@ -134,6 +139,7 @@ def _plan(privileges: Privileges, config: Config, endpoint: Endpoint | None) -> 
         ports=[number for port in privileges.connects if port in known for number in known[port][1]],
         names=any(_is_name(host) for host in hosts),
         plain_targets=config.credential_mode == "file",
+        links=config.kes_agent,
         peers=places.sockets(privileges, config, containers=separation(config) == "containers"),
     )
 
@@ -153,6 +159,9 @@ def addresses(config: Config, endpoint: Endpoint | None) -> dict[Port, tuple[tup
     health = health_reach.of(config, os.environ)
     if health is not None:
         found[Port.HEALTH] = (health.hosts, health.ports)
+    notices = outgoing_reach.of_notices(config, os.environ)
+    if notices is not None:
+        found[Port.NOTIFY] = (notices.hosts, notices.ports)
     return found
 
 

@@ -18,7 +18,9 @@ from config import Config
 from ipc.messages import Worker
 from sandbox.privileges import Peer, Place, Privileges
 
-PACKAGES: Final = ("cardano", "config", "gateway", "health", "ipc", "kernel", "kube", "policy", "sandbox", "workers")
+PACKAGES: Final = (
+    *("cardano", "config", "gateway", "health", "ipc", "kernel", "kube", "outgoing", "policy", "sandbox", "workers"),
+)
 """Our own, as far as workers import them."""
 
 _LIBRARIES: Final = ("/lib", "/lib64", "/usr/lib", "/usr/lib64", "/usr/local/lib", "/etc/ld.so.cache")
@@ -35,6 +37,9 @@ _TOO_WIDE: Final = frozenset(
 
 _ARBITERS: Final = frozenset({Place.API_CREDENTIALS, Place.COORDINATION})
 """Both are its own: they may lie in one folder."""
+
+_PUBLIC: Final = frozenset({"GATEWAY_TLS_CERT_FILE"})
+"""Everybody is shown it."""
 
 SERVICE_ACCOUNT: Final = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 """Where the kubelet mounts token, CA and namespace (Kubernetes: "Accessing the API from a pod")."""
@@ -98,9 +103,7 @@ def _outermost(paths: Iterable[Path]) -> tuple[Path, ...]:
 def secrets(config: Config) -> tuple[Secret, ...]:
     """Everything that is not for everybody, by the names under which it is configured."""
     found = [
-        _secret("SOURCE_KES_KEY", config.source_kes_key, Place.SOURCES),
-        _secret("SOURCE_VRF_KEY", config.source_vrf_key, Place.SOURCES),
-        _secret("SOURCE_OP_CERT", config.source_op_cert, Place.SOURCES),
+        *(_secret(variable, path, Place.SOURCES) for variable, path in config.sources.values()),
         _secret("the service account's token", SERVICE_ACCOUNT / "token", Place.API_CREDENTIALS),
     ]
     if config.kubeconfig is not None:
@@ -108,6 +111,10 @@ def secrets(config: Config) -> tuple[Secret, ...]:
     named = dict.fromkeys(each.kubeconfig for each in config.coordination_kubeconfigs if each.kubeconfig)
     others = [path for path in named if path != config.kubeconfig]
     found += [_secret("COORDINATION_KUBECONFIGS", path, Place.COORDINATION) for path in others]
+    guarding = {variable: path for variable, path in config.gateway_files.items() if variable not in _PUBLIC}
+    found += [_secret(variable, path, Place.GATEWAY) for variable, path in guarding.items()]
+    if config.notify_secret_file is not None:
+        found.append(_secret("NOTIFY_SECRET_FILE", config.notify_secret_file, Place.NOTIFY_KEY))
     found += [_secret(f"the {worker}'s folder", config.worker_dir(worker), Place.OWN, worker) for worker in Worker]
     return tuple(found)
 
@@ -120,8 +127,7 @@ def _secret(name: str, path: Path, place: Place, owner: Worker | None = None) ->
 
 def targets(config: Config) -> tuple[Path, ...]:
     """The folders in which the target paths stand."""
-    files = (config.target_kes_key, config.target_vrf_key, config.target_op_cert)
-    return tuple(sorted({path.parent for path in files}))
+    return tuple(sorted({path.parent for _, path in config.targets.values()}))
 
 
 def paths(place: Place, worker: Worker, config: Config, endpoint: Endpoint | None) -> tuple[Path, ...]:
@@ -131,7 +137,7 @@ def paths(place: Place, worker: Worker, config: Config, endpoint: Endpoint | Non
     forbidden = [location for secret in others for location in secret.locations]
     match place:
         case Place.SOURCES:
-            return _widened((config.source_kes_key, config.source_vrf_key, config.source_op_cert), forbidden)
+            return _widened((path for _, path in config.sources.values()), forbidden)
         case Place.TARGETS:
             return _followed(targets(config))
         case Place.OWN:
@@ -140,6 +146,13 @@ def paths(place: Place, worker: Worker, config: Config, endpoint: Endpoint | Non
             return _widened(endpoint.files if endpoint is not None else (), forbidden)
         case Place.COORDINATION:
             return _widened(endpoint.coordination if endpoint is not None else (), forbidden)
+        case Place.GATEWAY:
+            return _widened(config.gateway_files.values(), forbidden)
+        case Place.SCHEDULE:
+            schedule = config.leadership_schedule
+            return _widened((schedule,), forbidden) if schedule is not None else ()
+        case Place.NOTIFY_KEY:
+            return _widened((config.notify_secret_file,), forbidden) if config.notify_secret_file is not None else ()
         case Place.TRUST:
             import ssl  # there only in workers that speak TLS
 

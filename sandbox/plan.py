@@ -70,12 +70,14 @@ def make(
     ports: Iterable[int],
     names: bool,
     plain_targets: bool,
+    links: bool = False,
     peers: Mapping[Peer, tuple[Path, ...]],
 ) -> Plan:
     """The plan of one worker.
 
     places: the paths of what it declares.  ports: of what it connects to.  names: whether one of the addresses is a
-    host name and not a number.  plain_targets: CREDENTIAL_MODE=file.  peers: the folders of their sockets.
+    host name and not a number.  plain_targets: CREDENTIAL_MODE=file.  links: CREDENTIAL_MODE=kes-agent,
+    where a set has one in it.  peers: the folders of their sockets.
     """
     looks_up = privileges.names and names
     rules = [PathRule(path, READ, None) for path in installation]
@@ -83,6 +85,8 @@ def make(
         rights = READ
         if place in privileges.writes:
             rights = _OWN if place is Place.OWN else _PLAIN if plain_targets else _LINKS
+            if links and place is Place.OWN and Place.TARGETS in privileges.writes:
+                rights |= Access.MAKE_SYM
         if place is Place.NAMES and not looks_up:
             continue
         rules += [PathRule(path, rights, place) for path in places[place]]

@@ -24,6 +24,12 @@ class Place(enum.Enum):
     """The service account's token, or the kubeconfig and the files it names."""
     COORDINATION = "credentials of the coordination APIs"
     """The kubeconfigs of COORDINATION_KUBECONFIGS and the files they name."""
+    SCHEDULE = "the leadership schedule"
+    """The file or folder of LEADERSHIP_SCHEDULE."""
+    GATEWAY = "token and TLS files of the gateway"
+    """The files of GATEWAY_TOKEN_FILE, GATEWAY_TLS_CERT_FILE and GATEWAY_TLS_KEY_FILE."""
+    NOTIFY_KEY = "the key for notices"
+    """The file of NOTIFY_SECRET_FILE."""
     TRUST = "the system's certificate authorities"
     NAMES = "name resolution (/etc/hosts, /etc/resolv.conf, ...)"
 
@@ -44,6 +50,8 @@ class Port(enum.Enum):
     API = "the API server's port"
     HEALTH = "the ports of HEALTH_CHECK_ENDPOINT"
     """And of a proxy; with cluster management also 80 and 443, for an endpoint of the CardanoForgeCluster's."""
+    NOTIFY = "the port of NOTIFY_URL"
+    """And of a proxy."""
 
 
 class Peer(enum.Enum):
@@ -74,6 +82,8 @@ class Privileges:
     connects: tuple[Port, ...] = ()
     names: bool = False
     """May look up host names (datagrams, TCP port 53), where a declared address is one."""
+    keeps: bool = False
+    """Has one file of its own folder mapped (`kernel.ledger`), for what its next life shall know."""
     signals: bool = False
     """May signal other processes."""
     dumpable: bool = False

@@ -22,15 +22,16 @@ from cardano.process import NodeGone
 from ipc.messages import (
     ActuatorState,
     ArbiterState,
+    CertificateCounter,
     ElectorState,
     Fence,
     Grant,
     LockPhase,
-    NodeSample,
     ProberState,
     Proof,
     Role,
     StartFlag,
+    Startup,
     Worker,
 )
 from kernel.clock import boottime_ns
@@ -55,9 +56,11 @@ from policy.fencing import (
 )
 from sandbox.privileges import Place, Privileges
 from sandbox.syscalls import Calls
+from workers.audit_trail import SENT, AuditTrail
 from workers.credentials import CannotExpose, Credentials
 from workers.node_watch import NodeWatch
 from workers.runtime import Context, run_worker
+from workers.transitions import Told
 
 PRIVILEGES: Final = Privileges(
     worker=Worker.ACTUATOR,
@@ -72,6 +75,7 @@ PRIVILEGES: Final = Privileges(
 
 log = logging.getLogger("actuator")
 
+GONE: Final = "not sent: the node has ended"
 BUSY_S: Final = 0.02
 STARTING_S: Final = 0.1
 IDLE_S: Final = 1.0
@@ -89,8 +93,13 @@ class Actuator:
         self._timer = DeathTimer()
         self._wall = WallClockWatch()
         self._void_before = 0
-        self._machine = FenceMachine(boottime_ns(), managed=context.config.enable_cluster_management)
-        self._credentials = Credentials(context.config, self._wake.set)
+        self._machine = FenceMachine(
+            boottime_ns(),
+            managed=context.config.enable_cluster_management,
+            handover_wait=context.config.handover_wait_ns,
+        )
+        self._trail = AuditTrail()
+        self._credentials = Credentials(context.config, self._wake.set, self._trail)
         self._node = NodeWatch(context.config, self._wake.set, supervisor=context.parent)
         self._sighups: Counter[str] = Counter()
         self._kills: Counter[str] = Counter()
@@ -101,7 +110,14 @@ class Actuator:
         """The elector's last word, kept over its restart."""
         self._heard_giving_up = ""
         self._heard_withdrawn = 0
-        self._said: tuple[Fence, str] | None = None
+        self._recorded: dict[Worker, CertificateCounter | None] = {}
+        """The certificate counter that each of them told last."""
+        now = self._machine.since
+        self._fence_told = Told(log, "fence_changed", now, old=str(self._machine.fence), reason_event="fence_reason")
+        self._startup_told = Told(log, "startup_changed", now, old=str(Startup.PREPARING))
+        self._ready_told = Told(log, "readiness_changed", now, old="not ready")
+        self._token_granted = 0
+        """Of the grant that is exclusive over the whole scope, as heard last."""
         self._flag_said = 0
 
     # --- the loop ---
@@ -135,6 +151,7 @@ class Actuator:
             self._death.close()
         else:
             log.error("stopping with an unproven fence", extra={"event": "unfenced_at_exit"})
+        self._trail.write()
         self._timer.close()
         self._wall.close()
         self._node.close()
@@ -164,17 +181,27 @@ class Actuator:
 
     def _step(self, now: int) -> None:
         self._node.look(now)
+        self._credentials.hear_counters(self._counters_recorded())
+        forging = self._machine.fence is Fence.ARMED and not self._machine.busy()
+        prober = self._prober_says(now)
+        self._credentials.hear_node(now, prober.sample if prober is not None else None, forging=forging)
         self._credentials.look(now)
         view = self._view(now)
-        for action in self._machine.step(now, view):
-            if not self._carry_out(action):
-                break
+        granted = view.arbiter if self._config.enable_cluster_management else view.elector
+        self._token_granted = granted.fencing_token if granted is not None else self._token_granted
+        try:
+            for action in self._machine.step(now, view):
+                if not self._carry_out(action):
+                    break
+        finally:  # nothing is written before all of it is done
+            self._trail.write()
         self._report(boottime_ns(), view)
 
     # --- looking ---
 
     def _view(self, now: int) -> View:
         elector, calm = self._elector_says(now)
+        prober = self._prober_says(now)
         arbiter, self._heard_giving_up, self._heard_withdrawn = self._arbiter_says()
         return View(
             elector=elector,
@@ -184,10 +211,12 @@ class Actuator:
             node=self._node.view(),
             born_after_us=self._node.born_after_us,
             hup_pending=self._node.hup_pending() if self._machine.busy() else False,
-            sample=self._sample(now),
+            sample=prober.sample if prober is not None else None,
+            quiet_at=prober.quiet_at if prober is not None else 0,
             sources=self._credentials.sources_problem,
             unfit=self._credentials.unfit,
             rotated=self._credentials.rotated,
+            spent=self._credentials.spent,
             targets=self._credentials.targets_problem,
             read=self._credentials.read_by_node,
             void_before=self._void_before,
@@ -215,9 +244,20 @@ class Actuator:
         body = state.body
         return (body.grant, "", 0) if body.grant is not None else (None, body.giving_up, body.withdrawn)
 
-    def _sample(self, now: int) -> NodeSample | None:
+    def _counters_recorded(self) -> tuple[CertificateCounter, ...]:
+        """As both keepers of a record said last; a restart of theirs takes nothing back."""
+        for subscription in (self._elector, self._arbiter):
+            state = subscription.last()
+            if state is not None and isinstance(state.body, ElectorState | ArbiterState):
+                known = state.body.counter_recorded
+                read = isinstance(state.body, ElectorState) and state.body.settled
+                if known is not None or read:
+                    self._recorded[state.worker] = known
+        return tuple(known for known in self._recorded.values() if known is not None)
+
+    def _prober_says(self, now: int) -> ProberState | None:
         state = self._prober.current(now)
-        return state.body.sample if state is not None and isinstance(state.body, ProberState) else None
+        return state.body if state is not None and isinstance(state.body, ProberState) else None
 
     def _wall_clock_jumped(self) -> None:
         """The machine may have slept, moved or been copied: what it was granted before counts for nothing."""
@@ -260,10 +300,10 @@ class Actuator:
         return True
 
     def _expose(self, why: str) -> bool:
+        self._trail.token = self._token_granted if why == "armed" else 0
         try:
             self._credentials.expose(why)
         except CannotExpose as error:
-            log.error("credentials not installed", extra={"event": "cannot_expose", "why": str(error)})
             self._abandon(str(error))
             return False
         return True
@@ -271,8 +311,7 @@ class Actuator:
     def _replace(self, why: str) -> bool:
         try:
             self._credentials.expose(why)
-        except CannotExpose as error:
-            log.error("credentials not replaced", extra={"event": "cannot_expose", "why": str(error)})
+        except CannotExpose:
             self._machine.not_replaced()
             return False
         return True
@@ -287,23 +326,27 @@ class Actuator:
 
     def _hup(self, reason: str) -> bool:
         try:
-            sent = self._node.send(signal.SIGHUP)
+            outcome = self._node.send(signal.SIGHUP)
         except NodeGone:
+            self._note_signal(signal.SIGHUP, reason, GONE)
             self._wake.set()
             return False
-        if sent:
+        if outcome == SENT:
             self._sighups[reason] += 1
-            log.info("SIGHUP", extra={"event": "sighup", "reason": reason, "node_pid": self._node.pid})
+        self._note_signal(signal.SIGHUP, reason, outcome)
         return True
 
     def _kill(self, name: str, why: str) -> None:
         sig = signal.SIGTERM if name == "TERM" else signal.SIGKILL
         self._kills[sig.name] += 1
-        log.critical(
-            "ending the node: %s", why, extra={"event": "node_killed", "signal": sig.name, "node_pid": self._node.pid}
-        )
-        with contextlib.suppress(NodeGone):
-            self._node.send(sig)
+        try:
+            outcome = self._node.send(sig)
+        except NodeGone:
+            outcome = GONE
+        self._note_signal(sig, why, outcome)
+
+    def _note_signal(self, sig: signal.Signals, why: str, outcome: str) -> None:
+        self._trail.signal(sig.name, self._node.pid, self._node.start_ticks, why, outcome=outcome)
 
     # --- reporting ---
 
@@ -336,24 +379,33 @@ class Actuator:
                 heard_withdrawn=self._heard_withdrawn,
                 findings=self._credentials.findings,
                 certificate=self._credentials.certificate,
+                counter_used=self._credentials.counter_used,
             )
         )
-        said = (machine.fence, machine.reason)
-        if said != self._said:
-            self._said = said
-            proof = "" if machine.proof is Proof.NONE else str(machine.proof)
-            log.info(
-                machine.reason,
-                extra={
-                    "event": "fence_changed",
-                    "fence": str(machine.fence),
-                    "proof": proof,
-                    "until": machine.deadline,
-                },
-            )
+        self._log_transitions(now, startup, startup_reason, refusals)
+
+    def _log_transitions(self, now: int, startup: Startup, startup_reason: str, refusals: tuple[str, ...]) -> None:
+        machine, token = self._machine, self._trail.token
+        proof = "" if machine.proof is Proof.NONE else str(machine.proof)
+        left = round((machine.deadline - now) / timing.SECOND, 3) if machine.deadline else None
+        self._fence_told.tell(
+            machine.since,
+            str(machine.fence),
+            machine.reason,
+            token,
+            proof=proof,
+            right_lasts=left,
+            node_pid=self._node.pid,
+        )
+        if machine.fence is Fence.FENCED:
+            self._trail.token = 0
+        self._startup_told.tell(now, str(startup), startup_reason)
+        why = "; ".join(refusals) or "the node could be armed at once"
+        text = f"not ready: {why}" if refusals else "ready"
+        self._ready_told.tell(now, "not ready" if refusals else "ready", why, token, message=text)
 
     def _warnings(self, now: int, view: View) -> tuple[str, ...]:
-        found = list(self._credentials.warnings)
+        found = [*self._credentials.warnings, *self._node.warnings]
         node = view.node
         if node is not None and node.flag in (StartFlag.PRODUCING, StartFlag.UNKNOWN):
             text = (

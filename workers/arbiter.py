@@ -22,9 +22,11 @@ from pathlib import Path
 from typing import Any, Final
 
 from health import reach
+from ipc.complaints import Complaint
 from ipc.messages import (
     ActuatorState,
     ArbiterState,
+    CertificateCounter,
     ElectorState,
     Fence,
     Grant,
@@ -46,6 +48,7 @@ from workers.coordination import Around, Coordination, sessions
 from workers.notebook import Notebook, lease_record
 from workers.runtime import Context, run_worker
 from workers.tasks import end, fail_stop
+from workers.transitions import Told
 
 PRIVILEGES: Final = Privileges(
     worker=Worker.ARBITER,
@@ -59,6 +62,8 @@ PRIVILEGES: Final = Privileges(
 
 log = logging.getLogger("arbiter")
 
+GRANTED: Final = "granted"
+NOTHING: Final = "nothing"
 LOOK_S: Final = 2.5
 DISBELIEF: Final = timing.SECOND
 """The elector tells of something that the watch has not told for so long: the watch may be dead."""
@@ -111,7 +116,7 @@ class Arbiter:
         self._context = context
         self._session = session
         self._coordinators = coordinators or []
-        self._api_ok = False
+        self._api_ok = self._ever_ok = False
         self._memory = Memory(config.worker_dir(Worker.ARBITER))
         self._witness = Witness(
             config.pod_name,
@@ -128,7 +133,13 @@ class Arbiter:
         self._must_look = True
         self._wake = asyncio.Event()
         self._following: asyncio.Task[None] | None = None
-        self._said: tuple[bool, str] = (False, "")
+        self._told = Told(log, "grant_changed", self._started, old=NOTHING, reason_event="grant_reason")
+        self._failing = Complaint(
+            log, "api_failed", "the API server fails us", end=("api_ok", "the API server answers again")
+        )
+        self._reopening = Complaint(
+            log, "watch_reopened", "the watch may be dead: opening another", level=logging.INFO, passes=True
+        )
         self._elector = context.subscribe(Worker.ELECTOR, self._wake.set)
         self._actuator = context.subscribe(Worker.ACTUATOR, self._wake.set)
         self._prober = context.subscribe(Worker.PROBER, self._wake.set)
@@ -189,6 +200,8 @@ class Arbiter:
         self._memory.keep()
         pool: PoolState | None = None
         reason, withdrawn, health_check = witness.reason, 0, reach.by_environment(self._context.config)
+        counter: CertificateCounter | None = None
+        other_seen_at = 0
         until = min(witness.next_challenge(void, renewed_at), now + timing.SECOND)
         until = min(until, witness.clear_at) if witness.clear_at > now else until
         renew_after, unsure_until = witness.renew_after(now, void), witness.unsure_until
@@ -196,6 +209,7 @@ class Arbiter:
             judged = self._coordination.judge(now, self._around(now))
             grant, reason, pool = judged.grant, judged.reason, judged.pool
             withdrawn, health_check = judged.withdrawn, judged.health_check
+            counter, other_seen_at = judged.counter_recorded, judged.other_seen_at
             unsure_until = max(unsure_until, judged.unsure_until)
             until, renew_after = min(until, judged.until), 0
         self._context.publish(
@@ -217,13 +231,12 @@ class Arbiter:
                 requests_total=self._requests(),
                 failures_total=sum(each.failures_total for each in (self._session, *self._coordinators)),
                 api_ok=self._api_ok,
+                counter_recorded=counter,
+                other_seen_at=other_seen_at,
             )
         )
-        said = (grant is not None, reason)
-        if said != self._said:
-            self._said = said
-            event = "witness" if self._coordination is None else "arbitration"
-            log.info(reason, extra={"event": event, "granted": grant is not None})
+        token = grant.fencing_token if grant is not None else 0
+        self._told.tell(now, GRANTED if grant is not None else NOTHING, reason, token)
         return until
 
     def _around(self, now: int) -> Around:
@@ -258,7 +271,7 @@ class Arbiter:
 
     def _keep_following(self, now: int) -> None:
         if self._following is not None and self._disbelieves(now) and now - self._reopened_at >= REOPEN:
-            log.info("the watch may be dead: opening another", extra={"event": "watch_reopened"})
+            self._reopening.again()
             self._reopened_at, self._must_look = now, True
             self._following.cancel()
             self._following = None
@@ -313,15 +326,14 @@ class Arbiter:
         if restored or not ledger.position or (record is not None and record == ledger.record):
             self._witness.looked(record, version, now, restored=restored)
             self._heard_at = now
-        if not self._api_ok:
+        if not self._failing.over() and not self._ever_ok:
             log.info("the API server answers", extra={"event": "api_ok"})
-        self._api_ok, self._must_look = True, False
+        self._api_ok, self._ever_ok, self._must_look = True, True, False
         self._wake.set()
 
     def _failed(self, failure: ApiFailure) -> None:
-        if self._api_ok:
-            facts = {"event": "api_failed", "kind": str(failure.kind), "why": str(failure)}
-            log.warning("the API server fails us", extra=facts)
+        kind = str(failure.kind)
+        self._failing.again(kind, act="watch", kind=kind, why=str(failure))
         self._api_ok, self._must_look = False, True
         self._wake.set()
 

@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from config import Config
 from ipc.messages import HealthReport, NodeSample
+from policy import credential_summary
 from policy.arbitration import Cluster
 
 Json = dict[str, Any]
@@ -20,8 +21,16 @@ ACCEPTED: Final = "SpecAccepted"
 """Condition: the spec can be read, and is that of this pool."""
 CONFLICT: Final = "Conflict"
 """Condition: more than one cluster is Enabled."""
+CREDENTIALS: Final = credential_summary.CONDITION
+"""Condition: a node of the leading pod could forge with its credentials now."""
+COUNTER: Final = "opCertCounter"
+"""In status.poolStatus."""
 COORDINATED: Final = "Coordinated"
 """Condition: a majority of the coordination APIs answers."""
+
+
+_TOLD: Final = ((CONFLICT, True), (COORDINATED, False), (READY, False), (ACCEPTED, False), (CREDENTIALS, False))
+"""Conditions whose change is an Event, and the value that is a bad one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +58,8 @@ class Report:
     healthy: bool
     failures: int
     health_message: str
+    counter: int | None = None
+    """The highest counter of a certificate with which a block of this cluster's was made; None: not known."""
 
 
 def status(
@@ -99,6 +110,8 @@ def status(
         "conditions": _conditions(report, before, generation, now),
         "observedGeneration": generation,
     }
+    if report.counter is not None:
+        shown["poolStatus"][COUNTER] = report.counter
     if health is not None and health.response_s is not None:
         shown["healthStatus"]["responseTime"] = f"{health.response_s * 1000:.0f}ms"
     return shown
@@ -135,6 +148,13 @@ def _sync(sample: NodeSample | None, tip_lag_s: float | None, most_s: float) -> 
     return "synced" if tip_lag_s <= most_s else "syncing"
 
 
+def counter_of(status: Json) -> int | None:
+    """The certificate counter that a cluster says its blocks were made with; None: it says none."""
+    pool = status.get("poolStatus")
+    counter = pool.get(COUNTER) if isinstance(pool, dict) else None
+    return counter if type(counter) is int and 0 <= counter < 2**63 else None
+
+
 def condition_of(status: Json, name: str) -> Json:
     """One condition of a status as it was read; empty: there is none."""
     listed = status.get("conditions")
@@ -156,7 +176,7 @@ def news(old: Report | None, new: Report) -> list[tuple[str, str, bool]]:
     if old.healthy != new.healthy:
         found.append(("HealthRecovered" if new.healthy else "HealthFailed", new.health_message, not new.healthy))
     before, after = dict(old.conditions), dict(new.conditions)
-    for name, is_bad_when in ((CONFLICT, True), (COORDINATED, False), (READY, False), (ACCEPTED, False)):
+    for name, is_bad_when in _TOLD:
         was, now = before.get(name), after.get(name)
         if was is not None and now is not None and was.status != now.status:
             found.append((f"{name}" if now.status else f"Not{name}", now.message, now.status is is_bad_when))

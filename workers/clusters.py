@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from config import Config
+from ipc.complaints import Complaint
 from ipc.messages import HealthReport, NodeSample
 from kernel.clock import boottime_ns
 from kube import events
@@ -32,7 +33,6 @@ from kube.forge_clusters import (
     difference,
     duration,
     owned_by_others,
-    rfc3339,
     spec_of,
     without,
 )
@@ -40,7 +40,8 @@ from kube.leases import went_back
 from kube.session import ApiSession, Json
 from policy import replicas, timing
 from policy.arbitration import Cluster, ClusterSpec
-from workers.cluster_report import Report, news, of_status, status
+from policy.wall_time import rfc3339
+from workers.cluster_report import Report, counter_of, news, of_status, status
 from workers.tasks import end, fail_stop
 
 log = logging.getLogger("arbiter")
@@ -82,10 +83,12 @@ class _Line:
     name: str
     session: ApiSession
     client: ForgeClusterClient
+    unread: Complaint
+    unwritten: Complaint
+    reopening: Complaint
     seen: dict[str, _Seen] = field(default_factory=dict)
     ok: bool = False
     crd_ok: bool = True
-    complained: str = ""
     tried: bool = False
     """Its clusters were read, or could not be."""
     applied: bool = False
@@ -104,6 +107,8 @@ class _Line:
     """Version of our object upon which our last write was refused."""
     writable: bool = True
     """Nothing was refused there since it was listed, or took a write."""
+    alters: str = ""
+    """Digest of the spec that was written there and is not what the server keeps, since it was listed."""
     news: deque[tuple[str, str, bool]] = field(default_factory=lambda: deque(maxlen=MOST_NEWS))
     """What its events have not told yet."""
     wake: asyncio.Event = field(default_factory=asyncio.Event)
@@ -121,25 +126,36 @@ class Clusters:
         """Each made anew after a change of what was read of it."""
         self._listed: list[Cluster] | None = None
         """All of them: asked for several times at each judgement."""
+        self._statuses: list[Json] | None = None
         self._known = False
         self._last_good: ClusterSpec | None = None
         """Of our own object: a slip of the pen in it, or its deletion, is not to change who forges."""
-        self._lines = [
-            _Line(
-                each.name,
-                session,
-                ForgeClusterClient(
-                    session,
-                    config.coordination_namespace,
-                    self._pool,
-                    group=config.crd_group,
-                    version=config.crd_version,
-                ),
-            )
-            for each, session in zip(config.coordination_kubeconfigs, sessions, strict=True)
-        ]
+        members = zip(config.coordination_kubeconfigs, sessions, strict=True)
+        self._lines = [self._line(each.name, session) for each, session in members]
         self._own: Own | None = None
         self._tasks: list[asyncio.Task[None]] = []
+
+    def _line(self, name: str, session: ApiSession) -> _Line:
+        config, facts = self._config, {"member": name}
+        client = ForgeClusterClient(
+            session, config.coordination_namespace, self._pool, group=config.crd_group, version=config.crd_version
+        )
+        unread, unwritten = "the pool's clusters cannot be read", "our CardanoForgeCluster cannot be written"
+        return _Line(
+            name,
+            session,
+            client,
+            unread=Complaint(log, "clusters_failed", unread, facts=facts),
+            unwritten=Complaint(log, "cluster_unwritten", unwritten, facts=facts),
+            reopening=Complaint(
+                log,
+                "watch_reopened",
+                "the watch is dead: opening another",
+                level=logging.INFO,
+                passes=True,
+                facts=facts,
+            ),
+        )
 
     def start(self) -> None:
         for line in self._lines:
@@ -186,9 +202,21 @@ class Clusters:
     @property
     def token(self) -> int:
         """The highest fencing token in any status of this pool."""
-        told = [seen.cluster for line in self._lines for seen in line.seen.values()]
-        tokens = [one.status.get("fencingToken") for one in told if not self._wrong_pool(one)]
+        tokens = [told.get("fencingToken") for told in self._told()]
         return max((token for token in tokens if type(token) is int), default=0)
+
+    @property
+    def counter(self) -> int | None:
+        """The highest certificate counter in any status of this pool; None: there is none."""
+        counters = map(counter_of, self._told())
+        return max((counter for counter in counters if counter is not None), default=None)
+
+    def _told(self) -> list[Json]:
+        """Every status of this pool that was read."""
+        if self._statuses is None:
+            read = [seen.cluster for line in self._lines for seen in line.seen.values()]
+            self._statuses = [one.status for one in read if not self._wrong_pool(one)]
+        return self._statuses
 
     def views(self) -> list[Cluster]:
         """Every cluster of the pool, by its own word; the spec as the copies agree."""
@@ -214,7 +242,7 @@ class Clusters:
             self._views.pop(name, None)
         else:
             self._views = {}
-        self._listed = None
+        self._listed = self._statuses = None
         self._tell()
 
     def _copies(self, name: str) -> tuple[list[_Line], list[replicas.Copy]]:
@@ -222,9 +250,9 @@ class Clusters:
         lines, found = [], []
         for line in self._lines:
             seen = line.seen.get(name)
-            if seen is not None and seen.cluster.spec is not None:
+            if seen is not None and (spec := seen.cluster.spec) is not None:
                 lines.append(line)
-                found.append(replicas.Copy(line.ok, seen.cluster.spec, seen.cluster.mark, line.writable))
+                found.append(replicas.Copy(line.ok, spec, seen.cluster.mark, line.writable, line.alters))
         return lines, found
 
     def _view(self, name: str) -> Cluster:
@@ -275,7 +303,7 @@ class Clusters:
                 listed, version = await line.client.every(timeout_s=TIMEOUT_S)
                 now = boottime_ns()
                 line.seen = self._foremost({one.name: self._note(line, one, now) for one in listed})
-                line.told, line.wrote, line.listed, line.writable = version, "", True, True
+                line.told, line.wrote, line.listed, line.writable, line.alters = version, "", True, True, ""
                 self._fine(line)
                 self._on_change()
                 line.wake.set()
@@ -314,15 +342,16 @@ class Clusters:
         return _Seen(cluster, old.changed_at if same and old is not None else now)
 
     def _fine(self, line: _Line) -> None:
-        line.ok, line.tried, line.crd_ok, line.complained = True, True, True, ""
+        line.ok, line.tried, line.crd_ok = True, True, True
+        line.unread.over()
 
     def _failed(self, line: _Line, failure: ApiFailure) -> None:
         line.ok, line.tried = False, True
         line.crd_ok = failure.kind is not Failure.NOT_FOUND
-        self._complain(line, "the pool's clusters cannot be read", failure)
+        self._complain(line.unread, failure)
         self._on_change()
 
-    def _complain(self, line: _Line, what: str, failure: ApiFailure) -> None:
+    def _complain(self, complaint: Complaint, failure: ApiFailure) -> None:
         why = str(failure)
         if failure.kind is Failure.NOT_FOUND:
             why = "the CRD is not installed (kubectl apply -f deploy/crds)"
@@ -330,9 +359,8 @@ class Clusters:
             why = f"{why}: the Role lacks a right (deploy/rbac)"
         elif failure.kind is Failure.INVALID:
             why = f"{why}: {self._name} or the CRD there does not fit this version (kubectl apply -f deploy/crds)"
-        if line.complained != f"{what}: {why}":
-            line.complained = f"{what}: {why}"
-            log.warning(what, extra={"event": "clusters_failed", "member": line.name, "why": why})
+        kind = str(failure.kind)
+        complaint.again(kind, kind=kind, why=why)
 
     # --- our own ---
 
@@ -344,11 +372,12 @@ class Clusters:
                 try:
                     await self._put_right(line)
                     line.failed, line.refused = False, ""
+                    line.unwritten.over()
                 except ApiFailure as failure:
                     line.failed = True
                     line.refused = self._version(line) if failure.kind in _OUTDATED else ""
                     if not line.refused and failure.kind not in (Failure.CONFLICT, Failure.ALREADY_EXISTS):
-                        self._complain(line, "our CardanoForgeCluster cannot be written", failure)
+                        self._complain(line.unwritten, failure)
             pause = HEARTBEAT / timing.SECOND
             if writes:
                 due = line.written_at + (DEAF if self._unheard(line) else HEARTBEAT) - boottime_ns()
@@ -404,7 +433,7 @@ class Clusters:
     def _hear(self, line: _Line) -> None:
         """A watch that has not told of our last write long after it is dead, though its connection stands."""
         if self._unheard(line) and boottime_ns() - line.written_at >= DEAF:
-            log.info("the watch is dead: opening another", extra={"event": "watch_reopened", "member": line.name})
+            line.reopening.again()
             self._begin_following(line)
 
     async def _make(self, line: _Line) -> None:
@@ -441,9 +470,13 @@ class Clusters:
             seen = line.seen.get(self._name)
             if failure.kind is Failure.INVALID or seen is None or seen.cluster.uid != known.uid:
                 raise
+            if seen.cluster.version != known.version:
+                raise  # somebody has edited it since; whose its fields are is known by now
             # Whose its fields are, nobody knows any more (its managedFields were cleared, or lost with a backup).
-            facts = {"event": "defaults_not_applied", "member": line.name}
-            log.warning("the environment's values are not applied: the object's fields are others'", extra=facts)
+            log.warning(
+                "the environment's values are not applied: the object's fields are others'",
+                extra={"event": "defaults_not_applied", "member": line.name},
+            )
             label = {"metadata": {"labels": {POOL_LABEL: self._pool}}}
             self._take(
                 line, await line.client.patch(self._name, label, version="", manager=MANAGER, timeout_s=TIMEOUT_S)
@@ -504,6 +537,9 @@ class Clusters:
             self._wake_others(line)
             raise
         line.writable = True
+        wanted = copies[step.source].spec
+        if found.spec is not None and replicas.spec_key(found.spec) != replicas.spec_key(wanted):
+            line.alters = replicas.digest(wanted)
         self._take(line, found)
         self._wake_others(line)
         if set_aside:

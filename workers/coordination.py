@@ -17,6 +17,7 @@ from config import Config
 from health import reach
 from ipc.messages import (
     ActuatorState,
+    CertificateCounter,
     ClusterView,
     ElectorState,
     Fence,
@@ -33,11 +34,25 @@ from kube.errors import SessionConfigError
 from kube.session import ApiSession
 from policy import arbitration, timing
 from policy.arbitration import Arbitration, Cluster, Verdict
+from policy.credential_summary import GOOD, summary
 from policy.health import bounded
-from policy.pool_lock import Wish
-from workers.cluster_report import ACCEPTED, CONFLICT, COORDINATED, FORGING, PREFERRED, READY, Condition, Report
+from policy.last_sign import LastSign
+from policy.pause import of_members
+from policy.pool_lock import Wish, cluster_of
+from workers.cluster_report import (
+    ACCEPTED,
+    CONFLICT,
+    COORDINATED,
+    CREDENTIALS,
+    FORGING,
+    PREFERRED,
+    READY,
+    Condition,
+    Report,
+)
 from workers.clusters import Clusters, Own
 from workers.pool_lock import PoolLockKeeper
+from workers.transitions import Told
 
 log = logging.getLogger("arbiter")
 
@@ -68,6 +83,8 @@ class Judgement:
     unsure_until: int
     health_check: HealthCheck
     until: int
+    counter_recorded: CertificateCounter | None
+    other_seen_at: int
 
 
 class Coordination:
@@ -78,10 +95,14 @@ class Coordination:
         self._config = config
         self._keeper = PoolLockKeeper(config, sessions, on_change)
         self._clusters = Clusters(config, sessions, on_change)
-        self._arbitration = Arbitration(config.preemption_delay_ns)
+        self._arbitration = Arbitration(config.preemption_delay_ns, config.handover_wait_ns)
         self._began, self._learned = boottime_ns(), False
         self._led_at = 0
+        self._state_told = Told(log, "cluster_state_changed", self._began)
+        self._preferred_told = Told(log, "preferred_changed", self._began)
+        self._last_sign = LastSign(self._keeper.lock.identity)
         self._ready = (False, "just started")
+        self._keys = Condition(GOOD.usable, GOOD.reason, GOOD.message)
 
     def start(self) -> None:
         if len(self._config.coordination_kubeconfigs) % 2 == 0:
@@ -114,30 +135,57 @@ class Coordination:
         lock.note_token(self._clusters.token)
         leading = self._leading(now, around)
         clusters = self._views(now, around, leading=leading)
+        pause = of_members(lock.pauses, wall_s)
+        paused = str(pause) if pause is not None else ""
         if leading:
-            verdict = self._arbitration.judge(clusters, held_since=lock.held_since, now=now, wall_s=wall_s)
+            quiet_at = around.prober.quiet_at if around.prober is not None else 0
+            verdict = self._arbitration.judge(
+                clusters, held_since=lock.held_since, now=now, wall_s=wall_s, quiet_at=quiet_at, paused=paused
+            )
         else:
             self._arbitration.forget()
             ranking = arbitration.rank(clusters, now, wall_s)
             why = "this pod does not lead its cluster"
             verdict = Verdict(ranking, False, len(ranking), self._config.forge_cluster_name, why, 0)
-        want = (leading and verdict.want and self._clusters.known) or self._learns(now, around)
+        kept_for = lock.last_cluster if paused and not lock.held_since else ""
+        kept_out = kept_for not in ("", self._config.forge_cluster_name) and not self._commanded_here(verdict, wall_s)
+        wanted = leading and verdict.want and self._clusters.known and not kept_out
+        want = wanted or self._learns(now, around)
         wish = self._wish(around, verdict, want=want)
         until = self._keeper.judge(now, wish, verdict.successor)
         grant = self._keeper.grant(now)
         holder = lock.holder(now)
+        self._last_sign.note(holder, lock.seen_at(holder))
         self._report(now, wall_s, around, verdict, clusters, leading=leading, holder=holder)
+        reason = self._reason(verdict, holder, granted=grant is not None)
+        if kept_out and leading:
+            reason = f"paused {paused}; {kept_for} alone may take the lock"
         if verdict.look_again > now:
             until = min(until, verdict.look_again)
+        pool = self._pool(now, wall_s, clusters, verdict, holder, paused)
+        self._log_transitions(now, pool)
         return Judgement(
             grant=grant,
-            reason=self._reason(verdict, holder, granted=grant is not None),
-            pool=self._pool(now, wall_s, clusters, verdict, holder),
+            reason=reason,
+            pool=pool,
             withdrawn=lock.withdrawn,
             unsure_until=lock.unsure_until,
             health_check=self._health_check(),
             until=until,
+            counter_recorded=self._counter(),
+            other_seen_at=self._last_sign.at,
         )
+
+    def _log_transitions(self, now: int, pool: PoolState) -> None:
+        """What our cluster may do, and which one should forge, once they are known."""
+        ours = next((cluster for cluster in pool.clusters if cluster.name == pool.cluster), None)
+        if pool.state:
+            why, facts = ours.why_not if ours is not None else "", {"cluster": pool.cluster, "priority": pool.priority}
+            text = f"our cluster is {pool.state}"
+            self._state_told.tell(now, pool.state, why, pool.fencing_token, message=text, **facts)
+        if self._clusters.known:
+            text = f"{pool.wanted or 'no cluster'} should forge"
+            self._preferred_told.tell(now, pool.wanted or "none", pool.why, pool.fencing_token, message=text)
 
     # --- what we are ---
 
@@ -175,6 +223,11 @@ class Coordination:
         if actuator.fence is Fence.FENCING and actuator.node is not None:
             return self._ready  # on its way; what was said last stands
         return False, "; ".join(actuator.refusals) or actuator.reason
+
+    def _commanded_here(self, verdict: Verdict, wall_s: float) -> bool:
+        """Whether a person put this cluster first: that is no hand-over by itself."""
+        spec = self._clusters.spec()
+        return verdict.place == 0 and spec is not None and spec.commanded(wall_s)
 
     def _views(self, now: int, around: Around, *, leading: bool) -> list[Cluster]:
         """All clusters, ours as we know it better than its status."""
@@ -276,6 +329,7 @@ class Coordination:
         ready, why_not = self._ready
         why = f"{pod} forges" if forging else verdict.why or lock.reason
         health = self._health(around)
+        recorded = around.elector.counter_recorded if around.elector is not None else None
         state = ours.spec.effective_state(wall_s) if ours is not None and ours.spec is not None else "Priority-based"
         conditions = {
             READY: Condition(ready, "Fit" if ready else "NotFit", f"led by {pod}" if ready else why_not),
@@ -296,6 +350,7 @@ class Coordination:
                 "SetsDiffer" if objection else "MajorityReached" if reached >= lock.majority else "MajorityLost",
                 objection or f"{reached} of {len(lock.members)} coordination APIs answer",
             ),
+            CREDENTIALS: self._credentials(around),
         }
         report = Report(
             state=str(state),
@@ -305,7 +360,8 @@ class Coordination:
             reason="Forging" if forging else "Standby" if verdict.want else "NotAllowed",
             message=why[:1024],
             token=lock.token,
-            pool_leader=holder.partition("/")[0],
+            counter=recorded.counter if recorded is not None else None,
+            pool_leader=cluster_of(holder),
             conditions=tuple(conditions.items()),
             healthy=health.healthy if health is not None else True,
             failures=health.consecutive_failures if health is not None else 0,
@@ -321,7 +377,21 @@ class Coordination:
             )
         )
 
-    def _pool(self, now: int, wall_s: float, clusters: list[Cluster], verdict: Verdict, holder: str) -> PoolState:
+    def _counter(self) -> CertificateCounter | None:
+        """Of the whole pool."""
+        highest = self._clusters.counter
+        return CertificateCounter(highest, self._config.pool_id) if highest is not None else None
+
+    def _credentials(self, around: Around) -> Condition:
+        """What was heard last of them stands: a silent actuator says nothing."""
+        if around.actuator is not None:
+            told = summary(around.actuator.findings)
+            self._keys = Condition(told.usable, told.reason, told.message)
+        return self._keys
+
+    def _pool(
+        self, now: int, wall_s: float, clusters: list[Cluster], verdict: Verdict, holder: str, paused: str
+    ) -> PoolState:
         config, lock = self._config, self._keeper.lock
         spec = self._clusters.spec()
         mine = next((cluster for cluster in clusters if cluster.name == config.forge_cluster_name), None)
@@ -329,7 +399,7 @@ class Coordination:
         return PoolState(
             lock=f"{config.coordination_namespace}/{config.pool_lock_name}",
             phase=lock.phase,
-            holder=holder.partition("/")[0],
+            holder=cluster_of(holder),
             sibling=self._sibling(holder),
             fencing_token=lock.token,
             members=self._keeper.members(self._clusters.crd_ok),
@@ -354,6 +424,8 @@ class Coordination:
                 for cluster in order[:MOST_SHOWN]
             ),
             objection=lock.objection,
+            paused=paused,
+            override=spec.acting_override(wall_s).in_words()[:MOST_WHY] if spec is not None else "",
         )
 
     def _health_check(self) -> HealthCheck:

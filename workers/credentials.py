@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import logging
+import stat
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
@@ -19,18 +20,21 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Final
 
-from cardano.credentials import MOST_BYTES, CredentialSet, Faulty, Source, credential_set
+from cardano.credentials import MOST_BYTES, CredentialSet, Faulty, KesAgent, Source, credential_set
 from cardano.opcert import OperationalCertificate
 from config import Config
-from ipc.messages import CertificateView, Check, Finding, Severity
+from ipc.messages import CertificateCounter, CertificateView, Check, Finding, NodeSample, Severity
 from kernel import inotify
-from kernel.cwdstage import Stage
+from kernel.cwdstage import Stage, earlier_process
 from kernel.inotify import Inotify
 from kernel.plainstage import PlainStage
 from kernel.process import filesystem_is_memory
 from kernel.secretmem import Content, SecretBuffer, read_secret
 from policy import timing
+from policy.certificate_counter import concerns
 from policy.credential_findings import UNUSABLE, Expected, examine, expires_at, periods_left, worst_first
+from policy.in_use import InUse
+from workers.audit_trail import DONE, AuditTrail, Operation
 
 log = logging.getLogger("actuator")
 
@@ -38,10 +42,13 @@ _NOT_LOCKED: Final = (
     "keys cannot be locked into memory while they are copied and may be written to swap: raise the memlock limit "
     f"(RLIMIT_MEMLOCK) to {4 * MOST_BYTES // 1024} KiB"
 )
-_VARIABLES: Final = ("SOURCE_KES_KEY", "SOURCE_VRF_KEY", "SOURCE_OP_CERT")
 _FAR: Final = 10**9
 """KES periods; more are as good as none."""
 LOOK_EVERY: Final = 2 * timing.SECOND
+"""Also where inotify tells of changes: it does not of what happens behind a link, or on another machine's disk."""
+_SOURCE_EVENTS: Final = (
+    inotify.IN_CLOSE_WRITE | inotify.IN_CREATE | inotify.IN_DELETE | inotify.IN_MOVED_FROM | inotify.IN_MOVED_TO
+)
 _TARGET_EVENTS: Final = inotify.IN_CREATE | inotify.IN_DELETE | inotify.IN_MOVED_FROM | inotify.IN_MOVED_TO
 
 
@@ -56,13 +63,11 @@ class CannotExpose(Exception):  # noqa: N818  # a refusal, named as such
 class Credentials:
     """Three files: where they come from, where the node looks for them, whether it may see them."""
 
-    def __init__(self, config: Config, wake: Callable[[], None]) -> None:
+    def __init__(self, config: Config, wake: Callable[[], None], trail: AuditTrail | None = None) -> None:
         self._config = config
-        self._sources = {
-            "kes.skey": config.source_kes_key,
-            "vrf.skey": config.source_vrf_key,
-            "node.cert": config.source_op_cert,
-        }
+        self._trail = trail or AuditTrail()
+        self._sources = {name: path for name, (_, path) in config.sources.items()}
+        self._agent = config.source_kes_agent_socket if config.kes_agent else None
         self._found: CredentialSet | None = None
         self._prints: tuple[_Print, ...] | None = None
         """Of the sources when they were examined."""
@@ -72,14 +77,17 @@ class Credentials:
         """Why a node that could start with them could not forge with them now."""
         self._installed: CredentialSet | None = None
         """What a node was armed with."""
+        self._replaced = False
+        """In place of another one, with which it forged."""
         self.rotated = False
         """The sources hold another set by now, with which a node could forge."""
+        self.spent = ""
+        """Why what a node was armed with is of no use any more."""
+        self._in_use = InUse()
+        self._counters: tuple[CertificateCounter, ...] = ()
+        """With which blocks were made, as far as it is known here."""
         self._said: list[tuple[str, str]] = []
-        self._targets = {
-            "kes.skey": config.target_kes_key,
-            "vrf.skey": config.target_vrf_key,
-            "node.cert": config.target_op_cert,
-        }
+        self._targets = {name: path for name, (_, path) in config.targets.items()}
         self._wake = wake
         self.operations: Counter[str] = Counter()
         self.sources_problem = "not looked at yet"
@@ -90,18 +98,26 @@ class Credentials:
         self._plain: PlainStage | None = None
         if config.credential_mode == "file":
             self._plain = PlainStage(self._targets)
+            if self._plain.found:
+                why = "they stood there until now: its node may have forged all the while"
+                self._trail.earlier_life(0, self._plain.found, why)
             self._warnings = (
                 "CREDENTIAL_MODE=file: if this process is killed the keys stay where they are and the node goes on "
                 "forging until the sidecar is back",
             )
         else:
+            predecessor = earlier_process(self._targets)
             self._stage = Stage(self._root)
+            if predecessor or self._stage.found:
+                why = "the paths to them ended with it, and the kernel told the node that it had armed"
+                self._trail.earlier_life(predecessor, self._stage.found, why if self._stage.found else "")
             if not filesystem_is_memory(self._root):
                 self._warnings = (f"{self._root} is not in memory: armed keys are written to a disk",)
         with SecretBuffer(1) as probe:
             self._locked = probe.locked
         self._events = Inotify()
         self._watched: dict[Path, int] = {}
+        self._watched_sources: dict[Path, int] = {}
         self._set_watch = -1
         self._unread: set[str] = set()
         self._exposed = False
@@ -117,6 +133,25 @@ class Credentials:
         """What cannot be promised here, and what would mend it."""
         return self._warnings if self._locked else (*self._warnings, _NOT_LOCKED)
 
+    # --- what others tell ---
+
+    def hear_counters(self, recorded: tuple[CertificateCounter, ...]) -> None:
+        """Certificate counters that blocks were made with, as far as those say who keep a record."""
+        used = (self._in_use.counter_used,) if self._in_use.counter_used is not None else ()
+        if (*recorded, *used) != self._counters:
+            self._counters, self._look_at = (*recorded, *used), 0
+
+    def hear_node(self, now: int, sample: NodeSample | None, *, forging: bool) -> None:
+        """The node's own metrics; `forging`: it confirmed that it forges with what was installed."""
+        used = self._installed.certificate if self._installed is not None and forging else None
+        certificate = used if isinstance(used, OperationalCertificate) else None
+        self._in_use.look(now, sample, certificate, replaced=self._replaced)
+
+    @property
+    def counter_used(self) -> CertificateCounter | None:
+        """The highest with which the node made a block that it adopted."""
+        return self._in_use.counter_used
+
     # --- looking ---
 
     def look(self, now: int) -> None:
@@ -124,28 +159,63 @@ class Credentials:
         if now < self._look_at:
             return
         self._look_at = now + LOOK_EVERY
+        self._watch_sources()
         self._examine()
         self.targets_problem = self._own_targets()
+
+    def _watch_sources(self) -> None:
+        """Kubernetes swaps the `..data` link in the mount's folder; a file may be written, or moved there."""
+        for folder in {path.parent for path in self._sources.values()} - self._watched_sources.keys():
+            try:
+                number = self._events.watch(folder, _SOURCE_EVENTS | inotify.IN_MASK_ADD)
+            except OSError:
+                continue  # what is wrong with it is a finding; it is looked at all the same
+            self._watched_sources[folder] = number
 
     def _examine(self) -> None:
         """Judge the sources, which are read only if they changed: time alone makes a good set a bad one."""
         before = self._look_at_sources()
         if before != self._prints or self._faulty:
             with ExitStack() as secrets:
-                found = credential_set(*self._read_sources(secrets))
+                found = self._parsed(self._read_sources(secrets))
             if self._look_at_sources() != before:  # in the middle of a rotation
                 self._look_at = 0
             self._found, self._prints = found, before
         assert self._found is not None
-        expected = self._expected()
+        expected = self._expected(self._found)
         older = self._older()
-        self.findings = findings = worst_first((*examine(self._found, expected), *older))
+        in_use = (self._in_use.finding,) if self._in_use.finding is not None else ()
+        self.findings = findings = worst_first((*examine(self._found, expected), *self._permissions(), *older, *in_use))
         self.sources_problem = _unusable(findings)
         self.rotated = self._installed not in (None, self._found) and not _error(findings) and not older
         errors = [one for one in findings if one.severity is Severity.ERROR and one.check not in UNUSABLE]
         self.unfit = tuple(one.reason for one in errors)
         self.certificate = _view(self._found.certificate, expected)
+        self.spent = self._spent(expected)
         self._tell()
+
+    def _spent(self, expected: Expected) -> str:
+        """Time makes a good certificate a bad one; a node that is armed with it would sign blocks in vain."""
+        used = self._installed.certificate if self._installed is not None else None
+        if not isinstance(used, OperationalCertificate):
+            return ""
+        left = periods_left(used, expected)
+        return "the certificate that the node forges with has expired" if left is not None and left <= 0 else ""
+
+    def _permissions(self) -> tuple[Finding, ...]:
+        """Source keys that everybody in this container could read, or others change."""
+        findings = []
+        for (name, (variable, path)), seen in zip(self._config.sources.items(), self._prints or (), strict=False):
+            if name == "node.cert" or len(seen) == 1:  # public; not there, which is a finding of its own
+                continue
+            mode = stat.S_IMODE(seen[2]) & 0o777
+            if mode & 0o007 or mode & 0o020:
+                reason = (
+                    f"{variable} {path} can be read or changed by others than its owner and group (mode {mode:04o})"
+                )
+                remedy = "set defaultMode: 0440 and fsGroup where the secret is mounted; chmod 0400 where it is a file"
+                findings.append(Finding(Check.PERMISSIONS, Severity.WARNING, reason, remedy))
+        return tuple(findings)
 
     def _older(self) -> tuple[Finding, ...]:
         """Whether a secret that was put back is about to replace what a node forges with."""
@@ -169,29 +239,53 @@ class Credentials:
         return found is not None and Faulty in map(type, (found.kes, found.vrf, found.certificate))
 
     def _look_at_sources(self) -> tuple[_Print, ...]:
-        return tuple(_print_of(path) for path in self._sources.values())
+        paths = (*self._sources.values(), *([self._agent] if self._agent is not None else ()))
+        return tuple(_print_of(path) for path in paths)
 
-    def _read_sources(self, secrets: ExitStack) -> list[Source]:
+    def _parsed(self, sources: Mapping[str, Source]) -> CredentialSet:
+        kes = KesAgent(self._agent_problem(self._agent)) if self._agent is not None else sources["kes.skey"]
+        return credential_set(kes, sources["vrf.skey"], sources["node.cert"])
+
+    @staticmethod
+    def _agent_problem(path: Path) -> str:
+        """Why no node could get its KES key there."""
+        try:
+            is_socket = stat.S_ISSOCK(path.stat().st_mode)
+        except OSError as error:
+            return f"SOURCE_KES_AGENT_SOCKET {path} cannot be reached: {error.strerror}"
+        return "" if is_socket else f"SOURCE_KES_AGENT_SOCKET {path} is not a socket"
+
+    def _read_sources(self, secrets: ExitStack) -> dict[str, Source]:
         """Each with the variable that names it; closed with `secrets`."""
-        found, locked = [], []
-        for variable, path in zip(_VARIABLES, self._sources.values(), strict=True):
+        found, locked = {}, []
+        for name, (variable, path) in self._config.sources.items():
             try:
                 secret = secrets.enter_context(read_secret(path, MOST_BYTES))
             except OSError as error:
                 remedy = (
                     "set fsGroup or defaultMode" if error.errno == errno.EACCES else "check the secret and its mount"
                 )
-                found.append(Source(f"{variable} {path}", None, f"cannot be read: {error.strerror}; {remedy}"))
+                found[name] = Source(f"{variable} {path}", None, f"cannot be read: {error.strerror}; {remedy}")
             else:
                 locked.append(secret.locked)
-                found.append(Source(f"{variable} {path}", secret.view))
+                found[name] = Source(f"{variable} {path}", secret.view)
         if locked:
             self._locked = all(locked)
         return found
 
-    def _expected(self) -> Expected:
-        config = self._config
-        return Expected(config.cardano_network, time.time(), config.pool_id, config.pool_id_hex)
+    def _expected(self, found: CredentialSet) -> Expected:
+        config, certificate = self._config, found.certificate
+        pool = certificate.pool_id if isinstance(certificate, OperationalCertificate) else ""
+        counters = (each.counter for each in self._counters if concerns(each, pool))
+        return Expected(
+            config.cardano_network,
+            time.time(),
+            config.calendar,
+            config.pool_id,
+            config.pool_id_hex,
+            max(counters, default=None),
+            f"lease -n {config.namespace} {config.lease_name}",
+        )
 
     def _tell(self) -> None:
         """Each finding that asks for something, once."""
@@ -232,7 +326,7 @@ class Credentials:
         return "; ".join(self._stage.links_intact(self._targets))
 
     def _on_events(self) -> None:
-        folders = set(self._watched.values())
+        folders, sources = set(self._watched.values()), set(self._watched_sources.values())
         names = {path.name: name for name, path in self._targets.items()}
         for event in self._events.read():
             if event.mask & inotify.IN_CLOSE_NOWRITE:
@@ -242,8 +336,11 @@ class Credentials:
                     self._unread.discard(names[event.name])
             elif event.mask & inotify.IN_Q_OVERFLOW or (event.watch in folders and event.name in names):
                 self._look_at = 0
-            elif event.mask & inotify.IN_IGNORED and event.watch in folders:
+            elif event.mask & inotify.IN_IGNORED and event.watch in folders | sources:
                 self._watched = {k: v for k, v in self._watched.items() if v != event.watch}
+                self._watched_sources = {k: v for k, v in self._watched_sources.items() if v != event.watch}
+                self._look_at = 0
+            elif event.mask & _SOURCE_EVENTS and event.watch in sources:
                 self._look_at = 0
         if self._look_at == 0 or (self._exposed and not self._unread):
             self._wake()
@@ -260,47 +357,67 @@ class Credentials:
 
         Raises CannotExpose; then what was visible still is.
         """
+        operation = Operation.REPLACE if self._installed is not None else Operation.INSTALL
+        operation = Operation.OFFER if why == "bootstrap" else operation
         with ExitStack() as secrets:
             sources = self._read_sources(secrets)
-            found = credential_set(*sources)
-            findings = examine(found, self._expected())
+            found = self._parsed(sources)
+            findings = examine(found, self._expected(found))
             # A node that is to start may do so with keys that are not good now; one that is to forge must not be told.
             if problem := _unusable(findings) or (why != "bootstrap" and _error(findings)):
                 self._look_at = 0
+                self._note(operation, why, found, f"refused: {problem}")
                 raise CannotExpose(problem)
             try:
-                named = zip(self._sources, sources, strict=True)
-                self._put({name: source.content for name, source in named if source.content is not None})
+                self._put({name: each.content for name, each in sources.items() if each.content is not None})
             except OSError as error:
                 self._look_at = 0
-                raise CannotExpose(f"{error.filename}: {error.strerror}") from None
+                problem = f"{error.filename}: {error.strerror}"
+                self._note(operation, why, found, f"failed: {problem}")
+                raise CannotExpose(problem) from None
         self._exposed, self._unread = True, set(self._sources)
-        self._installed, self.rotated = (None if why == "bootstrap" else found), False
+        self._replaced = self._installed is not None and why != "bootstrap"
+        self._installed, self.rotated, self.spent = (None if why == "bootstrap" else found), False, ""
         for name in self._sources:
             self.operations[f"install/{name}"] += 1
-        log.info("credentials installed", extra={"event": "credentials_installed", "why": why})
+        self._note(operation, why, found)
+
+    def _note(self, operation: Operation, why: str, found: CredentialSet | None, outcome: str = DONE) -> None:
+        """For the audit trail: names, and what is public of the certificate."""
+        certificate = found.certificate if found is not None else None
+        known = certificate if isinstance(certificate, OperationalCertificate) else None
+        self._trail.operation(
+            operation,
+            tuple(self._targets),
+            why,
+            outcome=outcome,
+            counter=known.counter if known is not None else None,
+            kes_period=known.kes_period if known is not None else None,
+        )
 
     def _put(self, files: Mapping[str, Content]) -> None:
         if self._plain is not None:
             self._plain.expose(self._plain.prepare(files))
             return
         assert self._stage is not None
-        prepared = self._stage.prepare(files)
+        prepared = self._stage.prepare(files, {"kes-agent.socket": self._agent} if self._agent is not None else {})
         self._set_watch = self._events.watch(prepared.path, inotify.IN_CLOSE_NOWRITE)
         self._stage.expose(prepared)
 
     def withdraw(self, why: str) -> None:
-        """Make the target paths cease to exist.  What could not be cleaned up afterwards is logged."""
+        """Make the target paths cease to exist.  What could not be cleaned up afterwards is in the audit trail."""
+        installed = self._installed
         was, self._exposed, self._unread, self._set_watch = self._exposed, False, set(), -1
-        self._installed, self.rotated = None, False
+        self._installed, self.rotated, self.spent, self._replaced = None, False, "", False
         stage = self._plain if self._plain is not None else self._stage
         assert stage is not None
-        for problem in stage.withdraw():
-            log.error("after withdrawing", extra={"event": "withdraw_problem", "why": problem})
+        problems = stage.withdraw()
+        if was or problems:
+            outcome = f"left behind: {'; '.join(problems)}" if problems else DONE
+            self._note(Operation.REMOVE if installed is not None else Operation.WITHDRAW, why, installed, outcome)
         if was:
             for name in self._sources:
                 self.operations[f"remove/{name}"] += 1
-            log.info("credentials removed", extra={"event": "credentials_removed", "why": why})
 
 
 def _print_of(path: Path) -> _Print:

@@ -12,10 +12,12 @@ import logging
 import os
 import random
 import secrets
+import time
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 from ipc.acceptor import Acceptor
+from ipc.complaints import Complaint
 from ipc.frames import FrameReader, frame
 from ipc.messages import (
     MAX_FRAME,
@@ -34,7 +36,7 @@ from ipc.messages import (
     decode,
     encode,
 )
-from ipc.peers import may_command, peer_of
+from ipc.peers import Peer, may_command, peer_of
 from kernel.clock import boottime_ns
 from kube import endpoint
 from kube.errors import ANSWERS, ApiFailure
@@ -42,8 +44,12 @@ from kube.leader_status import LeaderStatusClient
 from kube.leases import LeaseChange, LeaseClient, went_back
 from kube.session import ApiSession
 from policy import timing
+from policy.certificate_counter import as_text, is_news, parsed
+from policy.credential_summary import summary
 from policy.election import Circumstances, Do, Election, Held, Step
+from policy.last_sign import LastSign
 from policy.lease import LeaseRecord, Observed
+from policy.pause import acting
 from policy.seal import arbiters_half, half_of, joined
 from sandbox.privileges import Place, Port, Privileges, Socket
 from sandbox.syscalls import Calls
@@ -52,6 +58,7 @@ from workers.leader_report import LeaderReporter
 from workers.notebook import Notebook, observation
 from workers.runtime import Context, run_worker
 from workers.tasks import end, fail_stop
+from workers.transitions import Told
 
 PRIVILEGES: Final = Privileges(
     worker=Worker.ELECTOR,
@@ -87,6 +94,9 @@ class _Remembered:
     held: Held | None = None
     seen: Observed | None = None
     position: str = ""
+    stand_down_until: int = 0
+    drained: str = ""
+    """Why, if until further notice: that holds over a restart of the machine, too."""
 
 
 def _remembered(raw: dict[str, Any], this_boot: bool) -> _Remembered:
@@ -99,6 +109,8 @@ def _remembered(raw: dict[str, Any], this_boot: bool) -> _Remembered:
         else Held(int(held["token"]), str(held["version"]), int(held["until"]) if this_boot else 0),
         seen=observation(seen) if seen is not None and this_boot and position else None,
         position=position,
+        stand_down_until=int(raw.get("stand_down_until", 0)) if this_boot else 0,
+        drained=str(raw.get("drained", "")),
     )
 
 
@@ -124,7 +136,12 @@ class Elector:
             held=known.held,
             now=boottime_ns(),
             seen=known.seen,
+            handover_wait=config.handover_wait_ns,
         )
+        self._drained = known.drained
+        if known.drained or known.stand_down_until:
+            self._election.stand_down(timing.NEVER if known.drained else known.stand_down_until, boottime_ns())
+        self._last_sign = LastSign(self._election.identity)
         self._position = known.position
         """The version that the next one is asked for after."""
         self._wake = asyncio.Event()
@@ -132,7 +149,7 @@ class Elector:
         self._actuator = context.subscribe(Worker.ACTUATOR, self._wake.set)
         self._arbiter = context.subscribe(Worker.ARBITER, self._wake.set)
         self._fit_at = boottime_ns()
-        self._api_ok = False
+        self._api_ok = self._ever_ok = False
         self._watching: asyncio.Task[None] | None = None
         self._stop_by = 0
         self._reporter = LeaderReporter(
@@ -144,9 +161,16 @@ class Elector:
                 config.crd_plural,
                 config.crd_name,
             ),
+            session,
             config.pod_name,
         )
-        self._logged: tuple[object, ...] = ()
+        self._told = Told(
+            log, "role_changed", self._election.since, old=str(self._election.role), reason_event="role_reason"
+        )
+        self._failing = Complaint(
+            log, "api_failed", "the API server fails us", end=("api_ok", "the API server answers again")
+        )
+        self._refused = Complaint(log, "command_refused", "a command is refused", passes=True, facts={"audit": True})
         self._challenged_at = 0
         """Of the arbiter's challenge in our last write."""
         self._early_at = 0
@@ -208,11 +232,14 @@ class Elector:
         except ApiFailure as failure:
             self._failed(step, failure)
         else:
-            if not self._api_ok:
-                log.info("the API server answers", extra={"event": "api_ok"})
-            self._api_ok = True
+            self._answered()
             if self._election.leading:
                 await self._stop_watching()
+
+    def _answered(self) -> None:
+        if not self._failing.over() and not self._ever_ok:
+            log.info("the API server answers", extra={"event": "api_ok"})
+        self._api_ok = self._ever_ok = True
 
     async def _request(self, act: Do, sent: int, timeout_s: float) -> None:
         election, leases = self._election, self._leases
@@ -234,6 +261,7 @@ class Elector:
                 timeout_s=timeout_s,
                 seal=seal,
                 challenge=challenge,
+                counter=self._counter_to_record(None),
             )
             election.wrote(written, sent_at=sent, now=boottime_ns())
             self._challenged_at = challenged_at
@@ -244,7 +272,10 @@ class Elector:
             if act is Do.RELEASE:
                 self._key_told = True
                 key = joined(self._key, arbiter.given_away)
-                written = await leases.release(known, timeout_s=timeout_s, seal=known.seal, key=key)
+                left_to = election.leaves_to or None
+                written = await leases.release(
+                    known, timeout_s=timeout_s, seal=known.seal, key=key, preferred_holder=left_to
+                )
                 election.released(written, boottime_ns())
             else:
                 written = await leases.replace(
@@ -254,13 +285,22 @@ class Elector:
                     transitions=transitions,
                     acquired=act is Do.TAKE,
                     timeout_s=timeout_s,
+                    preferred_holder="" if known.preferred_holder else None,
                     seal=seal,
                     challenge=challenge,
+                    counter=self._counter_to_record(known),
                 )
                 election.wrote(written, sent_at=sent, now=boottime_ns())
                 self._challenged_at = challenged_at
         self._position = written.resource_version
         self._remember()
+
+    def _counter_to_record(self, known: LeaseRecord | None) -> str:
+        """What our node's blocks have proven of the certificate's counter; empty: nothing beyond what is written."""
+        state = self._actuator.last()
+        used = state.body.counter_used if state is not None and isinstance(state.body, ActuatorState) else None
+        there = parsed(known.counter) if known is not None else None
+        return as_text(used) if used is not None and is_news(used, there) else ""
 
     async def _look(self, timeout_s: float) -> None:
         """The Lease as it is, and what was written since we saw it last: somebody may hold a right unseen."""
@@ -294,12 +334,8 @@ class Elector:
         if conflict and self._watching is not None and not self._election.leading:
             self._watching.cancel()  # it did not tell us what we had to learn from a refusal
         if not conflict:
-            level = logging.WARNING if self._api_ok else logging.DEBUG
-            log.log(
-                level,
-                "the API server fails us",
-                extra={"event": "api_failed", "act": step.act.value, "kind": str(failure.kind), "why": str(failure)},
-            )
+            kind = str(failure.kind)
+            self._failing.again(kind, act=step.act.value, kind=kind, why=str(failure))
             self._api_ok = False
 
     def _saw(self, record: LeaseRecord | None, version: str, *, missed: bool = False, read: bool = False) -> None:
@@ -318,7 +354,7 @@ class Elector:
     async def _watch(self) -> None:
         try:
             async for change in self._leases.watch(self._position, timeout_s=timing.WATCH_TIMEOUT_S):
-                self._api_ok = True
+                self._answered()
                 self._saw(change.record, change.version)
                 self._wake.set()
         except ApiFailure as failure:
@@ -339,9 +375,10 @@ class Elector:
     def _circumstances(self, now: int) -> Circumstances:
         prober = self._prober.current(now)
         actuator = self._actuator.current(now)
-        fit, unfit_why = False, "the prober is silent"
+        fit, unfit_why, quiet_at = False, "the prober is silent", 0
         if prober is not None and isinstance(prober.body, ProberState):
             fit, unfit_why = prober.body.fit, "; ".join(prober.body.reasons)
+            quiet_at = prober.body.quiet_at
         if fit:
             self._fit_at = now
         ready, not_ready_why, fence, gone, void_before = False, "the actuator is silent", None, False, 0
@@ -367,7 +404,15 @@ class Elector:
             heard_all=self._heard_all(now),
             managed=self._config.enable_cluster_management,
             pool_grant=self._pool_grant(now),
+            quiet_at=quiet_at,
+            paused=self._paused(),
         )
+
+    def _paused(self) -> str:
+        """The pause that is in force, in words; empty: there is none."""
+        seen = self._election.observed
+        pause = acting(seen.record.paused, time.time()) if seen is not None and seen.record is not None else None
+        return str(pause) if pause is not None else ""
 
     def _pool_grant(self, now: int) -> Grant | None:
         """The arbiter's right to the whole pool, which has a deadline of its own."""
@@ -478,6 +523,8 @@ class Elector:
     def _publish(self, now: int, world: Circumstances, step: Step) -> None:
         election = self._election
         record = election.observed.record if election.observed is not None else None
+        if election.observed is not None:
+            self._last_sign.note(record.holder if record is not None else "", election.observed.at)
         letting_go = self._half_in_lease() if self._lets_go(now, world, step) else ""
         self._half_let_go = letting_go or self._half_let_go
         state = ElectorState(
@@ -498,26 +545,37 @@ class Elector:
             letting_go=letting_go,
             unsure_until=election.unsure_until,
             degraded=election.degraded(now),
+            counter_recorded=parsed(record.counter) if record is not None else None,
+            holder_until=election.holder_until,
+            other_seen_at=self._last_sign.at,
+            renewal_margin=election.renewal_margin,
+            drained=self._drained if election.drained else "",
+            paused=world.paused,
         )
         self._context.publish(state)
-        said = (election.role, election.reason)
-        if said != self._logged:
-            self._logged = said
-            log.info(
-                election.reason,
-                extra={
-                    "event": "role_changed",
-                    "role": str(election.role),
-                    "holder": state.holder,
-                    "token": state.fencing_token,
-                },
-            )
+        self._told.tell(election.since, str(election.role), election.reason, state.fencing_token, holder=state.holder)
         forging = world.fence is Fence.ARMED and election.role is Role.LEADER
-        self._reporter.report(leading=election.leading, forging=forging, reason=election.reason)
+        actuator = self._actuator.current(now)
+        findings = actuator.body.findings if actuator and isinstance(actuator.body, ActuatorState) else None
+        self._reporter.report(
+            now,
+            leading=election.leading,
+            forging=forging,
+            reason=election.reason,
+            credentials=summary(findings) if findings is not None else None,
+            counter=state.counter_recorded.counter if state.counter_recorded is not None else None,
+        )
 
     def _remember(self) -> None:
         election = self._election
-        known = _Remembered(self._key, election.held, election.observed, self._position)
+        known = _Remembered(
+            self._key,
+            election.held,
+            election.observed,
+            self._position,
+            election.standing_down_until,
+            self._drained if election.drained else "",
+        )
         self._notebook.keep(dataclasses.asdict(known))
 
     # --- stand-down ---
@@ -525,32 +583,64 @@ class Elector:
     async def command(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """One connection to the command socket: one frame in, one frame out."""
         try:
-            sock = writer.get_extra_info("socket")
-            if not may_command(peer_of(sock), os.getuid(), self._context.parent):
+            peer = peer_of(writer.get_extra_info("socket"))
+            who: dict[str, Any] = {"uid": peer.uid, "pid": peer.pid}
+            if not may_command(peer, os.getuid(), self._context.parent):
+                self._refused.again("forbidden", why="neither root nor our user, or a sibling worker", **who)
                 return
             async with asyncio.timeout(5):
-                reply = self._stand_down(decode(await _one_frame(reader), StandDown))
+                reply = self._stand_down(decode(await _one_frame(reader), StandDown), peer)
                 writer.write(frame(encode(reply)))
                 await writer.drain()
         except ProtocolError as error:
-            log.warning("bad command", extra={"event": "command_refused", "why": str(error)})
+            self._refused.again("bad", why=str(error), **who)
         except (TimeoutError, ConnectionError) as error:
             log.debug("command aborted", extra={"event": "command_aborted", "why": type(error).__name__})
         finally:
             writer.transport.abort() if writer.transport.get_write_buffer_size() else writer.close()
 
-    def _stand_down(self, command: StandDown) -> StandDownReply:
-        if not 0 <= command.seconds <= MOST_STAND_DOWN_S:
-            return StandDownReply(False, f"seconds must be from 0 to {MOST_STAND_DOWN_S:.0f}")
-        now = boottime_ns()
-        self._election.stand_down(now + int(command.seconds * timing.SECOND) if command.seconds else now, now)
+    def _stand_down(self, command: StandDown, peer: Peer) -> StandDownReply:
+        seconds, now = command.seconds, boottime_ns()
+        if seconds is not None and not 0 <= seconds <= MOST_STAND_DOWN_S:
+            why = f"seconds must be from 0 to {MOST_STAND_DOWN_S:.0f}"
+            self._refused.again("out of range", why=why, uid=peer.uid, pid=peer.pid)
+            return StandDownReply(False, why)
+        out = seconds != 0
+        until = timing.NEVER if seconds is None else now + int(seconds * timing.SECOND)
+        self._election.stand_down(until, now, at_once=command.at_once)
+        self._drained = (command.reason or "no reason given") if seconds is None else ""
+        forgotten = self._problem_of_remembering()
         log.info(
-            "asked to stand down" if command.seconds else "asked to come back",
-            extra={"event": "stand_down", "seconds": command.seconds, "asked_because": command.reason},
+            "asked to stand down" if out else "asked to come back",
+            extra={
+                "event": "stand_down",
+                "audit": True,
+                "uid": peer.uid,
+                "pid": peer.pid,
+                "for_seconds": seconds,
+                "at_once": command.at_once,
+                "why": command.reason,
+                "token": self._election.token,
+            },
         )
         self._wake.set()
-        what = f"standing down for {command.seconds:g} s" if command.seconds else "back in the election"
-        return StandDownReply(True, what)
+        what = "back in the election"
+        if out:
+            what = "standing down until `forgectl come-back`" if seconds is None else f"standing down for {seconds:g} s"
+        prober = self._prober.current(now)
+        quiet_at = prober.body.quiet_at if prober is not None and isinstance(prober.body, ProberState) else 0
+        if out and not command.at_once and quiet_at > now and self._election.leading:
+            wait_s = min((quiet_at - now) / timing.SECOND, self._config.handover_wait)
+            what += f", in {wait_s:.0f} s: until then the pool has slots (with --now it does not wait)"
+        return StandDownReply(True, what + forgotten)
+
+    def _problem_of_remembering(self) -> str:
+        """Why a restart would undo what was just asked, as the end of a sentence; empty: it would not."""
+        try:
+            self._remember()
+        except OSError as error:
+            return f"; but only until its elector restarts: its folder cannot be written ({error.strerror or error})"
+        return ""
 
 
 async def _one_frame(reader: asyncio.StreamReader) -> bytes:

@@ -109,8 +109,19 @@ class Inspection:
         if argument and argument not in LEVELS:
             raise CannotAnswer(f"no such level; one of {', '.join(LEVELS)}")
         if argument and argument != logs.level():
-            log.info("log level changed", extra={"event": "log_level", "before": logs.level(), "now": argument})
+            old, peer = logs.level(), self._server.asking
             logs.set_level(argument)
+            log.info(
+                "log level changed",
+                extra={
+                    "event": "log_level",
+                    "audit": True,
+                    "uid": peer.uid if peer is not None else None,
+                    "pid": peer.pid if peer is not None else None,
+                    "old": old,
+                    "new": argument,
+                },
+            )
         return DebugLogLevel(logs.level())
 
 

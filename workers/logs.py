@@ -1,13 +1,14 @@
 """Logging of every process: one JSON object a line, or a line for people (LOG_FORMAT).
 
-Each record names its kind of event (`event`); further fields come through `extra`.  Only fields that a caller
-passes are written: no object is rendered that the caller did not choose, so nothing secret can slip in.
+Each record names its kind of event (`event`, one of `workers.events`); further fields come through `extra`.  Only
+fields that a caller passes are written: no object is rendered that the caller did not choose, so nothing secret can
+slip in.
 
 Writing never waits.  A log that nobody reads, or a disk that is full, costs lines (and says how many), never the
 turn of a loop on which a node's fence may depend.
 
-LOG_LEVEL decides what is written.  `Recent` keeps the last records of INFO and above whatever LOG_LEVEL says: they are
-the decisions that a debug socket tells.
+LOG_LEVEL decides what is written, but for the audit trail (`"audit": true`), which always is.  `Recent` keeps the last
+records of INFO and above whatever LOG_LEVEL says: they are the decisions that a debug socket tells.
 """
 
 from __future__ import annotations
@@ -77,6 +78,8 @@ class ConsoleFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         extras = _extras(record)
         extras.pop("event", None)
+        if extras.get("why") == record.getMessage():
+            del extras["why"]
         tail = "".join(f"  {k}={v}" for k, v in extras.items())
         line = f"{_timestamp(record)[11:-1]} {record.levelname:<7} {self._worker:<8} {record.getMessage()}{tail}"
         line = line.translate(_CONTROLS)
@@ -167,8 +170,12 @@ class _Handler(logging.Handler):
     def __init__(self, writer: LineWriter) -> None:
         super().__init__()
         self._writer = writer
+        self.shown = logging.INFO
+        """The least severity that is written; the audit trail is, whatever this says."""
 
     def emit(self, record: logging.LogRecord) -> None:
+        if record.levelno < self.shown and not getattr(record, "audit", False):
+            return
         try:
             text = self.format(record)
         except Exception:  # noqa: BLE001  # a process boundary: a record that cannot be shown must not end a worker
@@ -215,6 +222,8 @@ def _text(value: object) -> str:
     """Bytes are never shown: no text that we mean to tell is one."""
     if isinstance(value, (bytes, bytearray, memoryview)):
         return f"{len(value)} bytes"
+    if isinstance(value, (list, tuple)):
+        return ", ".join(map(_text, value))
     return str(value)
 
 
@@ -232,7 +241,7 @@ def keep_recent() -> Recent:
 
 def level() -> str:
     """The least severity that is written, as LOG_LEVEL names it."""
-    levels = [handler.level for handler in logging.getLogger().handlers if isinstance(handler, _Handler)]
+    levels = [handler.shown for handler in logging.getLogger().handlers if isinstance(handler, _Handler)]
     return logging.getLevelName(min(levels, default=logging.getLogger().level))
 
 
@@ -241,7 +250,7 @@ def set_level(name: str) -> None:
     root = logging.getLogger()
     for handler in root.handlers:
         if isinstance(handler, _Handler):
-            handler.setLevel(name)
+            handler.shown = logging.getLevelNamesMapping()[name]
     root.setLevel(min(logging.getLevelNamesMapping()[name], logging.INFO))
 
 

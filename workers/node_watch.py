@@ -18,15 +18,20 @@ from cardano.process import (
     NodeProcess,
     ProcessUnreadable,
     check_socket,
+    credential_options,
     find_by_name,
-    read_start_flag,
+    read_argv,
     read_status,
+    start_flag,
     start_ticks,
+    wanted_options,
 )
 from config import Config
+from ipc.complaints import Complaint
 from ipc.messages import NodeView, StartFlag
 from policy import timing
-from policy.preflight import Identity, cannot_work_together
+from policy.preflight import Identity, cannot_work_together, wrong_arguments
+from workers.audit_trail import SENT
 
 log = logging.getLogger("actuator")
 
@@ -48,9 +53,12 @@ class NodeWatch:
         self._up = False
         self._takes_hup = False
         self._flag = StartFlag.UNKNOWN
-        self._problem = ""
+        self._problem = self._wrong_arguments = ""
+        self.warnings: tuple[str, ...] = ()
+        """What of the node's arguments looks wrong."""
         self._look_at = 0
         self._seen_at = 0
+        self._unreadable = Complaint(log, "node_unreadable", "a node that cannot be held")
         self._born = start_ticks(os.getpid())
         self.born_after_us = False
         self.hint = ""
@@ -59,6 +67,11 @@ class NodeWatch:
     @property
     def pid(self) -> int:
         return self._process.pid if self._process is not None else 0
+
+    @property
+    def start_ticks(self) -> int:
+        """When its process started, in clock ticks since boot; 0: there is none."""
+        return self._process.start_ticks if self._process is not None else 0
 
     def view(self) -> NodeView | None:
         """The node as of the last look."""
@@ -96,24 +109,19 @@ class NodeWatch:
         except (NodeGone, ProcessUnreadable):
             return True  # not known to be taken
 
-    def send(self, sig: signal.Signals) -> bool:
-        """Signal the node; False when it has no handler for a SIGHUP, which would end it.  Raises NodeGone."""
+    def send(self, sig: signal.Signals) -> str:
+        """Signal the node; SENT, or why not: a SIGHUP would end a node without a handler for it.  Raises NodeGone."""
         if self._process is None:
             raise NodeGone("no node")
         if sig is signal.SIGHUP:
             self._read_status()
             if not self._takes_hup:
-                return False
+                return "not sent: the node has no handler for it"
         try:
             self._process.send(sig)
         except PermissionError:
-            log.error(
-                "the kernel does not let us signal the node: %s",
-                self._problem or "another user's process",
-                extra={"event": "signal_refused", "node_pid": self._process.pid, "signal": sig.name},
-            )
-            return False
-        return True
+            return "refused by the kernel: " + (self._problem or "another user's process")
+        return SENT
 
     def close(self) -> None:
         if self._process is not None:
@@ -159,11 +167,18 @@ class NodeWatch:
             self._forget("another process serves NODE_SOCKET")
         try:
             process = NodeProcess.open(pid)
-            self._flag = read_start_flag(pid)
+            argv = read_argv(pid)
         except (NodeGone, ProcessUnreadable) as error:
-            log.warning("a node that cannot be held", extra={"event": "node_unreadable", "why": str(error)})
+            self._unreadable.again(why=str(error), node_pid=pid)
             return
+        self._unreadable.over()
         self._process, self._up, self._takes_hup, self._seen_at = process, False, False, now
+        self._flag = start_flag(argv)
+        if argv:  # else they cannot be seen
+            wanted = wanted_options(self._config.targets.values())
+            self._wrong_arguments, self.warnings = wrong_arguments(credential_options(argv), wanted)
+            for text in self.warnings:
+                log.warning(text, extra={"event": "node_arguments", "node_pid": pid})
         self.born_after_us = process.start_ticks > self._born
         asyncio.get_running_loop().add_reader(process.fileno(), self._wake)
         self._read_status()
@@ -184,16 +199,18 @@ class NodeWatch:
             self._problem = str(error)
             return
         self._takes_hup = theirs.sighup_caught
-        self._problem = cannot_work_together(
+        against = cannot_work_together(
             Identity(ours.uids, ours.gids, ours.cap_eff),
             Identity(theirs.uids, theirs.gids, theirs.cap_eff),
-            ephemeral=self._config.credential_mode == "ephemeral",
+            ephemeral=self._config.credential_mode != "file",
         )
+        self._problem = against or self._wrong_arguments
 
     def _forget(self, why: str) -> None:
         assert self._process is not None
         asyncio.get_running_loop().remove_reader(self._process.fileno())
-        log.info(why, extra={"event": "node_gone", "node_pid": self._process.pid})
+        log.info("%s", why, extra={"event": "node_gone", "why": why, "node_pid": self._process.pid})
         self._process.close()
         self._process, self._up, self._takes_hup = None, False, False
         self._flag, self._problem, self._look_at = StartFlag.UNKNOWN, "", 0
+        self._wrong_arguments, self.warnings = "", ()

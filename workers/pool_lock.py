@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from config import Config
+from ipc.complaints import Complaint
 from ipc.messages import Grant, LockMember, LockPhase, Worker
 from kernel.clock import boottime_ns
 from kube.errors import ANSWERS, ApiFailure, Failure
@@ -30,6 +31,7 @@ from policy.pool_lock import Kept, PoolLock, Term, Wish
 from workers.catch_up import caught_up
 from workers.notebook import Notebook, observation
 from workers.tasks import end, fail_stop
+from workers.transitions import Told
 
 log = logging.getLogger("arbiter")
 
@@ -79,6 +81,7 @@ class _Line:
     index: int
     session: ApiSession
     leases: LeaseClient
+    failing: Complaint
     position: str = ""
     identified: int = 0
     """The session's `loads` when it told which API it is; 0: it is to be asked."""
@@ -86,8 +89,6 @@ class _Line:
     """In a row."""
     problem: str = ""
     """The last of them."""
-    complained: set[Failure] = field(default_factory=set)
-    """Kinds of them that the log has."""
     watch: asyncio.Task[None] | None = None
     wake: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -119,7 +120,14 @@ class PoolLockKeeper:
         self._lines = []
         for index, (name, session) in enumerate(zip(names, sessions, strict=True)):
             leases = LeaseClient(session, config.coordination_namespace, config.pool_lock_name)
-            line = _Line(index, session, leases)
+            failing = Complaint(
+                log,
+                "member_failed",
+                "a coordination API fails us",
+                end=("member_ok", "the coordination API answers again"),
+                facts={"member": name},
+            )
+            line = _Line(index, session, leases, failing)
             if name in known.seen:
                 seen, line.position, api = known.seen[name]
                 self.lock.restore(index, seen, api)
@@ -127,7 +135,7 @@ class PoolLockKeeper:
         self._wish = Wish(want=False)
         self._successor = ""
         self._tasks: list[asyncio.Task[None]] = []
-        self._said: tuple[LockPhase, str] | None = None
+        self._told = Told(log, "lock_phase_changed", boottime_ns(), old=str(self.lock.phase), token=self.lock.token)
         self._noted: tuple[Kept, tuple[tuple[Observed | None, str, str], ...]] | None = None
 
     def start(self) -> None:
@@ -151,11 +159,7 @@ class PoolLockKeeper:
         if changed or before != (self.lock.phase, self.lock.over):
             for line in self._lines:
                 line.wake.set()
-        said = (self.lock.phase, self.lock.reason)
-        if said != self._said and (self._said is None or said[0] is not self._said[0]):
-            facts = {"event": "pool_lock", "phase": str(said[0]), "token": self.lock.token}
-            log.info(self.lock.reason, extra=facts)
-        self._said = said
+        self._told.tell(now, str(self.lock.phase), self.lock.reason, self.lock.token)
         return until
 
     def grant(self, now: int) -> Grant | None:
@@ -210,11 +214,8 @@ class PoolLockKeeper:
         except ApiFailure as failure:
             self._failed(line, step.act, failure)
         else:
-            if line.failures:
-                facts = {"event": "member_ok", "member": self._name(line)}
-                log.info("the coordination API answers again", extra=facts)
+            line.failing.over()
             line.failures, line.problem = 0, ""
-            line.complained.clear()
 
     def _patience(self, line: _Line, now: int) -> int:
         """ns for the next request: a holder's leaves room for two more before its right ends."""
@@ -328,10 +329,8 @@ class PoolLockKeeper:
             return
         line.failures += 1
         line.problem = str(failure)
-        if failure.kind not in line.complained:
-            line.complained.add(failure.kind)
-            facts = {"act": act.value, "kind": str(failure.kind), "why": str(failure), "member": self._name(line)}
-            log.warning("a coordination API fails us", extra={"event": "member_failed", **facts})
+        kind = str(failure.kind)
+        line.failing.again(kind, act=act.value, kind=kind, why=str(failure))
 
     # --- the watch ---
 

@@ -3,7 +3,8 @@
 It looks every two and a half seconds, and twenty times a second while the actuator waits for a confirmation: the
 length of a hand-over is the time until the node's own metrics say that it stopped.
 
-Beside that it asks the cluster's health endpoint, where there is one, in a task of its own: no look waits for it.
+Beside that it asks the cluster's health endpoint, where there is one, and tells NOTIFY_URL, where it is set, what
+happens, in tasks of their own: no look waits for them.
 """
 
 from __future__ import annotations
@@ -11,11 +12,14 @@ from __future__ import annotations
 import os
 
 from health.reach import by_environment, may_be_wanted
+from outgoing.reach import may_be
 
-if may_be_wanted(os.environ):
+if HEALTH := may_be_wanted(os.environ):
     import health.endpoint  # all of it, before the sandbox closes
-else:
-    import workers.lean  # noqa: F401  # before asyncio: this worker must not speak TLS
+if NOTICES := may_be(os.environ, lambda config: bool(config.notify_url)):
+    import workers.notifier
+if not HEALTH and not NOTICES:
+    import workers.lean  # before asyncio: this worker must not speak TLS
 
 # isort: split
 import asyncio
@@ -23,12 +27,13 @@ import dataclasses
 import logging
 import time
 from collections.abc import Awaitable, Callable
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from cardano.metrics import NodeMetrics, parse_metrics
 from cardano.process import SocketCheck, SocketOutcome, check_socket
 from cardano.scrape import ScrapeError, fetch
 from cardano.slots import slot_at, slot_length_s
+from ipc.complaints import Complaint
 from ipc.messages import ActuatorState, ArbiterState, Fence, HealthCheck, HealthReport, NodeSample, ProberState, Worker
 from kernel.clock import boottime_ns
 from policy import timing
@@ -36,17 +41,31 @@ from policy.fitness import Fitness, Look
 from policy.health import Health, Outcome, bounded
 from sandbox.privileges import Place, Port, Privileges
 from sandbox.syscalls import Calls
+from workers.leadership import LeadershipSchedule
 from workers.runtime import Context, run_worker
+from workers.transitions import Told
+
+if TYPE_CHECKING:
+    from workers.notifier import Notifier
 
 PRIVILEGES: Final = Privileges(
     worker=Worker.PROBER,
     calls=frozenset({Calls.PYTHON}),
-    reads=frozenset({Place.NAMES, Place.TRUST}),
+    reads=frozenset({Place.NAMES, Place.TRUST, Place.SCHEDULE}),
     subscribes=frozenset({Worker.ACTUATOR, Worker.ARBITER}),
     node_socket=True,
     connects=(Port.NODE_METRICS, Port.HEALTH),
     names=True,
 )
+
+NOTIFYING: Final = dataclasses.replace(
+    PRIVILEGES,
+    reads=PRIVILEGES.reads | {Place.NOTIFY_KEY},
+    keeps=True,
+    subscribes=PRIVILEGES.subscribes | {Worker.ELECTOR},
+    connects=(*PRIVILEGES.connects, Port.NOTIFY),
+)
+"""What it may do instead where NOTIFY_URL is set, for what it has to tell."""
 
 log = logging.getLogger("prober")
 
@@ -67,30 +86,61 @@ Ask = Callable[[HealthCheck], Awaitable[Outcome]]
 class Prober:
     """Looks at one node and publishes what it saw."""
 
-    def __init__(self, context: Context, ask: Ask | None) -> None:
-        """ask: makes one health check; None: this process cannot."""
+    def __init__(self, context: Context, ask: Ask | None, notifier: Notifier | None = None) -> None:
+        """ask: makes one health check; None: this process cannot.  notifier: tells; None: nothing is told."""
         self._context = context
         self._config = context.config
         self._fitness = Fitness(boottime_ns(), max_tip_lag_s=context.config.max_tip_lag)
         self._wake = asyncio.Event()
-        self._actuator = context.subscribe(Worker.ACTUATOR, self._wake.set)
+        self._notifier = notifier
+        self._actuator = context.subscribe(Worker.ACTUATOR, self._actuator_spoke)
         self._samples = 0
+        config = context.config
+        self._schedule = LeadershipSchedule(config.leadership_schedule, config.calendar, config.handover_gap)
         self._socket = SocketCheck(ok=False, why="not looked at yet", pid=0)
         self._socket_at = 0
-        self._was_fit: bool | None = None
+        self._told = Told(log, "fitness_changed", self._fitness.since, reason_event="fitness_reason")
+        self._unscraped = Complaint(
+            log,
+            "scrape_failed",
+            "the node's metrics do not answer",
+            level=logging.INFO,
+            end=("scrape_ok", "the node's metrics answer"),
+        )
         self._seen: ProberState | None = None
         """What was last seen of the node."""
         self._ask = ask
         self._health = Health()
         self._health_news = asyncio.Event()
-        self._arbiter = context.subscribe(Worker.ARBITER, self._health_news.set)
+        self._arbiter = context.subscribe(Worker.ARBITER, self._arbiter_spoke)
+        if notifier is not None:
+            elector = context.subscribe(Worker.ELECTOR, notifier.note)
+            notifier.follow((self._actuator, self._arbiter, elector), self._own, self._say)
+
+    def _own(self) -> ProberState | None:
+        """What there is to be told of ourselves."""
+        return dataclasses.replace(self._seen, health=self._health.report) if self._seen is not None else None
+
+    def _actuator_spoke(self) -> None:
+        self._wake.set()
+        if self._notifier is not None:
+            self._notifier.note()
+
+    def _arbiter_spoke(self) -> None:
+        self._health_news.set()
+        if self._notifier is not None:
+            self._notifier.note()
 
     async def run(self) -> None:
         """Look, publish, wait; until asked to stop and no longer needed."""
         async with asyncio.TaskGroup() as group:
             asking = group.create_task(self._keep_asking(), name="health")
+            if self._notifier is not None:
+                self._notifier.start()
             await self._keep_looking()
             asking.cancel()
+        if self._notifier is not None:
+            await self._notifier.finish()
 
     async def _keep_looking(self) -> None:
         stop = asyncio.create_task(self._context.stopping.wait())
@@ -129,6 +179,9 @@ class Prober:
             metrics = parse_metrics(await fetch(self._config.node_metrics_url, SCRAPE_TIMEOUT_S))
         except ScrapeError as error:
             why = str(error)
+            self._unscraped.again(why=why)
+        else:
+            self._unscraped.over()
         answered = boottime_ns()
         self._samples += 1
         sample = NodeSample(
@@ -141,8 +194,10 @@ class Prober:
             slot=metrics.slot,
             epoch=metrics.epoch,
             remaining_kes_periods=metrics.kes_remaining,
+            kes_start=metrics.kes_start,
+            adopted=metrics.adopted,
         )
-        network = self._config.cardano_network
+        calendar = self._config.calendar
         self._fitness.judge(
             Look(
                 at=answered,
@@ -151,20 +206,23 @@ class Prober:
                 metrics_ok=not why,
                 metrics_why=why,
                 slot=metrics.slot,
-                wall_slot=slot_at(network, time.time()),
-                slot_length_s=slot_length_s(network),
+                wall_slot=slot_at(calendar, time.time()),
+                slot_length_s=slot_length_s(calendar),
             )
         )
         self._publish(sample, metrics)
 
     def _publish(self, sample: NodeSample, metrics: NodeMetrics) -> None:
         fitness = self._fitness
-        if fitness.fit is not self._was_fit:
-            self._was_fit = fitness.fit
-            log.info(
-                "the node is fit" if fitness.fit else "the node is not fit",
-                extra={"event": "fitness_changed", "fit": fitness.fit, "reasons": list(fitness.reasons)},
-            )
+        why = "; ".join(fitness.reasons)
+        self._told.tell(
+            fitness.since,
+            "fit" if fitness.fit else "not fit",
+            why or "socket, metrics and tip are as they should be",
+            self._token(),
+            message="the node is fit" if fitness.fit else f"the node is not fit: {why}",
+        )
+        outlook = self._schedule.outlook(boottime_ns(), time.time())
         self._seen = ProberState(
             fit=fitness.fit,
             since=fitness.since,
@@ -173,13 +231,24 @@ class Prober:
             sampled_total=self._samples,
             tip_lag_s=fitness.tip_lag_s,
             aliases=tuple(f"{meaning}={name}" for meaning, name in sorted(metrics.aliases.items())),
+            quiet_at=outlook.quiet_at,
+            leads_at=outlook.leads_at,
+            schedule_problem=outlook.problem,
         )
         self._say()
 
+    def _token(self) -> int:
+        """Of the arbiter's grant; 0: it gives none."""
+        state = self._arbiter.current(boottime_ns())
+        grant = state.body.grant if state is not None and isinstance(state.body, ArbiterState) else None
+        return grant.fencing_token if grant is not None else 0
+
     def _say(self) -> None:
-        """What is known of node and health; nothing before the first look."""
+        """What is known of node, health and notices; nothing before the first look."""
         if self._seen is not None:
-            self._context.publish(dataclasses.replace(self._seen, health=self._health.report))
+            told = self._notifier.report if self._notifier is not None else None
+            said = dataclasses.replace(self._seen, health=self._health.report, notifications=told)
+            self._context.publish(said)
 
     def _check_socket(self) -> SocketCheck:
         if self._config.disable_socket_check:
@@ -280,11 +349,14 @@ class Prober:
 
 async def serve(context: Context) -> None:
     ask: Ask | None = None
-    if may_be_wanted(os.environ):
+    notifier: Notifier | None = None
+    if HEALTH:
         reach = health.reach.of(context.config, os.environ)
         ask = health.endpoint.Checker(reach.ports if reach is not None else ()).ask
-    await Prober(context, ask).run()
+    if NOTICES:
+        notifier = workers.notifier.of(context, os.environ)
+    await Prober(context, ask, notifier).run()
 
 
 if __name__ == "__main__":
-    run_worker(PRIVILEGES, serve)
+    run_worker(NOTIFYING if NOTICES else PRIVILEGES, serve)

@@ -19,12 +19,13 @@ from typing import Any, Final, NoReturn
 
 from config import Config, ConfigError, load
 from ipc.debug import DebugServer
-from ipc.messages import Body, Sandbox, Worker
+from ipc.messages import Body, Cost, Sandbox, Worker
 from ipc.pubsub import StatePublisher, Subscription, listen
-from kernel import tcp
+from kernel import cost, tcp
 from kernel.clock import boottime_ns
 from kernel.deadline import DeathTimer
 from kernel.flock import AlreadyHeld, hold
+from kernel.ledger import Ledger
 from kernel.process import (
     SUPERVISOR_PID,
     die_with_parent,
@@ -48,6 +49,7 @@ ABSENT_EVERY_S: Final = 2.0
 MOST_TOLD: Final = 32
 SETTLED_S: Final = 5.0
 """After this time a worker has made what it needs, and what its imports left over can go back."""
+MEASURE_EVERY_S: Final = 30.0
 
 
 class Context:
@@ -74,6 +76,8 @@ class Context:
         """Whose children are our siblings: they may not use our debug and command sockets."""
         self.debug = DebugServer(listen(config.debug_socket(self.worker), mode=self._mode), parent=self.parent)
         """For answers of the worker's own: `debug.answer`."""
+        self.ledger = self._open_ledger() if privileges.keeps else None
+        """What its next life shall know; None: it declares none, or there is no place for it."""
         self.command: socket.socket | None = None
         if Socket.COMMAND in privileges.serves:
             self.command = listen(config.command_socket, mode=self._mode)
@@ -84,6 +88,14 @@ class Context:
         self._closed: Closed | None = None
         self._audit: SelfAudit | None = None
         Inspection(self.worker, self._publisher, self._subscriptions, logs.keep_recent(), self.debug)
+
+    def _open_ledger(self) -> Ledger | None:
+        """A worker that cannot write down what its next life could know does its work all the same."""
+        try:
+            return Ledger(self.config.worker_dir(self.worker) / "ledger")
+        except OSError as error:
+            log.warning("no ledger can be kept", extra={"event": "no_ledger", "why": error.strerror})
+            return None
 
     def seal(self, closed: Closed) -> None:
         """The sandbox is closed; every state says so from now on."""
@@ -102,6 +114,11 @@ class Context:
         """What our state says of our sandbox now."""
         return self._publisher.sandbox
 
+    @property
+    def cost(self) -> Cost:
+        """What our state says of this process's cost now."""
+        return self._publisher.cost
+
     async def start(self) -> None:
         await self._publisher.start()
         if self._audit is not None:
@@ -118,6 +135,11 @@ class Context:
                 _end("a declared folder appeared; starting anew to be able to use it", None)
         if absent:
             asyncio.get_running_loop().call_later(ABSENT_EVERY_S, self._look_for_absent_places)
+
+    def measure(self) -> None:
+        """Tell what this process costs with the states from now on, and again each half minute."""
+        self._publisher.cost = Cost(boottime_ns(), cost.cpu_ns(), cost.memory_bytes(), cost.open_files())
+        asyncio.get_running_loop().call_later(MEASURE_EVERY_S, self.measure)
 
     def publish(self, body: Body) -> None:
         """Make `body` the state that subscribers see."""
@@ -210,7 +232,9 @@ def _closed_context(
     except PortTaken as error:
         log.error(str(error), extra={"event": "port_taken"})
     except OSError as error:
-        log.critical("its sockets cannot be made: %s: %s", error.filename, error.strerror, extra={"event": "no_socket"})
+        facts = {"path": error.filename, "why": error.strerror}
+        what = "its sockets cannot be made: %s: %s"
+        log.critical(what, error.filename, error.strerror, extra={"event": "no_socket", **facts})
     except CannotClose as error:
         why = "the sandbox cannot be closed: %s (SANDBOX=permissive starts all the same)"
         log.critical(why, error, extra={"event": "sandbox_open"})
@@ -232,7 +256,7 @@ async def _main(context: Context, serve: Callable[[Context], Awaitable[None]], p
     try:
         await context.start()
         log.info("started", extra={"event": "worker_started", "pid": os.getpid()})
-        loop.call_later(SETTLED_S, give_back_memory)
+        loop.call_later(SETTLED_S, _settle, context)
         await serve(context)
         await context.close()
     except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001  # the process boundary: no going on
@@ -240,6 +264,11 @@ async def _main(context: Context, serve: Callable[[Context], Awaitable[None]], p
     log.info("stopped", extra={"event": "worker_stopped"})
     dog.last()
     return 0
+
+
+def _settle(context: Context) -> None:
+    give_back_memory()
+    context.measure()
 
 
 def _fail_stop(loop: asyncio.AbstractEventLoop, what: dict[str, Any]) -> None:

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Final
 
 from config import Config
+from ipc.complaints import Complaint
 from ipc.debug import CannotAnswer, DebugServer
 from ipc.frames import frame
 from ipc.messages import (
@@ -77,6 +78,7 @@ class SelfAudit:
         self._privileges, self._config, self._closed = privileges, config, closed
         self._publisher, self._subscriptions = publisher, subscriptions
         self._parent = parent
+        self._failing = Complaint(log, "audit_failed", "no audit could be made", level=logging.ERROR)
         self._one_at_a_time = asyncio.Lock()
         self._task: asyncio.Task[None] | None = None
 
@@ -96,7 +98,9 @@ class SelfAudit:
             try:
                 await self.audit(knock=False)
             except (OSError, NotAView) as error:  # no descriptors left, /proc hidden: the next one may be better
-                log.error("no audit could be made: %s", error, extra={"event": "audit_failed"})
+                self._failing.again(why=str(error))
+            else:
+                self._failing.over()
             await asyncio.sleep(EVERY_S * random.uniform(1 - SPREAD, 1 + SPREAD))  # noqa: S311  # no secret
 
     async def _asked(self, argument: str) -> DebugAudit:

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
+from email.utils import formatdate
 from typing import Any, Final
 
 import yaml
 from aiohttp import web
 
-from devkit.api import discovery, errors, openapi, patches, protobuf, selectors
+from devkit.api import discovery, errors, openapi, patches, protobuf, rbac, selectors
 from devkit.api.counting import RequestCounter
 from devkit.api.errors import ApiError, Cause, UnknownPathError
 from devkit.api.kinds import ResourceType
@@ -67,15 +70,21 @@ class ApiApplication:
         counter: RequestCounter,
         *,
         bookmark_interval_s: float,
+        authorize: bool = False,
+        clock_ahead_s: float = 0.0,
     ) -> None:
-        """users: token -> name; empty: everybody is let in."""
+        """users: token -> name; empty: everybody is let in.  authorize: they may do what bindings give them."""
         self._registry = registry
+        self._authorizer = rbac.Authorizer(registry.store, everybody=not authorize)
+        self._clock_ahead_s = clock_ahead_s
         self._users = users
         self._counter = counter
         self._bookmark_interval = bookmark_interval_s
         self.stopping = False
         self.app: Final = web.Application(client_max_size=_BODY_MAX)
         self.app.router.add_route("*", "/{path:.*}", self._answer)
+        if clock_ahead_s:
+            self.app.on_response_prepare.append(self._date)
 
     # --- addresses ---
 
@@ -86,6 +95,9 @@ class ApiApplication:
             return _json(error.status(), error.code)
         except UnknownPathError:
             return web.Response(status=404, text="404 page not found\n")
+
+    async def _date(self, _: web.Request, response: web.StreamResponse) -> None:
+        response.headers["Date"] = formatdate(time.time() + self._clock_ahead_s, usegmt=True)
 
     async def _dispatch(self, request: web.Request, user: str) -> web.StreamResponse:
         parts = [part for part in request.path.split("/") if part]
@@ -101,8 +113,10 @@ class ApiApplication:
             case ["api" | "apis"] | ["apis", _] | ["api", _] | ["apis", _, _]:
                 return self._discover(request, parts)
             case ["api", version, *rest]:
+                self._authorize(request, user, "", version, rest)
                 return await self._on_resource(request, user, self._place("", version, rest))
             case ["apis", group, version, *rest]:
+                self._authorize(request, user, group, version, rest)
                 return await self._on_resource(request, user, self._place(group, version, rest))
             case _:
                 raise UnknownPathError
@@ -115,6 +129,31 @@ class ApiApplication:
         if user is None:
             raise errors.unauthorized()
         return user
+
+    def _authorize(self, request: web.Request, user: str, group: str, version: str, rest: list[str]) -> None:
+        """403 before anything else is looked at."""
+        place = rbac.asked(group, rest)
+        verb = _verb(request, named=bool(place.name))
+        asked = rbac.selected(dataclasses.replace(place, verb=verb), request.query.get("fieldSelector", ""))
+        if (group, asked.resource) == rbac.SELF_REVIEW.key and user != ANONYMOUS:
+            return
+        wanted = [asked]
+        resource = self._registry.find(group, version, asked.resource)
+        creates = (verb == "update" and resource is not None and resource.create_on_update) or (
+            verb == "patch" and request.content_type == _APPLY
+        )
+        if (
+            creates
+            and resource is not None
+            and not asked.sub
+            and not self._registry.has(resource, asked.namespace, asked.name)
+        ):
+            wanted.append(dataclasses.replace(asked, verb="create"))
+        for each in wanted:
+            if not self._authorizer.allows(user, each):
+                if user != ANONYMOUS:
+                    self._counter.add(user, verb)
+                raise rbac.refusal(each, version, user)
 
     def _discover(self, request: web.Request, parts: list[str]) -> web.Response:
         resources = self._registry.resources()
@@ -166,11 +205,7 @@ class ApiApplication:
     # --- verbs ---
 
     async def _on_resource(self, request: web.Request, user: str, place: Place) -> web.StreamResponse:
-        watching = request.query.get("watch", "") in {"1", "true"}
-        if request.method in {"GET", "HEAD"}:
-            verb = "get" if place.name else "watch" if watching else "list"
-        else:
-            verb = _VERBS.get(request.method, "")
+        verb = _verb(request, named=place.name is not None)
         handlers: dict[str, Callable[[web.Request, Place], Awaitable[web.StreamResponse]]] = {
             "get": self._get,
             "list": self._list,
@@ -182,11 +217,15 @@ class ApiApplication:
         }
         if verb not in handlers or (verb in {"update", "patch", "delete"} and place.name is None):
             raise errors.method_not_allowed()
+        if verb not in place.resource.verbs:
+            raise errors.method_not_allowed()
         if (verb == "create" and place.name is not None) or (verb == "delete" and place.sub):
             raise errors.method_not_allowed()
         if user == ANONYMOUS and self._users:
             raise errors.forbidden(place.resource, place.name or "", place.namespace or "", user, verb)
         self._counter.add(user, verb)
+        if place.resource.virtual:
+            return _json(rbac.reviewed(await _body(request, place.resource), user, self._authorizer), 201)
         return await handlers[verb](request, place)
 
     async def _get(self, request: web.Request, place: Place) -> web.Response:
@@ -341,6 +380,13 @@ class ApiApplication:
         current = self._registry.store.revision
         if wanted > current:
             raise errors.from_the_future(wanted, current)
+
+
+def _verb(request: web.Request, *, named: bool) -> str:
+    """As the audit log calls it; named: the address is one object's."""
+    if request.method in {"GET", "HEAD"}:
+        return "get" if named else "watch" if request.query.get("watch", "") in {"1", "true"} else "list"
+    return _VERBS.get(request.method, "")
 
 
 async def _send(response: web.StreamResponse, lines: AsyncIterator[bytes]) -> None:

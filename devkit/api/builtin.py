@@ -1,4 +1,4 @@
-"""The built-in kinds: Lease, Namespace, Event, CustomResourceDefinition; and what every object's metadata may hold.
+"""The built-in kinds: Lease, Namespace, Event, CustomResourceDefinition, those of RBAC; and what metadata may hold.
 
 A built-in kind is decoded into a Go struct on the real server.  That has two effects which a schema alone has not:
 a wrong type is a decoding error (400) and no validation finding (422), and times are written back in one form.
@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, Final
 
-from devkit.api import event, microtime
+from devkit.api import event, microtime, rbac
 from devkit.api.errors import Cause
 from devkit.api.kinds import Column, ResourceType
 from devkit.api.objectmeta import META_SCHEMA
@@ -107,7 +107,7 @@ CRDS: Final = ResourceType(
         Column("Created At", "string", ("metadata", "creationTimestamp")),
     ),
 )
-BUILTIN: Final = (LEASES, NAMESPACES, EVENTS, CRDS)
+BUILTIN: Final = (LEASES, NAMESPACES, EVENTS, CRDS, *rbac.KINDS, rbac.SELF_REVIEW)
 
 _GO_STRUCTS: Final = {"metadata": "ObjectMeta", "spec": "LeaseSpec"} | event.GO_STRUCTS
 

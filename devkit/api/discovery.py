@@ -13,7 +13,6 @@ from devkit.api.kinds import ResourceType
 Json = dict[str, Any]
 
 AGGREGATED: Final = "APIGroupDiscoveryList"
-_VERBS: Final = ["create", "delete", "get", "list", "patch", "update", "watch"]
 _SUB_VERBS: Final = ["get", "patch", "update"]
 
 VERSION: Final[Json] = {
@@ -59,7 +58,7 @@ def resource_list(resources: Iterable[ResourceType], group_name: str, version: s
             "singularName": one.singular,
             "namespaced": one.namespaced,
             "kind": one.kind,
-            "verbs": _VERBS,
+            "verbs": one.verbs,
         }
         if one.short_names:
             entry["shortNames"] = list(one.short_names)
@@ -107,7 +106,7 @@ def _aggregated_resource(one: ResourceType) -> Json:
         "responseKind": response,
         "scope": "Namespaced" if one.namespaced else "Cluster",
         "singularResource": one.singular,
-        "verbs": _VERBS,
+        "verbs": one.verbs,
     }
     if one.short_names:
         told["shortNames"] = list(one.short_names)

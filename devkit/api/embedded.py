@@ -42,6 +42,8 @@ class EmbeddedApi:
     namespaces: beside `default` and the three of kube-.
     crds: YAML files or folders with CustomResourceDefinitions.
     history: how many changes of a resource a watch can go back.
+    authorize: users may do what Roles and bindings give them, `admin` everything; False: every user everything.
+    clock_ahead_s: seconds by which the server's Date is ahead of the machine's.
     tls: HTTPS with a certificate made at the start.  kubectl (client-go) sends a token over HTTPS only, so users and
     kubectl together need it; Python's client does not.
     """
@@ -58,6 +60,8 @@ class EmbeddedApi:
         history: int = 1000,
         bookmark_interval_s: float = 60.0,
         tls: bool = False,
+        authorize: bool = False,
+        clock_ahead_s: float = 0.0,
     ) -> None:
         named = dict(tokens or {}) | {user: secrets.token_hex(16) for user in users}
         self._tokens = {ADMIN: secrets.token_hex(16)} | named if named else {}
@@ -68,6 +72,8 @@ class EmbeddedApi:
         self._history = history
         self._bookmark_interval = bookmark_interval_s
         self._tls = tls
+        self._authorize = authorize
+        self._clock_ahead_s = clock_ahead_s
         self._folder: tempfile.TemporaryDirectory[str] | None = None
         self._certificate: tuple[Path, Path] | None = None
         self._counter = RequestCounter()
@@ -124,7 +130,14 @@ class EmbeddedApi:
         self._prepare(registry)
         self._store.forget_history()
         users = {token: user for user, token in self._tokens.items()}
-        serving = ApiApplication(registry, users, self._counter, bookmark_interval_s=self._bookmark_interval)
+        serving = ApiApplication(
+            registry,
+            users,
+            self._counter,
+            bookmark_interval_s=self._bookmark_interval,
+            authorize=self._authorize,
+            clock_ahead_s=self._clock_ahead_s,
+        )
         # A handler is cancelled when its client leaves: an idle watch ends with its connection.
         runner = web.AppRunner(serving.app, access_log=None, handler_cancellation=True, shutdown_timeout=_GOODBYE_S)
         self._serving, self._runner = serving, runner

@@ -59,6 +59,13 @@ class ResourceType:
     """What an empty object of a built-in kind holds beside its metadata."""
     name_column: bool = True
     """Whether a table begins with the names."""
+    virtual: bool = False
+    """A question: its create is answered, and nothing is kept."""
+
+    @property
+    def verbs(self) -> list[str]:
+        """What can be done with it, as discovery tells."""
+        return ["create"] if self.virtual else ["create", "delete", "get", "list", "patch", "update", "watch"]
 
     @property
     def api_version(self) -> str:

@@ -61,6 +61,8 @@ def _documented(one: ResourceType) -> Json:
 
 
 def _addresses(one: ResourceType) -> list[str]:
+    if one.virtual:
+        return []
     place = f"{one.root}/namespaces/{{namespace}}/{one.plural}" if one.namespaced else f"{one.root}/{one.plural}"
     addresses = [f"{place}/{{name}}"]
     if one.status_subresource:

@@ -81,6 +81,10 @@ class Registry:
             raise errors.not_found(resource, name)
         return found
 
+    def has(self, resource: ResourceType, namespace: str, name: str) -> bool:
+        """Whether there is such an object."""
+        return self.store.get(_key(resource, namespace, name)) is not None
+
     # --- writing ---
 
     def create(self, resource: ResourceType, namespace: str, body: Json, options: Options) -> Written:

@@ -2,7 +2,7 @@
 // Needs nothing but Node.  Frames and messages: docs/ipc.md.  Run it as the worker's user, or as root.
 import { connect } from "node:net";
 
-const QUESTION = "\x93\x03\xacDebugRequest\x82\xa4what\xa9decisions\xa8argument\xa0"; // [3, "DebugRequest", {...}]
+const QUESTION = "\x93\x06\xacDebugRequest\x82\xa4what\xa9decisions\xa8argument\xa0"; // [6, "DebugRequest", {...}]
 let answer = Buffer.alloc(0), at = 4; // the first four bytes are the length of the only frame
 const take = (bytes) => answer.subarray(at, (at += bytes));
 const number = (bytes) => BigInt("0x" + take(bytes).toString("hex"));
@@ -26,6 +26,6 @@ connect(process.argv[2], function () { this.write(Buffer.from(`\0\0\0${String.fr
   .on("error", (why) => fail("no answer; may this user ask?", why.message))
   .on("end", () => {
     const [protocol, name, body] = answer.length ? value() : fail("no answer; may this user ask?");
-    if (protocol !== 3 || name !== "DebugDecisions") fail(protocol, name, shown(body));
+    if (protocol !== 6 || name !== "DebugDecisions") fail(protocol, name, shown(body));
     for (const d of body.decisions) console.log(`${d.at} ${d.level} ${d.event}: ${shown(d.message)} ${shown(d.fields)}`);
   });

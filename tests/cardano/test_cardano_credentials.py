@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 from pathlib import Path
 
 import cbor2
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from cardano.credentials import CredentialSet, Faulty, Source, credential_set
@@ -36,10 +35,6 @@ GOLDEN_CERTIFICATE = golden.file(OPERATIONAL_CERTIFICATE, golden.CERTIFICATE)
 
 def of(kes: bytes, vrf: bytes, certificate: bytes) -> CredentialSet:
     return credential_set(Source("kes.skey", kes), Source("vrf.skey", vrf), Source("node.cert", certificate))
-
-
-def blake(data: bytes) -> bytes:
-    return hashlib.blake2b(data, digest_size=32).digest()
 
 
 # --- a set of cardano-cli's ---
@@ -71,22 +66,10 @@ def test_a_set_of_the_dev_kits_is_read_as_what_it_was_made_of(tmp_path: Path) ->
 # --- KES keys ---
 
 
-def evolved(seed: bytes, depth: int, by: int) -> bytes:
-    """A Sum KES key after `by` periods, serialised: used halves are zeros."""
-    if depth == 0:
-        return seed
-    left, right = blake(b"\1" + seed), blake(b"\2" + seed)
-    pair = keys._kes_verification_key(left, depth - 1) + keys._kes_verification_key(right, depth - 1)
-    half = 2 ** (depth - 1)
-    if by < half:
-        return evolved(left, depth - 1, by) + right + pair
-    return evolved(right, depth - 1, by - half) + bytes(32) + pair
-
-
 @pytest.mark.parametrize("by", [0, 1, 2, 31, 32, 33, 62, 63])
 def test_a_kes_key_tells_how_far_it_was_evolved_and_its_verification_key_stays(by: int) -> None:
     seed = b"s" * 32
-    digits = cbor2.dumps(evolved(seed, 6, by)).hex()
+    digits = cbor2.dumps(keys.kes_signing_key(seed, evolved=by)).hex()
     found = kes_key(envelope(golden.file(KES_SIGNING_KEY, digits)))
     assert found == KesKey(keys._kes_verification_key(seed, 6), by - by % 2)
 
@@ -271,3 +254,31 @@ def test_a_file_that_could_not_be_read_is_faulty_with_the_reason() -> None:
     gone = Source("kes.skey", None, "cannot be read: No such file or directory")
     found = credential_set(gone, Source("vrf.skey", GOLDEN_VRF), Source("node.cert", GOLDEN_CERTIFICATE))
     assert found.kes == Faulty("kes.skey cannot be read: No such file or directory")
+
+
+NAMES = st.sampled_from(["type", "cborHex", "x"])
+ENVELOPES = st.fixed_dictionaries(
+    {"type": st.sampled_from(sorted(KINDS)), "description": st.just(""), "cborHex": st.just("aa")}
+)
+ANY_JSON = st.recursive(
+    ENVELOPES | st.none() | st.booleans() | st.integers() | st.text(max_size=9),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(NAMES, inner, max_size=3),
+    max_leaves=8,
+)
+
+
+@settings(suppress_health_check=[HealthCheck.too_slow])
+@given(ANY_JSON)
+def test_whatever_json_a_file_holds_it_is_an_envelope_or_unreadable(value: object) -> None:
+    """Among it an envelope in a list, which once ended the actuator."""
+    with contextlib.suppress(Unreadable):
+        envelope(json.dumps(value).encode())
+        assert isinstance(value, dict)
+
+
+@pytest.mark.parametrize(
+    "text", ['[{"type": "a", "description": "b", "cborHex": "aa"}]', '[["cborHex", "aa"]]', '["cborHex"]']
+)
+def test_an_envelope_in_a_list_is_none(text: str) -> None:
+    with pytest.raises(Unreadable):
+        envelope(text.encode())

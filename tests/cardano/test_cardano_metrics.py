@@ -24,6 +24,7 @@ cardano_node_metrics_remainingKESPeriods_int 17
 cardano_node_metrics_operationalCertificateStartKESPeriod_int 1058
 cardano_node_metrics_operationalCertificateExpiryKESPeriod_int 1120
 cardano_node_metrics_Forge_forge_about_to_lead_int 86400
+cardano_node_metrics_Forge_adopted_int 31
 cardano_node_metrics_forging_enabled 1
 """
 NEW = """\
@@ -36,6 +37,7 @@ cardano_node_metrics_remainingKESPeriods_int 17
 cardano_node_metrics_operationalCertificateStartKESPeriod_int 1058
 cardano_node_metrics_operationalCertificateExpiryKESPeriod_int 1120
 cardano_node_metrics_Forge_about_to_lead_counter 86400
+cardano_node_metrics_Forge_adopted_counter 31
 cardano_node_metrics_forging_enabled_int 1
 """
 NOSUFFIX = NEW.replace("_int", "").replace("_counter", "")
@@ -50,6 +52,7 @@ WHOLE = NodeMetrics(
     kes_remaining=17,
     kes_start=1058,
     kes_expiry=1120,
+    adopted=31,
 )
 MEANINGS = [field.name for field in dataclasses.fields(NodeMetrics) if field.name != "aliases"]
 

@@ -23,11 +23,11 @@ from cardano.process import (
     ProcessUnreadable,
     SocketOutcome,
     check_socket,
+    credential_options,
     find_by_name,
     parse_start_ticks,
     parse_status,
     read_argv,
-    read_start_flag,
     read_status,
     split_arguments,
     start_flag,
@@ -216,7 +216,7 @@ def test_of_an_ended_process_everything_says_gone(spawn: Spawn) -> None:
     process = spawn(WAIT)
     process.kill()
     process.wait()
-    for look in (read_status, start_ticks, read_argv, read_start_flag, NodeProcess.open):
+    for look in (read_status, start_ticks, read_argv, NodeProcess.open):
         with pytest.raises(NodeGone):
             look(process.pid)
 
@@ -447,6 +447,12 @@ def test_without_credential_flags_it_is_a_relay_whatever_else_it_says() -> None:
     assert start_flag(["cardano-node", "--start-as-non-producing-node"]) is StartFlag.NO_CREDENTIALS
 
 
+def test_credential_options_are_read_in_both_ways_of_writing_them() -> None:
+    argv = ["cardano-node", "run", "--shelley-kes-key=/ipc/k", "--shelley-vrf-key", "/ipc/v", "--config", "x"]
+    assert credential_options(argv) == {"--shelley-kes-key": "/ipc/k", "--shelley-vrf-key": "/ipc/v"}
+    assert credential_options(["cardano-node", "run"]) == {}
+
+
 def test_arguments_that_are_not_there_say_nothing() -> None:
     assert start_flag([]) is StartFlag.UNKNOWN
 
@@ -454,7 +460,7 @@ def test_arguments_that_are_not_there_say_nothing() -> None:
 def test_the_configuration_of_the_node_is_not_looked_at_since_versions_differ(spawn: Spawn, folder: Path) -> None:
     (folder / "c.json").write_text('{"StartAsNonProducingNode": true}')
     there = spawn(WAIT, *KEYS, "--config", str(folder / "c.json"))
-    assert read_start_flag(there.pid) is StartFlag.PRODUCING
+    assert start_flag(read_argv(there.pid)) is StartFlag.PRODUCING
 
 
 # --- held ---

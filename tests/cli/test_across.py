@@ -26,8 +26,9 @@ from cli.history import Happened, event
 from devkit.api.embedded import EmbeddedApi, ThreadedApi
 from kube import events
 from kube.errors import ApiFailure, Failure
-from kube.forge_clusters import POOL_LABEL, parse_spec, rfc3339
+from kube.forge_clusters import POOL_LABEL, parse_spec
 from kube.session import ApiSession
+from policy.wall_time import rfc3339
 
 LATER = "2099-01-01T00:00:00Z"
 POOL = "pool1abcd1234567890"
@@ -783,3 +784,85 @@ def test_an_event_is_told_with_the_time_it_happened_last_and_how_often() -> None
 )
 def test_an_event_of_nobody_we_know_or_of_no_time_is_left_out(raw: Json) -> None:
     assert event(raw, {EU}) is None
+
+
+# --- pause and resume ---
+
+
+def annotations(world: World, number: int, lease: str = f"cardano-pool-{LABEL}") -> Json:
+    found: Json = world.call(number, "GET", f"{LEASES}/{lease}")["metadata"].get("annotations", {})
+    return found
+
+
+def test_a_pause_is_written_on_the_lock_of_every_coordination_api_and_nothing_else_is(world: World, run: Run) -> None:
+    world.start(3)
+    world.a_pool()
+    before = world.call(0, "GET", f"{LEASES}/cardano-pool-{LABEL}")["spec"]
+    ran = run("pause", "--for", "2h", "--reason", "new switches")
+    assert (ran.code, ran.err) == (0, "")
+    assert re.match(r"the pool-wide lock is paused until \S+Z: new switches. It stays with cluster \S+eu-1; ", ran.out)
+    assert ran.out.count("the same by: kubectl ") == 3
+    for number in range(3):
+        assert re.fullmatch(r"\S+Z new switches", annotations(world, number)["cardano.io/paused"])
+        assert annotations(world, number)["cardano.io/lock-members"] == "3"
+    assert world.call(0, "GET", f"{LEASES}/cardano-pool-{LABEL}")["spec"] == before
+    assert run("resume", "--json").json() == {
+        "lease": f"cardano-pool-{LABEL}",
+        "pool_wide": True,
+        "paused": None,
+        "stays_with": EU,
+        "written_on": [str(world.kubeconfig(number)) for number in range(3)],
+        "failed": {},
+    }
+    assert all("cardano.io/paused" not in annotations(world, number) for number in range(3))
+
+
+def test_a_pause_that_is_not_written_everywhere_says_whether_it_counts(world: World, run: Run) -> None:
+    world.start(3)
+    world.a_pool()
+    world.apis[2].stop_sync()
+    ran = run("pause")
+    assert ran.code == 1
+    assert "written on 2 of 3 coordination APIs, which is a majority and counts: " in ran.err
+    ran = run("pause", "--kubeconfig", str(world.kubeconfig(0)))
+    assert ran.code == 1
+    assert (
+        "written on 1 of 3 coordination APIs, which is no majority, and counts for nothing: 2 that the lock's holder "
+        "counts too were not named here" in ran.err
+    )
+
+
+@pytest.mark.parametrize("arguments", [(), ("--lease", "cardano-node-leader")])
+def test_without_cluster_management_the_lease_of_the_election_is_paused(
+    world: World, run: Run, arguments: tuple[str, ...]
+) -> None:
+    world.start(1)
+    body = {"metadata": {"name": "cardano-node-leader"}, "spec": {"holderIdentity": "pod-0_aa", "leaseTransitions": 1}}
+    world.call(0, "POST", LEASES, body)
+    ran = run("pause", *arguments)
+    assert (ran.code, ran.err) == (0, "")
+    assert "the lease cardano-node-leader is paused until resumed. It stays with pod-0; " in ran.out
+    assert annotations(world, 0, "cardano-node-leader") == {"cardano.io/paused": "true"}
+
+
+def test_of_two_pools_one_is_to_be_named_before_anything_is_paused(world: World, run: Run) -> None:
+    world.start(1)
+    for pool in (LABEL, "preprod-pool1other1"):
+        body = {"metadata": {"name": f"cardano-leader-{pool}"}, "spec": {"holderIdentity": "pod-0_aa"}}
+        world.call(0, "POST", LEASES, body)
+    ran = run("pause")
+    assert ran.code == 2
+    assert "several pools are there: cardano-leader-preprod-pool1abcd1, cardano-leader-preprod-pool1other1" in ran.err
+    assert run("pause", "--pool", POOL, "--network", "preprod").code == 0
+    assert annotations(world, 0, "cardano-leader-preprod-pool1other1") == {}
+
+
+def test_where_no_lease_is_there_is_nothing_to_pause_and_where_nobody_answers_that_is_said(
+    world: World, run: Run
+) -> None:
+    world.start(1)
+    ran = run("pause")
+    assert ran.code == 1
+    assert "no Lease of a forge manager is there; name it by --lease" in ran.err
+    world.apis[0].stop_sync()
+    assert run("pause").code == 3

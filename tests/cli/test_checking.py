@@ -104,6 +104,43 @@ def test_it_judges_for_another_time_too(check: Check, made: KeySet) -> None:
     assert check(made.folder, "--at", "tomorrow").code == 2
 
 
+def test_a_genesis_file_gives_a_network_of_ones_own_its_kes_periods(check: Check, tmp_path: Path) -> None:
+    genesis = tmp_path / "shelley-genesis.json"
+    genesis.write_text(
+        json.dumps(
+            {
+                "systemStart": "2026-01-01T00:00:00Z",
+                "slotLength": 1,
+                "slotsPerKESPeriod": 86400,
+                "maxKESEvolutions": 60,
+                "epochLength": 500,
+                "networkMagic": 42,
+            }
+        )
+    )
+    made = keys.generate(tmp_path / "keys", kes_period=10)
+    ran = check(made.folder, "--genesis", genesis, "--at", "2026-01-11T12:00Z", "--json")
+    assert (ran.code, ran.shown["network"], ran.shown["certificate"]["periods_left"]) == (0, "custom", 60)
+    assert check(made.folder, "--genesis", genesis, "--at", "2026-03-12T00:00Z", "--json").errors() == ["kes-period"]
+    genesis.write_text("{}")
+    ran = check(made.folder, "--genesis", genesis)
+    assert (ran.code, "systemStart" in ran.err) == (2, True)
+
+
+def test_a_kes_key_that_is_with_an_agent_is_not_missed(
+    check: Check, made: KeySet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made.kes.unlink()
+    assert check(made.folder, "--json").errors() == ["kes-key"]
+    ran = check(made.folder, "--kes-agent", "--json")
+    assert (ran.code, ran.shown["files"]["kes"], ran.shown["kes_verification_key"]) == (0, None, None)
+    assert "kes-agent" in {each["check"] for each in ran.shown["findings"]}
+    monkeypatch.setenv("CREDENTIAL_MODE", "kes-agent")
+    for name, path in (("VRF_KEY", made.vrf), ("OP_CERT", made.cert)):
+        monkeypatch.setenv(f"SOURCE_{name}", str(path))
+    assert check("--json").code == 0
+
+
 def test_the_counter_on_chain_is_held_against_the_certificate(check: Check, made: KeySet) -> None:
     assert check(made.folder, "--counter", 3).code == check(made.folder, "--counter", 4).code == 0
     assert check(made.folder, "--counter", 5, "--json").errors() == ["counter"]

@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 
 from cli import forgectl
+from devkit import states
 from ipc.frames import FrameReader, frame
 from ipc.messages import (
     PROTOCOL,
@@ -27,7 +28,6 @@ from ipc.messages import (
     LockMember,
     LockPhase,
     PoolState,
-    Role,
     StandDown,
     StandDownReply,
     Worker,
@@ -84,21 +84,8 @@ def run(run_dir: Path) -> Run:
 
 
 def elector_state(holder: str = "pod-0_aa") -> ElectorState:
-    return ElectorState(
-        role=Role.STANDBY,
-        since=0,
-        reason="the lease is held",
-        identity="pod-0_aa",
-        lease="default/cardano-node-leader",
-        holder=holder,
-        fencing_token=4,
-        grant=None,
-        settled=True,
-        changes_total=0,
-        requests_total={},
-        failures_total=0,
-        api_ok=True,
-        standing_down_until=0,
+    return states.elector(
+        since=0, reason="the lease is held", identity="pod-0_aa", holder=holder, fencing_token=4, changes_total=0
     )
 
 
@@ -297,7 +284,11 @@ class Elector:
     [
         (("stand-down",), StandDown(60.0, "asked by forgectl")),
         (("stand-down", "--for", "7.5", "--reason", "upgrade"), StandDown(7.5, "upgrade")),
-        (("come-back",), StandDown(0.0, "asked by forgectl")),
+        (("stand-down", "--for", "1h30m"), StandDown(5400.0, "asked by forgectl")),
+        (("stand-down", "--now"), StandDown(60.0, "asked by forgectl", at_once=True)),
+        (("drain", "--reason", "new disk"), StandDown(None, "new disk")),
+        (("drain", "--now"), StandDown(None, "asked by forgectl", at_once=True)),
+        (("come-back",), StandDown(0.0, "asked by forgectl", at_once=True)),
     ],
 )
 async def test_a_stand_down_is_asked_of_the_elector_and_its_answer_shown(
@@ -307,6 +298,7 @@ async def test_a_stand_down_is_asked_of_the_elector_and_its_answer_shown(
     server = await elector.start(run_dir)
     assert await run(*arguments) == Ran(0, "as you wish\n", "")
     assert elector.heard == [heard]
+    assert json.loads((await run(*arguments, "--json")).out) == {"did": "as you wish"}
     server.close()
 
 
@@ -363,6 +355,17 @@ async def test_config_shows_every_variable_with_the_value_in_effect_and_where_it
     assert re.search(r"^POD_NAME +pod-0$", table, re.MULTILINE)
 
 
+async def test_config_shows_of_a_webhook_no_more_than_its_origin(run: Run) -> None:
+    shown = await run("config", NOTIFY_URL="https://hook.example:8443/services/canary?canary")
+    assert re.search(r"^NOTIFY_URL +https://hook\.example:8443$", shown.out, re.MULTILINE)
+    assert "canary" not in shown.out
+
+
+async def test_config_as_markdown_is_the_table_of_the_readme(run: Run) -> None:
+    readme = (Path(forgectl.__file__).parent.parent / "README.md").read_text()
+    assert (await run("config", "--markdown")).out.strip() in readme
+
+
 async def test_config_shows_the_coordination_apis_as_they_were_written(run: Run) -> None:
     assert re.search(r"^COORDINATION_KUBECONFIGS +own  \(default\)$", (await run("config")).out, re.MULTILINE)
     written = "own,/etc/forge/b#two,/etc/forge/c"
@@ -403,3 +406,19 @@ async def test_a_reader_that_has_seen_enough_is_no_fault(run_dir: Path) -> None:
         os.close(writing)
     _, err = await process.communicate()
     assert (process.returncode, err) == (0, b"")
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "tcsh"])
+async def test_completion_is_a_script_that_knows_every_command(run: Run, shell: str) -> None:
+    ran = await run("completion", shell, LEASE_DURATION="not a number")
+    assert (ran.code, ran.err) == (0, "")
+    for command in ("status", "why", "stand-down", "switchover", "history"):
+        assert command in ran.out
+    if shell == "bash":
+        checked = subprocess.run(["bash", "-n"], input=ran.out, capture_output=True, text=True, check=False)
+        assert (checked.returncode, checked.stderr) == (0, "")
+
+
+def test_as_a_plugin_of_kubectl_it_calls_itself_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["/usr/local/bin/kubectl-forge", "status"])
+    assert forgectl._parser().format_usage().startswith("usage: kubectl forge ")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -107,12 +108,42 @@ def test_an_empty_value_means_the_default() -> None:
         ("HEALTH_CHECK_ENDPOINT", "http://user:word@host/"),
         ("POOL_NAME", "two\nlines"),
         ("LOG_LEVEL", "LOUD"),
+        ("NOTIFY_URL", "hook.example/cardano"),
+        ("NOTIFY_URL", "file:///etc/passwd"),
+        ("NOTIFY_URL", "https://user:word@hook.example/"),
+        ("NOTIFY_SECRET_FILE", "notify/key"),
+        ("NOTIFY_EVENTS", "everything"),
+        ("NOTIFY_EVENTS", "forging, ,node"),
     ],
 )
 def test_a_wrong_value_is_named_with_what_would_be_right(name: str, value: str) -> None:
     found = mistakes(**{name: value})
     assert list(found) == [name]
     assert "must" in found[name]
+
+
+@pytest.mark.parametrize(
+    "url", ["ftp://hook.example/canary", "http://h:canary/", "http://[canary/", "http://u:canary@h/"]
+)
+def test_a_webhook_that_cannot_be_used_is_not_shown_for_its_address_may_be_a_secret(url: str) -> None:
+    with pytest.raises(ConfigError) as raised:
+        ok(NOTIFY_URL=url)
+    assert str(raised.value).startswith("NOTIFY_URL='(not shown)': must ")
+    assert "canary" not in str(raised.value)
+    assert "canary" not in repr(ok(NOTIFY_URL="https://hook.example/canary"))
+
+
+def test_one_of_the_nodes_keys_is_no_key_for_notices() -> None:
+    assert "a key of their own" in mistakes(NOTIFY_SECRET_FILE="/secrets/vrf.skey")["NOTIFY_SECRET_FILE"]
+
+
+def test_events_are_words_with_commas_between_them_each_once() -> None:
+    assert ok().notify_events == ("all",)
+    assert ok(NOTIFY_EVENTS="forging, node.killed,warning,forging").notify_events == (
+        "forging",
+        "node.killed",
+        "warning",
+    )
 
 
 def test_all_mistakes_are_reported_at_once() -> None:
@@ -221,3 +252,85 @@ def test_any_text_gives_a_configuration_or_a_named_mistake(env: dict[str, str]) 
     except ConfigError as error:
         assert error.mistakes
         assert all(m.name in CONTRACT or m.name == "MAX_TIP_LAG" for m in error.mistakes)
+
+
+# --- a network of one's own, and what could be a secret ---
+
+GENESIS = {
+    "systemStart": "2026-01-01T00:00:00Z",
+    "slotLength": 0.2,
+    "slotsPerKESPeriod": 1000,
+    "maxKESEvolutions": 60,
+    "epochLength": 500,
+    "networkMagic": 42,
+}
+
+
+def test_the_genesis_file_gives_a_network_of_ones_own_its_calendar_and_its_magic_number(tmp_path: Path) -> None:
+    path = tmp_path / "genesis.json"
+    path.write_text(json.dumps(GENESIS))
+    config = ok(CARDANO_NETWORK="custom", SHELLEY_GENESIS=str(path))
+    assert config.calendar is not None
+    assert (config.calendar.slot_length_s, config.network_magic) == (0.2, 42)
+    assert ok(CARDANO_NETWORK="custom").calendar is None
+    assert ok().calendar is not None
+
+
+@pytest.mark.parametrize(
+    ("env", "remedy"),
+    [
+        ({"CARDANO_NETWORK": "custom", "NETWORK_MAGIC": "7"}, "magic number 42, not 7"),
+        ({"CARDANO_NETWORK": "mainnet"}, "magic number 42, not 764824073"),
+    ],
+)
+def test_a_genesis_file_of_another_network_is_a_mistake(tmp_path: Path, env: dict[str, str], remedy: str) -> None:
+    path = tmp_path / "genesis.json"
+    path.write_text(json.dumps(GENESIS))
+    with pytest.raises(ConfigError, match=remedy):
+        ok(SHELLEY_GENESIS=str(path), **env)
+
+
+def test_a_genesis_file_that_is_not_there_is_a_mistake_of_that_variable(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError) as caught:
+        ok(SHELLEY_GENESIS=str(tmp_path / "none"))
+    assert [mistake.name for mistake in caught.value.mistakes] == ["SHELLEY_GENESIS"]
+
+
+@pytest.mark.parametrize("name", ["SOURCE_KES_KEY", "TARGET_VRF_KEY", "SOURCE_KES_AGENT_SOCKET"])
+def test_what_stands_in_place_of_a_credentials_path_is_not_shown(name: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        ok(**{name: '{"cborHex": "590260c0ffee"}'})
+    assert name in str(caught.value)
+    assert "c0ffee" not in repr(caught.value) + str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("given", "name", "remedy"),
+    [
+        ({"GATEWAY_PROTECT": "all"}, "GATEWAY_PROTECT", "protects nothing without GATEWAY_TOKEN_FILE"),
+        ({"GATEWAY_PROTECT": "none"}, "GATEWAY_PROTECT", "must be one of page, all"),
+        ({"GATEWAY_TLS_CERT_FILE": "/tls/cert"}, "GATEWAY_TLS_KEY_FILE", "is needed with GATEWAY_TLS_CERT_FILE"),
+        ({"GATEWAY_TLS_KEY_FILE": "/tls/key"}, "GATEWAY_TLS_CERT_FILE", "is needed with GATEWAY_TLS_KEY_FILE"),
+        ({"GATEWAY_TOKEN_FILE": "/secrets/token"}, "GATEWAY_TOKEN_FILE", "one folder with SOURCE_KES_KEY"),
+        ({"GATEWAY_TOKEN_FILE": "/ipc/token"}, "GATEWAY_TOKEN_FILE", "one folder with TARGET_KES_KEY"),
+        (
+            {"GATEWAY_TOKEN_FILE": "/api/token", "KUBECONFIG": "/api/kubeconfig"},
+            "GATEWAY_TOKEN_FILE",
+            "one folder with KUBECONFIG",
+        ),
+        ({"GATEWAY_TOKEN_FILE": "/run/forge-manager/gateway/token"}, "GATEWAY_TOKEN_FILE", "not lie inside RUN_DIR"),
+    ],
+)
+def test_what_guards_the_gateway_is_whole_and_lies_in_a_folder_of_its_own(
+    given: dict[str, str], name: str, remedy: str
+) -> None:
+    found = mistakes(**given)
+    assert list(found) == [name]
+    assert remedy in found[name]
+
+
+def test_a_token_that_was_put_where_its_path_belongs_is_not_shown() -> None:
+    for value in ("kept-secret-kept-secret-kept-secret", "/secrets/kept-secret"):
+        with pytest.raises(ConfigError) as caught:
+            ok(GATEWAY_TOKEN_FILE=value)
+        assert "kept-secret" not in str(caught.value)

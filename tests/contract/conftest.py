@@ -40,7 +40,9 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 @pytest.fixture(scope="session")
 def api_server(request: pytest.FixtureRequest) -> Iterator[SyncApiServer]:
     """The server under test."""
-    server = RealApi(users=USERS) if request.param == "real" else EmbeddedApi.threaded(users=USERS, tls=True)
+    server = (
+        RealApi(users=USERS) if request.param == "real" else EmbeddedApi.threaded(users=USERS, tls=True, authorize=True)
+    )
     with server:
         yield server
 

@@ -1,4 +1,4 @@
-"""deploy/rbac/role.yaml gives the sidecar what it needs and nothing more.  Only the real server authorizes."""
+"""deploy/rbac/role.yaml gives the sidecar what it needs and nothing more."""
 
 from __future__ import annotations
 
@@ -7,8 +7,6 @@ from pathlib import Path
 import pytest
 
 from contract_api import SIDECAR, SIDECAR_NAMESPACE, Api, Kubectl, leader, lease
-
-pytestmark = pytest.mark.k8s
 
 ROLE = Path(__file__).resolve().parents[2] / "deploy" / "rbac" / "role.yaml"
 """pool.yaml's is held to its word by tests/e2e/test_tenants.py."""
@@ -48,6 +46,21 @@ async def test_the_sidecar_creates_and_tells_the_leader(sidecar: Api) -> None:
     assert (await sidecar.get(sidecar.leaders(LEADER))).body["status"] == status["status"]
 
 
+async def test_the_sidecar_tells_of_its_credentials_by_an_event_about_the_leader(sidecar: Api) -> None:
+    made = await sidecar.post(sidecar.leaders(), leader(LEADER))
+    about = {"apiVersion": "cardano.io/v1", "kind": "CardanoLeader", "name": LEADER, "namespace": sidecar.namespace}
+    event = {
+        "apiVersion": "v1",
+        "kind": "Event",
+        "metadata": {"name": f"{LEADER}.1", "namespace": sidecar.namespace},
+        "involvedObject": about | {"uid": made.body["metadata"]["uid"]},
+        "reason": "CredentialsUnusable",
+        "type": "Warning",
+    }
+    answer = await sidecar.post(sidecar.events(), event)
+    assert answer.code == 201, answer.text
+
+
 async def test_the_sidecar_may_do_nothing_else(sidecar: Api) -> None:
     await sidecar.post(sidecar.leases(), lease(LEASE))
     here = f"/api/v1/namespaces/{sidecar.namespace}"
@@ -56,7 +69,8 @@ async def test_the_sidecar_may_do_nothing_else(sidecar: Api) -> None:
         await sidecar.get(f"{here}/secrets/forging-keys"),
         await sidecar.get(f"{here}/pods"),
         await sidecar.get(f"{here}/configmaps"),
-        await sidecar.post(f"{here}/events", {"metadata": {"name": "e"}}),
+        await sidecar.get(f"{here}/events"),
+        await sidecar.delete(f"{here}/events/e"),
         await sidecar.get(sidecar.leases()),
         await sidecar.get(sidecar.leases(LEASE)),
         await sidecar.get(sidecar.leases("another")),
@@ -81,3 +95,81 @@ async def test_another_service_account_may_not_even_look(api: Api, sidecar: Api)
     stranger = Api(api.session, api.server, SIDECAR_NAMESPACE, "pod-a")
     assert (await stranger.get(stranger.leases(LEASE))).code == 403
     assert (await stranger.post(stranger.leases(), lease(LEASE))).code == 403
+
+
+# --- asking beforehand ---
+
+REVIEWS = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
+
+
+async def _may(who: Api, verb: str, resource: str, *, group: str = "", name: str = "", sub: str = "") -> bool:
+    about = {"namespace": who.namespace, "verb": verb, "group": group, "resource": resource}
+    about |= {"name": name, "subresource": sub}
+    body = {"apiVersion": "authorization.k8s.io/v1", "kind": "SelfSubjectAccessReview"}
+    answer = await who.post(REVIEWS, body | {"spec": {"resourceAttributes": about}})
+    assert answer.code == 201, answer.text
+    assert answer.body["kind"] == "SelfSubjectAccessReview"
+    allowed = answer.body["status"]["allowed"]
+    assert isinstance(allowed, bool)
+    return allowed
+
+
+async def test_whoever_asks_what_he_may_is_told_what_the_requests_would_be_told(sidecar: Api) -> None:
+    leases, crds = "coordination.k8s.io", "cardano.io"
+    assert await _may(sidecar, "create", "leases", group=leases)
+    assert await _may(sidecar, "list", "leases", group=leases, name=LEASE)
+    assert await _may(sidecar, "update", "leases", group=leases, name=LEASE)
+    assert await _may(sidecar, "patch", "cardanoleaders", group=crds, name=LEADER, sub="status")
+    assert not await _may(sidecar, "list", "leases", group=leases)
+    assert not await _may(sidecar, "update", "leases", group=leases, name="another")
+    assert not await _may(sidecar, "delete", "leases", group=leases, name=LEASE)
+    assert not await _may(sidecar, "patch", "cardanoleaders", group=crds, name=LEADER)
+    assert not await _may(sidecar, "get", "secrets", name="forging-keys")
+    assert not await _may(sidecar, "get", "namespaces", name=sidecar.namespace)
+
+
+async def test_an_administrator_may_everything_and_a_stranger_may_ask_at_least(api: Api, sidecar: Api) -> None:
+    assert await _may(api, "delete", "namespaces", name=sidecar.namespace)
+    stranger = Api(api.session, api.server, SIDECAR_NAMESPACE, "pod-a")
+    assert not await _may(stranger, "get", "leases", group="coordination.k8s.io", name=LEASE)
+
+
+async def test_a_cluster_wide_binding_to_a_group_counts_in_every_namespace(api: Api, sidecar: Api) -> None:
+    rbac = "/apis/rbac.authorization.k8s.io/v1"
+    name = f"look-{api.namespace}"
+    rules = [{"apiGroups": [""], "resources": ["namespaces"], "verbs": ["get"]}]
+    bound = {
+        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": name},
+        "subjects": [
+            {
+                "apiGroup": "rbac.authorization.k8s.io",
+                "kind": "Group",
+                "name": f"system:serviceaccounts:{SIDECAR_NAMESPACE}",
+            }
+        ],
+    }
+    assert (await api.post(f"{rbac}/clusterroles", {"metadata": {"name": name}, "rules": rules})).code == 201
+    try:
+        assert (await api.post(f"{rbac}/clusterrolebindings", {"metadata": {"name": name}, **bound})).code == 201
+        assert await _may(sidecar, "get", "namespaces", name=sidecar.namespace)
+        assert (await sidecar.get(f"/api/v1/namespaces/{sidecar.namespace}")).code == 200
+    finally:
+        await api.delete(f"{rbac}/clusterrolebindings/{name}")
+        await api.delete(f"{rbac}/clusterroles/{name}")
+
+
+async def test_a_question_is_about_one_thing_and_nothing_of_it_is_kept(api: Api) -> None:
+    for spec in ({}, {"resourceAttributes": {"verb": "get"}, "nonResourceAttributes": {"path": "/api", "verb": "get"}}):
+        answer = await api.post(REVIEWS, {"spec": spec})
+        assert (answer.code, answer.reason) == (422, "Invalid")
+        assert len(answer.fields) == 1
+    for answer in (await api.get(REVIEWS), await api.delete(f"{REVIEWS}/x"), await api.put(f"{REVIEWS}/x", {})):
+        assert answer.code in (404, 405), answer.text
+    told = (await api.get("/apis/authorization.k8s.io/v1")).body["resources"]
+    (verbs,) = (each["verbs"] for each in told if each["name"] == "selfsubjectaccessreviews")
+    assert verbs == ["create"]
+
+
+async def test_nobody_without_a_token_may_even_ask(api: Api) -> None:
+    nobody = Api(api.session, api.server, api.namespace, None)
+    assert (await nobody.post(REVIEWS, {"spec": {"resourceAttributes": {"verb": "get"}}})).code == 403

@@ -10,13 +10,15 @@ from pathlib import Path
 import pytest
 from simulated import SimulatedNode
 
-from cardano.slots import kes_period_at
+from cardano.slots import NETWORKS, kes_period_at
 from devkit.keys import KeySet, generate
 
 
 @pytest.fixture(scope="session")
 def made(tmp_path_factory: pytest.TempPathFactory) -> KeySet:
-    return generate(tmp_path_factory.mktemp("made"), kes_period=(kes_period_at("mainnet", 1_800_000_000) or 0) - 5)
+    return generate(
+        tmp_path_factory.mktemp("made"), kes_period=(kes_period_at(NETWORKS["mainnet"], 1_800_000_000) or 0) - 5
+    )
 
 
 @pytest.fixture

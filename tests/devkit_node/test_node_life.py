@@ -16,8 +16,8 @@ import pytest
 from simulated import SimulatedNode, wait_until
 
 from cardano.metrics import parse_metrics
-from cardano.process import NodeCandidate, SocketOutcome, check_socket, find_by_name, read_start_flag, read_status
-from cardano.slots import slot_at
+from cardano.process import NodeCandidate, SocketOutcome, check_socket, find_by_name, read_argv, read_status, start_flag
+from cardano.slots import NETWORKS, slot_at
 from devkit import record
 from ipc.messages import StartFlag
 
@@ -39,7 +39,7 @@ def test_its_start_flag_is_read_like_the_real_ones(start: StartNode) -> None:
     nodes = [start(STANDBY, name="a"), start(name="b"), start(name="c", keys=None)]
     for node in nodes:
         node.wait_for("up")
-    assert [read_start_flag(node.pid) for node in nodes] == [
+    assert [start_flag(read_argv(node.pid)) for node in nodes] == [
         StartFlag.NON_PRODUCING,
         StartFlag.PRODUCING,
         StartFlag.NO_CREDENTIALS,
@@ -178,7 +178,10 @@ def test_enabling_it_again_checks_the_same_slot_again(start: StartNode) -> None:
 def test_its_metrics_are_read_whatever_their_names(start: StartNode, style: str) -> None:
     node = start("--metric-style", style)
     node.wait_for("on")
-    found = wait_until(lambda: (m := node.metrics()).about_to_lead and m, "a check")
+    assert wait_until(lambda: (m := node.metrics()).about_to_lead and m, "a check").adopted is None
+    assert node.tell("adopt") == "ok"
+    found = node.metrics()
+    assert found.adopted == 1
     missing = [name for name in found.__slots__ if getattr(found, name) is None]
     assert missing == []
     assert found.forging_enabled == 1
@@ -187,7 +190,7 @@ def test_its_metrics_are_read_whatever_their_names(start: StartNode, style: str)
 def test_the_tip_follows_the_wall_clock_closely(start: StartNode) -> None:
     node = start(STANDBY)
     node.wait_for("up")
-    slot, now = node.metrics().slot, slot_at("mainnet", time.time())
+    slot, now = node.metrics().slot, slot_at(NETWORKS["mainnet"], time.time())
     assert slot is not None
     assert now is not None
     assert 0 <= now - slot < 60
@@ -210,7 +213,7 @@ def test_a_tip_can_lie_behind(start: StartNode) -> None:
     node = start(STANDBY)
     node.wait_for("up")
     assert node.tell("tip-behind 600") == "ok"
-    slot, now = node.metrics().slot, slot_at("mainnet", time.time())
+    slot, now = node.metrics().slot, slot_at(NETWORKS["mainnet"], time.time())
     assert slot is not None
     assert now is not None
     assert now - slot >= 600

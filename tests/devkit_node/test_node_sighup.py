@@ -108,7 +108,7 @@ def test_during_replay_there_is_no_socket_and_no_tip(start: StartNode) -> None:
 
 def test_without_the_flag_a_node_forges_as_soon_as_it_is_up(start: StartNode) -> None:
     node = start()
-    node.wait_for("on")
+    node.wait_for("slot")
     assert node.count("hup") == 0
     assert [e["event"] for e in node.events()[:6]] == ["start", "read", "handler", "up", "on", "slot"]
 

@@ -449,7 +449,7 @@ def a_source_secret_is_missing_at_the_moment_of_promotion(cluster: Cluster) -> N
     leader.revive()
 
 
-def _put(path: Path, content: bytes) -> None:
+def put(path: Path, content: bytes) -> None:
     """Another file in its place, with its owner and mode."""
     info = path.stat()
     fresh = path.with_name(f".{path.name}")
@@ -468,11 +468,11 @@ def _other_secrets(pod: Pod, **how: int) -> Iterator[None]:
     made = keys.generate(folder, **{"kes_period": keys.current_kes_period("mainnet"), **how})
     try:
         for path in before:
-            _put(path, (made.folder / path.name).read_bytes())
+            put(path, (made.folder / path.name).read_bytes())
         yield
     finally:
         for path, raw in before.items():
-            _put(path, raw)
+            put(path, raw)
         shutil.rmtree(folder)
 
 
@@ -508,16 +508,69 @@ def a_rotation_under_the_one_who_forges(cluster: Cluster) -> None:
     leader = cluster.leader()
     before = _hups(leader)
     with _other_secrets(leader, counter=7):
-        end = time.monotonic() + 10
-        while (counter := json.loads(leader.node_control("state"))["counter"]) != 7:
-            assert time.monotonic() < end, f"the node has the certificate with counter {counter}"
-            _look_at_the_exposed(leader)
-        settle(cluster, 3)
-        assert _hups(leader) == before + 1
-        assert cluster.forgers() == [leader]
-    cluster.wait_for(lambda: _hups(leader) == before + 2, 10, "and back")
+        _takes_up(cluster, leader, 7, before)
+    _goes_back(cluster, leader, before)
+
+
+def _takes_up(cluster: Cluster, leader: Pod, counter: int, hups_before: int) -> None:
+    """Its node has the certificate with this counter, by one SIGHUP; what is exposed meanwhile belongs together."""
+    end = time.monotonic() + 10
+    while (found := json.loads(leader.node_control("state"))["counter"]) != counter:
+        assert time.monotonic() < end, f"the node has the certificate with counter {found}"
+        _look_at_the_exposed(leader)
+    settle(cluster, 3)
+    assert _hups(leader) == hups_before + 1
+    assert cluster.forgers() == [leader]
+
+
+def _goes_back(cluster: Cluster, leader: Pod, hups_before: int) -> None:
+    cluster.wait_for(lambda: _hups(leader) == hups_before + 2, 10, "the first set is taken up again")
     settle(cluster)
     assert cluster.leader() is leader
+
+
+@fault(bound=0, seconds=20)
+def a_rotation_by_the_kubelets_swap_under_the_one_who_forges(cluster: Cluster) -> None:
+    """As Kubernetes mounts a secret: the files are links through `..data`, which is moved to another folder."""
+    leader = cluster.leader()
+    before = _hups(leader)
+    with _as_the_kubelet_mounts_it(leader) as swap:
+        settle(cluster)
+        assert _hups(leader) == before, "the same set, mounted in another way, is no rotation"
+        swap(keys.generate(leader.secrets / "..second", kes_period=keys.current_kes_period("mainnet"), counter=9))
+        _takes_up(cluster, leader, 9, before)
+    _goes_back(cluster, leader, before)
+
+
+@contextlib.contextmanager
+def _as_the_kubelet_mounts_it(pod: Pod) -> Iterator[Callable[[keys.KeySet], None]]:
+    """The pod's secrets behind `..data`; what swaps them for another set."""
+    names = ("kes.skey", "vrf.skey", "node.cert")
+    before = {name: (pod.secrets / name).read_bytes() for name in names}
+    first = pod.secrets / "..first"
+    first.mkdir()
+    for name in names:
+        shutil.copy2(pod.secrets / name, first / name)
+
+    def swap_to(folder: Path) -> None:
+        for path in (folder, *folder.iterdir()):
+            if os.getuid() == 0:
+                os.chown(path, pod.secrets.stat().st_uid, pod.secrets.stat().st_gid)
+        (pod.secrets / "..data_tmp").symlink_to(folder.name)
+        (pod.secrets / "..data_tmp").rename(pod.secrets / "..data")
+
+    swap_to(first)
+    for name in names:
+        (pod.secrets / f".{name}").symlink_to(f"..data/{name}")
+        (pod.secrets / f".{name}").rename(pod.secrets / name)
+    try:
+        yield lambda made: swap_to(made.folder)
+    finally:
+        for name, content in before.items():
+            put(pod.secrets / name, content)
+        (pod.secrets / "..data").unlink()
+        shutil.rmtree(first)
+        shutil.rmtree(pod.secrets / "..second", ignore_errors=True)
 
 
 def _hups(pod: Pod) -> int:
@@ -658,3 +711,69 @@ def a_stuck_tip_hands_over_to_a_fresh_one(cluster: Cluster) -> None:
         settle(cluster)
     finally:
         leader.node_control("tip-stall off")
+
+
+# --- maintenance ---
+
+
+def _told(pod: Pod, *words: str) -> str:
+    done = pod.forgectl(*words)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def _paused(pod: Pod) -> str:
+    return str(pod.status()["paused"])
+
+
+@fault(bound=8, seconds=25)
+def a_node_dies_in_a_pause_and_its_pod_alone_forges_again(cluster: Cluster) -> None:
+    leader = cluster.leader()
+    assert f"It stays with {leader.name}" in _told(leader, "pause", "--for", "1h", "--reason", "a drill")
+    try:
+        cluster.wait_for(lambda: all("a drill" in _paused(pod) for pod in cluster.pods), 15, "every pod knows")
+        leader.kill_node()
+        cluster.wait_for(lambda: not leader.status()["forging"], 5, "the node is gone")
+        cluster.wait_for_one_forger(40)
+        assert cluster.leader() is leader
+    finally:
+        _told(leader, "resume")
+    cluster.wait_for(lambda: not any(_paused(pod) for pod in cluster.pods), 15, "every pod knows that it is over")
+
+
+@fault(bound=LEASE_S + 30, seconds=60)
+def a_leader_is_lost_in_a_pause_and_nobody_takes_over_before_it_is_resumed(cluster: Cluster) -> None:
+    leader, other = cluster.leader(), cluster.standbys()[0]
+    _told(other, "pause")
+    cluster.wait_for(lambda: all(_paused(pod) for pod in cluster.pods), 15, "every pod knows")
+    leader.terminate()
+    try:
+        time.sleep(LEASE_S + 3)
+        assert not cluster.forgers()
+        assert f"{leader.name} alone may take the lease" in str(other.status()["leader"]["reason"])
+    finally:
+        _told(other, "resume")
+    another(cluster, leader)
+    leader.revive()
+    settle(cluster)
+
+
+@fault(bound=1, seconds=20)
+def a_drained_leader_stays_out_over_the_restart_of_its_elector(cluster: Cluster) -> None:
+    leader = cluster.leader()
+    assert "until `forgectl come-back`" in _told(leader, "drain", "--reason", "new disk")
+    try:
+        another(cluster, leader)
+        before = leader.status()["workers"]["elector"]["pid"]
+        leader.kill_worker("elector")
+
+        def reborn() -> bool:
+            elector = leader.status()["workers"]["elector"]
+            return elector["alive"] and elector["pid"] != before
+
+        cluster.wait_for(reborn, 20, "its next life")
+        assert leader.status()["drained"] == "new disk"
+        assert any("new disk" in reason for reason in leader.status()["ready"]["reasons"])
+    finally:
+        _told(leader, "come-back")
+    settle(cluster)

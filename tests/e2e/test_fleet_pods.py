@@ -218,6 +218,37 @@ def test_a_forger_that_is_asked_to_stop_is_followed_by_the_other_pod_of_its_regi
     fleet.wait_for_one_forger(20, other_than=forger)
     assert fleet.forging_region() == FIRST
     watched.check("the forger stops", HAND_OVER_S)
+    fleet.wait_for(lambda: not forger.sidecar_running(), 20, "it has ended, and can be started again")
+
+
+def test_in_a_pause_the_lock_stays_in_its_cluster_until_it_is_resumed_or_somebody_commands_otherwise(
+    fleet: Fleet,
+) -> None:
+    watched, pods = Watched(fleet), [pod for pods in fleet.regions.values() for pod in pods]
+    by = fleet.regions[SECOND][0]
+
+    def know(*, paused: bool) -> bool:
+        return all(("a drill" in pod.status()["paused"]) is paused for pod in pods if pod.sidecar_running())
+
+    told = by.forgectl("pause", "--reason", "a drill")
+    assert told.returncode == 0, told.stderr
+    assert f"It stays with cluster {fleet.object_name(FIRST)}" in told.stdout
+    try:
+        fleet.wait_for(lambda: know(paused=True), 20, "every pod knows")
+        say(fleet, SECOND, {"forgeState": "Enabled"})
+        fleet.wait_for_region(SECOND, 20)
+        say(fleet, SECOND, {"forgeState": "Priority-based"})
+        time.sleep(8)  # the fleet's PREEMPTION_DELAY, and more
+        assert fleet.forging_region() == SECOND, "the better cluster does not come back by itself"
+        for pod in fleet.regions[SECOND]:
+            pod.terminate()
+        time.sleep(LEASE_S + 5)
+        assert not fleet.forgers()
+    finally:
+        resumed = fleet.regions[THIRD][0].forgectl("resume")
+    assert resumed.returncode == 0, resumed.stderr
+    fleet.wait_for_region(FIRST, 30)
+    watched.check("a region stops in a pause, which ends", LEASE_S + 15 + SLACK)
 
 
 def test_four_members_split_in_halves_forge_nowhere_and_one_forges_afterwards() -> None:

@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
+import socket
+import threading
 import time
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
+from devkit import record
 from devkit.api.server_protocol import SyncApiServer
+from devkit.pod import MemoryFolder, Pod
 from devkit.pods import Cluster
 
 from lanes import NAMESPACES
@@ -29,6 +37,70 @@ def test_plain_files_are_on_the_leader_only_and_a_hand_over_moves_them(api: Sync
         assert cluster.overlap_s(since) == 0
         assert not (leader.ipc / "kes.skey").exists()
         assert (standby.ipc / "kes.skey").is_file()
+
+
+def went_off(pod: Pod) -> bool:
+    return any(event["event"] == "off" for event in record.read(pod.record_file))
+
+
+@contextlib.contextmanager
+def memory_folder() -> Iterator[Path]:
+    folder = MemoryFolder()
+    try:
+        yield folder.path
+    finally:
+        folder.close()
+
+
+@contextlib.contextmanager
+def kes_agent(path: Path) -> Iterator[None]:
+    """An agent that says something to whoever connects."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
+        sock.bind(str(path))
+        sock.listen(8)
+        ended = threading.Event()
+
+        def serve() -> None:
+            while not ended.is_set():
+                connection, _ = sock.accept()
+                with connection, contextlib.suppress(ConnectionError):  # whoever came has left again
+                    connection.sendall(b"a key")
+
+        thread = threading.Thread(target=serve, daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            ended.set()
+            with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as last:
+                last.connect(str(path))
+            thread.join()
+
+
+def test_with_a_kes_agent_the_node_is_given_the_way_to_it_while_it_may_forge_and_no_key(api: SyncApiServer) -> None:
+    with memory_folder() as folder, kes_agent(folder / "agent.socket"):
+        environment = {"CREDENTIAL_MODE": "kes-agent", "SOURCE_KES_AGENT_SOCKET": str(folder / "agent.socket")}
+        with Cluster(api, 2, namespace=NAMESPACES[0], environment=environment) as cluster:
+            for pod in cluster.pods:
+                (pod.secrets / "kes.skey").unlink()  # it is nowhere but with the agent
+            cluster.wait_healthy(90)
+            leader, (standby,) = cluster.leader(), cluster.standbys()
+            link = leader.ipc / "kes-agent.socket"
+            assert link.resolve() == folder / "agent.socket"
+            assert json.loads(leader.node_control("state"))["key"]
+            assert not (standby.ipc / "kes-agent.socket").exists()
+            assert not (leader.ipc / "kes.skey").exists()
+            since = time.monotonic_ns()
+            leader.kill_worker("actuator")
+            cluster.wait_for(lambda: went_off(leader), 10, "the kernel tells the node that nothing is there any more")
+            cluster.wait_healthy(60)
+            assert cluster.overlap_s(since) == 0
+            assert leader.get("/ready")[0] == 200
+            (folder / "agent.socket").rename(folder / "away")
+            cluster.wait_for(lambda: standby.get("/ready")[0] == 503, 20, "a pod without an agent does not contend")
+            assert "SOURCE_KES_AGENT_SOCKET" in standby.get("/ready")[1]
+            assert len(cluster.forgers()) == 1, "who forges has its key"
+            (folder / "away").rename(folder / "agent.socket")
 
 
 def test_a_node_without_the_non_producing_flag_is_reported_loudly_and_told_to_stop(api: SyncApiServer) -> None:

@@ -7,6 +7,7 @@ import json
 import logging
 import random
 import re
+import time
 from collections.abc import Callable
 from http import HTTPStatus
 from typing import Any, Final
@@ -17,9 +18,12 @@ from fuzz_run import MOST_RSS, ON_SOCKETS, PATIENCE_S, Memory, Run
 from prometheus_client import CollectorRegistry, generate_latest
 
 from config import load
-from gateway import views
+from gateway import story, views
+from gateway.chronicle import Chronicle
+from gateway.exposition import Exposition
 from gateway.http import MOST_CONNECTIONS, MOST_HEADER, MOST_UNREAD, Listener, Site
-from gateway.metrics import MOST_COUNTERS, PodCollector, Totals
+from gateway.metrics import PodCollector
+from gateway.totals import MOST_COUNTERS, Totals
 from gateway.views import Picture
 from ipc.messages import ElectorState, Sandbox, State, Worker, decode_state, encode
 from kernel import tcp
@@ -164,7 +168,12 @@ async def test_no_bytes_on_the_port_fail_it_change_it_or_stay(
     rng = random.Random(1)
     states = {worker: state(worker, rng) for worker in Worker}
     totals = Totals()
-    site = Site(lambda: look(states), PodCollector(lambda: look(states), totals))
+    collector = PodCollector(lambda: look(states), totals, Chronicle())
+    site = Site(
+        lambda: look(states),
+        Exposition(collector, time.monotonic_ns),
+        lambda: story.page(look(states), Chronicle(), time.time()),
+    )
     listener = Listener(site)
     await listener.start(tcp.listen(0, "METRICS_PORT"))
     honest = [
@@ -237,7 +246,8 @@ class Dribbler(asyncio.Protocol):
 
 async def test_clients_that_dribble_are_never_more_than_the_port_admits(say: Callable[[str], None]) -> None:
     """Five times as many as may be connected, each beginning a request and going on in single bytes."""
-    site = Site(lambda: look({}), PodCollector(lambda: look({}), Totals()))
+    exposition = Exposition(PodCollector(lambda: look({}), Totals(), Chronicle()), time.monotonic_ns)
+    site = Site(lambda: look({}), exposition, lambda: story.page(look({}), Chronicle(), time.time()))
     listener = Listener(site)
     await listener.start(tcp.listen(0, "METRICS_PORT"))
     connected: set[Dribbler] = set()
@@ -270,9 +280,9 @@ async def test_clients_that_dribble_are_never_more_than_the_port_admits(say: Cal
 def test_no_state_that_decodes_fails_a_probe_the_status_or_the_metrics(say: Callable[[str], None]) -> None:
     with Run("views", ON_SOCKETS // 2, say) as run:
         states: dict[Worker, State] = {}
-        totals = Totals()
+        totals, chronicle = Totals(), Chronicle()
         registry = CollectorRegistry(auto_describe=False)
-        registry.register(PodCollector(lambda: look(states), totals))
+        registry.register(PodCollector(lambda: look(states), totals, chronicle))
         memory: Memory | None = None
         while run.done < run.frames:
             run.done += 1
@@ -281,11 +291,16 @@ def test_no_state_that_decodes_fails_a_probe_the_status_or_the_metrics(say: Call
             states[worker] = decode_state(encode(sent), worker)
             totals.take(states[worker])
             picture = look(states)
+            chronicle.note(picture)
+            if run.done % 100 == 0:
+                kept = json.loads(json.dumps({"totals": totals.kept(), "chronicle": chronicle.kept()}))
+                Totals.resumed(kept["totals"])
+                assert Chronicle.resumed(kept["chronicle"], this_boot=True).kept() == kept["chronicle"]
             for view in (views.startup, views.health, views.ready):
                 answer = view(picture)
                 assert answer.status in (200, 503)
                 json.dumps(answer.body, allow_nan=False)
-            json.dumps(views.status(picture), allow_nan=False)
+            json.dumps(story.page(picture, chronicle, 1.7e9), allow_nan=False)
             assert generate_latest(registry).endswith(b"\n")
             if memory is None and run.done >= run.frames // 4:
                 memory = Memory()

@@ -6,30 +6,41 @@ import asyncio
 import gc
 import json
 import logging
+import re
 import socket
+import time
 from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from typing import Any
 
 import pytest
 from aiohttp import ClientSession
 from gateway_pictures import CONFIG, NOW, picture
 
-from gateway import http
+from gateway import http, live, story
+from gateway.chronicle import Chronicle
+from gateway.exposition import Exposition
+from gateway.guard import Guard
 from gateway.http import Listener, Site
-from gateway.metrics import PodCollector, Totals
+from gateway.metrics import PodCollector
+from gateway.totals import Totals
 from gateway.views import Picture
+from ipc.messages import Fence
 from kernel import tcp
 from kernel.tcp import PortTaken
 
-PATHS = ("/", "/metrics", "/startup-status", "/health", "/ready", "/status")
+PATHS = ("/", "/page.css", "/page.js", "/metrics", "/startup-status", "/health", "/ready", "/status")
 PATIENCE_S = 30
 
 
 class Pod:
     """A served picture that a test may change."""
 
-    def __init__(self) -> None:
+    def __init__(self, guard: Guard | None = None) -> None:
         self.picture = picture()
-        self.site = Site(self.look, PodCollector(self.look, Totals()))
+        self.chronicle = Chronicle()
+        exposition = Exposition(PodCollector(self.look, Totals(), self.chronicle), time.monotonic_ns)
+        self.site = Site(self.look, exposition, lambda: story.page(self.picture, self.chronicle, 1.7e9), guard)
         self.listener = Listener(self.site)
 
     def look(self) -> Picture:
@@ -82,7 +93,7 @@ async def test_every_path_answers_a_get_without_naming_versions_or_being_kept(
         assert answer.headers["Server"] == "forge-manager"
         assert answer.headers["Cache-Control"] == "no-store"
         text = await answer.text()
-    if path not in ("/", "/metrics"):
+    if not path.startswith("/page.") and path not in ("/", "/metrics"):
         assert answer.content_type == "application/json"
         assert json.loads(text)
     assert pod.site.requests == {path: 1}
@@ -176,6 +187,138 @@ async def test_a_request_that_the_library_stumbles_over_ends_its_connection_and_
     assert len(caplog.records) <= 1, "strangers must not fill the log"
     async with client.get(pod.url + "/status") as answer:
         assert answer.status == 200
+
+
+# --- as an attacker would ask ---
+
+SMUGGLED = b"GET /ready HTTP/1.1\r\nHost: x\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    "framing",
+    [
+        b"1.1\r\nHost: x\r\nContent-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+        b"1.1\r\nHost: x\r\nContent-Length: 0\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+        b"1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+        b"1.0\r\nConnection: keep-alive\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+        b"1.1\r\nHost: x\r\nTransfer-Encoding: xchunked\r\n\r\n",
+        b"1.1\r\nHost: x\r\nTransfer-Encoding: identity\r\n\r\n",
+        b"1.1\r\nHost: x\r\nTransfer-Encoding : chunked\r\n\r\n0\r\n\r\n",
+        b"1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n5;a\nxxxxx\r\n0\r\n\r\n",
+        b"1.1\r\nHost: x\r\nContent-Length: 0\r\nContent-Length: 5\r\n\r\n",
+        b"1.1\r\nHost: x\r\nContent-Length: 0, 5\r\n\r\n",
+        b"1.1\r\nHost: x\r\nContent-Length: +5\r\n\r\nhello",
+        b"1.1\r\nHost: x\r\nContent-Length: 34\r\n\r\n",
+        b"1.1\r\nHost: x\r\nContent-Length: 00\r\n\r\n",
+        b"1.1\nHost: x\n\n",
+        b"1.1\r\nHost: x\rContent-Length: 5\r\n\r\n",
+        b"1.1\r\nHost: x\r\nX: a\r\n Content-Length: 5\r\n\r\n",
+        b"1.1\r\nHost: x\r\nX: a\0b\r\n\r\n",
+    ],
+)
+async def test_a_request_that_two_readers_could_end_in_two_places_is_refused_with_its_connection(
+    pod: Pod, framing: bytes
+) -> None:
+    answer = await pod.raw(b"GET /status HTTP/" + framing + SMUGGLED)
+    assert re.findall(rb"HTTP/1\.[01] (\d+)", answer) in ([b"400"], [b"413"])
+    assert not pod.site.requests["/ready"]
+
+
+@pytest.mark.parametrize("first", [b"GET /health HTTP/2.0\r\nHost: x\r\n\r\n", b"GET /health\r\n\r\n"])
+async def test_other_versions_of_http_are_refused(pod: Pod, first: bytes) -> None:
+    answer = await pod.raw(first + SMUGGLED)
+    assert answer.split(b" ")[1] == b"400"
+    assert b"alive" not in answer
+    assert not pod.site.requests["/ready"]
+
+
+@pytest.mark.parametrize("host", [b"", b"Host: a\r\nHost: a\r\n", b"Host: a b\r\n", b"Host: a/b\r\n", b"Host: [\r\n",
+                                  b"Host: u@h\r\n", b"Host: a:b\r\n", b"Host: \xff\r\n"])  # fmt: skip
+async def test_a_request_without_one_proper_host_is_refused(pod: Pod, host: bytes) -> None:
+    assert (await pod.raw(b"GET /status HTTP/1.1\r\n" + host + b"\r\n")).split(b" ")[1] == b"400"
+
+
+@pytest.mark.parametrize(
+    "host", ["10.0.0.7:8000", "[fd00::7]:8000", "localhost", "pod-0.cardano", "a.b.svc:8000", "forge.example.com", ""]
+)
+async def test_under_whatever_name_the_pod_is_reached_it_answers(pod: Pod, host: str) -> None:
+    asked = f"GET /status HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n"
+    assert (await pod.raw(asked.encode())).startswith(b"HTTP/1.1 200 ")
+
+
+async def test_http_1_0_is_answered_without_a_host_and_its_connection_ends(pod: Pod) -> None:
+    answer = await pod.raw(b"GET /health HTTP/1.0\r\n\r\n")
+    assert answer.startswith(b"HTTP/1.0 200 OK\r\n")
+
+
+async def test_a_head_has_the_headers_and_no_body(pod: Pod) -> None:
+    for path in ("/status", "/metrics", "/events", "/nowhere"):
+        answer = await pod.raw(f"HEAD {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode())
+        assert answer.endswith(b"\r\n\r\n")
+        assert answer.count(b"\r\n\r\n") == 1
+    assert pod.site.live.streams == 0
+
+
+@pytest.mark.parametrize(
+    ("target", "status", "counted"),
+    [
+        ("http://elsewhere/status", 200, "/status"),
+        ("http://elsewhere", 404, "other"),
+        ("/%73tatus", 200, "/status"),
+        ("/status?x=/metrics", 200, "/status"),
+        ("/metrics/../status", 404, "other"),
+        ("/metrics/%2e%2e/status", 404, "other"),
+        ("/metrics;/status", 404, "other"),
+        ("//status", 404, "other"),
+        ("/status/", 404, "other"),
+        ("/STATUS", 404, "other"),
+    ],
+)
+async def test_a_path_is_what_it_is_routed_to_however_it_is_written(
+    pod: Pod, target: str, status: int, counted: str
+) -> None:
+    answer = await pod.raw(f"GET {target} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode())
+    assert int(answer.split(b" ")[1]) == status
+    assert pod.site.requests == {counted: 1}
+
+
+async def test_requests_in_one_go_get_one_answer_each_in_their_order(pod: Pod) -> None:
+    paths = ("/health", "/ready", "/status", "/nowhere")
+    asked = [f"GET {path} HTTP/1.1\r\nHost: x\r\n\r\n" for path in paths]
+    last = "GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+    answer = await pod.raw("".join([*asked, last]).encode())
+    assert re.findall(rb"HTTP/1\.1 (\d+)", answer) == [b"200", b"200", b"200", b"404", b"200"]
+    assert [answer.index(word) for word in (b"alive", b'"ready"', b'"fence"', b"Not Found")] == sorted(
+        answer.index(word) for word in (b"alive", b'"ready"', b'"fence"', b"Not Found")
+    )
+
+
+async def test_no_other_site_is_let_in_by_a_header(pod: Pod, client: ClientSession) -> None:
+    asking = {"Origin": "https://evil.example", "Access-Control-Request-Method": "GET"}
+    for method in ("GET", "OPTIONS"):
+        async with client.request(method, pod.url + "/status", headers=asking) as answer:
+            assert not [name for name in answer.headers if name.lower().startswith("access-control-")]
+            assert answer.headers["Cross-Origin-Resource-Policy"] == "same-origin"
+
+
+@pytest.mark.parametrize(
+    ("site", "mode", "status"),
+    [
+        ("cross-site", "cors", 403),
+        ("cross-site", "no-cors", 403),
+        ("same-site", "cors", 403),  # another port of this host
+        ("cross-site", "navigate", 200),  # a link
+        ("same-origin", "cors", 200),
+        ("none", "navigate", 200),
+    ],
+)
+async def test_a_page_of_another_site_gets_nothing_and_takes_no_stream(
+    pod: Pod, client: ClientSession, site: str, mode: str, status: int
+) -> None:
+    for path in ("/status", "/metrics", "/page.js") if status == 200 else (*PATHS, "/events"):
+        async with client.get(pod.url + path, headers={"Sec-Fetch-Site": site, "Sec-Fetch-Mode": mode}) as answer:
+            assert answer.status == status
+    assert pod.site.live.streams == 0
 
 
 async def test_headers_without_end_are_cut_off(pod: Pod) -> None:
@@ -292,3 +435,152 @@ async def test_closing_waits_for_no_client(pod: Pod) -> None:
         await pod.listener.close()
         assert await reader.read() == b""
     writer.close()
+
+
+# --- the page ---
+
+
+async def test_a_browser_gets_the_page_and_curl_a_line_of_text(pod: Pod, client: ClientSession) -> None:
+    browser = {"Accept": "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"}
+    async with client.get(pod.url + "/", headers=browser) as answer:
+        assert answer.content_type == "text/html"
+        assert answer.headers["Vary"] == "Accept"
+        assert "<!doctype html>" in await answer.text()
+    async with client.get(pod.url + "/") as answer:
+        assert (answer.content_type, await answer.text()) == ("text/plain", http.INDEX)
+
+
+async def test_the_page_takes_nothing_from_elsewhere_and_runs_nothing_inline(pod: Pod, client: ClientSession) -> None:
+    whole = ""
+    for path in ("/", "/page.css", "/page.js"):
+        async with client.get(pod.url + path, headers={"Accept": "text/html"}) as answer:
+            policy = answer.headers["Content-Security-Policy"]
+            assert "unsafe" not in policy
+            assert policy.startswith("default-src 'none'; ")
+            whole += await answer.text()
+    assert len(whole) < 60 * 1024
+    assert not re.findall(r"https?://|//[a-z]+\.|@import|url\(|<style|style=| on\w+=|innerHTML", whole)
+
+
+class Stream:
+    """What /events says, one message after the other."""
+
+    def __init__(self, pod: Pod) -> None:
+        self._pod = pod
+
+    async def __aenter__(self) -> Stream:
+        self._reader, self.writer = await self._pod.connect()
+        self.writer.write(b"GET /events HTTP/1.1\r\nHost: x\r\n\r\n")
+        self.head = (await self._reader.readuntil(b"\r\n\r\n")).decode()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self.writer.transport.abort()
+
+    async def message(self) -> Any:
+        async with asyncio.timeout(PATIENCE_S):
+            while not (line := await self._reader.readline()).startswith(b"data: "):
+                assert line
+            return json.loads(line[6:])
+
+
+async def test_a_change_is_told_to_all_who_look(pod: Pod) -> None:
+    async with Stream(pod) as one, Stream(pod) as other:
+        assert "Content-Type: text/event-stream\r\n" in one.head
+        for each in (one, other):
+            assert (await each.message())["headline"]["title"] == "This pod forges"
+        pod.picture = picture(actuator={"fence": Fence.FENCED, "deadline": 0})
+        pod.site.live.changed()
+        for each in (one, other):
+            while (told := await each.message())["headline"]["standing"] == "forging":
+                pass
+            assert told["status"]["fence"]["state"] == "fenced"
+
+
+async def test_many_changes_at_once_are_one_message_made_once(pod: Pod, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = 0
+    render = pod.site.live._render
+
+    def counted() -> bytes:
+        nonlocal made
+        made += 1
+        return render()
+
+    monkeypatch.setattr(pod.site.live, "_render", counted)
+    monkeypatch.setattr(live, "REPEAT_S", 60.0)
+    async with Stream(pod) as one, Stream(pod) as other:
+        await one.message(), await other.message()
+        before = made
+        for _ in range(1000):
+            pod.site.live.changed()
+        await one.message(), await other.message()
+        assert made == before + 1
+
+
+async def test_what_stays_as_it_is_is_told_again_so_that_a_reader_knows_that_it_is_told(
+    pod: Pod, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(live, "REPEAT_S", 0.05)
+    async with Stream(pod) as stream:
+        for _ in range(3):
+            assert (await stream.message())["headline"]["standing"] == "forging"
+
+
+async def test_more_readers_than_there_is_room_for_are_told_so_and_probes_are_answered(
+    pod: Pod, client: ClientSession
+) -> None:
+    async with AsyncExitStack() as all_of_them:
+        for _ in range(live.MOST_STREAMS):
+            await (await all_of_them.enter_async_context(Stream(pod))).message()
+        for _ in range(http.MOST_CONNECTIONS):
+            async with client.get(pod.url + "/events") as answer:
+                assert (answer.status, answer.headers["Retry-After"]) == (503, "5")
+                assert "error" in await answer.json()
+        async with client.get(pod.url + "/health") as answer:
+            assert answer.status == 200
+    async with asyncio.timeout(PATIENCE_S):
+        while pod.site.live.streams:  # those who have gone leave their places
+            pod.site.live.changed()
+            await asyncio.sleep(0.01)
+    async with Stream(pod) as stream:
+        await stream.message()
+
+
+async def test_a_reader_that_takes_nothing_is_cut_and_costs_one_message(
+    pod: Pod, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(live, "STUCK_S", 0.3)
+    monkeypatch.setattr(live, "GAP_S", 0.0)
+    monkeypatch.setattr(pod.site.live, "_render", lambda: b"x" * 4_000_000)
+    with socket.socket() as sock:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        sock.connect(("127.0.0.1", pod.listener.port))
+        sock.sendall(b"GET /events HTTP/1.1\r\nHost: x\r\n\r\n")
+        async with asyncio.timeout(PATIENCE_S):
+            while not pod.site.live.streams:
+                await asyncio.sleep(0.01)
+            while pod.site.live.streams:
+                pod.site.live.changed()
+                await asyncio.sleep(0.01)
+
+
+async def test_a_crowd_of_silent_clients_does_not_end_a_stream_that_is_read(pod: Pod) -> None:
+    async with Stream(pod) as stream:
+        await stream.message()
+        crowd = []
+        for _ in range(http.MOST_CONNECTIONS + 20):
+            crowd.append(await pod.connect())
+            pod.site.live.changed()
+            if len(crowd) % 20 == 0:
+                await stream.message()
+        pod.site.live.changed()
+        await stream.message()
+        for _, writer in crowd:
+            writer.close()
+
+
+async def test_closing_ends_the_streams(pod: Pod) -> None:
+    async with Stream(pod) as stream:
+        await stream.message()
+        async with asyncio.timeout(PATIENCE_S):
+            await pod.listener.close()

@@ -3,18 +3,47 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 
 import pytest
-from gateway_pictures import ACTUATOR, CERTIFICATE, CONFIG, ELECTOR, GRANT, MANAGED, NOW, POOL, S, picture, state
+from gateway_pictures import (
+    ACTUATOR,
+    CERTIFICATE,
+    CONFIG,
+    ELECTOR,
+    GRANT,
+    MANAGED,
+    NOW,
+    POOL,
+    PROBER,
+    S,
+    picture,
+    state,
+)
 from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import Metric
 from prometheus_client.parser import text_string_to_metric_families
+from promtool import needs_promtool, promtool
 
-from gateway.metrics import FILES, HUP_REASONS, PodCollector, Totals
-from gateway.views import Picture
-from ipc.messages import Check, Fence, HealthCheck, HealthReport, Role, StartFlag, Worker
+from gateway import catalogue, views
+from gateway.chronicle import Chronicle
+from gateway.metrics import FILES, HUP_REASONS, PodCollector
+from gateway.totals import Totals
+from gateway.views import Picture, status
+from ipc.messages import (
+    Check,
+    Cost,
+    Fence,
+    HealthCheck,
+    HealthReport,
+    Notifications,
+    Role,
+    Sandbox,
+    StartFlag,
+    Worker,
+)
 from policy import timing
 
 LATE = NOW + timing.STATE_VALIDITY
@@ -34,6 +63,7 @@ CONTRACT = {
 }
 """Name -> type and labels, as the seed's tables give them."""
 OF_THE_KEYS = {
+    "cardano_forging_intended",
     "cardano_credential_findings",
     "cardano_kes_expiry_timestamp_seconds",
     "cardano_kes_periods_remaining",
@@ -47,7 +77,7 @@ def exposition(shown: Picture, totals: Totals | None = None) -> str:
         for known in shown.states.values():
             totals.take(known)
     registry = CollectorRegistry()
-    registry.register(PodCollector(lambda: shown, totals))
+    registry.register(PodCollector(lambda: shown, totals, Chronicle()))
     return generate_latest(registry).decode()
 
 
@@ -99,11 +129,78 @@ def test_the_exposition_is_what_promtool_accepts(shown: Picture) -> None:
     names = [name for name, _ in typed]
     assert len(names) == len(set(names))
     assert all(name.endswith("_total") == (kind == "counter") for name, kind in typed)
+    assert all(name.endswith("_seconds") for name, kind in typed if kind == "histogram")
     assert "_total_total" not in text
     samples = [line.rsplit(" ", 1)[0] for line in text.splitlines() if not line.startswith("#")]
     assert len(samples) == len(set(samples))
     assert all(family.documentation for family in text_string_to_metric_families(text))
     assert all(name.startswith("cardano_forge_manager_") for name in set(names) - set(CONTRACT) - OF_THE_KEYS)
+    assert set(names) <= catalogue.EVERY.keys()
+
+
+def everything() -> Picture:
+    """A pod that has something to say of every metric."""
+    health = HealthReport("http://health.example/", True, 0, NOW, 0.25, "answered 200")
+    prober = {"health": health, "leads_at": NOW + S, "notifications": Notifications(5, 4, 1, 2)}
+    shown = picture(arbiter=MANAGED, prober=prober, elector={"renewal_margin": 8 * S})
+    states = {
+        worker: dataclasses.replace(known, cost=Cost(NOW, 2_500_000_000, 30 << 20, 17), sandbox=Sandbox(audited_at=NOW))
+        for worker, known in shown.states.items()
+    }
+    own_cost, own_files = Cost(NOW, 5, 20 << 20, 9), {"token": "", "certificate": "GATEWAY_TLS_KEY_FILE is encrypted"}
+    own = Sandbox(audited_at=NOW)
+    return dataclasses.replace(shown, states=states, own=own, own_cost=own_cost, own_files=own_files)
+
+
+def test_the_catalogue_describes_every_metric_and_no_other() -> None:
+    shown = families(everything())
+    assert shown.keys() == catalogue.EVERY.keys()
+    for name, described in catalogue.EVERY.items():
+        assert shown[name].type == described.kind
+        assert shown[name].documentation == described.help
+        assert shown[name].samples
+        for sample in shown[name].samples:
+            assert set(sample.labels) - {"le"} == set(described.labels)
+
+
+def test_of_token_and_certificate_each_that_is_set_is_shown_with_whether_its_file_can_be_used() -> None:
+    name = "cardano_forge_manager_gateway_file_unusable"
+    shown = {sample.labels["file"]: sample.value for sample in families(everything())[name].samples}
+    assert shown == {"token": 0, "certificate": 1}
+    assert "GATEWAY_TLS_KEY_FILE is encrypted" in views.status(everything())["warnings"]
+    assert not families(picture())[name].samples
+
+
+def test_a_metric_is_left_out_only_when_the_catalogue_says_so() -> None:
+    for shown in (NOTHING, picture(), picture(now=LATE), picture(arbiter=MANAGED)):
+        there = {name for name, family in families(shown).items() if family.samples}
+        missing = catalogue.EVERY.keys() - there - {"cardano_forge_manager_api_requests_total"}  # one a verb
+        assert all(catalogue.EVERY[name].left_out for name in missing)
+
+
+@needs_promtool
+@pytest.mark.parametrize("shown", [NOTHING, everything()], ids=["just started", "everything"])
+def test_promtool_finds_nothing_to_mend_but_a_name_that_is_agreed(shown: Picture) -> None:
+    """An operational certificate's counter is what it is called."""
+    done = promtool("check", "metrics", given=exposition(shown))
+    said = [line for line in done.stderr.splitlines() if not line.startswith("cardano_opcert_counter ")]
+    assert (said, done.stdout) == ([], "")
+
+
+def test_workers_cost_what_they_say_and_their_cpu_time_goes_on_over_restarts() -> None:
+    totals = Totals()
+    for instance, cpu_ns in (("first", 3_000_000_000), ("second", 500_000_000)):
+        totals.take(dataclasses.replace(state(ELECTOR, instance=instance), cost=Cost(NOW, cpu_ns, 1, 1)))
+    assert value(NOTHING, "cardano_forge_manager_worker_cpu_seconds_total", totals, worker="elector") == 3.5
+    assert value(everything(), "cardano_forge_manager_worker_memory_bytes", worker="elector") == 30 << 20
+    assert value(everything(), "cardano_forge_manager_worker_open_files", worker="gateway") == 9
+    assert value(picture(), "cardano_forge_manager_worker_memory_bytes", worker="elector") is None
+
+
+def test_ready_is_what_the_probe_answers() -> None:
+    assert value(picture(), "cardano_forge_manager_ready") == 1
+    assert value(picture(prober={"fit": False}), "cardano_forge_manager_ready") == 0
+    assert value(NOTHING, "cardano_forge_manager_ready") == 0
 
 
 # --- gauges ---
@@ -114,6 +211,21 @@ def test_forging_leading_and_enabled_are_one_on_a_leader_and_zero_when_nothing_i
         assert value(picture(), name) == 1
         assert value(NOTHING, name) == 0
         assert value(picture(now=LATE), name) == 0
+
+
+@pytest.mark.parametrize(
+    ("fence", "confirmed", "intended"),
+    [(Fence.ARMING, 0, 1), (Fence.ARMED, 1, 1), (Fence.FENCING, 1, 0), (Fence.FENCED, 0, 0)],
+)
+def test_what_the_node_confirms_and_what_it_is_meant_to_do_are_two_series(
+    fence: Fence, confirmed: int, intended: int
+) -> None:
+    """While it is fenced this one's node goes on to say that it forges."""
+    shown = picture(actuator={"fence": fence})
+    assert value(shown, "cardano_forging_enabled") == confirmed
+    assert value(shown, "cardano_forging_intended") == intended
+    assert value(NOTHING, "cardano_forging_intended") == 0
+    assert value(picture(now=LATE), "cardano_forging_intended") == 0
 
 
 def test_forging_is_zero_before_the_node_confirmed_and_after_the_right_ended() -> None:
@@ -275,6 +387,50 @@ def test_the_same_state_heard_twice_counts_once() -> None:
     assert totals.restarts[Worker.ELECTOR] == 0
 
 
+def again(totals: Totals) -> Totals:
+    """As the gateway's next life reads them."""
+    return Totals.resumed(json.loads(json.dumps(totals.kept())))
+
+
+def test_the_gateways_next_life_counts_on_and_sees_who_was_restarted_meanwhile() -> None:
+    totals = Totals()
+    totals.take(state(dataclasses.replace(ELECTOR, changes_total=5), instance="first"))
+    totals = again(totals)
+    totals.take(state(dataclasses.replace(ELECTOR, changes_total=6), instance="first"))
+    assert totals.of("changes") == {"": 6}
+    totals = again(totals)
+    totals.take(state(dataclasses.replace(ELECTOR, changes_total=1), instance="second"))
+    assert totals.of("changes") == {"": 7}
+    assert again(totals).restarts == {Worker.ELECTOR: 1}
+
+
+def test_a_worker_that_counts_beyond_everything_cannot_have_the_others_counts_forgotten() -> None:
+    totals = Totals()
+    for instance in ("first", "second", "third"):
+        totals.take(state(dataclasses.replace(ELECTOR, requests_total={"get": 2**64 - 1}), instance=instance))
+    totals.take(state(dataclasses.replace(ACTUATOR, kills_total={"SIGKILL": 2})))
+    assert again(totals).of("kills") == {"SIGKILL": 2}
+
+
+@pytest.mark.parametrize(
+    "spoilt",
+    [
+        {"finished": [["changes", "", -1]]},
+        {"finished": [["changes", ""]]},
+        {"finished": [["changes", "", 10**400]]},
+        {"finished": 7},
+        {"living": {"stranger": ["one", []]}},
+        {"living": {"elector": "one"}},
+        {"restarts": {"elector": True}},
+        {"restarts": {"elector": 1.5}},
+        {"restarts": []},
+    ],
+)
+def test_totals_that_no_gateway_wrote_are_refused(spoilt: dict[str, object]) -> None:
+    with pytest.raises((ValueError, TypeError, KeyError, AttributeError)):
+        Totals.resumed({**Totals().kept(), **spoilt})
+
+
 @given(
     st.lists(
         st.tuples(st.sampled_from("ab"), st.integers(0, 9), st.dictionaries(st.sampled_from("xy"), st.integers(0, 9)))
@@ -332,3 +488,19 @@ def test_where_there_may_be_an_endpoint_a_silent_prober_says_neither_success_nor
 def test_no_metric_shows_the_endpoint_or_a_header() -> None:
     check = HealthCheck(ASKED.endpoint, headers={"Authorization": "canary-4"})
     assert "canary" not in exposition(picture(prober={"health": ASKED}, arbiter={"health_check": check}))
+
+
+def test_what_became_of_notices_is_counted_over_the_restarts_of_the_prober() -> None:
+    totals = Totals()
+    for instance, told in (("first", Notifications(5, 4, 1, 2)), ("second", Notifications(1, 0, 0, 3))):
+        totals.take(state(dataclasses.replace(PROBER, notifications=told), instance=instance))
+    shown = picture(prober={"notifications": Notifications(1, 0, 0, 3, "hook.example: answered 503")})
+    name = "cardano_forge_manager_notifications_total"
+    assert [value(shown, name, totals, outcome=each) for each in ("sent", "failed", "dropped")] == [6, 4, 1]
+    assert value(shown, "cardano_forge_manager_notifications_queued") == 3
+    assert "notices do not arrive (3 wait): hook.example: answered 503" in status(shown)["warnings"]
+
+
+def test_without_a_webhook_the_counts_stand_at_zero_and_nothing_waits() -> None:
+    assert value(picture(), "cardano_forge_manager_notifications_total", outcome="dropped") == 0
+    assert "cardano_forge_manager_notifications_queued" not in families(picture())

@@ -9,7 +9,9 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
 from gateway import views
-from gateway.metrics import PodCollector, Totals
+from gateway.chronicle import Chronicle
+from gateway.metrics import PodCollector
+from gateway.totals import Totals
 from gateway.views import SANDBOXED, Picture
 from ipc.messages import Sandbox, Worker
 from policy import timing
@@ -28,7 +30,7 @@ def looking(*, now: int = NOW, own: Sandbox | None = CLOSED, **sandboxes: Sandbo
 
 def samples(shown: Picture, name: str) -> dict[str, float]:
     registry = CollectorRegistry()
-    registry.register(PodCollector(lambda: shown, Totals()))
+    registry.register(PodCollector(lambda: shown, Totals(), Chronicle()))
     families = {f.name: f for f in text_string_to_metric_families(generate_latest(registry).decode())}
     assert families[name].type == "gauge"
     return {sample.labels["worker"]: sample.value for sample in families[name].samples}

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from typing import Any
 
 import pytest
-from gateway_pictures import CONFIG, GRANT, MANAGED, NOW, POOL, S, picture
+from gateway_pictures import CONFIG, GRANT, MANAGED, NOW, POOL, PROBER, S, picture
 
 from gateway import views
 from gateway.views import Picture
@@ -162,12 +163,23 @@ def test_a_pod_that_counts_other_coordination_apis_than_the_pool_does_is_not_rea
 
 def test_a_pod_forges_only_while_armed_heard_of_and_within_its_right() -> None:
     assert picture().forging
-    for fence in (Fence.ARMING, Fence.FENCING, Fence.FENCED):
+    for fence in (Fence.ARMING, Fence.FENCED):
         assert not picture(actuator={"fence": fence}).forging
     assert not picture(now=LATE).forging
     assert not picture(silent=(Worker.ACTUATOR,)).forging
     assert not picture(actuator={"deadline": NOW}).forging
     assert picture(actuator={"deadline": NOW + 1}).forging
+
+
+@pytest.mark.parametrize(
+    ("how", "forging"),
+    [({}, True), ({"forging_enabled": 0}, False), ({"answered": False}, False), ({"asked_at": NOW - 100 * S}, False)],
+)
+def test_a_node_that_is_being_fenced_forges_as_long_as_it_says_so(how: dict[str, Any], forging: bool) -> None:
+    sample = dataclasses.replace(PROBER.sample, **how)  # type: ignore[type-var]
+    shown = picture(actuator={"fence": Fence.FENCING, "since": NOW - 10 * S}, prober={"sample": sample})
+    assert shown.forging is forging
+    assert not shown.intended
 
 
 def test_a_pod_leads_while_it_holds_the_lease_and_the_elector_is_heard_of() -> None:
@@ -210,6 +222,7 @@ def test_status_tells_who_forges_by_which_right_and_for_how_long() -> None:
         "instance": "one",
         "up_seconds": 100.0,
         "heard_seconds_ago": 1.0,
+        "cost": None,
     }
 
 

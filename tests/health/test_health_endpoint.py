@@ -14,9 +14,10 @@ from typing import Any
 import pytest
 from health_servers import PATIENCE_S, Serve, Trust, answer, answering, make_trust, serving
 
-from health import endpoint
-from health.endpoint import MOST_BODY, MOST_REDIRECTS, Checker
+from health.endpoint import MOST_REDIRECTS, Checker
 from ipc.messages import HealthCheck
+from outgoing import client
+from outgoing.client import MOST_BODY
 from policy.health import Outcome
 
 SECRET = "canary-2f9c"
@@ -156,7 +157,7 @@ async def test_a_name_that_nobody_has_is_called_so(monkeypatch: pytest.MonkeyPat
     def nobody(*_: object) -> Any:
         raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
 
-    monkeypatch.setattr(endpoint, "_looked_up", nobody)
+    monkeypatch.setattr(client, "_looked_up", nobody)
     outcome = await ask("http://nobody.example/")
     assert outcome.message == "nobody.example: its name cannot be looked up: Name or service not known"
     assert outcome.response_s is None
@@ -176,7 +177,7 @@ async def test_a_look_up_that_hangs_holds_nobody_and_the_next_one_begins_when_it
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     go_on, running, most = threading.Event(), [], []
-    real = endpoint._looked_up
+    real = client._looked_up
 
     def slow(host: str, port: int, family: socket.AddressFamily) -> Any:
         running.append(host)
@@ -185,7 +186,7 @@ async def test_a_look_up_that_hangs_holds_nobody_and_the_next_one_begins_when_it
         running.remove(host)
         return real("127.0.0.1", port, family)
 
-    monkeypatch.setattr(endpoint, "_looked_up", slow)
+    monkeypatch.setattr(client, "_looked_up", slow)
     checker = Checker()
     async with serving(OK) as server:
         for name in ("a.example", "b.example"):

@@ -156,7 +156,7 @@ def test_a_truth_value_is_neither_zero_nor_one(value: Any) -> None:
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
 def test_a_number_of_seconds_is_a_number(value: float) -> None:
     with pytest.raises(ProtocolError, match="finite"):
-        decode(packed([PROTOCOL, "StandDown", {"seconds": value, "reason": ""}]), StandDown)
+        decode(packed([PROTOCOL, "StandDown", {"seconds": value, "reason": "", "at_once": True}]), StandDown)
 
 
 def test_an_unknown_word_of_a_closed_list_is_refused() -> None:

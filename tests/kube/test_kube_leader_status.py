@@ -59,6 +59,7 @@ async def test_a_new_leader_writes_the_whole_status_over_what_it_read(tmp_path: 
             "reason": "Forging",
             "message": "pod-0 forges",
             "observedGeneration": 3,
+            "opCertCounter": None,
             "conditions": [
                 {
                     "type": "Forging",

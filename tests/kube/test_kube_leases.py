@@ -15,6 +15,7 @@ from scripted_api import TIMEOUT_S, Json, cut, lease, listed, obj, refusal, scri
 
 from kube.errors import ApiFailure, Failure
 from kube.leases import KEY, PREFERRED, SEAL, LeaseClient, parse_lease
+from policy.certificate_counter import ANNOTATION as COUNTER
 from policy.lease import LeaseRecord
 
 MICRO_TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z")
@@ -195,6 +196,14 @@ async def test_seal_and_key_are_read_and_what_is_none_is_refused(tmp_path: Path)
     for wrong in ([1], "x", {SEAL: 1}, {KEY: ["k"]}):
         with pytest.raises(ApiFailure):
             parse_lease(lease("7", annotations=wrong))
+
+
+async def test_the_certificate_counter_is_written_where_it_is_given_and_stays_where_it_is_not(tmp_path: Path) -> None:
+    found = lease("7", annotations={COUNTER: "4"})
+    assert parse_lease(found).counter == "4"
+    assert (await put_after_get(tmp_path, found, counter="5@p"))["metadata"]["annotations"] == {COUNTER: "5@p"}
+    sent = await put_after_get(tmp_path, found, acquired=True, seal="new")
+    assert sent["metadata"]["annotations"][COUNTER] == "4"
 
 
 async def test_a_preferred_holder_is_written_and_removed_on_demand(tmp_path: Path) -> None:

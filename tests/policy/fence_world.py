@@ -62,15 +62,19 @@ class World:
     calm: bool = False
     giving_up: bool = False
     sources: str = ""
+    spent: int = 0
+    """Number of the last set that has expired."""
     targets: str = ""
     read: bool = False
     stopping: bool = False
+    quiet_at: int = 0
+    handover_wait: int = 0
     void_before: int = 0
     log: list[str] = field(default_factory=list)
     forged: list[tuple[int, bool]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.machine = FenceMachine(self.now, managed=False)
+        self.machine = FenceMachine(self.now, managed=False, handover_wait=self.handover_wait)
 
     # --- what happens ---
 
@@ -132,10 +136,13 @@ class World:
             sample=self._sample(),
             sources=self.sources,
             rotated=self.keys_visible and self.machine.exposed == "armed" and self.source != self.visible,
+            unfit=("it has expired",) if self.source <= self.spent else (),
+            spent="it has expired" if 0 < self.visible <= self.spent and self.keys_visible else "",
             targets=self.targets,
             read=self.read,
             void_before=self.void_before,
             stopping=self.stopping,
+            quiet_at=self.quiet_at,
         )
 
     # --- how it happens ---

@@ -6,6 +6,7 @@ Nodes obey grants as the actuator does: off at the soft deadline of the last gra
 
 from __future__ import annotations
 
+import dataclasses
 import random
 from dataclasses import dataclass, field
 
@@ -29,6 +30,8 @@ class Server:
     """Times the object was created."""
     history: list[tuple[int, LeaseRecord | None]] = field(default_factory=list)
     """Every version and what it says; None: deleted."""
+    paused: str = ""
+    """An operator's pause, in the record from the next write on."""
 
     def write(
         self,
@@ -39,6 +42,7 @@ class Server:
         *,
         seal: str | None = None,
         key: str = "",
+        left_to: str = "",
     ) -> LeaseRecord | None:
         """Compare and swap; None is a conflict.  `expected` None: create.  `seal` None: as it is, by hand."""
         current = self.record.resource_version if self.record is not None else None
@@ -53,8 +57,17 @@ class Server:
             seal = self.record.seal if self.record is not None else ""
         uid = str(self.made)
         self.record = LeaseRecord(str(self.version), holder, duration_s, transitions, uid=uid, seal=seal, key=key)
+        self.record = dataclasses.replace(self.record, paused=self.paused, preferred_holder=left_to)
         self.history.append((self.version, self.record))
         return self.record
+
+    def pause(self, text: str) -> None:
+        """As an operator writes it: nothing else is changed."""
+        self.paused = text
+        if self.record is not None:
+            self.version += 1
+            self.record = dataclasses.replace(self.record, resource_version=str(self.version), paused=text)
+            self.history.append((self.version, self.record))
 
     def delete(self) -> None:
         self.version += 1
@@ -78,6 +91,7 @@ class Pod:
     """ok, down (request lost), mute (answer lost), mute writes (of writes only), conflict (every write is refused)."""
     frozen: bool = False
     void_before: int = 0
+    quiet_at: int = 0
     fence: Fence = Fence.FENCED
     granted_until: int = 0
     """Own clock: soft deadline of the last grant that the node's actuator heard of."""
@@ -119,7 +133,13 @@ class Pod:
             void_before=self.void_before,
             node_gone=self.gone,
             stopping=self.stopping,
+            quiet_at=self.quiet_at,
+            paused=self._paused(),
         )
+
+    def _paused(self) -> str:
+        seen = self.election.observed
+        return seen.record.paused if seen is not None and seen.record is not None else ""
 
     def turn(self, true: int) -> None:
         """One turn of the elector's loop and of the actuator's."""
@@ -155,7 +175,8 @@ class Pod:
         transitions = self.election.begin(act)
         key = f"{self.name} {transitions}"
         if act is Do.RELEASE:
-            written = self.server.write(version, "", transitions, seal=seal_of(key), key=key)
+            left_to = self.election.leaves_to
+            written = self.server.write(version, "", transitions, seal=seal_of(key), key=key, left_to=left_to)
         else:
             written = self.server.write(version, self.name, transitions, seal=seal_of(key))
         if self.api in ("mute", "mute writes"):

@@ -391,6 +391,51 @@ def test_a_holder_gives_way_only_to_a_cluster_that_says_itself_that_it_should_fo
     assert not watch.sees(cluster("b", 1, prefers=True)).want
 
 
+def preempted(quiet_at: int, now: int, *, wait: int = 600 * S, better: Cluster | None = None) -> Verdict:
+    """The verdict of a holder at `now`, to whom a better one came at NOW."""
+    arbitration = Arbitration(HOLD_DOWN, wait)
+    pool = [cluster("a", 50, ours=True), better or cluster("b", 1)]
+    arbitration.judge(pool, held_since=1, now=NOW, wall_s=WALL)
+    fresh = [pool[0], dataclasses.replace(pool[1], changed_at=now)]
+    return arbitration.judge(fresh, held_since=1, now=now, wall_s=WALL, quiet_at=quiet_at)
+
+
+def test_a_preemption_waits_for_a_gap_in_the_leadership_schedule_but_not_for_ever() -> None:
+    due = NOW + HOLD_DOWN
+    verdict = preempted(due + 20 * S, due)
+    assert verdict.want
+    assert "gap" in verdict.why
+    assert verdict.look_again == due + 20 * S
+    assert not preempted(due + 20 * S, due + 20 * S).want
+    assert preempted(due + 9999 * S, due).look_again == due + 600 * S
+    assert not preempted(due + 9999 * S, due + 600 * S).want
+    assert not preempted(due + 9999 * S, due, wait=0).want
+
+
+@pytest.mark.parametrize(
+    "better", [cluster("b", 100, state=ENABLED), cluster("b", 60, override=Override(True, force_priority=1))]
+)
+def test_what_a_person_commands_waits_for_no_gap(better: Cluster) -> None:
+    assert not preempted(NOW + 9999 * S, NOW + HOLD_DOWN, better=better).want
+
+
+def test_a_command_for_one_does_not_wait_behind_another_that_waits_for_a_gap() -> None:
+    arbitration = Arbitration(HOLD_DOWN, 600 * S)
+    pool = [cluster("a", 50, ours=True), cluster("b", 1), cluster("c", 40, override=Override(True, force_priority=2))]
+    arbitration.judge(pool, held_since=1, now=NOW, wall_s=WALL)
+    now = NOW + HOLD_DOWN
+    fresh = [dataclasses.replace(each, changed_at=now) for each in pool]
+    verdict = arbitration.judge(fresh, held_since=1, now=now, wall_s=WALL, quiet_at=now + 99 * S)
+    assert (verdict.want, verdict.successor) == (False, "c")
+
+
+def test_a_cluster_that_is_disabled_waits_for_no_gap() -> None:
+    pool = [cluster("a", 1, state=DISABLED, ours=True), cluster("b", 2)]
+    assert (
+        not Arbitration(HOLD_DOWN, 600 * S).judge(pool, held_since=1, now=NOW, wall_s=WALL, quiet_at=NOW + 99 * S).want
+    )
+
+
 def test_a_holder_gives_way_to_the_first_that_may_preempt_though_a_better_one_may_not_yet() -> None:
     arbitration = Arbitration(HOLD_DOWN)
     pool = [cluster("a", 50, ours=True), cluster("b", 1, prefers=False), cluster("c", 2)]
@@ -547,3 +592,45 @@ def test_a_better_cluster_that_comes_back_preempts_once_after_its_hold_down() ->
     several.pool = [cluster("a", 50), cluster("b", 1)]
     assert several.run(60) == []
     assert several.run(3600) == ["b"]
+
+
+# --- a pause ---
+
+
+def paused_verdict(pool: list[Cluster], *, held_since: int = 1) -> Verdict:
+    """After a day in which everybody was as they are."""
+    arbitration, day = Arbitration(HOLD_DOWN), 86_400 * S
+    arbitration.judge(pool, held_since=held_since, now=NOW, wall_s=WALL, paused="until resumed")
+    fresh = [dataclasses.replace(each, changed_at=NOW + day) for each in pool]
+    return arbitration.judge(fresh, held_since=held_since, now=NOW + day, wall_s=WALL, paused="until resumed")
+
+
+def test_in_a_pause_a_better_cluster_does_not_preempt() -> None:
+    verdict = paused_verdict([cluster("a", 1), cluster("b", 2, ours=True)])
+    assert verdict.want
+    assert verdict.why == "a comes first, but paused until resumed"
+
+
+def test_in_a_pause_a_holder_that_is_not_ready_keeps_the_lock() -> None:
+    verdict = paused_verdict([cluster("a", 1), cluster("b", 2, ours=True, ready=False)])
+    assert verdict.want
+    assert verdict.successor == "b"
+
+
+@pytest.mark.parametrize(
+    "pool",
+    [
+        [cluster("a", state=ENABLED), cluster("b", ours=True)],
+        [cluster("a", override=Override(enabled=True, force_priority=1)), cluster("b", ours=True)],
+        [cluster("a"), cluster("b", ours=True, state=DISABLED)],
+    ],
+)
+def test_what_a_person_commands_acts_in_a_pause(pool: list[Cluster]) -> None:
+    verdict = paused_verdict(pool)
+    assert not verdict.want
+    assert verdict.successor == "a"
+
+
+def test_who_does_not_hold_the_lock_gains_nothing_by_a_pause() -> None:
+    verdict = paused_verdict([cluster("a", 1), cluster("b", 2, ours=True, ready=False)], held_since=0)
+    assert not verdict.want

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from cardano.credentials import CredentialSet, Faulty
 from cardano.kes import KesKey
 from cardano.opcert import OperationalCertificate
-from cardano.slots import MAX_KES_EVOLUTIONS, NETWORKS, kes_period_at, kes_period_start
+from cardano.slots import NETWORKS, kes_period_at, kes_period_start
 from cardano.vrf import VrfKey
 from ipc.messages import Check, Finding, Severity
 from policy.credential_findings import Expected, examine, expires_at, periods_left
@@ -20,12 +20,13 @@ from policy.credential_findings import Expected, examine, expires_at, periods_le
 HOT, COLD = b"h" * 32, b"c" * 32
 PERIOD = 1000
 """The KES period now."""
-START = kes_period_start("mainnet", PERIOD)
+START = kes_period_start(NETWORKS["mainnet"], PERIOD)
 assert START is not None
 NOW = START + 3600
 POOL = OperationalCertificate(HOT, 0, 0, b"", COLD).pool_id
 POOL_HEX = OperationalCertificate(HOT, 0, 0, b"", COLD).pool_id_hex
 DAY = 86400.0
+EVOLUTIONS = NETWORKS["mainnet"].max_kes_evolutions
 
 
 def found(*, period: int = PERIOD - 3, counter: int = 5, signed: bool = True, **parts: object) -> CredentialSet:
@@ -34,7 +35,7 @@ def found(*, period: int = PERIOD - 3, counter: int = 5, signed: bool = True, **
 
 
 def expected(**how: object) -> Expected:
-    return dataclasses.replace(Expected("mainnet", NOW), **how)  # type: ignore[arg-type]
+    return dataclasses.replace(Expected("mainnet", NOW, NETWORKS["mainnet"]), **how)  # type: ignore[arg-type]
 
 
 def of(findings: tuple[Finding, ...], check: Check) -> Finding:
@@ -61,7 +62,7 @@ BAD = [
     ("another pool", found(), expected(pool_id="pool1" + "q" * 51), Check.POOL),
     ("another pool by its digits", found(), expected(pool_id_hex="00" * 28), Check.POOL),
     ("not yet valid", found(period=PERIOD + 1), expected(), Check.KES_PERIOD),
-    ("expired in this period", found(period=PERIOD - MAX_KES_EVOLUTIONS), expected(), Check.KES_PERIOD),
+    ("expired in this period", found(period=PERIOD - EVOLUTIONS), expected(), Check.KES_PERIOD),
     ("expired long ago", found(period=0), expected(), Check.KES_PERIOD),
     ("of a far future", found(period=2**64 - 1), expected(), Check.KES_PERIOD),
     ("evolved past now", found(kes=KesKey(HOT, 4)), expected(), Check.EVOLUTION),
@@ -118,18 +119,18 @@ def test_a_key_that_expires_soon_is_warned_of_fourteen_days_before(days: float, 
 
 
 def test_a_certificate_of_another_network_is_told_as_such() -> None:
-    now = kes_period_at("preprod", time.time())
+    now = kes_period_at(NETWORKS["preprod"], time.time())
     assert now is not None
-    one = of(examine(found(period=now), Expected("mainnet", time.time())), Check.KES_PERIOD)
+    one = of(examine(found(period=now), Expected("mainnet", time.time(), NETWORKS["mainnet"])), Check.KES_PERIOD)
     assert one.severity is Severity.ERROR
     assert "on preprod it would be good" in one.reason
 
 
 def test_on_a_network_without_a_calendar_the_period_is_not_judged_and_the_rest_is() -> None:
-    findings = examine(found(kes=KesKey(b"o" * 32, 0)), expected(network="devnet"))
+    findings = examine(found(kes=KesKey(b"o" * 32, 0)), expected(network="devnet", calendar=None))
     assert errors(findings) == [Check.MATCH]
     assert "no calendar" in of(findings, Check.KES_PERIOD).reason
-    assert periods_left(OperationalCertificate(HOT, 0, 0, b"", COLD), expected(network="devnet")) is None
+    assert periods_left(OperationalCertificate(HOT, 0, 0, b"", COLD), expected(calendar=None)) is None
 
 
 def test_an_evolved_key_that_can_still_sign_is_a_warning() -> None:
@@ -147,10 +148,12 @@ def test_an_evolved_key_that_can_still_sign_is_a_warning() -> None:
 def test_the_verdict_is_total_and_an_error_exactly_where_the_ledger_rejects(
     network: str, wall_s: float, period: int, counter: int, seen: int | None
 ) -> None:
-    findings = examine(found(period=period, counter=counter), Expected(network, wall_s, counter_seen=seen))
-    now = kes_period_at(network, wall_s)
+    findings = examine(
+        found(period=period, counter=counter), Expected(network, wall_s, NETWORKS.get(network), counter_seen=seen)
+    )
+    now = kes_period_at(NETWORKS.get(network), wall_s)
     rejected = set()
-    if now is not None and not period <= now < period + MAX_KES_EVOLUTIONS:
+    if now is not None and not period <= now < period + EVOLUTIONS:
         rejected.add(Check.KES_PERIOD)
     if seen is not None and not seen <= counter <= seen + 1:
         rejected.add(Check.COUNTER)

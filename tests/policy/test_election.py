@@ -14,7 +14,7 @@ from policy.election import Circumstances, Do, Election
 from policy.lease import MOST_DISPLACED, LeaseRecord, observe
 from policy.seal import opens, seal_of
 
-from lease_world import Pool, S
+from lease_world import Pod, Pool, S
 
 
 def gap_after(pool: Pool, seconds: float = 40) -> float:
@@ -56,6 +56,26 @@ def test_at_rest_the_leader_sends_twelve_requests_a_minute_and_a_standby_none() 
     pool.run(60)
     for pod in pool.pods:
         assert sum(pod.requests.values()) == (12 if pod.forging else 0)
+
+
+def test_a_renewal_tells_how_much_of_the_right_was_left() -> None:
+    pool = led_pool()
+    pool.run(10)
+    leader = pool.leader()
+    usual = leader.election.renewal_margin
+    assert usual is not None
+    assert 7 * S <= usual <= 8 * S
+    leader.api = "down"
+    pool.run(6)
+    leader.api = "ok"
+    pool.run(1)
+    late = leader.election.renewal_margin
+    assert late is not None
+    assert late < usual - S
+    leader.stopping = True
+    pool.run(5)
+    assert leader.election.renewal_margin is None
+    assert pool.leader().election.renewal_margin is None, "its term was not renewed yet"
 
 
 def test_a_leader_told_to_stop_releases_and_another_takes_over_at_once() -> None:
@@ -484,6 +504,159 @@ def test_standing_down_hands_over_and_comes_back_when_the_time_is_over() -> None
     assert other is not leader
     assert leader.election.role is Role.OBSERVER
     pool.run(30)
+    assert leader.election.role is Role.STANDBY
+
+
+def drained(pool: Pool, quiet_s: float, *, at_once: bool = False, wait_s: float = 600) -> Pod:
+    """Its leader, asked to stand down for 30 s, with a gap in the schedule so many seconds away."""
+    leader = pool.leader()
+    now = leader.clock(pool.true)
+    leader.election._handover_wait = int(wait_s * S)
+    leader.quiet_at = now + int(quiet_s * S)
+    leader.election.stand_down(now + 30 * S, now, at_once=at_once)
+    return leader
+
+
+def test_a_drain_waits_for_a_gap_in_the_leadership_schedule_and_only_then_its_time_begins() -> None:
+    pool = led_pool(2)
+    leader = drained(pool, 50)
+    pool.run(48)
+    assert pool.leader() is leader
+    pool.run(5)
+    assert pool.leader() is not leader
+    pool.run(20)
+    assert leader.election.role is Role.OBSERVER
+    pool.run(10)
+    assert leader.election.role is Role.STANDBY
+
+
+@pytest.mark.parametrize("how", [{"at_once": True}, {"wait_s": 2}])
+def test_a_drain_does_not_wait_where_that_is_asked_for_nor_longer_than_is_allowed(how: dict[str, float]) -> None:
+    pool = led_pool(2)
+    leader = drained(pool, 500, **how)  # type: ignore[arg-type]
+    pool.run(5)
+    assert pool.leader() is not leader
+
+
+def test_who_was_asked_to_come_back_before_the_gap_goes_on_leading() -> None:
+    pool = led_pool(2)
+    leader = drained(pool, 50)
+    pool.run(10)
+    now = leader.clock(pool.true)
+    leader.election.stand_down(now, now)
+    pool.run(60)
+    assert pool.leader() is leader
+
+
+def test_a_drain_of_a_pod_that_does_not_forge_waits_for_nothing() -> None:
+    pool = led_pool(2)
+    leader = pool.leader()
+    standby = next(pod for pod in pool.pods if pod is not leader)
+    now = standby.clock(pool.true)
+    standby.quiet_at, standby.election._handover_wait = now + 500 * S, 600 * S
+    standby.election.stand_down(now + 30 * S, now, at_once=False)
+    pool.run(2)
+    assert standby.election.role is Role.OBSERVER
+    pool.run(30)
+    assert standby.election.role is Role.STANDBY
+
+
+def test_nothing_but_a_drain_waits_for_a_gap() -> None:
+    """A leader whose node is unfit, gone or told to stop hands over, whatever slots the pool has."""
+    for fault in ("stopping", "gone", "unfit"):
+        pool = led_pool(2)
+        leader = drained(pool, 500)
+        leader.stopping, leader.gone, leader.fit = fault == "stopping", fault == "gone", fault != "unfit"
+        leader.ready = fault != "gone"
+        pool.run(14)
+        assert pool.leader() is not leader
+
+
+# --- a pause ---
+
+
+def paused_pool(n: int = 3) -> tuple[Pool, Pod]:
+    """And its leader, which has heard of the pause with its next renewal."""
+    pool = led_pool(n)
+    leader = pool.leader()
+    pool.server.pause("new switches")
+    assert gap_after(pool, 10) == 0, "to be paused costs nothing"
+    assert pool.leader() is leader
+    return pool, leader
+
+
+@pytest.mark.parametrize("fault", ["gone", "unfit", "not ready"])
+def test_in_a_pause_a_leader_keeps_the_lease_whatever_becomes_of_its_node(fault: str) -> None:
+    pool, leader = paused_pool()
+    leader.gone, leader.fit, leader.ready = fault == "gone", fault != "unfit", fault == "unfit"
+    pool.run(120)
+    assert leader.election.role is Role.LEADER
+    leader.gone, leader.fit, leader.ready = False, True, True
+    pool.run(2)
+    assert pool.leader() is leader
+
+
+@pytest.mark.parametrize("end", ["frozen", "stopping", "cut off"])
+def test_in_a_pause_nobody_takes_over_from_a_leader_that_is_lost(end: str) -> None:
+    pool, leader = paused_pool()
+    leader.frozen, leader.stopping, leader.api = (
+        end == "frozen",
+        end == "stopping",
+        "down" if end == "cut off" else "ok",
+    )
+    pool.run(200)
+    assert not any(pod.forging for pod in pool.pods)
+    others = [pod.election for pod in pool.pods if pod is not leader]
+    assert all(each.role is Role.STANDBY for each in others)
+    assert all(each.reason == f"paused new switches; {leader.name} alone may take the lease" for each in others)
+
+
+@pytest.mark.parametrize("end", ["frozen", "stopping"])
+def test_who_had_the_lease_takes_it_again_in_a_pause(end: str) -> None:
+    pool, leader = paused_pool()
+    leader.frozen, leader.stopping = end == "frozen", end == "stopping"
+    pool.run(60)
+    leader.frozen = leader.stopping = False
+    leader.restart(pool.true)
+    pool.run(20)
+    assert pool.leader() is leader
+
+
+def test_when_a_pause_ends_the_next_takes_over_at_once() -> None:
+    pool, leader = paused_pool()
+    leader.stopping = True
+    pool.run(60)
+    pool.server.pause("")
+    assert gap_after(pool, 5) <= 1.5
+    assert pool.leader() is not leader
+
+
+def test_a_leader_that_is_asked_to_stand_down_in_a_pause_hands_over_to_any() -> None:
+    pool, leader = paused_pool()
+    now = leader.clock(pool.true)
+    leader.election.stand_down(timing.NEVER, now)
+    assert gap_after(pool, 10) <= 0.5
+    assert pool.leader() is not leader
+    assert leader.election.drained
+    assert leader.election.standing_down_until == 0
+
+
+def test_a_pause_before_anybody_held_the_lease_keeps_nobody_from_taking_it() -> None:
+    pool = Pool.of(2)
+    pool.server.pause("true")
+    pool.run(15 + 6)
+    assert pool.leader()
+
+
+def test_a_pod_that_was_drained_stays_out_until_it_is_asked_to_come_back() -> None:
+    pool = led_pool(2)
+    leader = pool.leader()
+    leader.election.stand_down(timing.NEVER, leader.clock(pool.true))
+    pool.run(100)
+    assert leader.election.role is Role.OBSERVER
+    now = leader.clock(pool.true)
+    leader.election.stand_down(now, now)
+    pool.run(2)
     assert leader.election.role is Role.STANDBY
 
 

@@ -14,8 +14,8 @@ from policy import timing
 from fence_world import TICK, Node, S, World
 
 
-def armed_world(node: Node | None = None) -> World:
-    world = World(node=node or Node(pid=10))
+def armed_world(node: Node | None = None, *, handover_wait: int = 0) -> World:
+    world = World(node=node or Node(pid=10), handover_wait=handover_wait)
     world.step()
     world.grant()
     world.run_until(Fence.ARMED)
@@ -421,6 +421,51 @@ def test_a_rotation_under_a_forging_node_costs_one_signal_and_no_moment_of_forgi
     assert not world.machine.busy()
 
 
+def waiting_world(quiet_s: float, wait_s: float = 600) -> World:
+    """Armed, with new keys in the secret and a gap in the leadership schedule so many seconds away."""
+    world = armed_world(handover_wait=int(wait_s * S))
+    world.quiet_at = world.now + int(quiet_s * S)
+    world.rotate()
+    return world
+
+
+def lives_on(world: World, seconds: float) -> int:
+    """With grants, for so long; the number of the set that its node has then."""
+    for _ in range(int(seconds * 20)):
+        world.grant()
+        world.tick()
+    assert world.node is not None
+    return world.node.keys
+
+
+def test_new_keys_wait_for_a_gap_in_the_leadership_schedule_but_not_for_ever() -> None:
+    assert lives_on(waiting_world(20), 19) == 1
+    assert lives_on(waiting_world(20), 21) == 2
+    assert lives_on(waiting_world(9999, wait_s=30), 29) == 1
+    assert lives_on(waiting_world(9999, wait_s=30), 31) == 2
+
+
+def test_new_keys_do_not_wait_if_those_in_use_have_expired() -> None:
+    world = waiting_world(9999)
+    world.spent = 1
+    assert lives_on(world, 2) == 2
+    assert world.machine.fence is Fence.ARMED
+
+
+def test_a_fence_waits_for_no_gap() -> None:
+    world = waiting_world(9999)
+    world.withdraw_grant()
+    assert world.run_until(Fence.FENCED) < 1
+
+
+def test_a_node_whose_keys_have_expired_is_fenced_so_that_another_can_be_asked() -> None:
+    world = armed_world()
+    world.spent = 1
+    world.grant()
+    assert world.run_until(Fence.FENCED) < 1
+    assert "expired" in world.machine.reason
+
+
 def test_of_rotations_that_follow_each_other_the_last_is_installed() -> None:
     world = armed_world()
     for _ in range(5):
@@ -528,6 +573,8 @@ ACTS = st.sampled_from(
         "no metrics",
         "jump",
         "rotate",
+        "expire",
+        "slots to come",
         "no room",
         "wait",
     ]
@@ -538,7 +585,7 @@ ACTS = st.sampled_from(
 @given(acts=st.lists(st.tuples(ACTS, st.integers(1, 60)), max_size=30))
 def test_whatever_happens_nothing_forges_past_the_end_of_the_lease(acts: list[tuple[str, int]]) -> None:
     """The worst that a schedule of faults can do: the node forges until its last grant's lease ends, not longer."""
-    world = World()
+    world = World(handover_wait=20 * S)
     world.step()
     pid = 10
     lease_ends = 0
@@ -558,6 +605,10 @@ def test_whatever_happens_nothing_forges_past_the_end_of_the_lease(acts: list[tu
                 world.elector = None
             case "node dies":
                 world.node = None
+            case "expire":
+                world.spent = world.source - ticks % 2
+            case "slots to come":
+                world.quiet_at = world.now + ticks * S
             case "node starts" if world.node is None:
                 pid += 1
                 world.node = Node(pid=pid)

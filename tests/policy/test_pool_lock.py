@@ -998,6 +998,36 @@ def test_to_whom_the_lock_was_left_is_what_a_majority_says() -> None:
     assert pod.lock.preferred == "east"
 
 
+def test_a_holder_that_was_not_seen_to_renew_for_half_its_time_is_looked_for_once() -> None:
+    """A watch of a server that was restored from a backup is silent: better found out before the Lease is wanted."""
+    pod = known(3)
+    for index in range(3):
+        pod.others(index)
+    pod.passes(7.4)
+    assert pod.lock.next(0, pod.now, LET_GO).act is Do.WAIT
+    pod.passes(0.2)
+    assert pod.lock.next(0, pod.now, LET_GO).act is Do.READ
+    pod.serve(LET_GO)
+    pod.passes(7)
+    assert pod.lock.next(0, pod.now, LET_GO).act is Do.WAIT
+    pod.passes(30)
+    assert pod.lock.next(0, pod.now, LET_GO).act is Do.WAIT, "nobody has it any more"
+
+
+def test_the_last_cluster_is_whom_a_majority_names_or_to_whom_it_was_left() -> None:
+    pod = known(3)
+    assert pod.lock.last_cluster == ""
+    pod.others(0)
+    pod.others(1)
+    assert pod.lock.last_cluster == "them"
+    pod.passes(100)
+    assert pod.lock.last_cluster == "them", "also when its time has run out"
+    pod.let_go_by_others(0, preferred="east")
+    assert pod.lock.last_cluster == ""
+    pod.let_go_by_others(1, preferred="east")
+    assert pod.lock.last_cluster == "east"
+
+
 # --- in any world ---
 
 

@@ -66,22 +66,30 @@ class World:
         return self.root / "api"
 
     @property
+    def gateway(self) -> Path:
+        return self.root / "gateway"
+
+    @property
     def run(self) -> Path:
         return self.root / "run"
 
     def make(self) -> None:
-        for folder in (self.secrets, self.ipc, self.api, *(self.run / worker for worker in Worker)):
+        for folder in (self.secrets, self.ipc, self.api, self.gateway, *(self.run / worker for worker in Worker)):
             folder.mkdir(parents=True)
         for name in ("kes.skey", "vrf.skey", "node.cert"):
             (self.secrets / name).write_text("not a key")
             (self.ipc / name).symlink_to("/nowhere")
         (self.api / "kubeconfig").write_text("{}")
+        for name in ("token", "cert", "key"):
+            (self.gateway / name).write_text("not a secret")
 
     def config(self, host: str) -> Config:
         """host: of the node's metrics."""
         given = {"RUN_DIR": str(self.run), "KUBECONFIG": str(self.api / "kubeconfig"), "SANDBOX": "permissive"}
         for variable, name in (("KES_KEY", "kes.skey"), ("VRF_KEY", "vrf.skey"), ("OP_CERT", "node.cert")):
             given |= {f"SOURCE_{variable}": str(self.secrets / name), f"TARGET_{variable}": str(self.ipc / name)}
+        names = {"GATEWAY_TOKEN_FILE": "token", "GATEWAY_TLS_CERT_FILE": "cert", "GATEWAY_TLS_KEY_FILE": "key"}
+        given |= {variable: str(self.gateway / name) for variable, name in names.items()}
         given |= {"NODE_SOCKET": str(self.ipc / "node.socket"), "POD_NAME": "pod-0"}
         return load(given | {"NODE_METRICS_URL": f"http://{host}:12798/metrics"})
 
@@ -263,6 +271,12 @@ def _files(privileges: Privileges) -> Iterator[Mutant]:
         yield rule("reads the API's credentials", lambda w: w.api, read, "read KUBECONFIG")
     else:
         yield Mutant(worker, "Landlock: the API's credentials are missing", closing_place(lambda w: w.api), ("read ",))
+    if worker is not Worker.GATEWAY:
+        yield rule("reads the gateway's token", lambda w: w.gateway, read, "read GATEWAY_TOKEN_FILE")
+    else:
+        missing = closing_place(lambda w: w.gateway)
+        yield Mutant(worker, "Landlock: its token is missing", missing, ("read GATEWAY_TOKEN_FILE",))
+    yield rule("writes the gateway's token", lambda w: w.gateway, write, "write GATEWAY_TOKEN_FILE")
     yield rule("writes the sources", lambda w: w.secrets, write, "write SOURCE_KES_KEY")
     yield rule("writes files at the targets", lambda w: w.ipc, write, "make a file in")
     yield rule("reads another's folder", lambda w: w.run / other, read, f"read the {other}'s folder")

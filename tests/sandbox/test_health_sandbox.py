@@ -159,7 +159,7 @@ def test_tls_to_an_address_that_is_a_number_works_and_neither_other_ports_nor_na
     assert there == f"127.0.0.1:{safe.port}: answered 200"
     if landlock.abi() >= landlock.NET_ABI:
         assert other == f"127.0.0.1:{plain.port}: no connection: Permission denied"
-    assert "names are looked up only where HEALTH_CHECK_ENDPOINT has one" in named
+    assert "names are looked up only where HEALTH_CHECK_ENDPOINT or NOTIFY_URL has one" in named
 
 
 @needs_landlock

@@ -164,6 +164,23 @@ def test_each_in_its_own_folder_is_nobodys_accident(root: Path) -> None:
     assert rules(Worker.ELECTOR, config, Place.OWN) == {root / "run/elector"}
 
 
+def test_the_gateways_token_and_key_are_its_own_and_their_folder_is_open_to_it_for_rotations(root: Path) -> None:
+    named = {"GATEWAY_TOKEN_FILE": "token", "GATEWAY_TLS_CERT_FILE": "cert", "GATEWAY_TLS_KEY_FILE": "key"}
+    config = configured(root, **{variable: root / "gateway" / name for variable, name in named.items()})
+    made(config, *config.gateway_files.values())
+    for worker in Worker:
+        assert said(worker, config) == ()
+    assert rules(Worker.GATEWAY, config, Place.GATEWAY) == {root / "gateway"}
+    assert {secret.name for secret in places.secrets(config) if secret.place is Place.GATEWAY} == {
+        "GATEWAY_TOKEN_FILE",
+        "GATEWAY_TLS_KEY_FILE",
+    }
+    for worker in set(Worker) - {Worker.GATEWAY}:
+        (line,) = said(worker, config, (root / "gateway",))
+        assert "GATEWAY_TOKEN_FILE" in line
+        assert "GATEWAY_TLS_CERT_FILE" not in line
+
+
 def test_a_secret_below_the_installation_is_told_to_everybody_who_must_not_have_it(root: Path) -> None:
     config = configured(root, SOURCE_KES_KEY=root / "usr/keys/kes.skey")
     made(config)

@@ -14,6 +14,7 @@ from typing import Any, Final
 
 import pytest
 
+import ipc.complaints
 import workers.arbiter
 import workers.clusters
 import workers.coordination
@@ -327,7 +328,7 @@ FAULTS: Final[dict[Callable[[Fleet], Awaitable[None]], float]] = {
     a_member_is_restored_from_a_backup: HAND_OVER_S,
     a_member_answers_stale_reads: HAND_OVER_S,
     the_lock_is_deleted_by_hand: 0.0,
-    an_object_is_deleted: 0.0,
+    an_object_is_deleted: HAND_OVER_S,  # on every member: the environment's priority counts again
     a_spec_is_spoilt: 0.0,
     a_spoilt_copy_is_out_of_reach_while_the_others_are_edited: HAND_OVER_S,
     all_leaders_die: UNPLANNED_S + LEASE_S,
@@ -381,6 +382,7 @@ async def one_upon_another(fleet: Fleet) -> None:
 async def edits_follow_each_other(fleet: Fleet) -> None:
     """All being well: each is made as soon as the last one is to be seen everywhere, and stands."""
     region = fleet.rng.choice(fleet.regions)
+    await fleet.until_the_copies_agree(BACK_S)  # what was edited before, on another member, is carried first
     fleet.tell("=== edits follow each other")
     for priority in range(900, 906):
         fleet.patch(region, {"priority": priority})
@@ -402,7 +404,8 @@ def run(monkeypatch: pytest.MonkeyPatch, seed: int, schedule: Schedule, **how: A
     """The same seed gives the same story."""
     loop = SimulatedLoop()
     random.seed(seed)  # the product spreads its retries by it
-    for module in (workers.elector, workers.arbiter, workers.pool_lock, workers.clusters, workers.coordination):
+    product = (workers.elector, workers.arbiter, workers.pool_lock, workers.clusters, workers.coordination)
+    for module in (*product, ipc.complaints):
         monkeypatch.setattr(module, "boottime_ns", loop_now)
     for module in (workers.elector, workers.arbiter, workers.pool_lock):
         monkeypatch.setattr(module, "LeaseClient", Leases)

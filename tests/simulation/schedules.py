@@ -13,6 +13,7 @@ from typing import Final
 import pytest
 from pool_record import PoolRecord
 
+import ipc.complaints
 import workers.arbiter
 import workers.elector
 from kube.leases import LeaseRecord
@@ -318,6 +319,7 @@ def run(
     """The same seed gives the same story."""
     loop = SimulatedLoop()
     random.seed(seed)  # the product spreads its retries by it
+    monkeypatch.setattr(ipc.complaints, "boottime_ns", loop_now)
     for module in (workers.elector, workers.arbiter):
         monkeypatch.setattr(module, "boottime_ns", loop_now)
         monkeypatch.setattr(module, "LeaseClient", Leases)
@@ -355,7 +357,7 @@ class SilentReporter:
     def __init__(self, *_: object) -> None:
         pass
 
-    def report(self, **_: object) -> None:
+    def report(self, *_: object, **__: object) -> None:
         pass
 
     async def close(self) -> None:

@@ -169,11 +169,12 @@ class Leases:
         challenge: str = "",
         members: int = 0,
         apis: tuple[str, ...] = (),
+        counter: str = "",
     ) -> LeaseRecord:
         def work() -> LeaseRecord:
             if self._api.record is not None:
                 raise ApiFailure(Failure.ALREADY_EXISTS, "there is one")
-            told = {"seal": seal, "challenge": challenge, "members": members, "apis": apis}
+            told = {"seal": seal, "challenge": challenge, "members": members, "apis": apis, "counter": counter}
             return self._write(LeaseRecord("", holder, duration_s, transitions, **told))
 
         return await self._session.request("create", timeout_s, work)
@@ -193,6 +194,7 @@ class Leases:
         preferred_holder: str | None = None,
         members: int = 0,
         apis: tuple[str, ...] = (),
+        counter: str = "",
     ) -> LeaseRecord:
         def work() -> LeaseRecord:
             now = self._api.record
@@ -213,6 +215,7 @@ class Leases:
                     preferred_holder=now.preferred_holder if preferred_holder is None else preferred_holder,
                     members=members or now.members,
                     apis=apis if members else now.apis,
+                    counter=counter or now.counter,
                 )
             )
 

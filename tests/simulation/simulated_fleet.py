@@ -18,7 +18,16 @@ from typing import Any
 from pool_record import PoolRecord
 
 from kube.errors import ApiFailure, Failure
-from kube.forge_clusters import CARRIER, MANAGER, ClusterChange, ForgeCluster, parse_cluster, rfc3339
+from kube.forge_clusters import (
+    CARRIER,
+    MANAGER,
+    ClusterChange,
+    ForgeCluster,
+    owned_by_others,
+    parse_cluster,
+    rfc3339,
+    without,
+)
 from policy import replicas
 from policy.lease import LeaseRecord
 
@@ -215,6 +224,10 @@ class ForgeClusters:
         def work() -> ForgeCluster:
             if name not in self._objects.objects and body["metadata"].get("uid"):
                 raise ApiFailure(Failure.CONFLICT, "no existing object was found")
+            known = self._objects.objects.get(name, {})
+            spec = {"spec": body.get("spec", {})}
+            if merge(known, spec) != merge(known, without(spec, owned_by_others(known))):
+                raise ApiFailure(Failure.CONFLICT, "what another manager owns would be changed")
             return self._put(name, body, self._objects.objects.get(name, {}), MANAGER)
 
         return await self._session.request("patch", timeout_s, work)

@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import cast
 
 from config import Config, load
+from devkit import states
 from gateway.views import Picture, ready
 from ipc.messages import (
-    ActuatorState,
     ArbiterState,
     Body,
     ElectorState,
@@ -25,15 +25,14 @@ from ipc.messages import (
     Grant,
     LockPhase,
     NodeView,
-    ProberState,
     Proof,
     Role,
     StandDown,
     StartFlag,
-    Startup,
     State,
     Worker,
 )
+from ipc.peers import Peer
 from kube.session import ApiSession
 from policy import timing
 from policy.election import may_hold
@@ -276,23 +275,14 @@ class SimulatedActuator:
         stopping = self._around.stopping.is_set()
         ready = self._node.up and self._fence is not Fence.FENCING and not stopping
         self._around.publish(
-            ActuatorState(
+            states.actuator(
                 fence=self._fence,
                 since=0,
                 proof=self._proof,
-                reason="",
                 ready=ready,
                 refusals=() if ready else ("not ready",),
-                warnings=(),
                 node=NODE if self._node.up else None,
                 node_gone_at=self._gone_at,
-                startup=Startup.UP,
-                startup_reason="",
-                mode="ephemeral",
-                deadline=0,
-                sighups_total={},
-                operations_total={},
-                kills_total={},
                 heard_giving_up=giving_up,
                 heard_withdrawn=withdrawn,
             )
@@ -418,17 +408,10 @@ class Pod:
     def say_fit(self, fit: bool) -> None:  # as a switch
         self._fit = fit
         if Worker.PROBER in self._lives:
-            state = ProberState(
-                fit=fit,
-                since=1,
-                reasons=() if fit else ("no peers",),
-                sample=None,
-                sampled_total=1,
-                tip_lag_s=None,
-                aliases=(),
-            )
+            state = states.prober(fit=fit, reasons=() if fit else ("no peers",))
             self._lives[Worker.PROBER].publish(state)
 
     def stand_down(self, seconds: float) -> None:
         if self._elector is not None and Worker.ELECTOR in self._tasks:
-            self._elector._stand_down(StandDown(seconds, "asked by the schedule"))  # its socket
+            operator = Peer(pid=1, uid=0, gid=0)
+            self._elector._stand_down(StandDown(seconds, "asked by the schedule"), operator)  # its socket

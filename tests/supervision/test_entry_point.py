@@ -6,12 +6,21 @@ import contextlib
 import os
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "gateway"))
+
+from certificates import pair
 from tree import FORGE_MANAGER, Tree, environment, folder, run, tree, until
+
+from devkit.pod import UIDS
+
+FIRST, SECOND = pair(), pair()
 
 WRONG = {
     "LEASE_DURATION": "soon",
@@ -70,6 +79,54 @@ def test_check_says_that_all_is_well_and_touches_nothing(root: Path) -> None:
     done = run(root, "--check")
     assert (done.returncode, done.stderr) == (0, "")
     assert not (root / "run").exists()
+
+
+def _gateways(root: Path, *, token: bytes = b"t" * 40, key: bytes = FIRST.key) -> dict[str, str]:
+    """Variables and files of a gateway that is guarded."""
+    folder = root / "gateway"
+    folder.mkdir(exist_ok=True)
+    for name, content in (("token", token), ("cert", FIRST.certificate), ("key", key)):
+        (folder / name).write_bytes(content)
+    names = {"GATEWAY_TOKEN_FILE": "token", "GATEWAY_TLS_CERT_FILE": "cert", "GATEWAY_TLS_KEY_FILE": "key"}
+    return {variable: str(folder / name) for variable, name in names.items()}
+
+
+def test_token_and_certificate_that_cannot_be_used_are_mistakes_that_show_neither_path_nor_content(root: Path) -> None:
+    for arguments in (["--check"], []):
+        done = run(root, *arguments, **_gateways(root, token=b"short", key=SECOND.key))
+        assert done.returncode == 2
+        assert done.stdout == ""
+        token, key = done.stderr.splitlines()
+        assert token.startswith("forge-manager: GATEWAY_TOKEN_FILE='(not shown)': is shorter than 32 characters")
+        assert key.startswith("forge-manager: GATEWAY_TLS_KEY_FILE='(not shown)': is not the key of the certificate in")
+        assert not (root / "run").exists()
+    done = run(root, "--check", **_gateways(root))
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_the_other_workers_containers_need_not_have_the_gateways_files(root: Path) -> None:
+    nowhere = {"GATEWAY_TOKEN_FILE": str(root / "gateway" / "token")}
+    assert run(root, "--check", "--worker", "prober", **nowhere).returncode == 0
+    done = run(root, "--check", "--worker", "gateway", **nowhere)
+    assert done.returncode == 2
+    assert "GATEWAY_TOKEN_FILE='(not shown)': cannot be read: No such file or directory" in done.stderr
+
+
+def test_a_token_that_only_the_gateways_user_may_read_is_read_as_that_user(root: Path) -> None:
+    if os.getuid() != 0:
+        pytest.skip("needs root")
+    uids = {"WORKER_UIDS": ",".join(f"{name}={uid}" for name, uid in UIDS.items())}
+    given = _gateways(root) | uids
+    root.chmod(0o711)
+    (root / "gateway").chmod(0o711)
+    for name in ("token", "key"):
+        os.chown(root / "gateway" / name, UIDS["actuator"], UIDS["actuator"])
+        (root / "gateway" / name).chmod(0o400)
+    assert "GATEWAY_TOKEN_FILE='(not shown)': cannot be read: Permission denied" in run(root, "--check", **given).stderr
+    for name in ("token", "key"):
+        os.chown(root / "gateway" / name, UIDS["gateway"], UIDS["gateway"])
+    done = run(root, "--check", **given)
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def _refused(root: Path, uid: int | None = None) -> str:

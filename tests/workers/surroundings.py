@@ -12,15 +12,11 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from config import Config
+from devkit import states
 from ipc.messages import (
-    ActuatorState,
     Body,
-    ElectorState,
-    Fence,
-    ProberState,
-    Proof,
     Role,
-    Startup,
+    Sandbox,
     State,
     Worker,
 )
@@ -35,41 +31,9 @@ OURS = (READY, FORGING, PREFERRED, CONFLICT, COORDINATED)
 
 B = TypeVar("B", bound=Body)
 
-FIT = ProberState(fit=True, since=1, reasons=(), sample=None, sampled_total=1, tip_lag_s=None, aliases=())
-FENCED = ActuatorState(
-    fence=Fence.FENCED,
-    since=1,
-    proof=Proof.METRICS,
-    reason="",
-    ready=True,
-    refusals=(),
-    warnings=(),
-    node=None,
-    node_gone_at=0,
-    startup=Startup.UP,
-    startup_reason="",
-    mode="ephemeral",
-    deadline=0,
-    sighups_total={},
-    operations_total={},
-    kills_total={},
-)
-LEADING = ElectorState(
-    role=Role.LEADER,
-    since=1,
-    reason="",
-    identity="pod-0_1",
-    lease="default/cardano-node-leader",
-    holder="pod-0_1",
-    fencing_token=1,
-    grant=None,
-    settled=True,
-    changes_total=1,
-    requests_total={},
-    failures_total=0,
-    api_ok=True,
-    standing_down_until=0,
-)
+FIT = states.prober()
+FENCED = states.actuator()
+LEADING = states.elector(role=Role.LEADER, holder="pod-0_1")
 
 
 def copy_database(source: Path, target: Path) -> None:
@@ -132,6 +96,7 @@ class Surroundings:
         self.config = config
         self.stopping = asyncio.Event()
         self.parent: int | None = None
+        self.sandbox = Sandbox()
         self.said: list[Body] = []
         self.neighbours: dict[Worker, Neighbour] = {}
         self._news = asyncio.Event()

@@ -12,17 +12,18 @@ from pathlib import Path
 import pytest
 
 import workers.credentials
-from cardano.slots import MAX_KES_EVOLUTIONS
+from cardano.slots import NETWORKS
 from config import load
 from devkit import keys
 from devkit.keys import KeySet
-from ipc.messages import Check, Severity
+from ipc.messages import CertificateCounter, Check, NodeSample, Severity
 from kernel.secretmem import SecretBuffer, read_secret
 from policy import timing
 from workers.credentials import CannotExpose, Credentials
 
 NAMES = {"KES_KEY": "kes.skey", "VRF_KEY": "vrf.skey", "OP_CERT": "node.cert"}
 PERIOD = keys.current_kes_period("mainnet")
+EVOLUTIONS = NETWORKS["mainnet"].max_kes_evolutions
 
 
 class Mount:
@@ -103,7 +104,7 @@ async def test_a_good_set_may_be_installed_and_says_until_when_it_is_good(
     credentials = looking(POOL_ID=made.pool_id)
     assert (credentials.sources_problem, credentials.unfit) == ("", ())
     assert credentials.certificate is not None
-    assert (credentials.certificate.counter, credentials.certificate.periods_left) == (4, MAX_KES_EVOLUTIONS)
+    assert (credentials.certificate.counter, credentials.certificate.periods_left) == (4, EVOLUTIONS)
     credentials.expose("armed")
     assert mount.exposed() == content(made)
     credentials.withdraw("enough")
@@ -144,7 +145,7 @@ async def test_a_set_with_which_no_node_of_this_pool_could_start_is_never_instal
     assert mount.exposed() == []
 
 
-@pytest.mark.parametrize("period", [PERIOD + 1, PERIOD - MAX_KES_EVOLUTIONS])
+@pytest.mark.parametrize("period", [PERIOD + 1, PERIOD - EVOLUTIONS])
 async def test_with_a_set_that_is_not_good_now_a_node_may_start_and_none_is_armed(
     mount: Mount, looking: Callable[..., Credentials], period: int
 ) -> None:
@@ -375,3 +376,208 @@ async def test_nothing_that_is_said_of_any_file_has_a_secret_in_it(
     text = str(said) + caplog.text + str([vars(record) for record in caplog.records])
     for secret in (digits[0][6:70], digits[0][70:134], digits[1][4:68]):
         assert not any(secret[at : at + 10] in text for at in range(0, len(secret) - 10, 2))
+
+
+# --- what is known of the counter, and what the node says ---
+
+
+@pytest.mark.parametrize(("recorded", "fit"), [(None, True), (4, True), (5, True), (6, False), (3, False)])
+async def test_a_counter_that_the_ledger_would_reject_keeps_the_pod_from_contending(
+    mount: Mount, looking: Callable[..., Credentials], recorded: int | None, fit: bool
+) -> None:
+    made = mount.make(counter=5)
+    mount.swap(made)
+    credentials = looking(LEASE_NAME="the-lease", NAMESPACE="here")
+    credentials.hear_counters(() if recorded is None else (CertificateCounter(recorded, made.pool_id),))
+    credentials.look(timing.SECOND)  # at once: what was heard is a reason to look
+    assert (credentials.unfit == ()) is fit
+    assert credentials.sources_problem == ""
+    if not fit:
+        remedy = next(finding.remedy for finding in credentials.findings if finding.check is Check.COUNTER)
+        assert "kubectl annotate --overwrite lease -n here the-lease cardano.io/opcert-counter=" in remedy
+        with pytest.raises(CannotExpose):
+            credentials.expose("armed")
+
+
+async def test_what_was_recorded_of_another_pool_is_held_against_nobody_and_a_bare_number_against_all(
+    mount: Mount, looking: Callable[..., Credentials]
+) -> None:
+    mount.swap(mount.make(counter=5))
+    credentials = looking()
+    credentials.hear_counters((CertificateCounter(9, "pool1" + "a" * 51),))
+    credentials.look(timing.SECOND)
+    assert credentials.unfit == ()
+    credentials.hear_counters((CertificateCounter(9, ""),))
+    credentials.look(timing.SECOND)
+    assert credentials.unfit
+
+
+def node_says(adopted: int, kes_start: int = PERIOD) -> NodeSample:
+    return NodeSample(7, 1, 2, True, 1, 1, 1, 1, 50, kes_start=kes_start, adopted=adopted)
+
+
+async def test_the_counter_of_a_block_that_was_made_counts_though_nobody_has_recorded_it(
+    mount: Mount, looking: Callable[..., Credentials]
+) -> None:
+    mount.swap(mount.make(counter=5))
+    credentials = looking()
+    credentials.expose("armed")
+    for adopted in (1, 2):
+        credentials.hear_node(timing.SECOND, node_says(adopted), forging=True)
+    assert credentials.counter_used is not None
+    assert credentials.counter_used.counter == 5
+    credentials.hear_counters(())
+    mount.swap(mount.make(counter=7))
+    again(credentials)
+    assert Check.COUNTER in {finding.check for finding in credentials.findings if finding.severity is Severity.ERROR}
+    assert not credentials.rotated
+
+
+async def test_a_node_that_rejected_the_new_set_is_found_out_by_its_metrics(
+    mount: Mount, looking: Callable[..., Credentials]
+) -> None:
+    mount.swap(mount.make(counter=5, kes_period=PERIOD - 1))
+    credentials = looking()
+    credentials.expose("armed")
+    mount.swap(mount.make(counter=6))
+    again(credentials)
+    credentials.expose("rotated")
+    for now in (1, 200):
+        credentials.hear_node(now * timing.SECOND, node_says(now, PERIOD - 1), forging=True)
+    again(credentials)
+    assert Check.IN_USE in {finding.check for finding in credentials.findings}
+    assert credentials.counter_used is None
+
+
+async def test_a_set_that_expires_while_the_node_forges_with_it_is_said_to_be_spent(
+    mount: Mount, looking: Callable[..., Credentials], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mount.swap(mount.make(counter=5, kes_period=PERIOD - EVOLUTIONS + 1))
+    credentials = looking()
+    credentials.expose("armed")
+    again(credentials)
+    assert credentials.spent == ""
+    end = credentials.certificate.expires_at if credentials.certificate is not None else None
+    assert end is not None
+    monkeypatch.setattr(workers.credentials.time, "time", lambda: end + 1)  # type: ignore[attr-defined]
+    again(credentials)
+    assert "expired" in credentials.spent
+    credentials.withdraw("fenced")
+    assert credentials.spent == ""
+
+
+@pytest.mark.parametrize(("mode", "open_"), [(0o400, False), (0o440, False), (0o444, True), (0o660, True)])
+async def test_a_source_that_everybody_can_read_is_a_warning_and_no_obstacle(
+    mount: Mount, looking: Callable[..., Credentials], mode: int, open_: bool
+) -> None:
+    made = mount.make()
+    mount.swap(made)
+    made.kes.chmod(mode)
+    credentials = looking()
+    found = [finding for finding in credentials.findings if finding.check is Check.PERMISSIONS]
+    assert bool(found) is open_
+    assert (credentials.sources_problem, credentials.unfit) == ("", ())
+    assert all("defaultMode" in finding.remedy and finding.severity is Severity.WARNING for finding in found)
+
+
+@pytest.mark.parametrize("how", ["swap", "write", "move"])
+async def test_a_change_in_the_mount_is_a_reason_to_look_at_once(
+    mount: Mount, looking: Callable[..., Credentials], how: str
+) -> None:
+    first, second = mount.make(counter=1), mount.make(counter=2)
+    if how == "swap":
+        mount.swap(first)
+        credentials = looking()
+        mount.swap(second)
+    else:
+        plain = {f"SOURCE_{variable}": str(first.folder / name) for variable, name in NAMES.items()}
+        credentials = looking(**plain)
+        if how == "write":
+            for path in (first.kes, first.cert):
+                path.chmod(0o600)
+                path.write_bytes((second.folder / path.name).read_bytes())
+        else:
+            second.kes.rename(first.kes)
+            second.cert.rename(first.cert)
+    credentials._on_events()
+    credentials.look(1)
+    assert credentials.certificate is not None
+    assert credentials.certificate.counter == 2
+
+
+# --- the audit trail ---
+
+
+def trail_of(credentials: Credentials, caplog: pytest.LogCaptureFixture) -> list[tuple[str, str, str]]:
+    """Operation, reason, outcome of what was noted since."""
+    caplog.set_level(logging.INFO)
+    caplog.clear()
+    credentials._trail.write()
+    told = [vars(record) for record in caplog.records if vars(record).get("event") == "credential_operation"]
+    return [(each["operation"], each["why"], each["outcome"]) for each in told]
+
+
+@pytest.mark.parametrize("mode", ["file", "ephemeral"])
+async def test_every_operation_is_in_the_audit_trail_with_what_is_public_of_the_certificate(
+    mode: str, mount: Mount, looking: Callable[..., Credentials], caplog: pytest.LogCaptureFixture
+) -> None:
+    here = Path.cwd()
+    try:
+        mount.swap(mount.make(counter=4))
+        credentials = looking(CREDENTIAL_MODE=mode)
+        credentials.expose("bootstrap")
+        credentials.withdraw("the node has read them")
+        credentials.expose("armed")
+        mount.swap(mount.make(counter=5))
+        again(credentials)
+        credentials.expose("rotated")
+        credentials.withdraw("no grant from the elector")
+        credentials.withdraw("again: nothing is there")
+        assert trail_of(credentials, caplog) == [
+            ("offer", "bootstrap", "done"),
+            ("withdraw", "the node has read them", "done"),
+            ("install", "armed", "done"),
+            ("replace", "rotated", "done"),
+            ("remove", "no grant from the elector", "done"),
+        ]
+    finally:
+        os.chdir(here)
+    counters = [vars(record)["counter"] for record in caplog.records if hasattr(record, "operation")]
+    assert counters == [4, None, 4, 5, 5]
+    assert all(
+        set(vars(record)["files"]) == set(NAMES.values()) for record in caplog.records if hasattr(record, "files")
+    )
+
+
+async def test_what_could_not_be_installed_is_in_the_audit_trail_with_the_reason(
+    mount: Mount, looking: Callable[..., Credentials], caplog: pytest.LogCaptureFixture
+) -> None:
+    made = mount.make()
+    mount.swap(made)
+    credentials = looking()
+    made.vrf.unlink()
+    with pytest.raises(CannotExpose) as refusal:
+        credentials.expose("armed")
+    assert trail_of(credentials, caplog) == [("install", "armed", f"refused: {refusal.value}")]
+
+
+@pytest.mark.parametrize("mode", ["file", "ephemeral"])
+async def test_a_new_life_says_what_it_found_of_the_one_before(
+    mode: str, mount: Mount, looking: Callable[..., Credentials], caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    here = Path.cwd()
+    try:
+        mount.swap(mount.make())
+        first = looking(CREDENTIAL_MODE=mode)
+        first._trail.write()
+        assert not [record for record in caplog.records if vars(record).get("event") == "earlier_life"]
+        first.expose("armed")  # and it dies
+        second = looking(CREDENTIAL_MODE=mode)
+        second._trail.write()
+    finally:
+        os.chdir(here)
+    (found,) = [vars(record) for record in caplog.records if vars(record).get("event") == "earlier_life"]
+    assert set(found["files"]) == set(NAMES.values())
+    assert found["pid"] == (os.getpid() if mode == "ephemeral" else 0)
+    assert (found["audit"], found["levelname"]) == (True, "WARNING")

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
+import json
+import logging
 import sys
 import tempfile
 import time
@@ -19,9 +21,10 @@ from config import Config, load
 from devkit.api import EmbeddedApi
 from ipc.messages import ActuatorState, ArbiterState, ElectorState, Fence, ProberState, Proof, Role, Worker
 from kernel.clock import boottime_ns
+from kube.errors import ApiFailure, Failure
 from kube.leases import LeaseClient
 from kube.session import ApiSession
-from policy.election import may_hold
+from policy.election import STANDING_DOWN, Do, Step, may_hold
 from policy.lease import LeaseRecord
 from policy.seal import half_of, opens, seal_of
 from policy.timing import SECOND
@@ -518,3 +521,46 @@ async def test_a_spoilt_memory_makes_a_stranger_and_no_fault(
         said = await elector.until(ElectorState, lambda s: s.holder == held.holder)
         assert said.settled, "a stranger holds nothing"
         assert not leading(await looks_again(elector))
+
+
+@pytest.mark.parametrize("another_boot", [False, True])
+async def test_a_drain_outlives_the_elector_and_a_boot_and_a_stand_down_the_elector_alone(
+    config: Config, leases: LeaseClient, clock: Clock, *, another_boot: bool
+) -> None:
+    await led_before(config, leases, clock)
+    path = config.worker_dir("elector") / "term"
+    notes = json.loads(path.read_text())
+    boot = "another" if another_boot else notes["boot"]
+    for kept, stays_out in (({"drained": "new disk"}, True), ({"stand_down_until": 2**60}, not another_boot)):
+        path.write_text(json.dumps(notes | {"boot": boot} | kept))
+        async with life(config, arbiter_says=arbiter("second")) as elector:
+            said = await elector.until(ElectorState, lambda s: bool(s.holder))
+            assert said.drained == kept.get("drained", "")
+            assert (said.reason == STANDING_DOWN) is stays_out
+
+
+async def test_notes_of_an_older_version_say_nothing_of_a_drain(
+    config: Config, leases: LeaseClient, clock: Clock
+) -> None:
+    await led_before(config, leases, clock)
+    path = config.worker_dir("elector") / "term"
+    notes = json.loads(path.read_text())
+    path.write_text(json.dumps({name: notes[name] for name in notes if name not in ("drained", "stand_down_until")}))
+    async with life(config, arbiter_says=arbiter("second")) as elector:
+        assert (await elector.until(ElectorState, leading)).fencing_token == 1
+
+
+# --- its log ---
+
+
+async def test_an_api_that_fails_again_and_again_costs_few_lines(
+    config: Config, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    async with ApiSession(config.kubeconfig, user_agent="test") as session:
+        elector = Elector(cast("Context", Surroundings(config)), session)
+        for _ in range(200):
+            elector._failed(Step(Do.READ, 0, ""), ApiFailure(Failure.UNREACHABLE, "nobody is there"))
+            elector._answered()
+    told = [vars(record)["event"] for record in caplog.records if hasattr(record, "event")]
+    assert told == ["api_failed", "api_ok"]

@@ -350,9 +350,10 @@ async def test_the_log_level_is_told_and_set_and_the_change_is_a_decision(
     for level in LEVELS:
         assert await inspected.told(DebugLogLevel, level) == DebugLogLevel(level)
         assert await inspected.told(DebugLogLevel) == DebugLogLevel(level)
-        assert logging.getLevelName(shown.level) == level
+        assert logs.level() == level
     changed = [each for each in (await inspected.told(DebugDecisions)).decisions if each.event == "log_level"]
-    assert changed[0].fields == {"before": "INFO", "now": "DEBUG"}
+    who = {"audit": "True", "uid": str(os.getuid()), "pid": str(os.getpid())}
+    assert changed[0].fields == {**who, "old": "INFO", "new": "DEBUG"}
 
 
 @pytest.mark.parametrize("level", ["debug", "CRITICAL", "NOTSET", "10", "INFO\n", "x" * 4000])

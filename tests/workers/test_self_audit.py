@@ -120,6 +120,7 @@ async def test_an_audit_that_cannot_be_made_is_logged_and_tried_again_and_ends_n
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
+    caplog.set_level(logging.INFO)
     made = asyncio.Event()
     errors = iter((OSError(errno.EMFILE, "too many"), NotAView("no /proc")))
     real = self_audit.view_of_ourselves
@@ -137,12 +138,14 @@ async def test_an_audit_that_cannot_be_made_is_logged_and_tried_again_and_ends_n
     itself.start(server)
     async with asyncio.timeout(PATIENCE_S):
         await made.wait()
+        while not any(vars(record).get("event") == "ended" for record in caplog.records):
+            await asyncio.sleep(0.01)
     itself.close()
     server.close()
-    assert [record.message for record in caplog.records if record.name == "audit"][:2] == [
-        "no audit could be made: [Errno 24] too many",
-        "no audit could be made: no /proc",
-    ]
+    told = {vars(record)["event"]: vars(record) for record in caplog.records if record.name == "audit"}
+    first, end = told["audit_failed"], told["ended"]
+    assert (first["event"], first["why"]) == ("audit_failed", "[Errno 24] too many")
+    assert (end["event"], end["count"]) == ("ended", 2)
 
 
 # --- siblings' sockets ---

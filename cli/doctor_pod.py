@@ -1,0 +1,348 @@
+"""What `forgectl doctor` looks at in the pod: RUN_DIR, workers, kernel, node, files.  It changes nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import ctypes
+import os
+import platform
+import signal
+import stat
+import time
+from pathlib import Path
+from typing import Final
+
+from cardano.metrics import parse_metrics
+from cardano.process import (
+    NodeGone,
+    ProcessUnreadable,
+    SocketCheck,
+    check_socket,
+    credential_options,
+    find_by_name,
+    read_argv,
+    read_status,
+    socket_option,
+    start_flag,
+    wanted_options,
+)
+from cardano.scrape import ScrapeError, fetch
+from cardano.slots import slot_at, slot_length_s
+from cli.asking import Failed, NotAllowed
+from cli.looking import read_states
+from config import Config
+from ipc.messages import ActuatorState, State, Worker
+from kernel.deadline import DeathTimer
+from kernel.deathpipe import DeathSignal
+from kernel.identity import effective
+from kernel.libc import LIBC
+from kernel.process import filesystem_is_memory
+from policy.doctor.findings import Unseen
+from policy.doctor.node import CredentialFacts, Led, NodeFacts, Process, Scraped, Target
+from policy.doctor.pod import Folder, KernelFacts, PodFacts, WorkerSeen
+from policy.preflight import Identity
+from sandbox import landlock
+from sandbox.close import obstacles
+from sandbox.syscalls import Architecture, number
+
+METRICS_S: Final = 4.0
+_GET_ACTION_AVAIL: Final = 2
+_RET_ERRNO: Final = 0x00050000
+"""linux/seccomp.h"""
+
+States = dict[Worker, State | Failed]
+
+
+def states(config: Config) -> States:
+    """Each worker's, or why there is none."""
+    return read_states(config, tuple(Worker))
+
+
+def elsewhere(config: Config, *workers: Worker) -> Unseen | None:
+    """Where each worker has a container, others do not see its volumes.  None: we are one of these, or see all."""
+    uid = os.getuid()
+    if not config.worker_uids or uid == 0 or uid in {config.worker_uids[worker] for worker in workers}:
+        return None
+    return Unseen(f"uid {uid} does not see what the {workers[0]} sees: run it in the {workers[0]}'s container")
+
+
+# --- the pod ---
+
+
+def pod(config: Config, heard: States) -> PodFacts:
+    ours = _sidecars_uid(config)
+    folders = tuple(
+        _folder(config.worker_dir(worker), config.worker_uids.get(worker, ours))
+        for worker in Worker
+        if os.path.lexists(config.worker_dir(worker))
+    )
+    actuator = _actuator(heard)
+    silent = heard[Worker.ACTUATOR]
+    return PodFacts(
+        run_dir=_folder(config.run_dir, ours),
+        in_memory=_in_memory(config.run_dir),
+        folders=folders,
+        sockets=_sockets(config),
+        workers=tuple(_worker(worker, answer) for worker, answer in heard.items()),
+        separations=("uids", "containers") if config.worker_uids else ("single-uid",),
+        permissive=config.sandbox == "permissive",
+        refusals=actuator.refusals if actuator is not None else Unseen(f"it does not answer us: {silent}"),
+        warnings=actuator.warnings if actuator is not None else (),
+    )
+
+
+def _sidecars_uid(config: Config) -> int:
+    """Who runs the sidecar: ourselves, unless we are root and its folders are another's."""
+    if os.getuid() != 0 or config.worker_uids:
+        return os.getuid()
+    try:
+        return config.worker_dir(Worker.ACTUATOR).stat().st_uid
+    except OSError:
+        return 0
+
+
+def _folder(path: Path, expected_uid: int) -> Folder:
+    try:
+        info = path.stat()
+    except OSError as error:
+        return Folder(str(path), error.strerror or str(error), -1, 0, expected_uid)
+    problem = "" if stat.S_ISDIR(info.st_mode) else "is no folder"
+    return Folder(str(path), problem, info.st_uid, stat.S_IMODE(info.st_mode) & 0o777, expected_uid)
+
+
+def _in_memory(path: Path) -> bool | Unseen:
+    try:
+        return filesystem_is_memory(path)
+    except OSError as error:
+        return Unseen(f"{path}: {error.strerror or error}")
+
+
+def _sockets(config: Config) -> tuple[tuple[str, str], ...]:
+    found = [("RUN_DIR", str(path(worker))) for worker in Worker for path in (config.state_socket, config.debug_socket)]
+    found += [("RUN_DIR", str(config.command_socket)), ("NODE_SOCKET", str(config.node_socket))]
+    if config.kes_agent:
+        found += [
+            ("SOURCE_KES_AGENT_SOCKET", str(config.source_kes_agent_socket)),
+            ("TARGET_KES_AGENT_SOCKET", str(config.target_kes_agent_socket)),
+        ]
+    return tuple(found)
+
+
+def _worker(worker: Worker, answer: State | Failed) -> WorkerSeen:
+    if isinstance(answer, Failed):
+        return WorkerSeen(worker, Unseen(str(answer)) if isinstance(answer, NotAllowed) else str(answer))
+    box = answer.sandbox
+    return WorkerSeen(worker, "", box.separation, box.closed, box.missing, box.violations)
+
+
+def _actuator(heard: States) -> ActuatorState | None:
+    answer = heard[Worker.ACTUATOR]
+    return answer.body if isinstance(answer, State) and isinstance(answer.body, ActuatorState) else None
+
+
+# --- the kernel ---
+
+
+def kernel(config: Config) -> KernelFacts:
+    version = landlock.abi()
+    return KernelFacts(
+        landlock=version,
+        lacking=landlock.missing(version, datagrams=False),
+        obstacles=obstacles(config),
+        seccomp=_seccomp(),
+        pidfd=_pidfd(),
+        death_timer=_death_timer(),
+        death_signal=_death_signal(),
+    )
+
+
+def _seccomp() -> str | Unseen:
+    architecture = Architecture.of(platform.machine())
+    call = number("seccomp", architecture) if architecture is not None else None
+    if call is None:
+        return Unseen(f"no system call numbers for {platform.machine()}")
+    action = ctypes.c_uint32(_RET_ERRNO)
+    asked = (ctypes.c_long(call), ctypes.c_ulong(_GET_ACTION_AVAIL), ctypes.c_ulong(0), ctypes.byref(action))
+    if int(LIBC.syscall(*asked)) == 0:
+        return ""
+    return f"system calls cannot be filtered: {os.strerror(ctypes.get_errno())}"
+
+
+def _pidfd() -> str:
+    try:
+        held = os.pidfd_open(os.getpid())
+    except OSError as error:
+        return f"processes cannot be held by pidfd: {error.strerror}"
+    try:
+        signal.pidfd_send_signal(held, 0)
+    except OSError as error:
+        return f"processes cannot be signalled by pidfd: {error.strerror}"
+    finally:
+        os.close(held)
+    return ""
+
+
+def _death_timer() -> str:
+    try:
+        DeathTimer().close()
+    except OSError as error:
+        return f"no timer on CLOCK_BOOTTIME: {error.strerror}"
+    return ""
+
+
+def _death_signal() -> str:
+    try:
+        DeathSignal().close()
+    except OSError as error:
+        return f"the kernel would not signal for us: {error.strerror}"
+    return ""
+
+
+# --- the node ---
+
+
+async def node(config: Config, heard: States) -> NodeFacts:
+    """In METRICS_S at most."""
+    found = check_socket(config.node_socket)
+    scraping = asyncio.create_task(_scrape(config.node_metrics_url))
+    wanted = wanted_options(config.targets.values())
+    process, missing = await asyncio.to_thread(
+        _process, config, found
+    )  # many files: the servers' answers come meanwhile
+    actuator, known = _actuators_identity(config, heard)
+    return NodeFacts(
+        socket_path=str(config.node_socket),
+        socket_problem=elsewhere(config, Worker.ACTUATOR) or found.why,
+        socket_checked=not config.disable_socket_check,
+        process=process,
+        process_missing=missing,
+        wanted_name=config.cardano_node_process_name,
+        actuator=actuator,
+        actuator_known=known,
+        ephemeral=config.credential_mode != "file",
+        wanted=wanted,
+        metrics_url=config.node_metrics_url,
+        metrics=await scraping,
+        wall_slot=slot_at(config.calendar, time.time()),
+        slot_length_s=slot_length_s(config.calendar),
+        most_tip_lag_s=config.max_tip_lag,
+    )
+
+
+async def _scrape(url: str) -> Scraped | str:
+    try:
+        metrics = parse_metrics(await fetch(url, METRICS_S))
+    except ScrapeError as error:
+        return str(error)
+    return Scraped(tuple(metrics.aliases), metrics.slot)
+
+
+def _process(config: Config, found: SocketCheck) -> tuple[Process | Unseen, str]:
+    """And why there is none, if that is wrong."""
+    name = config.cardano_node_process_name
+    pid = found.pid
+    if found.ok and not pid:
+        return Unseen("it cannot be seen"), "NODE_SOCKET answers, but its process is not visible"
+    if not pid:
+        candidates = find_by_name(name, config.node_socket)
+        if not candidates:
+            return Unseen("there is none"), f"no process is named {name}, and nobody serves NODE_SOCKET"
+        if len(candidates) > 1:
+            return Unseen(f"{len(candidates)} processes are named {name}, and nobody serves NODE_SOCKET"), ""
+        pid = candidates[0].pid
+    try:
+        return _looked_at(config, pid), ""
+    except NodeGone as error:
+        return Unseen(str(error)), ""
+    except ProcessUnreadable as error:
+        return Unseen(str(error)), ""
+
+
+def _looked_at(config: Config, pid: int) -> Process:
+    """Raises NodeGone, ProcessUnreadable."""
+    status, argv = read_status(pid), read_argv(pid)
+    options = credential_options(argv)
+    wanted = wanted_options(config.targets.values())
+    return Process(
+        pid=pid,
+        name=_name(pid),
+        identity=Identity(status.uids, status.gids, status.cap_eff),
+        argv_seen=bool(argv),
+        flag=start_flag(argv),
+        options=options,
+        socket_path=socket_option(argv),
+        led=tuple(
+            Led(option, options[option], variable, path, _leads_to(pid, options[option], Path(path)))
+            for option, (variable, path) in wanted.items()
+            if option in options
+        ),
+    )
+
+
+def _name(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/comm").read_text("utf-8", "replace").rstrip("\n")
+    except OSError:
+        return "without a name"
+
+
+def _leads_to(pid: int, given: str, ours: Path) -> bool | Unseen:
+    """Whether the folder of a path as that process sees it is the folder of ours, and the file's name the same."""
+    base = f"/proc/{pid}/root" if given.startswith("/") else f"/proc/{pid}/cwd/"
+    try:
+        theirs = Path(base + given).parent.stat()
+    except FileNotFoundError:
+        return False
+    except OSError as error:
+        return Unseen(f"its files cannot be seen ({error.strerror or error})")
+    try:
+        mine = ours.parent.stat()
+    except OSError as error:
+        return Unseen(f"{ours.parent}: {error.strerror or error}")
+    return (theirs.st_dev, theirs.st_ino, Path(given).name) == (mine.st_dev, mine.st_ino, ours.name)
+
+
+def _actuators_identity(config: Config, heard: States) -> tuple[Identity, bool]:
+    """And whether that is a running one's."""
+    answer = heard[Worker.ACTUATOR]
+    if isinstance(answer, State):
+        try:
+            status = read_status(answer.pid)
+        except (NodeGone, ProcessUnreadable):
+            status = None  # in another pid namespace
+        if status is not None and status.uids[1] == config.worker_uids.get(Worker.ACTUATOR, status.uids[1]):
+            return Identity(status.uids, status.gids, status.cap_eff), True
+    uid = config.worker_uids.get(Worker.ACTUATOR)
+    if uid is not None:
+        return Identity((uid,) * 4, (uid,) * 4, 0), False
+    capabilities = 0 if os.getuid() == 0 else effective()  # the sidecar drops them; root's own shell has them all
+    return Identity((os.getuid(),) * 4, (os.getgid(),) * 4, capabilities), False
+
+
+# --- credentials ---
+
+
+def credentials(config: Config, heard: States) -> CredentialFacts:
+    from cli import examining  # with CBOR and libsodium
+
+    unseen = elsewhere(config, Worker.ACTUATOR)
+    targets = unseen or tuple(
+        Target(variable, str(path.parent), _not_writable(path.parent)) for variable, path in config.targets.values()
+    )
+    actuator = _actuator(heard)
+    if actuator is not None and actuator.findings:  # it knows more: counters that were used, what the node uses
+        return CredentialFacts(targets, actuator.findings, "the actuator")
+    if unseen is not None:
+        return CredentialFacts(targets, unseen, "")
+    findings, closed = examining.of_sources(config)
+    if not closed:
+        return CredentialFacts(targets, findings, "forgectl")
+    return CredentialFacts(
+        targets, Unseen(f"we may not read {', '.join(closed)}, and the actuator says nothing of them"), ""
+    )
+
+
+def _not_writable(folder: Path) -> str:
+    if not folder.is_dir():
+        return "is no folder" if folder.exists() else "does not exist"
+    return "" if os.access(folder, os.W_OK | os.X_OK, effective_ids=True) else "may not be written to by our user"

@@ -1,0 +1,240 @@
+"""This pod and its kernel: RUN_DIR, sockets, workers, what the kernel must be able to do."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final
+
+from policy.doctor.findings import Finding, Unseen, Weight, unseen
+
+LONGEST_SOCKET: Final = 107
+"""Bytes (unix(7))."""
+_PERMISSIVE: Final = "a worker that cannot be locked up as declared runs all the same"
+
+
+@dataclass(frozen=True, slots=True)
+class Folder:
+    """RUN_DIR, or a worker's folder in it."""
+
+    path: str
+    problem: str
+    """Why it cannot be used at all; empty: it is a folder."""
+    uid: int
+    mode: int
+    """Of its owner, group and others."""
+    expected_uid: int
+    """Whose it should be."""
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerSeen:
+    """One worker's last word."""
+
+    worker: str
+    problem: str | Unseen
+    """Why it did not answer; empty: it did."""
+    separation: str = ""
+    """How it says that it runs; empty: not yet known."""
+    closed: bool = False
+    missing: tuple[str, ...] = ()
+    violations: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class PodFacts:
+    run_dir: Folder
+    in_memory: bool | Unseen
+    folders: tuple[Folder, ...]
+    """The workers', as far as they can be seen."""
+    sockets: tuple[tuple[str, str], ...]
+    """Whose, and its path."""
+    workers: tuple[WorkerSeen, ...] | Unseen
+    separations: tuple[str, ...]
+    """The ways to run that the configuration leaves."""
+    permissive: bool
+    refusals: tuple[str, ...] | Unseen
+    warnings: tuple[str, ...]
+    """Both of the actuator."""
+
+
+@dataclass(frozen=True, slots=True)
+class KernelFacts:
+    """Problems: why it cannot be used; empty: it can."""
+
+    landlock: int
+    """Version of the interface; 0: none."""
+    lacking: tuple[str, ...]
+    """What that version cannot take away, in words."""
+    obstacles: tuple[str, ...]
+    """Why no sandbox can be closed here."""
+    seccomp: str | Unseen
+    pidfd: str
+    death_timer: str
+    death_signal: str
+
+
+def judge_pod(facts: PodFacts) -> Iterator[Finding]:
+    yield from _run_dir(facts)
+    yield from _memory(facts)
+    yield from _paths(facts.sockets)
+    yield from _workers(facts.workers)
+    yield from _separation(facts)
+    yield from _actuator(facts)
+
+
+def _run_dir(facts: PodFacts) -> Iterator[Finding]:
+    found = facts.run_dir
+    mount = f"mount a memory-backed emptyDir at {found.path} that uid {found.expected_uid} may write to (fsGroup)"
+    if found.problem:
+        yield Finding("run-dir", Weight.ERROR, f"RUN_DIR {found.path}: {found.problem}", mount)
+        return
+    bad = False
+    if found.uid not in (0, found.expected_uid):
+        bad = True
+        reason = f"RUN_DIR {found.path} belongs to uid {found.uid}, not to {found.expected_uid} or root"
+        yield Finding("run-dir", Weight.ERROR, reason, mount)
+    elif found.uid == found.expected_uid and found.mode & 0o066:
+        bad = True
+        reason = f"RUN_DIR {found.path} is open to others (mode {found.mode:04o})"
+        yield Finding("run-dir", Weight.WARNING, reason, "close it", f"chmod go-rw {found.path}")
+    for each in facts.folders:
+        if each.problem or each.uid != each.expected_uid:
+            bad = True
+            what = each.problem or f"belongs to uid {each.uid}, not to {each.expected_uid}"
+            remedy = "WORKER_UIDS changed, or somebody else made it: make the pod anew, and with it RUN_DIR"
+            yield Finding("run-dir", Weight.ERROR, f"{each.path}: {what}", remedy)
+    if not bad:
+        yield Finding("run-dir", Weight.INFO, f"RUN_DIR {found.path} is uid {found.uid}'s, mode {found.mode:04o}")
+
+
+def _memory(facts: PodFacts) -> Iterator[Finding]:
+    path = facts.run_dir.path
+    if isinstance(facts.in_memory, Unseen):
+        yield unseen("run-dir-memory", facts.in_memory)
+    elif facts.in_memory:
+        yield Finding("run-dir-memory", Weight.INFO, f"{path} is in memory")
+    else:
+        remedy = "make the volume an emptyDir with medium: Memory"
+        yield Finding(
+            "run-dir-memory", Weight.WARNING, f"{path} is not in memory: armed keys are written to a disk", remedy
+        )
+
+
+def _paths(sockets: tuple[tuple[str, str], ...]) -> Iterator[Finding]:
+    longest = 0
+    for whose, path in sockets:
+        length = len(path.encode("utf-8", "replace"))
+        longest = max(longest, length)
+        if length > LONGEST_SOCKET:
+            reason = f"{whose}: {path} has {length} bytes, a Unix socket's path at most {LONGEST_SOCKET}"
+            yield Finding("socket-paths", Weight.ERROR, reason, "choose a shorter path")
+    if longest <= LONGEST_SOCKET:
+        yield Finding("socket-paths", Weight.INFO, f"the longest path of a socket has {longest} bytes")
+
+
+def _workers(workers: tuple[WorkerSeen, ...] | Unseen) -> Iterator[Finding]:
+    if isinstance(workers, Unseen):
+        yield unseen("workers", workers)
+        return
+    for each in workers:
+        if isinstance(each.problem, Unseen):
+            yield unseen("workers", Unseen(f"the {each.worker}: {each.problem.why}"))
+    workers = tuple(each for each in workers if not isinstance(each.problem, Unseen))
+    if not workers:
+        yield unseen("workers", Unseen("there is none that we may ask"))
+        return
+    silent = [each for each in workers if each.problem]
+    if silent and len(silent) == len(workers):
+        remedy = "is the sidecar running, and is this its RUN_DIR? see its log"
+        reason = f"no worker answers, the {silent[0].worker}'s socket for one: {silent[0].problem}"
+        yield Finding("workers", Weight.ERROR, reason, remedy, "kubectl logs POD -c forge-manager")
+        return
+    for each in silent:
+        remedy = "see why in its log; a worker that dies is started again within seconds"
+        reason = f"the {each.worker} does not answer: {each.problem}"
+        yield Finding("workers", Weight.ERROR, reason, remedy, "kubectl logs POD -c forge-manager")
+    if not silent:
+        yield Finding("workers", Weight.INFO, f"all answer: {', '.join(each.worker for each in workers)}")
+
+
+def _separation(facts: PodFacts) -> Iterator[Finding]:
+    if isinstance(facts.workers, Unseen):
+        yield unseen("separation", facts.workers)
+        return
+    heard = [each for each in facts.workers if each.problem == ""]
+    if not heard:
+        yield unseen("separation", Unseen("no worker answers us"))
+        return
+    audit = "forgectl audit"
+    bad = False
+    for each in heard:
+        if each.separation and each.separation not in facts.separations:
+            bad = True
+            wanted = " or ".join(facts.separations)
+            reason = f"the {each.worker} runs as {each.separation}, by WORKER_UIDS it should as {wanted}"
+            remedy = "give forgectl and the sidecar the same environment, or restart the sidecar"
+            yield Finding("separation", Weight.ERROR, reason, remedy)
+        if each.violations:
+            bad = True
+            reason = f"the {each.worker} can do what it does not declare: {'; '.join(each.violations)}"
+            yield Finding("separation", Weight.ERROR, reason, "see what it is, and restart the pod", audit)
+        elif not each.closed:
+            bad = True
+            weight = Weight.WARNING if facts.permissive else Weight.ERROR
+            yield Finding("separation", weight, f"the {each.worker} is not locked up", "see what is missing", audit)
+    if not bad:
+        how = ", ".join(sorted({each.separation or "not told" for each in heard}))
+        missing = sorted({text for each in heard for text in each.missing})
+        yield Finding("separation", Weight.INFO, "; ".join([f"{how}; all that answer are locked up", *missing]))
+
+
+def _actuator(facts: PodFacts) -> Iterator[Finding]:
+    if isinstance(facts.refusals, Unseen):
+        yield unseen("actuator", facts.refusals)
+        return
+    for text in facts.refusals:
+        yield Finding("actuator", Weight.ERROR, f"it would not arm: {text}", "as it says; see the other findings too")
+    for text in facts.warnings:
+        yield Finding("actuator", Weight.WARNING, text, "as it says")
+    if not facts.refusals and not facts.warnings:
+        yield Finding("actuator", Weight.INFO, "it could arm at once, and warns of nothing")
+
+
+def judge_sandbox_setting(permissive: bool) -> Finding:
+    if permissive:
+        return Finding("sandbox-setting", Weight.WARNING, f"SANDBOX=permissive: {_PERMISSIVE}", "set SANDBOX=enforce")
+    return Finding("sandbox-setting", Weight.INFO, "SANDBOX=enforce")
+
+
+def judge_kernel(facts: KernelFacts, *, permissive: bool) -> Iterator[Finding]:
+    if facts.obstacles:
+        weight = Weight.WARNING if permissive else Weight.ERROR
+        for text in facts.obstacles:
+            yield Finding("landlock", weight, text, "as it says, or accept less with SANDBOX=permissive")
+    elif facts.landlock == 0:
+        reason = "no Landlock: files are guarded by their owners and modes alone"
+        yield Finding(
+            "landlock", Weight.WARNING, reason, "Linux 5.13 or newer, with landlock in the boot parameter lsm"
+        )
+    else:
+        yield Finding("landlock", Weight.INFO, "; ".join(facts.lacking) or f"Landlock ABI {facts.landlock}")
+    if isinstance(facts.seccomp, Unseen):
+        yield unseen("seccomp", facts.seccomp)
+    else:
+        yield _feature(
+            "seccomp",
+            facts.seccomp,
+            "system calls can be filtered",
+            "a kernel with CONFIG_SECCOMP_FILTER, and a seccomp profile of the container that allows seccomp",
+        )
+    yield _feature("pidfd", facts.pidfd, "processes can be held by pidfd", "Linux 5.3 or newer")
+    remedy = "use the container engine's default seccomp profile, or none"
+    yield _feature("death-timer", facts.death_timer, "timers on CLOCK_BOOTTIME can be had", remedy)
+    yield _feature("death-signal", facts.death_signal, "the kernel signals for a process that died", remedy)
+
+
+def _feature(check: str, problem: str, fine: str, remedy: str) -> Finding:
+    if problem:
+        return Finding(check, Weight.ERROR, problem, remedy)
+    return Finding(check, Weight.INFO, fine)

@@ -1,0 +1,95 @@
+"""`forgectl doctor` in whole pods: nothing is wrong with one that forges, and what is done to it is found."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cli import forgectl
+from devkit.api.embedded import EmbeddedApi
+from devkit.pod import _INSTALLATION, _LAUNCH, NAMESPACE, UIDS, Pod
+from devkit.pods import Cluster
+
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
+ROOT = Path(forgectl.__file__).resolve().parent.parent
+ACCOUNT = f"system:serviceaccount:{NAMESPACE}:cardano-forge-crds"
+
+
+def doctor(pod: Pod, uid: int | None = None) -> tuple[int, list[dict[str, Any]]]:
+    """The exit code, and the findings, as this user."""
+    command = [sys.executable, "-m", "cli.forgectl", "doctor", "--json"]
+    if uid is not None:
+        launch = [sys.executable, "-S", "-E", _LAUNCH, "--parent", str(os.getpid()), "--uid", str(uid)]
+        command = [*launch, "--capabilities", "", "--reach", os.pathsep.join(_INSTALLATION), "--", *command]
+    ran = subprocess.run(
+        command,
+        env=pod._environment | {"PYTHONDONTWRITEBYTECODE": "1"},
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        timeout=60,
+        check=False,
+    )
+    return ran.returncode, json.loads(ran.stdout)["findings"]
+
+
+def errors(findings: list[dict[str, Any]]) -> dict[str, str]:
+    return {each["check"]: each["reason"] for each in findings if each["severity"] == "error"}
+
+
+@pytest.mark.parametrize(
+    "separation",
+    ["single-uid", *(pytest.param(how, marks=pytest.mark.root) for how in ("uids", "containers"))],
+)
+def test_a_pod_that_forges_with_the_rights_of_its_role_alone_has_no_error(separation: str) -> None:
+    if separation != "single-uid" and os.getuid() != 0:
+        pytest.skip("gives processes other users: needs root")
+    with (
+        EmbeddedApi.threaded(users=[ACCOUNT], authorize=True) as api,
+        Cluster(api, 1, separation=separation) as cluster,
+    ):
+        cluster.wait_healthy(90)
+        code, found = doctor(cluster.pods[0])
+        assert errors(found) == {}
+        assert code == 0
+        said = {each["check"]: each["reason"] for each in found}
+        assert said["rights"] == "the account has all 8 that are needed"
+        assert said["lease"].startswith("Lease cardano-node-leader is held by pod-0_")
+        assert said["node-start"] == "started as a non-producing node"
+        assert said["node-files"].startswith("these lead to the sidecar's: ")
+        assert said["node-user"].endswith(", as the actuator")
+
+
+def test_a_pod_whose_node_is_gone_and_whose_workers_hang_is_told_so() -> None:
+    with EmbeddedApi.threaded(users=[ACCOUNT], authorize=True) as api, Cluster(api, 1) as cluster:
+        cluster.wait_healthy(90)
+        (pod,) = cluster.pods
+        pod.restart_node = False
+        pod.kill_node()
+        cluster.wait_for(lambda: pod.node_pid == 0, 30, "the node is gone")
+        stopped = pod.freeze_sidecar()
+        code, found = doctor(pod)
+        pod.thaw(stopped)
+        assert code == 1
+        assert {"node-socket", "workers"} <= errors(found).keys()
+
+
+@pytest.mark.root
+@pytest.mark.skipif(os.getuid() != 0, reason="gives processes other users: needs root")
+def test_in_a_container_of_one_worker_what_others_see_is_not_looked_at_and_no_error() -> None:
+    with (
+        EmbeddedApi.threaded(users=[ACCOUNT], authorize=True) as api,
+        Cluster(api, 1, separation="containers") as cluster,
+    ):
+        cluster.wait_healthy(90)
+        (pod,) = cluster.pods
+        code, found = doctor(pod, UIDS["gateway"])
+        assert (code, errors(found)) == (0, {})
+        skipped = {each["check"] for each in found if each["severity"] == "not-looked-at"}
+        assert {"node-socket", "targets", "api", "rights", "lease"} <= skipped
+        assert not skipped & {"workers", "separation", "actuator", "keys", "landlock"}

@@ -1,0 +1,128 @@
+"""One look at the page: who forges, where, since when, until when, who is next, why; for every way a pod can stand."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from typing import Any
+
+import pytest
+from gateway_pictures import ACTUATOR, CONFIG, MANAGED, NOW, POOL, S, picture
+from test_gateway_chronicle import FENCED, MANAGING, at, standby, told
+
+from gateway import story
+from gateway.chronicle import Chronicle
+from gateway.story import Headline, Standing, headline
+from gateway.views import Picture
+from ipc.messages import Fence, Role, Worker
+
+EU, US = "preprod-pool1abcd1-eu-1", "preprod-pool1abcd1-us-1"
+CLUSTERS = (POOL.clusters[0], dataclasses.replace(POOL.clusters[1], state="Priority-based", eligible=True, why_not=""))
+
+
+def one_look(shown: Picture, *before: Picture) -> Headline:
+    return headline(shown, told(*before, shown))
+
+
+def managed(pool: dict[str, Any], **changes: Any) -> Picture:
+    arbiter = {**MANAGED, "pool": dataclasses.replace(POOL, **{"clusters": CLUSTERS, **pool})}
+    return dataclasses.replace(picture(arbiter=arbiter, **changes), config=MANAGING)
+
+
+def test_a_forger_says_since_when_and_until_when() -> None:
+    told = one_look(picture())
+    assert (told.standing, told.title) == (Standing.FORGING, "This pod forges")
+    assert (told.forger, told.cluster) == ("pod-0", "eu-1")
+    assert (told.since, told.until) == (ACTUATOR.since, ACTUATOR.deadline)
+    assert told.why[0] == "armed: the node forges"
+
+
+def test_a_standby_names_the_forger_and_itself_as_the_next() -> None:
+    told = one_look(at(standby(), NOW + S), standby())
+    assert (told.standing, told.title, told.forger) == (Standing.STANDBY, "pod-1 forges", "pod-1")
+    assert (told.since, told.until, told.next) == (NOW, NOW + 15 * S, "this pod")
+
+
+def test_a_pod_that_could_not_take_over_says_first_what_is_in_the_way() -> None:
+    unfit = {"ready": False, "refusals": ("the KES key has expired",)}
+    shown = picture(elector={"role": Role.OBSERVER, "grant": None, "holder": "pod-1_bb", "holder_until": NOW + S})
+    states = shown.states | {Worker.ACTUATOR: _with(shown, **FENCED, **unfit)}
+    told = one_look(dataclasses.replace(shown, states=states))
+    assert told.standing is Standing.FENCED
+    assert told.why[0] == "the KES key has expired"
+    assert told.title == "pod-1 forges"
+    assert told.next == "unknown"
+
+
+def _with(shown: Picture, **changes: Any) -> Any:
+    state = shown.states[Worker.ACTUATOR]
+    return dataclasses.replace(state, body=dataclasses.replace(ACTUATOR, **changes))
+
+
+def test_a_lease_that_has_run_out_names_nobody() -> None:
+    told = one_look(dataclasses.replace(standby(holder_until=NOW), now=NOW))
+    assert (told.title, told.forger) == ("Nobody forges, as far as this pod sees", "")
+
+
+def test_a_leader_whose_node_has_not_confirmed_does_not_forge_yet() -> None:
+    told = one_look(picture(actuator={"fence": Fence.ARMING}))
+    assert told.title == "This pod is about to forge: its node has not confirmed yet"
+    assert told.forger == ""
+
+
+@pytest.mark.parametrize("silent", [Worker.ACTUATOR, Worker.ELECTOR])
+def test_what_a_silent_worker_would_know_is_unknown_and_it_is_named(silent: Worker) -> None:
+    told = one_look(picture(silent=(silent,)))
+    assert told.standing is Standing.UNKNOWN
+    assert told.why == (f"the {silent} is silent",)
+
+
+def test_across_clusters_the_holder_of_the_pool_wide_lock_is_the_forger() -> None:
+    elsewhere = managed({"holder": US}, elector={"role": Role.STANDBY}, actuator=FENCED)
+    told = one_look(elsewhere)
+    assert (told.title, told.forger, told.cluster) == (f"pod-9 forges in {US}", "pod-9", US)
+
+
+def test_across_clusters_the_next_is_the_best_other_cluster_that_can() -> None:
+    assert one_look(managed({})).next == f"another pod of this cluster that is ready, else pod-9 in {US}"
+    nobody_else = managed({"clusters": POOL.clusters})
+    assert one_look(nobody_else).next == "another pod of this cluster that is ready, else no other cluster can"
+
+
+def test_a_sibling_that_holds_the_pool_wide_lock_is_named_and_this_pod_is_next() -> None:
+    shown = managed({"sibling": f"{EU}/pod-1_bb"}, elector={"role": Role.STANDBY}, actuator=FENCED)
+    told = one_look(shown)
+    assert (told.forger, told.cluster, told.next) == ("pod-1", EU, "this pod")
+
+
+def test_two_clusters_that_are_enabled_are_a_conflict_that_names_them() -> None:
+    both = tuple(dataclasses.replace(each, state="Enabled") for each in CLUSTERS)
+    told = one_look(managed({"conflict": True, "clusters": both}))
+    assert told.standing is Standing.CONFLICT
+    assert told.why[0] == f"more than one cluster is Enabled: {EU}, {US}"
+    assert told.title == "This pod forges"
+
+
+def test_with_cluster_management_and_a_silent_arbiter_the_clusters_own_lease_names_nobody() -> None:
+    shown = dataclasses.replace(standby(), config=MANAGING)
+    states = {worker: state for worker, state in shown.states.items() if worker is not Worker.ARBITER}
+    assert one_look(dataclasses.replace(shown, states=states)).forger == ""
+
+
+def test_the_page_is_told_everything_as_json_newest_first() -> None:
+    chronicle = told(picture(), picture(actuator=FENCED))
+    shown = json.loads(json.dumps(story.page(picture(actuator=FENCED), chronicle, 1.7e9), allow_nan=False))
+    assert shown["headline"]["standing"] == "fenced"
+    assert shown["status"]["pod"] == CONFIG.pod_name
+    assert shown["status"]["workers"]["gateway"]["alive"] is True
+    assert shown["timeline"][0]["about"] == "fence"
+    assert shown["timeline"][0]["time"] == 1.7e9
+    assert shown["kes"] == {"days_left": 1118.0, "periods_left": 7, "expires_at": 1796593440.0}
+
+
+def test_without_anything_known_the_page_says_so() -> None:
+    nothing = Picture(config=CONFIG, version="1", now=NOW, started_at=0, states={}, connected={})
+    shown = story.page(nothing, Chronicle(), 1.7e9)
+    assert shown["headline"]["standing"] == "unknown"
+    assert shown["kes"] is None
+    assert shown["timeline"] == []

@@ -1,0 +1,109 @@
+"""What the gateway's next life makes of its ledger: what was written, or nothing; never a fault of its own."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "gateway"))
+
+from gateway_pictures import ELECTOR, picture, state
+
+from kernel.ledger import MOST, Ledger
+from workers.gateway import Memory
+
+
+@pytest.fixture
+def ledger(tmp_path: Path) -> Iterator[Ledger]:
+    made = Ledger(tmp_path / "ledger")
+    yield made
+    made.close()
+
+
+def lived(ledger: Ledger | None) -> Memory:
+    """One that has seen a leader, after whatever was before."""
+    memory = Memory(ledger)
+    memory.totals.take(state(ELECTOR))
+    memory.chronicle.note(picture())
+    memory.keep()
+    return memory
+
+
+def test_the_next_life_knows_what_this_one_knew(ledger: Ledger) -> None:
+    before = lived(ledger)
+    after = Memory(ledger)
+    assert after.totals.kept() == before.totals.kept()
+    assert after.chronicle.kept() == before.chronicle.kept()
+
+
+def test_without_a_place_for_it_a_gateway_counts_all_the_same() -> None:
+    assert lived(None).totals.of("changes") == {"": 3}
+
+
+def test_what_did_not_change_is_not_written_again(ledger: Ledger) -> None:
+    memory = lived(ledger)
+    before = ledger._sequence
+    memory.keep()
+    assert ledger._sequence == before
+
+
+def test_a_time_line_that_is_too_long_is_left_out_before_the_totals_are(ledger: Ledger) -> None:
+    memory = Memory(ledger)
+    memory.totals.take(state(ELECTOR))
+    for n in range(60):
+        memory.chronicle.note(picture(actuator={"reason": "ü" * 300}, elector={"holder": f"{n}" + "ü" * 290}))
+    memory.keep()
+    after = Memory(ledger)
+    assert after.totals.of("changes") == {"": 3}
+    assert not after.chronicle.entries
+
+
+@pytest.mark.parametrize(
+    "record", [b"[" * MOST, b'{"a":' * 9000, b"\xff" * 100, b"null", b"7", b'"boot"', b"{}", b"[]"]
+)
+def test_no_record_keeps_a_gateway_from_starting(ledger: Ledger, record: bytes) -> None:
+    ledger.write(record)
+    assert Memory(ledger).totals.of("changes", [""]) == {"": 0}
+
+
+ANYTHING = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**70), 2**70) | st.floats() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=5), inner, max_size=4),
+    max_leaves=8,
+)
+
+
+def places(value: object, path: tuple[str | int, ...] = ()) -> Iterator[tuple[str | int, ...]]:
+    """Where something stands in it."""
+    yield path
+    inner = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for key, each in inner:
+        yield from places(each, (*path, key))
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(st.data())
+def test_whatever_stands_in_any_place_of_a_record_the_gateway_starts_and_shows_itself(
+    ledger: Ledger, data: st.DataObject
+) -> None:
+    known = json.loads(lived(None)._record(entries=True))
+    where = data.draw(st.sampled_from(list(places(known))))
+    value = data.draw(ANYTHING)
+    if where:
+        inner = known
+        for key in where[:-1]:
+            inner = inner[key]
+        inner[where[-1]] = value
+    else:
+        known = value
+    ledger.write(json.dumps(known).encode()[:MOST])
+    memory = Memory(ledger)
+    memory.totals.take(state(ELECTOR))
+    memory.chronicle.note(picture())
+    memory.keep()
