@@ -9,7 +9,7 @@ SIDE_BY_SIDE := $(PYTEST) -n $(TEST_WORKERS) --maxprocesses 4 --dist load -m "no
 # Whole pods wait most of the time: two files of their tests at a time.
 PODS := -n $(TEST_WORKERS) --maxprocesses 2 --dist loadfile
 
-.PHONY: help install demo play test test-fast test-e2e test-k8s test-page test-kernels fuzz soak test-coverage check format bench clean
+.PHONY: help install demo play test test-fast test-e2e test-k8s test-page test-kernels fuzz soak explore test-coverage check format bench clean
 
 ## show this help
 help:
@@ -69,6 +69,12 @@ fuzz: install
 ## two thousand schedules of faults for fleets in simulated time, side by side (FORGE_FLEET_SEEDS: how many)
 soak: install
 	FORGE_FLEET_SEEDS=$${FORGE_FLEET_SEEDS:-2000} $(PYTEST) tests/simulation/test_fleet.py -q -n $(TEST_WORKERS) --dist load
+
+## the property tests with examples drawn anew, ten rounds (ROUNDS=...): goes on after a failure and says it
+explore: install
+	@failed=0; for round in $$(seq $${ROUNDS:-10}); do \
+	FORGE_EXPLORE=1 $(PYTEST) -q -n $(TEST_WORKERS) --maxprocesses 4 -m "hypothesis and not e2e and not alone" || failed=1; \
+	done; exit $$failed
 
 ## tests with coverage
 test-coverage: install

@@ -36,8 +36,7 @@ def wrapped(text: str, width: int, most: int) -> list[str]:
     """In lines of at most `width` cells, broken at spaces where there are any; at most `most` lines, at least one."""
     lines: list[str] = []
     rest = text
-    while len(lines) + 1 < most and width_of(rest) > width > 1:
-        head = _head(rest, width)
+    while len(lines) + 1 < most and width_of(rest) > width and (head := _head(rest, width)):
         at = head.rfind(" ") if not rest[len(head) : len(head) + 1].isspace() else len(head)
         head = head[:at] if at > 0 else head
         lines.append(head)

@@ -1,10 +1,21 @@
-"""What holds for all tests: short folders."""
+"""What holds for all tests: short folders, and the same examples in every run.
+
+`make test` says of two runs of one commit the same.  What nobody thought of is looked for by `make explore`.
+"""
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
+
+# No deadline and no complaint of slowness: no test depends on how fast the machine is.
+ANY_SPEED = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("same", ANY_SPEED, derandomize=True)
+settings.register_profile("anew", ANY_SPEED, print_blob=True)
+settings.load_profile("anew" if os.environ.get("FORGE_EXPLORE") else "same")
 
 
 @pytest.fixture
