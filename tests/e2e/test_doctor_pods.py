@@ -13,8 +13,11 @@ import pytest
 
 from cli import forgectl
 from devkit.api.embedded import EmbeddedApi
+from devkit.api.server_protocol import SyncApiServer
 from devkit.pod import _INSTALLATION, _LAUNCH, NAMESPACE, UIDS, Pod
 from devkit.pods import Cluster
+
+from lanes import REAL
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
 ROOT = Path(forgectl.__file__).resolve().parent.parent
@@ -63,6 +66,35 @@ def test_a_pod_that_forges_with_the_rights_of_its_role_alone_has_no_error(separa
         assert said["node-start"] == "started as a non-producing node"
         assert said["node-files"].startswith("these lead to the sidecar's: ")
         assert said["node-user"].endswith(", as the actuator")
+
+
+def guarded_api() -> SyncApiServer:
+    """An API server of the kind under test that holds the account to its Role."""
+    if REAL:
+        from devkit.realapi.server import RealApi
+
+        return RealApi(users=[ACCOUNT])
+    return EmbeddedApi.threaded(users=[ACCOUNT], authorize=True)
+
+
+@pytest.mark.k8s
+def test_a_right_that_is_taken_from_the_role_is_named_and_given_back_it_is_not() -> None:
+    with guarded_api() as api, Cluster(api, 1) as cluster:
+        cluster.wait_healthy(90)
+        (pod,) = cluster.pods
+        code, found = doctor(pod)
+        assert (code, errors(found)) == (0, {})
+        admin = cluster.admin
+        path = f"/apis/rbac.authorization.k8s.io/v1/namespaces/{NAMESPACE}/roles/cardano-forge-manager"
+        whole = admin.request("GET", path).body
+        poorer = [rule for rule in whole["rules"] if rule["resources"] != ["cardanoleaders/status"]]
+        assert len(poorer) == len(whole["rules"]) - 1
+        taken = admin.request("PUT", path, whole | {"rules": poorer})
+        assert taken.code == 200, taken.text
+        cluster.wait_for(lambda: doctor(pod)[0] == 1, 30, "the server holds the account to the poorer Role")
+        assert errors(doctor(pod)[1])["rights"] == "missing: patch cardanoleaders.cardano.io/cardano-leader (status)"
+        assert admin.request("PUT", path, whole | {"metadata": taken.body["metadata"]}).code == 200
+        cluster.wait_for(lambda: doctor(pod)[0] == 0, 30, "the right is back")
 
 
 def test_a_pod_whose_node_is_gone_and_whose_workers_hang_is_told_so() -> None:
