@@ -26,7 +26,16 @@ _EVERYBODYS: Final = ("/api", "/openapi", "/version", "/healthz", "/livez", "/re
 
 
 def _kind(kind: str, *, namespaced: bool) -> ResourceType:
-    return ResourceType(GROUP, "v1", kind, f"{kind.lower()}s", kind.lower(), namespaced=namespaced)
+    return ResourceType(
+        GROUP,
+        "v1",
+        kind,
+        f"{kind.lower()}s",
+        kind.lower(),
+        namespaced=namespaced,
+        create_on_update=True,
+        unconditional_update=True,
+    )
 
 
 ROLES: Final = _kind("Role", namespaced=True)

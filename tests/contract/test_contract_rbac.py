@@ -158,6 +158,15 @@ async def test_a_cluster_wide_binding_to_a_group_counts_in_every_namespace(api: 
         await api.delete(f"{rbac}/clusterroles/{name}")
 
 
+async def test_a_role_is_made_and_overwritten_by_a_put_that_names_no_version(api: Api) -> None:
+    path = f"/apis/rbac.authorization.k8s.io/v1/namespaces/{api.namespace}/roles/by-put"
+    rules = [{"apiGroups": [""], "resources": ["events"], "verbs": ["create"]}]
+    role = {"metadata": {"name": "by-put"}, "rules": rules}
+    assert (await api.put(path, role)).code == 201
+    assert (await api.put(path, role | {"rules": []})).code == 200
+    assert not (await api.get(path)).body.get("rules")
+
+
 async def test_a_question_is_about_one_thing_and_nothing_of_it_is_kept(api: Api) -> None:
     for spec in ({}, {"resourceAttributes": {"verb": "get"}, "nonResourceAttributes": {"path": "/api", "verb": "get"}}):
         answer = await api.post(REVIEWS, {"spec": spec})
