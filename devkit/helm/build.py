@@ -18,10 +18,11 @@ from devkit.gobuild import BuildError
 __all__ = ["BuildError", "build", "main", "monitoring_definitions", "program_path"]
 
 _SOURCES: Final = Path(__file__).resolve().parent
-_FILES: Final = ("go.mod", "go.sum")
+_FILES: Final = ("go.mod", "go.sum", "build.py")
 _NAME: Final = "helm"
 _PACKAGE: Final = "helm.sh/helm/v3/cmd/helm"
 _RELEASE: Final = re.compile(r"helm\.sh/helm/v3 (v\S+)")
+_KUBERNETES: Final = re.compile(r"k8s\.io/client-go v0\.(\d+)\.")
 _OPERATOR: Final = "github.com/prometheus-operator/prometheus-operator"
 
 
@@ -32,15 +33,19 @@ def program_path(cache: Path | None = None) -> Path:
 
 def build(cache: Path | None = None) -> Path:
     """The program, built now if need be.  Raises BuildError when Go is missing or the build fails."""
-    return gobuild.build(program_path(cache), _SOURCES, _PACKAGE, _version_flag())
+    return gobuild.build(program_path(cache), _SOURCES, _PACKAGE, _version_flags())
 
 
-def _version_flag() -> str:
-    """Without it a chart is rendered by a helm that calls itself v3.22."""
-    found = _RELEASE.search((_SOURCES / "go.mod").read_text(encoding="utf-8"))
-    if found is None:
-        raise BuildError("go.mod names no helm.sh/helm/v3")
-    return f"-X helm.sh/helm/v3/internal/version.version={found[1]}"
+def _version_flags() -> str:
+    """As helm's own Makefile has them: without them a chart is rendered by helm v3.22 for Kubernetes 1.20."""
+    text = (_SOURCES / "go.mod").read_text(encoding="utf-8")
+    release, kubernetes = _RELEASE.search(text), _KUBERNETES.search(text)
+    if release is None or kubernetes is None:
+        raise BuildError("go.mod names no helm.sh/helm/v3, or no k8s.io/client-go")
+    values = {"internal/version.version": release[1]}
+    for package in ("pkg/lint/rules", "pkg/chartutil"):
+        values |= {f"{package}.k8sVersionMajor": "1", f"{package}.k8sVersionMinor": kubernetes[1]}
+    return " ".join(f"-X helm.sh/helm/v3/{name}={value}" for name, value in values.items())
 
 
 def monitoring_definitions(*plurals: str) -> list[Path]:
