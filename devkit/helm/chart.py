@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 from pathlib import Path
 from typing import Any, Final
@@ -27,7 +28,7 @@ def text(chart: Path, *files: Path, settings: Json | None = None, arguments: tup
         command += ["--values", str(file)]
     if settings is not None:
         command += ["--values", "-"]
-    done = subprocess.run(command, input=yaml.safe_dump(settings or {}), capture_output=True, text=True, check=False)
+    done = subprocess.run(command, input=json.dumps(settings or {}), capture_output=True, text=True, check=False)
     if done.returncode != 0:
         raise Refused(done.stderr)
     return done.stdout
