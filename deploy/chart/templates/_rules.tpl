@@ -54,8 +54,12 @@ an object that is not there counts as a create too, and so does a server-side ap
   resources: [cardanoforgeclusters]
   verbs: [list, watch]
 - apiGroups: [{{ $group }}]
-  resources: [cardanoforgeclusters, cardanoforgeclusters/status]
+  resources: [cardanoforgeclusters]
   resourceNames: [{{ include "forge.pool" .root }}-{{ .region }}]
   verbs: [get, patch]
+- apiGroups: [{{ $group }}]
+  resources: [cardanoforgeclusters/status]
+  resourceNames: [{{ include "forge.pool" .root }}-{{ .region }}]
+  verbs: [patch]
 {{- end }}
 {{- end -}}

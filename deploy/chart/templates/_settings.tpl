@@ -117,12 +117,16 @@
 {{- $settings := include "forge.settings" . | fromYamlArray -}}
 {{- $names := list -}}
 {{- range $settings -}}{{- $names = append $names .name -}}{{- end -}}
+{{- $known := $names -}}
 {{- range .Values.extraEnv -}}
-{{- if has .name $names -}}
+{{- if has .name $known -}}
 {{- fail (printf "extraEnv: %s is set by the chart: use its value (docs/chart.md)" .name) -}}
 {{- end -}}
 {{- if has .name (splitList " " (include "forge.managed" .)) -}}
 {{- fail (printf "extraEnv: %s has a value of the chart's own, on which other objects depend (docs/chart.md)" .name) -}}
+{{- end -}}
+{{- if has .name $names -}}
+{{- fail (printf "extraEnv: %s is there twice" .name) -}}
 {{- end -}}
 {{- $names = append $names .name -}}
 {{- end -}}
