@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import subprocess
+from collections.abc import Callable
 from functools import lru_cache
 from typing import Any
 
@@ -16,10 +18,47 @@ from kube.rights import Right
 
 Json = dict[str, Any]
 
+Run = Callable[..., subprocess.CompletedProcess[str]]
+"""A program: arguments in; it must succeed unless `fails=True`."""
+
 EXAMPLES = {file.stem: file for file in sorted((CHART / "examples").glob("*.yaml"))}
 WITH_PODS = sorted(set(EXAMPLES) - {"coordination-only"})
 PARSERS = {f.metadata["name"]: f.metadata["parse"] for f in dataclasses.fields(Config) if "name" in f.metadata}
 """Of every variable of the program."""
+EVERYTHING: Json = {
+    "network": {"name": "custom", "magic": 42, "shelleyGenesis": "/config/shelley.json"},
+    "pool": {
+        "id": "pool1cvwpepghavqdh825nwc7kcanr6ymef9tatlj78lkfc2j7ef5a4y",
+        "idHex": "c31c1c8517eb00db9d549bb1eb63b31e89bca4abeaff2f1ff64e152f",
+        "name": "A pool",
+        "ticker": "POOL",
+        "applicationType": "block-producer",
+    },
+    "election": {"leaseName": "a-lease", "leaseDuration": 20, "interval": 2.5, "leaderName": "a-leader"},
+    "clusters": {
+        "enabled": True,
+        "region": "us-east-1",
+        "priority": 2,
+        "environment": "staging",
+        "identifier": "blue",
+        "preemptionDelay": 0,
+        "healthCheck": {"endpoint": "https://h.example:8443/x", "interval": 20, "timeout": 0.5, "failureThreshold": 4},
+        "coordination": {"servers": ["own", "b", "c"], "namespace": "pool", "accounts": ["b", "c"]},
+    },
+    "gateway": {"port": 8001, "protect": "all", "token": {"secretName": "t"}, "tls": {"secretName": "c"}},
+    "notify": {"urlSecret": {"name": "n"}, "secretName": "s", "events": "warning,forging"},
+    "schedule": {"secretName": "sch", "gap": 45, "wait": 0},
+    "log": {"level": "DEBUG", "format": "console"},
+    "sandbox": "permissive",
+    "mode": "containers",
+    "node": {
+        "metricsUrl": "http://127.0.0.1:9999/metrics",
+        "processName": "dingo",
+        "socketWaitTimeout": 86400,
+        "maxTipLag": 300,
+    },
+}
+"""Every value that becomes a variable of the program (of two that exclude each other, one)."""
 
 
 @lru_cache

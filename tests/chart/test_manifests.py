@@ -17,7 +17,7 @@ from devkit.helm import chart
 from devkit.helm.build import build
 from ipc.messages import Worker
 
-from rendered import EXAMPLES, PARSERS, WITH_PODS, Json, Rendered, mounts, text, variables
+from rendered import EVERYTHING, EXAMPLES, PARSERS, WITH_PODS, Json, Rendered, mounts, text, variables
 
 pytestmark = pytest.mark.chart
 
@@ -35,39 +35,6 @@ OWN_VOLUMES = {
     "run": set(Worker),
 }
 """Volume -> whose containers it is mounted in, where each worker has one."""
-EVERYTHING: Json = {
-    "network": {"name": "custom", "magic": 42, "shelleyGenesis": "/config/shelley.json"},
-    "pool": {
-        "id": "pool1cvwpepghavqdh825nwc7kcanr6ymef9tatlj78lkfc2j7ef5a4y",
-        "idHex": "c31c1c8517eb00db9d549bb1eb63b31e89bca4abeaff2f1ff64e152f",
-        "name": "A pool",
-        "ticker": "POOL",
-        "applicationType": "block-producer",
-    },
-    "election": {"leaseName": "a-lease", "leaseDuration": 20, "interval": 2.5, "leaderName": "a-leader"},
-    "clusters": {
-        "enabled": True,
-        "region": "us-east-1",
-        "priority": 2,
-        "environment": "staging",
-        "identifier": "blue",
-        "preemptionDelay": 0,
-        "healthCheck": {"endpoint": "https://h.example:8443/x", "interval": 20, "timeout": 0.5, "failureThreshold": 4},
-        "coordination": {"servers": ["own", "b", "c"], "namespace": "pool", "accounts": ["b", "c"]},
-    },
-    "gateway": {"port": 8001, "protect": "all", "token": {"secretName": "t"}, "tls": {"secretName": "c"}},
-    "notify": {"urlSecret": {"name": "n"}, "secretName": "s", "events": "warning,forging"},
-    "schedule": {"secretName": "sch", "gap": 45, "wait": 0},
-    "log": {"level": "DEBUG", "format": "console"},
-    "sandbox": "permissive",
-    "mode": "containers",
-    "node": {
-        "metricsUrl": "http://127.0.0.1:9999/metrics",
-        "processName": "dingo",
-        "socketWaitTimeout": 86400,
-        "maxTipLag": 300,
-    },
-}
 
 
 @pytest.fixture(params=WITH_PODS)
