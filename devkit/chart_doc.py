@@ -1,7 +1,7 @@
 """The chart's table of values, from the comments in its values.yaml; and the files that it shares with deploy/.
 
-Helm reads nothing outside of a chart's own folder, so what the charts ship of deploy/ is a copy: made here, and held
-against its source by the test of everything that is generated.
+Helm reads nothing outside of a chart's own folder, and Kustomize nothing outside of a kustomization's: what they ship
+of deploy/ is a copy, made here, and held against its source by the test of everything that is generated.
 """
 
 from __future__ import annotations
@@ -82,5 +82,6 @@ def copies() -> dict[str, Callable[[], str]]:
         "deploy/chart/files/rules.yaml": _DEPLOY / "alerts" / "rules.yaml",
         "deploy/chart/files/forge-manager.json": _DEPLOY / "dashboards" / "forge-manager.json",
     }
-    shared |= {f"deploy/chart-crds/files/{file.name}": file for file in sorted((_DEPLOY / "crds").glob("*.yaml"))}
+    for file in sorted((_DEPLOY / "crds").glob("*.yaml")):
+        shared |= {f"deploy/{folder}/{file.name}": file for folder in ("chart-crds/files", "kustomize/crds")}
     return {path: partial(_copy, source) for path, source in shared.items()}

@@ -254,6 +254,18 @@ def test_without_a_workload_there_is_nothing_that_belongs_to_pods() -> None:
     }
 
 
+def test_no_label_of_an_operators_changes_what_selectors_go_by() -> None:
+    wrong = {"app.kubernetes.io/name": "x", "app.kubernetes.io/instance": "x", "app": "x", "team": "pool"}
+    rendered = Rendered("monitoring", {"commonLabels": wrong, "podLabels": wrong, "monitoring": {"labels": wrong}})
+    workload = rendered.one("StatefulSet")
+    selector, labels = workload["spec"]["selector"]["matchLabels"], workload["spec"]["template"]["metadata"]["labels"]
+    assert selector["app.kubernetes.io/instance"] == labels["app.kubernetes.io/instance"] == chart.RELEASE
+    assert labels["app"] == chart.RELEASE
+    for each in rendered.objects:
+        assert selector.items() <= each["metadata"]["labels"].items()
+        assert each["metadata"]["labels"]["team"] == "pool"
+
+
 def test_pods_are_spread_as_far_as_it_goes_and_as_strictly_as_is_wished() -> None:
     def rules(settings: Json) -> dict[str, str]:
         found = Rendered("", settings).pod.get("topologySpreadConstraints", ())

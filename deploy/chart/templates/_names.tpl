@@ -9,14 +9,21 @@ app.kubernetes.io/name: {{ .Chart.Name }}
 app.kubernetes.io/instance: {{ .Release.Name }}
 {{- end -}}
 
-{{- define "forge.labels" -}}
+{{- define "forge.fixedLabels" -}}
 {{ include "forge.selector" . }}
 app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
 app.kubernetes.io/managed-by: {{ .Release.Service }}
 helm.sh/chart: {{ .Chart.Name }}-{{ .Chart.Version }}
-{{- with .Values.commonLabels }}
-{{ toYaml . }}
-{{- end }}
+{{- end -}}
+
+{{- /* Whatever the operator says beside, the chart's own labels stay what they are: selectors go by them. */ -}}
+{{- define "forge.labels" -}}
+{{- merge (include "forge.fixedLabels" . | fromYaml) .Values.commonLabels | toYaml -}}
+{{- end -}}
+
+{{- define "forge.podLabels" -}}
+{{- $own := merge (dict "app" (include "forge.name" .)) (include "forge.selector" . | fromYaml) -}}
+{{- merge $own .Values.podLabels .Values.commonLabels | toYaml -}}
 {{- end -}}
 
 {{- define "forge.metadata" -}}
