@@ -16,6 +16,10 @@ from devkit.realapi.server import RealApi
 from rendered import Run
 
 
+PATIENCE_S = 90.0
+"""For one command; less than a test has, so that it is the command which is named."""
+
+
 @pytest.fixture(scope="session")
 def real_api() -> Iterator[RealApi]:
     """With the Prometheus operator's resource definitions, as its release has them, and none of ours."""
@@ -32,7 +36,9 @@ def _runner(program: str, server: RealApi, folder: Path) -> Run:
 
     def run(*arguments: str | Path, stdin: str = "", fails: bool = False) -> subprocess.CompletedProcess[str]:
         command = [program, *map(str, arguments)]
-        done = subprocess.run(command, input=stdin, capture_output=True, text=True, env=environment, check=False)
+        done = subprocess.run(
+            command, input=stdin, capture_output=True, text=True, env=environment, check=False, timeout=PATIENCE_S
+        )
         assert (done.returncode != 0) is fails, f"{arguments}: {done.stdout} {done.stderr}"
         return done
 
