@@ -15,7 +15,6 @@ from devkit.realapi.server import RealApi
 
 from rendered import Run
 
-
 PATIENCE_S = 90.0
 """For one command; less than a test has, so that it is the command which is named."""
 

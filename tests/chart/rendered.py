@@ -134,3 +134,8 @@ def granted(role: Json) -> frozenset[Right]:
         for verb in rule["verbs"]
         for name in rule.get("resourceNames", [""])
     )
+
+
+def warm_up(kubectl: Run) -> None:
+    """Has the server make its storage for our kinds: one that makes it for their deletion tries again minutes later."""
+    kubectl("get", "cardanoleaders,cardanoforgeclusters", "--all-namespaces")

@@ -17,7 +17,7 @@ from devkit.realapi.server import RealApi
 from kube.leases import LeaseClient
 from kube.session import ApiSession
 
-from rendered import Run
+from rendered import Run, warm_up
 
 pytestmark = pytest.mark.chart
 
@@ -105,6 +105,7 @@ async def test_a_pool_is_installed_joined_by_another_region_upgraded_and_uninsta
     _type(reader, uninstall)
     assert kubectl(*in_namespace, "get", "statefulset,role", "-o", "name").stdout == ""
     _type(reader, f"helm uninstall cardano-forge-crds --namespace {NAMESPACE}")
+    warm_up(kubectl)
     (remove,) = re.findall(r"`(kubectl delete crd [^`]+)`", DOC)
     assert "cardanoleaders.cardano.io" in _type(reader, remove.replace("\n", " "))
 
@@ -115,6 +116,7 @@ def test_the_kustomizations_are_applied(reader: Path, kubectl: Run) -> None:
     )
     (block,) = _blocks("Kustomize")
     assert "statefulset.apps/cardano-producer created" in _type(reader, block)
+    warm_up(kubectl)
     for folder in ("examples/preprod", "crds"):
         kubectl("delete", "-k", reader / "deploy" / "kustomize" / folder)
 

@@ -15,7 +15,7 @@ from devkit.chart_doc import CHART, CHART_CRDS
 from devkit.helm import chart
 from devkit.helm.build import build
 
-from rendered import EVERYTHING, EXAMPLES, WITH_PODS, Json, Rendered, Run, text
+from rendered import EVERYTHING, EXAMPLES, WITH_PODS, Json, Rendered, Run, text, warm_up
 
 pytestmark = pytest.mark.chart
 
@@ -146,6 +146,7 @@ def test_the_definitions_are_those_of_deploy_and_outlive_the_release_with_what_i
     assert kubectl(*_in(), "get", "cardanoleader", "l", "-o", "name").stdout == "cardanoleader.cardano.io/l\n"
     # The next release takes them over again, and one that does not keep them takes them along.
     helm("install", "cardano-forge-crds", CHART_CRDS, *_in(), "--set", "keep=false")
+    warm_up(kubectl)
     helm("uninstall", "cardano-forge-crds", *_in())
     kubectl("wait", "--for=delete", *(f"crd/{name}" for name in sorted(DEFINITIONS)), "--timeout=60s")
 
