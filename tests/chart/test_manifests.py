@@ -132,6 +132,19 @@ def test_pods_start_side_by_side_and_are_told_apart_from_other_releases(example:
     assert spec["serviceName"] == example.one("Service")["metadata"]["name"]
 
 
+def test_ports_of_the_pods_are_named_by_number_to_whoever_may_not_look_at_native_sidecars() -> None:
+    settings = {"gateway": {"port": 8001}, "node": {"port": 6000}}
+    relays = {"enabled": True, "relays": [{"podSelector": {}}], "metricsFrom": [{"podSelector": {}}]}
+    rendered = Rendered("", {**settings, "networkPolicy": relays})
+    ports = rendered.one("Service")["spec"]["ports"]
+    assert {(each["name"], each["port"], each["targetPort"]) for each in ports} == {
+        ("metrics", 8001, 8001),
+        ("node", 6000, 6000),
+    }
+    assert _opened(rendered.one("NetworkPolicy")["spec"]["ingress"]) == [([6000], True), ([8001], True)]
+    assert "--port=6000" in rendered.node["args"]
+
+
 def test_the_pods_are_the_account_to_which_the_role_is_bound(example: Rendered) -> None:
     (binding,) = [b for b in example.all("RoleBinding") if b["metadata"]["name"] == chart.RELEASE]
     account = example.pod["serviceAccountName"]
@@ -285,7 +298,7 @@ def _opened(rules: list[Json]) -> list[tuple[list[Any], bool]]:
 def test_a_network_policy_opens_relays_names_the_api_and_who_scrapes_and_nothing_else() -> None:
     policy = Rendered("monitoring").one("NetworkPolicy")["spec"]
     assert policy["policyTypes"] == ["Ingress", "Egress"]
-    assert _opened(policy["ingress"]) == [(["node"], True), (["metrics"], True)]
+    assert _opened(policy["ingress"]) == [([3001], True), ([8000], True)]
     assert _opened(policy["egress"]) == [([3001], True), ([53, 53], True), ([443, 6443], True)]
 
 
