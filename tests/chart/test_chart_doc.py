@@ -104,7 +104,7 @@ async def test_a_pool_is_installed_joined_by_another_region_upgraded_and_uninsta
     (uninstall,) = _blocks("Uninstall")
     _type(reader, uninstall)
     assert kubectl(*in_namespace, "get", "statefulset,role", "-o", "name").stdout == ""
-    _type(reader, f"helm uninstall cardano-forge-crds --namespace {NAMESPACE}")
+    _type(reader, "helm uninstall cardano-forge-crds --namespace cardano-system")
     warm_up(kubectl)
     (remove,) = re.findall(r"`(kubectl delete crd [^`]+)`", DOC)
     assert "cardanoleaders.cardano.io" in _type(reader, remove.replace("\n", " "))
