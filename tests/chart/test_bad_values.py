@@ -110,6 +110,7 @@ def test_a_native_sidecar_is_refused_by_a_kubernetes_that_would_take_it_for_an_i
     """Such a one would wait for the sidecar to end before it starts the node."""
     assert "sidecar: native needs Kubernetes 1.29, this is v1.28" in _refusal({}, "--kube-version", "1.28.0")
     assert Rendered("", {"sidecar": "plain"}, "--kube-version", "1.25.0").node
+    assert Rendered("", {}, "--kube-version", "1.29.0-eks-1a2b3c").node
     assert "requires kubeVersion: >=1.25.0-0" in _refusal({"sidecar": "plain"}, "--kube-version", "1.24.0")
 
 
