@@ -5,11 +5,11 @@ BIN := $(VENV)/bin
 PYTEST := $(BIN)/python -m pytest -p no:cacheprovider
 # As many tests at a time as there are processors, at most four; `make test TEST_WORKERS=1` for another number.
 TEST_WORKERS ?= logical
-SIDE_BY_SIDE := $(PYTEST) -n $(TEST_WORKERS) --maxprocesses 4 --dist load -m "not e2e and not alone and not page"
+SIDE_BY_SIDE := $(PYTEST) -n $(TEST_WORKERS) --maxprocesses 4 --dist load -m "not e2e and not alone and not page and not chart"
 # Whole pods wait most of the time: two files of their tests at a time.
 PODS := -n $(TEST_WORKERS) --maxprocesses 2 --dist loadfile
 
-.PHONY: help install demo play test test-fast test-e2e test-k8s test-page test-kernels fuzz soak explore test-coverage check format bench clean
+.PHONY: help install demo play test test-fast test-e2e test-k8s test-chart test-page test-kernels fuzz soak explore test-coverage check format bench clean
 
 ## show this help
 help:
@@ -53,6 +53,12 @@ test-k8s: install
 	$(BIN)/python -m devkit.realapi.build
 	FORGE_TEST_K8S=1 $(PYTEST) $(PODS) tests/contract tests/e2e -m k8s
 
+## the Helm charts: rendered by helm, taken by a real kube-apiserver (both built from Go modules into a cache; needs kubectl)
+test-chart: install
+	$(BIN)/python -m devkit.helm.build
+	$(BIN)/python -m devkit.realapi.build
+	$(PYTEST) tests/chart
+
 ## the page in a browser (needs chromium; FORGE_PAGE_PICTURES=docs/page makes its pictures anew)
 test-page: install
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[page]'
@@ -78,7 +84,7 @@ explore: install
 
 ## tests with coverage
 test-coverage: install
-	$(BIN)/python -m coverage run -m pytest -m "not e2e"
+	$(BIN)/python -m coverage run -m pytest -m "not e2e and not chart"
 	$(BIN)/python -m coverage report
 
 ## format, lint and types: zero findings

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Final
 
 from config.markdown import configuration_table
-from devkit import dashboard, doctor_doc, logs_doc, messages_doc, metrics_doc, notices_doc, privileges
+from devkit import chart_doc, dashboard, doctor_doc, logs_doc, messages_doc, metrics_doc, notices_doc, privileges
 
 ROOT: Final = Path(__file__).parent.parent
 
@@ -60,6 +61,8 @@ PARTS: Final = (
     Part("docs/metrics.md", "metrics", metrics_doc.tables),
     Part("docs/doctor.md", "checks", doctor_doc.tables),
     Part("docs/doctor.md", "rights", doctor_doc.needed),
+    Part("docs/chart.md", "values", partial(chart_doc.table, chart_doc.CHART)),
+    Part("docs/chart.md", "crds", partial(chart_doc.table, chart_doc.CHART_CRDS)),
     Part("docs/notifications.md", "whole", notices_doc.whole),
     Part("docs/notifications.md", "kinds", notices_doc.kinds),
 )
@@ -74,7 +77,7 @@ def rendered(path: str, text: str) -> str:
     return text
 
 
-WHOLE: Final[dict[str, Callable[[], str]]] = {dashboard.FILE: dashboard.rendered}
+WHOLE: Final[dict[str, Callable[[], str]]] = {dashboard.FILE: dashboard.rendered, **chart_doc.copies()}
 """Files in which nothing is written by hand."""
 
 

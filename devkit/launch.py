@@ -3,7 +3,7 @@ what it shall see of the file system, and nothing else is prepared for it.
 
 Run as a script by an interpreter without site packages:
 
-    launch.py --parent PID [--uid N] [--capabilities N,N] [--reach DIR:DIR] [--hide DIR:DIR] -- COMMAND...
+    launch.py --parent PID [--uid N [--group N]] [--capabilities N,N] [--reach DIR:DIR] [--hide DIR:DIR] -- COMMAND...
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--parent", type=int, required=True)
     parser.add_argument("--uid", type=int)
+    parser.add_argument("--group", type=int, help="a supplementary one, as fsGroup gives it to each container")
     parser.add_argument("--capabilities", type=lambda text: [int(word) for word in text.split(",") if word])
     parser.add_argument("--reach", type=_folders, default=[])
     parser.add_argument("--hide", type=_folders, default=[])
@@ -37,8 +38,12 @@ def main() -> None:
     see(reach=asked.reach, hide=asked.hide)
     if asked.capabilities is not None:
         identity.drop_bounding(frozenset(asked.capabilities))
-    if asked.uid is not None:
+    if asked.uid is not None and asked.group is None:
         identity.become(asked.uid, asked.uid)
+    elif asked.uid is not None:
+        os.setgroups([asked.group])
+        os.setresgid(asked.uid, asked.uid, asked.uid)
+        os.setresuid(asked.uid, asked.uid, asked.uid)
     if asked.capabilities is not None:
         identity.keep_only(asked.capabilities)
     process.die_with_parent(signal.SIGKILL, asked.parent)  # after the change of user, which would undo it

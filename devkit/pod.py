@@ -111,10 +111,13 @@ class Pod:
         non_producing: bool = True,
         separation: str = "single-uid",
         uid: int | None = None,
+        volumes_group: int | None = None,
     ) -> None:
         """separation: how the workers run; other than single-uid needs root.
 
         uid: of the whole pod, in single-uid; None: ours.  Another than ours needs root.
+        volumes_group: fsGroup, where each worker has a container: volumes are root's and this group's, each container
+        has it as a supplementary one.
         """
         self.name = name
         self.namespace = namespace
@@ -135,6 +138,7 @@ class Pod:
         self.separation = separation
         self._environment = self._make_environment() | (environment or {})
         self._uid = uid if separation == "single-uid" else None
+        self._volumes_group = volumes_group if separation == "containers" else None
         if separation != "single-uid":
             self._give_away()
         elif uid is not None:
@@ -212,6 +216,17 @@ class Pod:
             os.chown(mine, UIDS[worker], UIDS[worker])
             mine.chmod(0o400)
         (self.root / "kubeconfig").chmod(0o644 if self.separation == "uids" else 0o600)
+        if self._volumes_group is not None:
+            self._give_to_group(self._volumes_group)
+
+    def _give_to_group(self, group: int) -> None:
+        """What the kubelet does with volumes where there is an fsGroup."""
+        for folder in (self.ipc, self.run_dir, self.secrets):
+            os.chown(folder, 0, group)
+            folder.chmod(0o2777)
+        for file in (*self.secrets.iterdir(), self.root / "kubeconfig-elector", self.root / "kubeconfig-arbiter"):
+            os.chown(file, 0, group)
+            file.chmod(0o440)
 
     def _give_all_to(self, uid: int) -> None:
         """What `runAsUser` and `fsGroup` do in a real pod."""
@@ -288,6 +303,7 @@ class Pod:
                 launch += ["--capabilities", f"{CAP_SETUID},{CAP_SETGID}"]
             else:
                 launch += ["--uid", str(UIDS.get(container, UIDS["actuator"])), "--capabilities", ""]
+                launch += ["--group", str(self._volumes_group)] if self._volumes_group is not None else []
             if container not in ("actuator", "sidecar"):  # whose container mounts the secret
                 launch += ["--hide", str(self.secrets)]
         with log.open("ab") as output:

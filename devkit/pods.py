@@ -150,6 +150,7 @@ class Cluster(PodSet):
         node_flags: tuple[str, ...] = (),
         separation: str = "single-uid",
         uid: int | None = None,
+        volumes_group: int | None = None,
         prefix: str = "pod",
     ) -> None:
         self._folder = MemoryFolder()
@@ -175,6 +176,7 @@ class Cluster(PodSet):
                 node_flags=node_flags,
                 separation=separation,
                 uid=uid,
+                volumes_group=volumes_group,
             )
             for i in range(pods)
         ]

@@ -86,7 +86,8 @@ def of_coordination(config: Config) -> frozenset[Right]:
         found |= _lease(config.pool_lock_name)
     if config.pool_label and "CLUSTER_REGION" in config.explicit:
         own = config.forge_cluster_name
-        found |= {Right(group, f"{PLURAL}{sub}", verb, own) for sub in ("", "/status") for verb in ("get", "patch")}
+        found |= {Right(group, PLURAL, verb, own) for verb in ("get", "patch")}
+        found.add(Right(group, f"{PLURAL}/status", "patch", own))
     return frozenset(found)
 
 

@@ -1,88 +1,41 @@
 """Builds the real API server (kube-apiserver and etcd in one program) from Go modules into a cache.
 
-`python -m devkit.realapi.build` prints the program's path.  What is in the cache for the same sources is used as it
-is; a cold build takes minutes and needs Go and its module proxy.  The cache: $XDG_CACHE_HOME or ~/.cache,
-cardano-forge-manager/realapi/<hash of go.mod, go.sum and main.go>/realapi.
+`python -m devkit.realapi.build` prints the program's path.  What is in the cache for the same sources (go.mod, go.sum
+and main.go) is used as it is; `devkit.gobuild` says where it is kept.
 """
 
 from __future__ import annotations
 
 import argparse
-import fcntl
-import hashlib
-import os
 import re
-import shutil
-import subprocess
 import sys
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
+from devkit import gobuild
+from devkit.gobuild import BuildError
+
+__all__ = ["BuildError", "build", "cache_folder", "main", "program_path"]
+
 _SOURCES: Final = Path(__file__).resolve().parent
 _FILES: Final = ("go.mod", "go.sum", "main.go")
+_NAME: Final = "realapi"
 _KUBERNETES: Final = re.compile(r"k8s\.io/kubernetes v(\d+)\.(\d+)\.\S+")
-
-
-class BuildError(Exception):
-    """There is no program, and why."""
 
 
 def cache_folder() -> Path:
     """Where builds are kept."""
-    base = os.environ.get("XDG_CACHE_HOME")
-    return (Path(base) if base else Path.home() / ".cache") / "cardano-forge-manager" / "realapi"
+    return gobuild.cache_folder(_NAME)
 
 
 def program_path(cache: Path | None = None) -> Path:
     """Where the program of these sources is, or will be."""
-    digest = hashlib.sha256()
-    for name in _FILES:
-        digest.update((_SOURCES / name).read_bytes())
-    return (cache or cache_folder()) / digest.hexdigest()[:16] / "realapi"
+    return gobuild.program_path(_NAME, _SOURCES, _FILES, cache)
 
 
 def build(cache: Path | None = None) -> Path:
-    """The program, built now if need be.  Safe to be called by several processes at once.
-
-    Raises BuildError when Go is missing or the build fails.
-    """
-    program = program_path(cache)
-    if program.exists():
-        return program
-    program.parent.mkdir(parents=True, exist_ok=True)
-    with _locked(program.parent / "lock"):
-        if not program.exists():
-            _compile(program)
-    return program
-
-
-def _compile(program: Path) -> None:
-    go = shutil.which("go")
-    if go is None:
-        raise BuildError("go is not on the PATH: the real API server is built from Go modules (Go 1.26 or newer)")
-    print(f"building {program}: some minutes when Go's own cache is cold", file=sys.stderr, flush=True)
-    started = time.monotonic()
-    unfinished = program.with_suffix(".unfinished")
-    command = [
-        go,
-        "build",
-        "-mod=readonly",
-        "-trimpath",
-        "-ldflags",
-        f"-s -w {_version_flags()}",
-        "-o",
-        str(unfinished),
-        ".",
-    ]
-    try:
-        subprocess.run(command, cwd=_SOURCES, check=True)
-    except subprocess.CalledProcessError as error:
-        raise BuildError(f"go build ended with exit code {error.returncode}") from error
-    unfinished.replace(program)
-    print(f"built in {time.monotonic() - started:.0f} s", file=sys.stderr, flush=True)
+    """The program, built now if need be.  Raises BuildError when Go is missing or the build fails."""
+    return gobuild.build(program_path(cache), _SOURCES, ".", _version_flags())
 
 
 def _version_flags() -> str:
@@ -93,13 +46,6 @@ def _version_flags() -> str:
     whole = found[0].rsplit(" ", 1)[1]
     values = {"gitVersion": whole, "gitMajor": found[1], "gitMinor": found[2], "gitTreeState": "clean"}
     return " ".join(f"-X k8s.io/component-base/version.{name}={value}" for name, value in values.items())
-
-
-@contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    with path.open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
 
 
 def main() -> int:

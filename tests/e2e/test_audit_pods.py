@@ -53,9 +53,13 @@ def metric(pod: Pod, name: str) -> dict[str, float]:
     return {line.split('"')[1]: float(line.rpartition(" ")[2]) for line in lines}
 
 
-@pytest.mark.parametrize("separation", ["single-uid", "uids", "containers"])
-def test_a_pod_that_forges_is_green_and_goes_on_forging(api: SyncApiServer, separation: str) -> None:
-    with Cluster(api, 1, namespace=NAMESPACES[0], separation=separation) as cluster:
+@pytest.mark.parametrize(
+    ("separation", "group"),
+    [("single-uid", None), ("uids", None), ("containers", None), ("containers", UIDS["actuator"])],
+    ids=["single-uid", "uids", "containers", "containers with a group for volumes"],
+)
+def test_a_pod_that_forges_is_green_and_goes_on_forging(api: SyncApiServer, separation: str, group: int | None) -> None:
+    with Cluster(api, 1, namespace=NAMESPACES[0], separation=separation, volumes_group=group) as cluster:
         cluster.wait_healthy(90)
         leader = cluster.leader()
         cluster.wait_for(lambda: (leader.status().get("fence") or {}).get("state") == "armed", 30, "it is armed")

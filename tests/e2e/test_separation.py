@@ -34,16 +34,22 @@ def _alive(pid: int) -> bool:
         return False
 
 
-@pytest.mark.parametrize("separation", ["uids", "containers"])
-def test_workers_with_users_of_their_own_hand_over_within_a_second(api: SyncApiServer, separation: str) -> None:
-    with Cluster(api, 2, namespace=NAMESPACES[0], separation=separation) as cluster:
+@pytest.mark.parametrize(
+    ("separation", "group"),
+    [("uids", None), ("containers", None), ("containers", UIDS["actuator"])],
+    ids=["uids", "containers", "containers whose volumes have a group, as the chart's have"],
+)
+def test_workers_with_users_of_their_own_hand_over_within_a_second(
+    api: SyncApiServer, separation: str, group: int | None
+) -> None:
+    with Cluster(api, 2, namespace=NAMESPACES[0], separation=separation, volumes_group=group) as cluster:
         cluster.wait_healthy(90)
         leader, (standby,) = cluster.leader(), cluster.standbys()
         for worker, pid in leader.worker_pids().items():
             shown = _status(pid)
             assert shown["Uid"].split() == [str(UIDS[worker])] * 4
             assert shown["Gid"].split() == [str(UIDS[worker])] * 4
-            assert shown["Groups"] == ""
+            assert shown["Groups"] == ("" if group is None else str(group))
             assert int(shown["CapEff"], 16) == int(shown["CapPrm"], 16) == 0
         since = time.monotonic_ns()
         leader.terminate()

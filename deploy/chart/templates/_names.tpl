@@ -1,0 +1,74 @@
+{{- /* Names and labels. All are stable: nothing is random, nothing is looked up in a cluster. */ -}}
+
+{{- define "forge.name" -}}
+{{- .Values.fullnameOverride | default .Release.Name | trunc 52 | trimSuffix "-" -}}
+{{- end -}}
+
+{{- define "forge.selector" -}}
+app.kubernetes.io/name: {{ .Chart.Name }}
+app.kubernetes.io/instance: {{ .Release.Name }}
+{{- end -}}
+
+{{- define "forge.fixedLabels" -}}
+{{ include "forge.selector" . }}
+app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
+app.kubernetes.io/managed-by: {{ .Release.Service }}
+helm.sh/chart: {{ .Chart.Name }}-{{ .Chart.Version }}
+{{- end -}}
+
+{{- /* Whatever the operator says beside, the chart's own labels stay what they are: selectors go by them. */ -}}
+{{- define "forge.labels" -}}
+{{- merge (include "forge.fixedLabels" . | fromYaml) .Values.commonLabels | toYaml -}}
+{{- end -}}
+
+{{- define "forge.podLabels" -}}
+{{- $own := merge (dict "app" (include "forge.name" .)) (include "forge.selector" . | fromYaml) -}}
+{{- merge $own .Values.podLabels .Values.commonLabels | toYaml -}}
+{{- end -}}
+
+{{- define "forge.metadata" -}}
+name: {{ include "forge.name" . }}
+namespace: {{ .Release.Namespace }}
+labels: {{- include "forge.labels" . | nindent 2 }}
+{{- end -}}
+
+{{- /* image, default tag */ -}}
+{{- define "forge.image" -}}
+{{- $image := index . 0 -}}
+{{- $image.repository -}}:{{- $image.tag | default (index . 1) -}}
+{{- with $image.digest }}@{{ . }}{{ end -}}
+{{- end -}}
+
+{{- /* The names that the program makes of its configuration (config/variables.py): a test compares. */ -}}
+
+{{- define "forge.pool" -}}
+{{- .Values.network.name }}-{{ .Values.pool.id | trunc 10 -}}
+{{- end -}}
+
+{{- define "forge.lease" -}}
+{{- $tenant := ternary (printf "cardano-leader-%s" (include "forge.pool" .)) "" (ne .Values.pool.id "") -}}
+{{- .Values.election.leaseName | default $tenant | default "cardano-node-leader" -}}
+{{- end -}}
+
+{{- define "forge.leader" -}}
+{{- $tenant := ternary (printf "cardano-leader-%s" (include "forge.pool" .)) "" (ne .Values.pool.id "") -}}
+{{- .Values.election.leaderName | default $tenant | default "cardano-leader" -}}
+{{- end -}}
+
+{{- define "forge.lock" -}}
+cardano-pool-{{ include "forge.pool" . }}
+{{- end -}}
+
+{{- define "forge.coordinationNamespace" -}}
+{{- .Values.clusters.coordination.namespace | default .Release.Namespace -}}
+{{- end -}}
+
+{{- /* "true" where this cluster's own API server is one of those that hold the pool's lock */ -}}
+{{- define "forge.ownCounts" -}}
+{{- and .Values.clusters.enabled (has "own" .Values.clusters.coordination.servers) -}}
+{{- end -}}
+
+{{- /* "true" where kubeconfigs of other servers have to be mounted */ -}}
+{{- define "forge.othersCount" -}}
+{{- and .Values.clusters.enabled (ne (without .Values.clusters.coordination.servers "own" | len) 0) -}}
+{{- end -}}

@@ -1,0 +1,119 @@
+"""What an operator gets wrong is refused before anything is applied, by a message that names the field."""
+
+from __future__ import annotations
+
+import pytest
+
+from devkit.chart_doc import CHART_CRDS
+from devkit.helm import chart
+
+from rendered import Json, Rendered
+
+pytestmark = pytest.mark.chart
+
+POOL = {"id": "pool1abcd1234567890"}
+RELAYS = [{"ipBlock": {"cidr": "203.0.113.1/32"}}]
+
+
+def _refusal(settings: Json, *arguments: str) -> str:
+    with pytest.raises(chart.Refused) as refused:
+        Rendered("", settings, *arguments)
+    return str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("settings", "field"),
+    [
+        ({"modus": "uids"}, "'modus' not allowed"),
+        ({"node": {"argz": []}}, "'/node': additional properties 'argz'"),
+        ({"clusters": {"coordination": {"server": []}}}, "'/clusters/coordination': additional properties 'server'"),
+        ({"mode": "together"}, "'/mode': value must be one of 'single-uid', 'uids', 'containers'"),
+        ({"sidecar": "beside"}, "'/sidecar'"),
+        ({"replicas": -1}, "'/replicas': minimum: got -1, want 0"),
+        ({"replicas": "two"}, "'/replicas': got string, want integer"),
+        ({"image": {"digest": "sha256:abc"}}, "'/image/digest'"),
+        ({"network": {"name": "testnet"}}, "'/network/name'"),
+        ({"network": {"magic": 4294967296}}, "'/network/magic'"),
+        ({"network": {"shelleyGenesis": "/elsewhere/g.json"}}, "'/network/shelleyGenesis'"),
+        ({"pool": {"id": "MYPOOL"}}, "'/pool/id'"),
+        ({"pool": {"idHex": "abcd"}}, "'/pool/idHex'"),
+        ({"credentials": {"secretName": ""}}, "'/credentials/secretName'"),
+        ({"credentials": {"kes": "5820..."}}, "'/credentials': additional properties 'kes'"),
+        ({"credentials": {"mode": "plain"}}, "'/credentials/mode'"),
+        ({"election": {"leaseDuration": 5}}, "'/election/leaseDuration': minimum: got 5, want 6"),
+        ({"election": {"interval": 0.1}}, "'/election/interval'"),
+        ({"clusters": {"priority": 0}}, "'/clusters/priority': minimum: got 0, want 1"),
+        ({"clusters": {"healthCheck": {"endpoint": "ftp://x"}}}, "'/clusters/healthCheck/endpoint'"),
+        ({"clusters": {"healthCheck": {"endpoint": "https://u:p@x/"}}}, "'/clusters/healthCheck/endpoint'"),
+        ({"gateway": {"port": 0}}, "'/gateway/port'"),
+        ({"gateway": {"protect": "some"}}, "'/gateway/protect'"),
+        ({"notify": {"secret": "whsec_x"}}, "'/notify': additional properties 'secret'"),
+        ({"log": {"level": "debug"}}, "'/log/level'"),
+        ({"uids": {"actuator": 0}}, "'/uids/actuator': minimum: got 0, want 1"),
+        ({"paths": {"nodeSocket": "ipc/node.socket"}}, "'/paths/nodeSocket'"),
+        ({"paths": {"kesKey": "/kes.skey"}}, "'/paths/kesKey'"),
+        ({"node": {"nonProducingOption": "--producing"}}, "'/node/nonProducingOption'"),
+        ({"node": {"metricsUrl": "https://x/"}}, "'/node/metricsUrl'"),
+        ({"node": {"persistence": {"size": "much"}}}, "'/node/persistence/size'"),
+        ({"node": {"persistence": {"accessModes": ["ReadWriteMany"]}}}, "'/node/persistence/accessModes/0'"),
+        ({"topologySpread": {"zone": "Maybe"}}, "'/topologySpread/zone'"),
+        ({"networkPolicy": {"enabled": True}}, "'/networkPolicy/relays': minItems: got 0, want 1"),
+        ({"networkPolicy": {"enabled": True, "relays": [{}]}}, "'/networkPolicy/relays/0'"),
+        ({"monitoring": {"scrape": "both"}}, "'/monitoring/scrape'"),
+        ({"extraEnv": [{"value": "x"}]}, "'/extraEnv/0': missing property 'name'"),
+    ],
+)
+def test_a_schema_refuses_it(settings: Json, field: str) -> None:
+    assert field in _refusal(settings)
+
+
+def test_cluster_management_wants_a_pool_a_region_and_the_servers_said_aloud() -> None:
+    """An empty list would be `own` in every region: a lock for each, and a forger for each."""
+    told = _refusal({"clusters": {"enabled": True}})
+    for field in ("'/pool/id'", "'/clusters/region'", "'/clusters/coordination/servers': minItems"):
+        assert field in told
+    twice = {"enabled": True, "region": "a", "coordination": {"servers": ["own", "own"]}}
+    assert "'/clusters/coordination/servers'" in _refusal({"pool": POOL, "clusters": twice})
+    unnamed = {"enabled": True, "region": "unknown", "coordination": {"servers": ["own"]}}
+    assert "'/clusters/region'" in _refusal({"pool": POOL, "clusters": unnamed})
+
+
+@pytest.mark.parametrize(
+    ("settings", "field"),
+    [
+        ({"uids": {"prober": 10001}}, "uids.prober: is the user of another worker"),
+        (
+            {"paths": {"opCert": "/elsewhere/node.cert"}},
+            "paths.opCert: must lie in the folder of paths.nodeSocket, /ipc",
+        ),
+        ({"pool": {"idHex": "ab" * 28}}, "pool.idHex: needs pool.id"),
+        ({"notify": {"url": "https://x/", "urlSecret": {"name": "n"}}}, "notify.url: set it or notify.urlSecret"),
+        ({"gateway": {"protect": "all"}}, "gateway.protect: all protects nothing without gateway.token"),
+        ({"clusters": {"coordination": {"accounts": ["b"]}}}, "clusters.coordination.accounts: need pool.id"),
+        (
+            {"pool": POOL, "clusters": {"region": "a", "coordination": {"accounts": ["a"]}}},
+            "clusters.coordination.accounts: a is this region itself",
+        ),
+        ({"extraVolumes": [{"name": "keys", "emptyDir": {}}]}, "extraVolumes: keys is a volume of the chart's own"),
+        ({"extraEnv": [{"name": "POOL_ID", "value": "x"}]}, "extraEnv: POOL_ID"),
+        ({"extraEnv": [{"name": "WORKER_UIDS", "value": "x"}]}, "extraEnv: WORKER_UIDS"),
+        ({"extraEnv": [{"name": "RUN_DIR", "value": "/x"}]}, "extraEnv: RUN_DIR is set by the chart"),
+        ({"extraEnv": [{"name": "A", "value": "1"}, {"name": "A", "value": "2"}]}, "extraEnv: A is there twice"),
+        ({"node": {"args": ["run", "--port=1"]}}, "node.args: must have --start-as-non-producing-node"),
+    ],
+)
+def test_what_does_not_go_together_is_refused(settings: Json, field: str) -> None:
+    assert field in _refusal(settings)
+
+
+def test_a_native_sidecar_is_refused_by_a_kubernetes_that_would_take_it_for_an_init_container() -> None:
+    """Such a one would wait for the sidecar to end before it starts the node."""
+    assert "sidecar: native needs Kubernetes 1.29, this is v1.28" in _refusal({}, "--kube-version", "1.28.0")
+    assert Rendered("", {"sidecar": "plain"}, "--kube-version", "1.25.0").node
+    assert Rendered("", {}, "--kube-version", "1.29.0-eks-1a2b3c").node
+    assert "requires kubeVersion: >=1.25.0-0" in _refusal({"sidecar": "plain"}, "--kube-version", "1.24.0")
+
+
+def test_the_other_charts_values_are_looked_at_too() -> None:
+    with pytest.raises(chart.Refused, match="'/keep': got string, want boolean"):
+        chart.render(CHART_CRDS, settings={"keep": "yes"})

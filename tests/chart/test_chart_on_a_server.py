@@ -1,0 +1,214 @@
+"""A real kube-apiserver takes what the charts render, by Pod Security too; helm installs, upgrades and removes it."""
+
+from __future__ import annotations
+
+import copy
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import yaml
+
+from devkit.chart_doc import CHART, CHART_CRDS
+from devkit.helm import chart
+from devkit.helm.build import build
+
+from rendered import EVERYTHING, EXAMPLES, WITH_PODS, Json, Rendered, Run, text, warm_up
+
+pytestmark = pytest.mark.chart
+
+LEVEL = dict.fromkeys(WITH_PODS, "restricted") | {"uids": "baseline"}
+"""Of Pod Security, in which an example's pods are let in."""
+Insist = Callable[[str], None]
+"""Has the namespace let pods in at that level."""
+DEFINITIONS = {"cardanoleaders.cardano.io", "cardanoforgeclusters.cardano.io"}
+
+
+@pytest.fixture
+def namespace(kubectl: Run) -> Insist:
+    """The namespace of the renderings; give it the level that it enforces."""
+
+    def insist(level: str) -> None:
+        labels = {f"pod-security.kubernetes.io/{what}": level for what in ("enforce", "warn")}
+        document = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": chart.NAMESPACE, "labels": labels}}
+        kubectl("apply", "--server-side", "-f", "-", stdin=json.dumps(document))
+
+    insist("restricted")
+    return insist
+
+
+def _pod(example: str) -> str:
+    """One, as the StatefulSet's controller would make it."""
+    spec = Rendered(example).pod
+    claim = {"name": "data", "persistentVolumeClaim": {"claimName": "data-cardano-producer-0"}}
+    metadata = {"name": "cardano-producer-0", "namespace": chart.NAMESPACE}
+    pod = {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec}
+    return json.dumps(pod | {"spec": spec | {"volumes": [*spec["volumes"], claim]}})
+
+
+def _dry_run(kubectl: Run, manifests: str, *, fails: bool = False) -> tuple[str, str]:
+    done = kubectl(
+        *("apply", "--server-side", "--dry-run=server", "--validate=strict", "-f", "-"), stdin=manifests, fails=fails
+    )
+    return done.stdout, done.stderr
+
+
+@pytest.mark.parametrize("example", EXAMPLES)
+def test_every_object_of_an_example_is_taken_without_a_warning(kubectl: Run, namespace: Insist, example: str) -> None:
+    namespace(LEVEL.get(example, "restricted"))
+    taken, warnings = _dry_run(kubectl, text(example))
+    assert len(taken.splitlines()) == len(Rendered(example).objects)
+    assert warnings == ""
+
+
+@pytest.mark.parametrize("mode", ["single-uid", "containers"])
+def test_everything_that_can_be_set_is_taken(kubectl: Run, namespace: Insist, mode: str) -> None:
+    settings: Json = copy.deepcopy(EVERYTHING) | {
+        "mode": mode,
+        "monitoring": {"scrape": "serviceMonitor", "rules": {"enabled": True}, "dashboard": {"enabled": True}},
+        "networkPolicy": {"enabled": True, "relays": [{"ipBlock": {"cidr": "203.0.113.1/32"}}]},
+        "imagePullSecrets": [{"name": "registry"}],
+        "commonLabels": {"team": "pool"},
+        "podAnnotations": {"a": "b"},
+        "nodeSelector": {"a": "b"},
+        "tolerations": [{"key": "pool", "operator": "Exists"}],
+        "affinity": {"nodeAffinity": {}},
+        "priorityClassName": "",
+        "extraEnv": [{"name": "HTTPS_PROXY", "value": "http://proxy.example:3128"}],
+        "extraVolumes": [{"name": "more", "emptyDir": {}}],
+        "extraVolumeMounts": [{"name": "more", "mountPath": "/more"}],
+    }
+    settings["clusters"]["coordination"] |= {"namespace": chart.NAMESPACE}
+    settings["node"] |= {
+        "extraArgs": ["+RTS", "-N4"],
+        "env": [{"name": "A", "value": "b"}],
+        "command": ["cardano-node"],
+    }
+    settings["node"] |= {"livenessProbe": {"tcpSocket": {"port": "node"}}}
+    _, warnings = _dry_run(kubectl, text("", settings))
+    assert warnings == ""
+
+
+@pytest.mark.parametrize("example", WITH_PODS)
+def test_a_pod_of_an_example_is_let_in_at_its_level(kubectl: Run, namespace: Insist, example: str) -> None:
+    namespace(LEVEL[example])
+    assert _dry_run(kubectl, _pod(example)) == ("pod/cardano-producer-0 serverside-applied (server dry run)\n", "")
+
+
+def test_a_user_for_each_worker_in_one_container_is_not_let_in_as_restricted(kubectl: Run, namespace: Insist) -> None:
+    namespace("restricted")
+    _, refusal = _dry_run(kubectl, _pod("uids"), fails=True)
+    assert "violates PodSecurity" in refusal
+    assert "unrestricted capabilities" in refusal
+
+
+def test_a_field_that_kubernetes_does_not_know_would_be_seen(kubectl: Run, namespace: Insist) -> None:
+    spoilt = text("monitoring").replace("honorLabels:", "honourLabels:").replace("publishNotReady", "publishUnready")
+    _, refusal = _dry_run(kubectl, spoilt, fails=True)
+    assert "honourLabels" in refusal
+    assert "publishUnreadyAddresses" in refusal
+
+
+@pytest.mark.parametrize("example", EXAMPLES)
+def test_lint_finds_nothing(helm: Run, example: str) -> None:
+    assert "0 chart(s) failed" in helm("lint", "--strict", CHART, "--values", EXAMPLES[example]).stdout
+
+
+def test_lint_finds_nothing_in_the_other_chart(helm: Run) -> None:
+    assert "0 chart(s) failed" in helm("lint", "--strict", CHART_CRDS).stdout
+
+
+# --- installed ---
+
+
+def _in(namespace: str = chart.NAMESPACE) -> tuple[str, ...]:
+    return ("--namespace", namespace)
+
+
+def test_the_definitions_are_those_of_deploy_and_outlive_the_release_with_what_is_in_them(
+    kubectl: Run, helm: Run, namespace: Insist
+) -> None:
+    helm("install", "cardano-forge-crds", CHART_CRDS, *_in())
+    for file in (CHART.parent / "crds").iterdir():
+        wanted = yaml.safe_load(file.read_text())
+        (rendered,) = [
+            each for each in chart.render(CHART_CRDS) if each["metadata"]["name"] == wanted["metadata"]["name"]
+        ]
+        assert rendered["spec"] == wanted["spec"]
+        kubectl("wait", "--for=condition=Established", f"crd/{wanted['metadata']['name']}", "--timeout=60s")
+    leader = {"apiVersion": "cardano.io/v1", "kind": "CardanoLeader", "metadata": {"name": "l"}, "spec": {}}
+    kubectl(*_in(), "create", "-f", "-", stdin=json.dumps(leader))
+    helm("upgrade", "cardano-forge-crds", CHART_CRDS, *_in(), "--set", "labels.team=pool")
+    told = helm("uninstall", "cardano-forge-crds", *_in()).stdout
+    assert set(re.findall(r"[a-z.]+\.cardano\.io", told)) >= DEFINITIONS
+    assert kubectl(*_in(), "get", "cardanoleader", "l", "-o", "name").stdout == "cardanoleader.cardano.io/l\n"
+    # The next release takes them over again, and one that does not keep them takes them along.
+    helm("install", "cardano-forge-crds", CHART_CRDS, *_in(), "--set", "keep=false")
+    warm_up(kubectl)
+    helm("uninstall", "cardano-forge-crds", *_in())
+    kubectl("wait", "--for=delete", *(f"crd/{name}" for name in sorted(DEFINITIONS)), "--timeout=60s")
+
+
+def test_a_release_is_installed_upgraded_and_leaves_nothing_but_the_chain(
+    kubectl: Run, helm: Run, namespace: Insist
+) -> None:
+    helm("install", chart.RELEASE, CHART, *_in())
+    changed = helm("upgrade", chart.RELEASE, CHART, *_in(), "--values", EXAMPLES["three-regions"]).stdout
+    assert "REVISION: 2" in changed
+    kinds = "statefulset,service,serviceaccount,role,rolebinding,secret,poddisruptionbudget"
+    selector = ("-l", f"app.kubernetes.io/instance={chart.RELEASE}")
+    there = kubectl(*_in(), "get", kinds, *selector, "-o", "name").stdout.split()
+    assert len(there) == len(Rendered("three-regions").objects)
+    helm("uninstall", chart.RELEASE, *_in())
+    assert kubectl(*_in(), "get", kinds, *selector, "-o", "name").stdout == ""
+
+
+def test_two_pools_share_a_namespace_and_each_has_an_account_of_its_own(
+    kubectl: Run, helm: Run, namespace: Insist
+) -> None:
+    helm("install", "one", CHART, *_in(), "--set", "pool.id=pool1abcd1234567890")
+    other = ("--set", "pool.id=pool1xyz1234567890")
+    told = helm("install", "two", CHART, *_in(), *other, fails=True).stderr
+    assert 'ServiceAccount "cardano-forge-crds"' in told
+    helm("install", "two", CHART, *_in(), *other, "--set", "serviceAccount.name=two")
+    for release in ("one", "two"):
+        helm("uninstall", release, *_in())
+
+
+@pytest.mark.parametrize("example", EXAMPLES)
+def test_the_notes_name_what_is_needed_and_containers_that_there_are(
+    helm: Run, namespace: Insist, example: str
+) -> None:
+    told = helm("install", chart.RELEASE, CHART, *_in(), "--dry-run=server", "--values", EXAMPLES[example]).stdout
+    notes = told.partition("NOTES:")[2]
+    assert "<no value>" not in notes
+    if example == "coordination-only":
+        assert "the account cardano-forge-us-east-1 in cardano-mainnet" in notes
+        return
+    rendered = Rendered(example)
+    assert "get secret cardano-forging-keys" in notes
+    named = set(re.findall(r"-c (\S+) --", notes))
+    assert named
+    assert named <= set(rendered.ours)
+    assert ("get secret cardano-coordination" in notes) is (example == "three-regions")
+
+
+@pytest.mark.parametrize(
+    ("servers", "words"), [(["own"], "One API server holds"), (["own", "b"], "2 API servers hold")]
+)
+def test_the_notes_warn_of_sets_that_bear_no_outage(
+    helm: Run, namespace: Insist, tmp_path: Path, servers: list[str], words: str
+) -> None:
+    file = tmp_path / "values.json"
+    settings: Json = {"enabled": True, "region": "a", "coordination": {"servers": servers}}
+    file.write_text(json.dumps({"pool": {"id": "pool1abcd1234567890"}, "clusters": settings}))
+    assert words in helm("install", "r", CHART, *_in(), "--dry-run=server", "--values", file).stdout
+
+
+def test_helm_is_the_release_that_go_mod_names(helm: Run) -> None:
+    named = re.search(r"helm\.sh/helm/v3 (v\S+)", Path("devkit/helm/go.mod").read_text())
+    assert named is not None
+    assert helm("version", "--template", "{{.Version}}").stdout == named[1]
+    assert str(build()).endswith("/helm")
