@@ -5,11 +5,11 @@ BIN := $(VENV)/bin
 PYTEST := $(BIN)/python -m pytest -p no:cacheprovider
 # As many tests at a time as there are processors, at most four; `make test TEST_WORKERS=1` for another number.
 TEST_WORKERS ?= logical
-SIDE_BY_SIDE := $(PYTEST) -n $(TEST_WORKERS) --maxprocesses 4 --dist load -m "not e2e and not alone and not page"
+SIDE_BY_SIDE := $(PYTEST) -n $(TEST_WORKERS) --maxprocesses 4 --dist load -m "not e2e and not alone and not page and not package"
 # Whole pods wait most of the time: two files of their tests at a time.
 PODS := -n $(TEST_WORKERS) --maxprocesses 2 --dist loadfile
 
-.PHONY: help install demo play test test-fast test-e2e test-k8s test-page test-kernels fuzz soak explore test-coverage check format bench clean
+.PHONY: help install demo play test test-fast test-e2e test-k8s test-page test-kernels test-package package fuzz soak explore test-coverage check format bench clean
 
 ## show this help
 help:
@@ -58,6 +58,14 @@ test-page: install
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[page]'
 	$(PYTEST) tests/page -m page -q
 
+## what `make package` makes: complete, the same bytes twice, and a whole pod from its wheel (needs a package index)
+test-package: install
+	$(PYTEST) tests/package -m package -q
+
+## the files of a release into dist/, from the commit that is checked out (PACKAGE_PARTS="wheel sdist")
+package: install
+	$(BIN)/python -m devkit.package $(PACKAGE_PARTS)
+
 ## the sandbox on other kernels and on arm64, emulated (needs root, qemu-system-x86, qemu-system-arm, cpio)
 test-kernels: install
 	$(BIN)/python -m devkit.kernels $(KERNELS)
@@ -98,4 +106,4 @@ bench: install
 
 ## remove what the targets above made
 clean:
-	rm -rf $(VENV) build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage
+	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage

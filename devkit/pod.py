@@ -61,9 +61,9 @@ def free_port() -> int:
                 return port
 
 
-def _forge_manager() -> list[str]:
-    """The installed command, or its module from a checkout."""
-    script = Path(sys.executable).with_name("forge-manager")
+def _forge_manager(given: Path | None) -> list[str]:
+    """The command given, or the installed one, or its module from a checkout."""
+    script = given or Path(sys.executable).with_name("forge-manager")
     return [str(script)] if script.exists() else [sys.executable, "-P", "-m", "cli.forge_manager"]
 
 
@@ -111,11 +111,14 @@ class Pod:
         non_producing: bool = True,
         separation: str = "single-uid",
         uid: int | None = None,
+        forge_manager: Path | None = None,
     ) -> None:
         """separation: how the workers run; other than single-uid needs root.
 
         uid: of the whole pod, in single-uid; None: ours.  Another than ours needs root.
+        forge_manager: of another installation than the one that we run in.
         """
+        self._command = _forge_manager(forge_manager)
         self.name = name
         self.namespace = namespace
         self.proxy = proxy
@@ -222,8 +225,8 @@ class Pod:
     def _containers(self) -> dict[str, list[str]]:
         """Name -> command."""
         if self.separation != "containers":
-            return {"sidecar": _forge_manager()}
-        return {worker: [*_forge_manager(), "--worker", worker] for worker in WORKERS}
+            return {"sidecar": self._command}
+        return {worker: [*self._command, "--worker", worker] for worker in WORKERS}
 
     # --- the kubelet: one thread starts and reaps everything of this pod ---
 

@@ -151,6 +151,7 @@ class Cluster(PodSet):
         separation: str = "single-uid",
         uid: int | None = None,
         prefix: str = "pod",
+        forge_manager: Path | None = None,
     ) -> None:
         self._folder = MemoryFolder()
         self.root = self._folder.path
@@ -175,6 +176,7 @@ class Cluster(PodSet):
                 node_flags=node_flags,
                 separation=separation,
                 uid=uid,
+                forge_manager=forge_manager,
             )
             for i in range(pods)
         ]

@@ -1,0 +1,139 @@
+"""`make package`: complete, nothing but what was committed, the same bytes twice."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from devkit import package
+from devkit.package import CannotPackage
+
+from distributions import ROOT, Installation, Made, run
+
+pytestmark = [pytest.mark.package, pytest.mark.timeout(600)]
+
+PRODUCT = {"cardano", "cli", "config", "gateway", "health", "ipc", "kernel", "kube", "outgoing", "policy", "sandbox"}
+PRODUCT |= {"workers"}
+BY_THE_BUILD = {"PKG-INFO", "setup.cfg"}
+
+
+def committed() -> set[str]:
+    if (ROOT / ".git").exists():
+        return set(run("git", "-C", ROOT, "ls-files", "-z").split("\0")) - {""}
+    listed = (ROOT / "cardano_forge_manager.egg-info" / "SOURCES.txt").read_text().splitlines()
+    return {line for line in listed if not line.startswith("cardano_forge_manager.egg-info/")} - BY_THE_BUILD
+
+
+def a_copy(folder: Path) -> Path:
+    """Of this checkout, or of this unpacked source distribution."""
+    copy = folder / "copy"
+    if (ROOT / ".git").exists():
+        run("git", "clone", "--quiet", ROOT, copy)
+    else:
+        shutil.copytree(ROOT, copy, ignore=shutil.ignore_patterns(".venv", "dist", "__pycache__"))
+    return copy
+
+
+def test_the_source_distribution_holds_every_file_of_the_commit_and_no_other(made: Made) -> None:
+    found = {name for name in made.in_sdist() if not name.startswith("cardano_forge_manager.egg-info/")}
+    assert found - BY_THE_BUILD == committed()
+
+
+def test_the_wheel_holds_the_product_and_nothing_that_only_its_makers_use(made: Made) -> None:
+    tops = {name.partition("/")[0] for name in made.in_wheel()}
+    assert {top for top in tops if not top.startswith("cardano_forge_manager-")} == PRODUCT
+    data = {name.partition(".data/data/")[2] for name in made.in_wheel() if ".data/" in name}
+    beside = {
+        f"share/forge-manager/{Path(name).parent.name}/{Path(name).name}" for name in committed_in("crds", "rbac")
+    }
+    assert data >= beside | {"share/forge-manager/supervisor.conf"}
+
+
+def committed_in(*folders: str) -> set[str]:
+    return {name for name in committed() if name.startswith(tuple(f"deploy/{folder}/" for folder in folders))}
+
+
+def test_the_same_commit_gives_the_same_bytes_whatever_else_lies_in_the_checkout(made: Made, tmp_path: Path) -> None:
+    copy = a_copy(tmp_path)
+    if (copy / ".git").exists():
+        (copy / "README.md").write_text("not committed")
+    (copy / "policy" / "forgotten.py").write_text("not committed")
+    (copy / "build").mkdir()
+    (copy / "build" / "old.py").write_text("of an earlier build")
+    package.package(["wheel", "sdist"], copy, tmp_path / "again")
+    assert Made(tmp_path / "again").bytes() == made.bytes()
+
+
+def test_an_unpacked_source_distribution_makes_the_same_files_without_git(made: Made, tmp_path: Path) -> None:
+    tree = made.unpack(tmp_path / "unpacked")
+    run(sys.executable, "-m", "devkit.package", "--out", tmp_path / "again", cwd=tree)
+    assert Made(tmp_path / "again").bytes() == made.bytes()
+
+
+def test_the_checksums_are_those_of_every_file_and_can_be_checked(made: Made) -> None:
+    said = run("sha256sum", "--check", "--strict", package.SUMS, cwd=made.folder).splitlines()
+    assert said == [f"{name}: OK" for name in sorted(made.bytes()) if name != package.SUMS]
+
+
+def test_a_part_that_nobody_can_make_is_an_error_and_what_was_made_before_stays(tmp_path: Path) -> None:
+    (tmp_path / "before").write_text("")
+    with pytest.raises(CannotPackage, match="no such part: moon"):
+        package.package(["wheel", "moon"], ROOT, tmp_path)
+    assert [file.name for file in tmp_path.iterdir()] == ["before"]
+
+
+def test_a_folder_that_is_neither_a_checkout_nor_a_source_distribution_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(CannotPackage, match="neither a git checkout nor an unpacked source distribution"):
+        package.package(["sdist"], tmp_path, tmp_path / "out")
+
+
+def test_the_source_distribution_can_be_installed_by_itself(made: Made, tmp_path: Path) -> None:
+    run(sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", tmp_path, made.sdist)
+    assert {path.name for path in tmp_path.iterdir()} >= PRODUCT
+    assert (tmp_path / "share" / "forge-manager" / "supervisor.conf").is_file()
+
+
+def test_tests_run_from_the_unpacked_source_distribution(made: Made, tmp_path: Path) -> None:
+    tree = made.unpack(tmp_path / "unpacked")
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/policy/test_grants.py"]
+    command += ["tests/config", "tests/deploy"]
+    done = subprocess.run(command, cwd=tree, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout
+    assert " skipped" not in done.stdout
+    where = [sys.executable, "-c", "import config, devkit; print(config.__file__, devkit.__file__)"]
+    found = subprocess.run(where, cwd=tree, capture_output=True, text=True, check=True).stdout.split()
+    assert all(Path(file).is_relative_to(tree) for file in found), "the tests were those of the distribution"
+
+
+# --- what the wheel installs ---
+
+
+def test_the_installed_commands_answer(installation: Installation, made: Made) -> None:
+    version = made.wheel.name.split("-")[1]
+    assert run(installation.command("forge-manager"), "--version").strip() == version
+    assert run(installation.command("forge-manager"), "--help").startswith("usage: forge-manager")
+    for name in ("forgectl", "kubectl-forge"):
+        assert "switchover" in run(installation.command(name), "--help")
+
+
+def test_nothing_of_the_makers_can_be_imported_from_it(installation: Installation) -> None:
+    for name in ("devkit", "bench", "tests", "pytest"):
+        assert installation.python(f"import importlib.util; print(importlib.util.find_spec({name!r}))") == "None"
+
+
+def test_the_processes_list_and_the_page_are_found_in_it(installation: Installation) -> None:
+    conf = Path(installation.python("from cli.forge_manager import configuration_file as f; print(f())"))
+    assert conf == installation.folder.resolve() / "share" / "forge-manager" / "supervisor.conf"
+    page = Path(installation.python("import gateway; print(gateway.__file__)")).parent / "page"
+    assert {file.name for file in page.iterdir()} == {"index.html", "page.css", "page.js"}
+
+
+def test_keys_are_checked_by_it(installation: Installation, tmp_path: Path) -> None:
+    run(sys.executable, "-m", "devkit.keys", tmp_path / "keys", "--network", "mainnet", cwd=ROOT)
+    (tmp_path / "keys" / "cold.skey").unlink()
+    said = run(installation.command("forgectl"), "check", tmp_path / "keys", "--network", "mainnet")
+    assert "a node can forge with these on mainnet until" in said
