@@ -5,11 +5,11 @@ BIN := $(VENV)/bin
 PYTEST := $(BIN)/python -m pytest -p no:cacheprovider
 # As many tests at a time as there are processors, at most four; `make test TEST_WORKERS=1` for another number.
 TEST_WORKERS ?= logical
-SIDE_BY_SIDE := $(PYTEST) -n $(TEST_WORKERS) --maxprocesses 4 --dist load -m "not e2e and not alone and not page and not package"
+SIDE_BY_SIDE := $(PYTEST) -n $(TEST_WORKERS) --maxprocesses 4 --dist load -m "not e2e and not alone and not page and not package and not systemd"
 # Whole pods wait most of the time: two files of their tests at a time.
 PODS := -n $(TEST_WORKERS) --maxprocesses 2 --dist loadfile
 
-.PHONY: help install demo play test test-fast test-e2e test-k8s test-page test-kernels test-package package fuzz soak explore test-coverage check format bench clean
+.PHONY: help install demo play test test-fast test-e2e test-k8s test-page test-kernels test-package test-systemd package fuzz soak explore test-coverage check format bench clean
 
 ## show this help
 help:
@@ -48,10 +48,10 @@ test-fast: install
 test-e2e: install
 	$(PYTEST) $(PODS) tests/e2e
 
-## contract and whole-pod tests on a real kube-apiserver and etcd (built from Go modules into a cache)
+## contract and whole-pod tests, and docs/install.md word for word, on a real kube-apiserver and etcd (built from Go modules into a cache)
 test-k8s: install
 	$(BIN)/python -m devkit.realapi.build
-	FORGE_TEST_K8S=1 $(PYTEST) $(PODS) tests/contract tests/e2e -m k8s
+	FORGE_TEST_K8S=1 $(PYTEST) $(PODS) tests/contract tests/docs tests/e2e -m k8s
 
 ## the page in a browser (needs chromium; FORGE_PAGE_PICTURES=docs/page makes its pictures anew)
 test-page: install
@@ -61,6 +61,10 @@ test-page: install
 ## what `make package` makes: complete, the same bytes twice, and a whole pod from its wheel (needs a package index)
 test-package: install
 	$(PYTEST) tests/package -m package -q
+
+## the units of deploy/systemd on a real systemd in namespaces (needs root, systemd, cgroup v2, overlayfs; a package index)
+test-systemd: install
+	$(PYTEST) tests/systemd -m systemd -q
 
 ## the files of a release into dist/, from the commit that is checked out (PACKAGE_PARTS="wheel sdist")
 package: install

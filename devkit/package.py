@@ -180,6 +180,12 @@ def package(parts: list[str], root: Path, out: Path) -> list[Path]:
     return sorted(out.iterdir())
 
 
+def install(wheel: Path, folder: Path) -> None:
+    """A venv that holds this wheel and what it depends on.  Raises CannotPackage."""
+    _run([sys.executable, "-m", "venv", str(folder)])
+    _run([str(folder / "bin" / "python"), "-m", "pip", "install", "--quiet", str(wheel)])
+
+
 def sums(files: list[Path]) -> list[str]:
     """As `sha256sum --check` reads them."""
     return [f"{hashlib.sha256(file.read_bytes()).hexdigest()}  {file.name}\n" for file in sorted(files)]

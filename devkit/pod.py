@@ -467,6 +467,11 @@ class Pod:
             sock.sendall(command.encode() + b"\n")
             return sock.recv(200).decode().strip()
 
+    @property
+    def environment(self) -> dict[str, str]:
+        """What the sidecar's container has."""
+        return dict(self._environment)
+
     def forgectl(self, *words: str) -> subprocess.CompletedProcess[str]:
         command = [str(Path(sys.executable).with_name("forgectl")), *words]
         return subprocess.run(command, env=self._environment, capture_output=True, text=True, timeout=20, check=False)

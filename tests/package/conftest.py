@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import sys
-
 import pytest
 
 from devkit import package
 
-from distributions import ROOT, Installation, Made, run
+from distributions import ROOT, Installation, Made
 
 
 @pytest.fixture(scope="session")
@@ -21,6 +19,5 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
 @pytest.fixture(scope="session")
 def installation(made: Made, tmp_path_factory: pytest.TempPathFactory) -> Installation:
     folder = tmp_path_factory.mktemp("v") / "venv"
-    run(sys.executable, "-m", "venv", folder)
-    run(folder / "bin" / "python", "-m", "pip", "install", "--quiet", made.wheel)
+    package.install(made.wheel, folder)
     return Installation(folder)
