@@ -66,7 +66,7 @@ test-package: install
 test-systemd: install
 	$(PYTEST) tests/systemd -m systemd -q
 
-## the files of a release into dist/, from the commit that is checked out (PACKAGE_PARTS="wheel sdist")
+## the files of a release into dist/, from the commit that is checked out (PACKAGE_PARTS="wheel sdist chart image sbom")
 package: install
 	$(BIN)/python -m devkit.package $(PACKAGE_PARTS)
 

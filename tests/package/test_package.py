@@ -91,6 +91,37 @@ def test_a_folder_that_is_neither_a_checkout_nor_a_source_distribution_is_refuse
         package.package(["sdist"], tmp_path, tmp_path / "out")
 
 
+def a_commit(folder: Path, *files: str) -> Path:
+    """A repository in which these files, with nothing in them, are committed."""
+    repository = folder / "repository"
+    repository.mkdir()
+    for name in files:
+        (repository / name).parent.mkdir(parents=True, exist_ok=True)
+        (repository / name).write_text("")
+    git = ["git", "-C", repository, "-c", "user.name=n", "-c", "user.email=e"]
+    run("git", "init", "--quiet", repository)
+    run(*git, "add", "--all")
+    run(*git, "commit", "--quiet", "--allow-empty", "--message", "m")
+    return repository
+
+
+@pytest.mark.parametrize(
+    ("part", "missing"), [("chart", "deploy/chart/Chart.yaml"), ("image", "Dockerfile"), ("sbom", "Dockerfile")]
+)
+def test_a_part_whose_makings_are_not_in_the_commit_is_an_error_that_names_them(
+    part: str, missing: str, tmp_path: Path
+) -> None:
+    with pytest.raises(CannotPackage, match=rf"^{part}: {missing}, .* is not in this commit$"):
+        package.package([part], a_commit(tmp_path, "README.md"), tmp_path / "out")
+
+
+def test_no_image_is_made_of_files_that_are_not_committed(tmp_path: Path) -> None:
+    repository = a_commit(tmp_path, "Dockerfile", "devkit/podman/image.py", "devkit/podman/sbom.py")
+    (repository / "forgotten.py").write_text("")
+    with pytest.raises(CannotPackage, match="not committed:\n.*forgotten.py"):
+        package.package(["image"], repository, tmp_path / "out")
+
+
 def test_the_source_distribution_can_be_installed_by_itself(made: Made, tmp_path: Path) -> None:
     run(sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", tmp_path, made.sdist)
     assert {path.name for path in tmp_path.iterdir()} >= PRODUCT
