@@ -118,7 +118,7 @@ def test_a_part_whose_makings_are_not_in_the_commit_is_an_error_that_names_them(
 def test_no_image_is_made_of_files_that_are_not_committed(tmp_path: Path) -> None:
     repository = a_commit(tmp_path, "Dockerfile", "devkit/podman/image.py", "devkit/podman/sbom.py")
     (repository / "forgotten.py").write_text("")
-    with pytest.raises(CannotPackage, match="not committed:\n.*forgotten.py"):
+    with pytest.raises(CannotPackage, match=r"not committed:\n.*forgotten.py"):
         package.package(["image"], repository, tmp_path / "out")
 
 
