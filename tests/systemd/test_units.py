@@ -193,6 +193,25 @@ def test_keys_as_credentials_of_the_unit_are_readable_to_nobody_else(installatio
         )
 
 
+def test_systemd_finds_nothing_wrong_with_the_unit_and_little_that_it_could_still_do(pool: BarePool) -> None:
+    host, unit = pool.hosts[0].host, f"/etc/systemd/system/{SIDECAR}"
+    assert host.run("systemd-analyze", "verify", "--man=no", unit).stderr == ""
+    host.run("systemd-analyze", "security", "--no-pager", "--offline=true", "--threshold=20", unit)  # of 100
+
+
+def test_without_a_kubeconfig_a_host_does_not_contend_and_says_what_is_missing(installation: Path) -> None:
+    with BarePool(installation, "producer-a", KUBECONFIG="") as pool:
+        (host,) = pool.hosts
+        pool.start()
+        remedy = "set KUBECONFIG outside a cluster"
+        pool.wait_for(lambda: remedy in host.host.log("forge-manager"), "it says so")
+        assert not host.ready()
+        code, said = host.forgectl("doctor")
+        assert code != 0
+        assert "KUBECONFIG" in said
+        assert host.intervals(time.monotonic_ns()) == []
+
+
 @pytest.mark.parametrize(
     ("unit", "line", "where", "evidence"),
     [
