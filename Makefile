@@ -90,7 +90,7 @@ explore: install
 
 ## tests with coverage
 test-coverage: install
-	$(BIN)/python -m coverage run -m pytest -m "not e2e"
+	$(BIN)/python -m coverage run -m pytest -m "not e2e and not package and not systemd"
 	$(BIN)/python -m coverage report
 
 ## format, lint and types: zero findings
