@@ -84,6 +84,18 @@ def test_a_stopped_unit_hands_over_in_due_form_and_its_node_lives_on(pool: BareP
     assert forger.host.show(SIDECAR, "Result") == "success"
     assert forger.main_pid(NODE) == node
     forger.host.systemctl("start", SIDECAR)
+    said = as_the_node(forger, "ls", "/run/forge-manager").stderr
+    assert said.endswith("Permission denied\n"), "the folder is the one that was hidden from the node at its start"
+
+
+def test_a_node_that_is_restarted_comes_back_as_a_standby_and_the_other_forges(pool: BarePool) -> None:
+    forger, since = pool.wait_for_forger(), time.monotonic_ns()
+    forger.host.systemctl("restart", NODE)
+    assert pool.wait_for_forger(other_than=forger) is the_other(pool, forger)
+    assert pool.gap_s(since) < HAND_OVER_S
+    assert pool.overlap_s(since) == 0
+    pool.wait_for(forger.ready, "the restarted one is ready")
+    assert pool.forgers() == [the_other(pool, forger)]
 
 
 def test_when_everything_of_the_unit_is_killed_the_kernel_turns_the_node_off_and_the_unit_comes_back(
