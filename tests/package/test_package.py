@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gzip
+import platform
 import shutil
 import subprocess
 import sys
@@ -91,13 +93,13 @@ def test_a_folder_that_is_neither_a_checkout_nor_a_source_distribution_is_refuse
         package.package(["sdist"], tmp_path, tmp_path / "out")
 
 
-def a_commit(folder: Path, *files: str) -> Path:
-    """A repository in which these files, with nothing in them, are committed."""
+def a_commit(folder: Path, files: dict[str, str]) -> Path:
+    """A repository in which these files are committed: name -> content."""
     repository = folder / "repository"
     repository.mkdir()
-    for name in files:
+    for name, content in files.items():
         (repository / name).parent.mkdir(parents=True, exist_ok=True)
-        (repository / name).write_text("")
+        (repository / name).write_text(content)
     git = ["git", "-C", repository, "-c", "user.name=n", "-c", "user.email=e"]
     run("git", "init", "--quiet", repository)
     run(*git, "add", "--all")
@@ -112,11 +114,40 @@ def test_a_part_whose_makings_are_not_in_the_commit_is_an_error_that_names_them(
     part: str, missing: str, tmp_path: Path
 ) -> None:
     with pytest.raises(CannotPackage, match=rf"^{part}: {missing}, .* is not in this commit$"):
-        package.package([part], a_commit(tmp_path, "README.md"), tmp_path / "out")
+        package.package([part], a_commit(tmp_path, {"README.md": ""}), tmp_path / "out")
+
+
+def an_image_maker(folder: Path) -> dict[str, str]:
+    """Stand-ins for `make build` and `make sbom`, and for podman, that only say what they were asked."""
+    engine = folder / "engine"
+    engine.write_text('#!/bin/sh\necho "$1 $4" > "$3"\n')  # save --output FILE TAG
+    engine.chmod(0o755)
+    return {
+        "Dockerfile": "",
+        "devkit/__init__.py": "",
+        "devkit/podman/__init__.py": "",
+        "devkit/podman/engine.py": f"def tool(_):\n    return {str(engine)!r}\n",
+        "devkit/podman/image.py": "version = lambda: '1.2'\nif __name__ == '__main__':\n    print('x/y:1.2')\n",
+        "devkit/podman/sbom.py": "import pathlib, sys\n_, image, _, into = sys.argv\npathlib.Path(into).mkdir()\n"
+        "for name in ('sbom.cdx.json', 'licences.txt'):\n    pathlib.Path(into, name).write_text(image)\n",
+    }
+
+
+def test_the_image_and_what_is_in_it_are_files_of_the_release_and_the_same_bytes_twice(tmp_path: Path) -> None:
+    repository = a_commit(tmp_path, an_image_maker(tmp_path))
+    for name in ("one", "two"):
+        package.package(["image", "sbom"], repository, tmp_path / name)
+    made = Made(tmp_path / "one").bytes()
+    assert made == Made(tmp_path / "two").bytes()
+    archive = f"cardano-forge-manager-1.2-image-linux-{platform.machine()}.tar.gz"
+    names = ("licences.txt", "sbom.cdx.json")
+    assert made.keys() == {archive, package.SUMS, *(f"cardano-forge-manager-1.2-{name}" for name in names)}
+    assert gzip.decompress(made[archive]) == b"save x/y:1.2\n"
+    assert made["cardano-forge-manager-1.2-sbom.cdx.json"] == b"x/y:1.2"
 
 
 def test_no_image_is_made_of_files_that_are_not_committed(tmp_path: Path) -> None:
-    repository = a_commit(tmp_path, "Dockerfile", "devkit/podman/image.py", "devkit/podman/sbom.py")
+    repository = a_commit(tmp_path, an_image_maker(tmp_path))
     (repository / "forgotten.py").write_text("")
     with pytest.raises(CannotPackage, match=r"not committed:\n.*forgotten.py"):
         package.package(["image"], repository, tmp_path / "out")
