@@ -5,11 +5,12 @@ BIN := $(VENV)/bin
 PYTEST := $(BIN)/python -m pytest -p no:cacheprovider
 # As many tests at a time as there are processors, at most four; `make test TEST_WORKERS=1` for another number.
 TEST_WORKERS ?= logical
-SIDE_BY_SIDE := $(PYTEST) -n $(TEST_WORKERS) --maxprocesses 4 --dist load -m "not e2e and not alone and not page and not chart"
+NOT_IN_TEST := not page and not chart and not package and not systemd
+SIDE_BY_SIDE := $(PYTEST) -n $(TEST_WORKERS) --maxprocesses 4 --dist load -m "not e2e and not alone and $(NOT_IN_TEST)"
 # Whole pods wait most of the time: two files of their tests at a time.
 PODS := -n $(TEST_WORKERS) --maxprocesses 2 --dist loadfile
 
-.PHONY: help install demo play test test-fast test-e2e test-k8s test-chart test-page test-kernels fuzz soak explore test-coverage check format bench clean
+.PHONY: help install demo play test test-fast test-e2e test-k8s test-chart test-page test-kernels test-package test-systemd package fuzz soak explore test-coverage check format bench clean
 
 ## show this help
 help:
@@ -48,10 +49,10 @@ test-fast: install
 test-e2e: install
 	$(PYTEST) $(PODS) tests/e2e
 
-## contract and whole-pod tests on a real kube-apiserver and etcd (built from Go modules into a cache)
+## contract and whole-pod tests, and docs/install.md word for word, on a real kube-apiserver and etcd (built from Go modules into a cache)
 test-k8s: install
 	$(BIN)/python -m devkit.realapi.build
-	FORGE_TEST_K8S=1 $(PYTEST) $(PODS) tests/contract tests/e2e -m k8s
+	FORGE_TEST_K8S=1 $(PYTEST) $(PODS) tests/contract tests/docs tests/e2e -m k8s
 
 ## the Helm charts: rendered by helm, taken by a real kube-apiserver (both built from Go modules into a cache; needs kubectl)
 test-chart: install
@@ -63,6 +64,18 @@ test-chart: install
 test-page: install
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[page]'
 	$(PYTEST) tests/page -m page -q
+
+## what `make package` makes: complete, the same bytes twice, and a whole pod from its wheel (needs a package index)
+test-package: install
+	$(PYTEST) tests/package -m package -q
+
+## the units of deploy/systemd on a real systemd in namespaces (needs root, systemd, cgroup v2, overlayfs; a package index)
+test-systemd: install
+	$(PYTEST) tests/systemd -m systemd -q
+
+## the files of a release into dist/, from the commit that is checked out (PACKAGE_PARTS="wheel sdist chart image sbom")
+package: install
+	$(BIN)/python -m devkit.package $(PACKAGE_PARTS)
 
 ## the sandbox on other kernels and on arm64, emulated (needs root, qemu-system-x86, qemu-system-arm, cpio)
 test-kernels: install
@@ -84,7 +97,7 @@ explore: install
 
 ## tests with coverage
 test-coverage: install
-	$(BIN)/python -m coverage run -m pytest -m "not e2e and not chart"
+	$(BIN)/python -m coverage run -m pytest -m "not e2e and $(NOT_IN_TEST)"
 	$(BIN)/python -m coverage report
 
 ## format, lint and types: zero findings
@@ -104,4 +117,4 @@ bench: install
 
 ## remove what the targets above made
 clean:
-	rm -rf $(VENV) build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage
+	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage

@@ -61,9 +61,9 @@ def free_port() -> int:
                 return port
 
 
-def _forge_manager() -> list[str]:
-    """The installed command, or its module from a checkout."""
-    script = Path(sys.executable).with_name("forge-manager")
+def _forge_manager(given: Path | None) -> list[str]:
+    """The command given, or the installed one, or its module from a checkout."""
+    script = given or Path(sys.executable).with_name("forge-manager")
     return [str(script)] if script.exists() else [sys.executable, "-P", "-m", "cli.forge_manager"]
 
 
@@ -112,13 +112,16 @@ class Pod:
         separation: str = "single-uid",
         uid: int | None = None,
         volumes_group: int | None = None,
+        forge_manager: Path | None = None,
     ) -> None:
         """separation: how the workers run; other than single-uid needs root.
 
         uid: of the whole pod, in single-uid; None: ours.  Another than ours needs root.
         volumes_group: fsGroup, where each worker has a container: volumes are root's and this group's, each container
         has it as a supplementary one.
+        forge_manager: of another installation than the one that we run in.
         """
+        self._command = _forge_manager(forge_manager)
         self.name = name
         self.namespace = namespace
         self.proxy = proxy
@@ -237,8 +240,8 @@ class Pod:
     def _containers(self) -> dict[str, list[str]]:
         """Name -> command."""
         if self.separation != "containers":
-            return {"sidecar": _forge_manager()}
-        return {worker: [*_forge_manager(), "--worker", worker] for worker in WORKERS}
+            return {"sidecar": self._command}
+        return {worker: [*self._command, "--worker", worker] for worker in WORKERS}
 
     # --- the kubelet: one thread starts and reaps everything of this pod ---
 
@@ -479,6 +482,11 @@ class Pod:
             sock.connect(str(self.root / "control"))
             sock.sendall(command.encode() + b"\n")
             return sock.recv(200).decode().strip()
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """What the sidecar's container has."""
+        return dict(self._environment)
 
     def forgectl(self, *words: str) -> subprocess.CompletedProcess[str]:
         command = [str(Path(sys.executable).with_name("forgectl")), *words]

@@ -152,6 +152,7 @@ class Cluster(PodSet):
         uid: int | None = None,
         volumes_group: int | None = None,
         prefix: str = "pod",
+        forge_manager: Path | None = None,
     ) -> None:
         self._folder = MemoryFolder()
         self.root = self._folder.path
@@ -177,6 +178,7 @@ class Cluster(PodSet):
                 separation=separation,
                 uid=uid,
                 volumes_group=volumes_group,
+                forge_manager=forge_manager,
             )
             for i in range(pods)
         ]

@@ -1,0 +1,258 @@
+"""deploy/systemd on hosts whose process 1 is a real systemd: the fence between two units, and what becomes of it."""
+
+from __future__ import annotations
+
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from hosts import NODE, SIDECAR, UNITS, USER, BareHost, BarePool
+
+pytestmark = [pytest.mark.systemd, pytest.mark.timeout(600)]
+
+HAND_OVER_S = 5.0
+"""A release takes a fraction of it; a lease that has to run out takes 7 s and longer."""
+LEASE_S = 15.0
+
+
+@pytest.fixture(scope="module")
+def running(installation: Path) -> Iterator[BarePool]:
+    with BarePool(installation, "producer-a", "producer-b") as made:
+        made.start()
+        yield made
+
+
+@pytest.fixture
+def pool(running: BarePool) -> BarePool:
+    """All well, whatever the test before did."""
+    running.wait_healthy()
+    return running
+
+
+def the_other(pool: BarePool, host: BareHost) -> BareHost:
+    (found,) = (each for each in pool.hosts if each is not host)
+    return found
+
+
+def as_the_node(host: BareHost, *command: str) -> subprocess.CompletedProcess[str]:
+    """What the node's process could do: its user, its view of the file system."""
+    pid = host.host.run("systemctl", "show", NODE, "--property=MainPID", "--value").stdout.strip()
+    enter = ["nsenter", f"--target={pid}", "--mount", "--", "setpriv", f"--reuid={USER}", f"--regid={USER}"]
+    return host.host.run(*enter, "--clear-groups", *command, check=False)
+
+
+def test_at_boot_the_node_is_started_once_its_files_are_there_and_one_of_them_forges(pool: BarePool) -> None:
+    for host in pool.hosts:
+        assert host.host.show(SIDECAR, "ActiveState") == "active"
+        assert host.host.show(NODE, "NRestarts") == "0"
+        assert "cannot start" not in host.host.log("cardano-node")
+    assert len(pool.forgers()) == 1
+
+
+def test_under_the_units_hardening_every_worker_holds_what_it_declares_and_all_around_it_is_right(
+    pool: BarePool,
+) -> None:
+    for host in pool.hosts:
+        code, said = host.forgectl("audit")
+        assert code == 0, said
+        code, said = host.forgectl("doctor")
+        assert code == 0, said
+        assert "0 errors, 0 warnings" in said
+
+
+def test_the_node_reaches_its_keys_through_the_fence_and_nothing_else_of_the_sidecars(pool: BarePool) -> None:
+    forger = pool.wait_for_forger()
+    assert as_the_node(forger, "cat", "/run/cardano/kes.skey").stdout.startswith("{")
+    assert as_the_node(the_other(pool, forger), "cat", "/run/cardano/kes.skey").stderr.endswith(
+        "No such file or directory\n"
+    )
+    for host in pool.hosts:
+        for path in ("/etc/forge-manager", "/run/forge-manager"):
+            assert as_the_node(host, "ls", path).stderr.endswith("Permission denied\n"), path
+
+
+def test_a_stopped_unit_hands_over_in_due_form_and_its_node_lives_on(pool: BarePool) -> None:
+    forger, since = pool.wait_for_forger(), time.monotonic_ns()
+    node = forger.main_pid(NODE)
+    forger.host.systemctl("stop", SIDECAR)
+    assert pool.wait_for_forger(other_than=forger) is the_other(pool, forger)
+    assert pool.gap_s(since) < HAND_OVER_S
+    assert pool.overlap_s(since) == 0
+    assert forger.host.show(SIDECAR, "Result") == "success"
+    assert forger.main_pid(NODE) == node
+    forger.host.systemctl("start", SIDECAR)
+    said = as_the_node(forger, "ls", "/run/forge-manager").stderr
+    assert said.endswith("Permission denied\n"), "the folder is the one that was hidden from the node at its start"
+
+
+def test_a_node_that_is_restarted_comes_back_as_a_standby_and_the_other_forges(pool: BarePool) -> None:
+    forger, since = pool.wait_for_forger(), time.monotonic_ns()
+    forger.host.systemctl("restart", NODE)
+    assert pool.wait_for_forger(other_than=forger) is the_other(pool, forger)
+    assert pool.gap_s(since) < HAND_OVER_S
+    assert pool.overlap_s(since) == 0
+    pool.wait_for(forger.ready, "the restarted one is ready")
+    assert pool.forgers() == [the_other(pool, forger)]
+
+
+def test_when_everything_of_the_unit_is_killed_the_kernel_turns_the_node_off_and_the_unit_comes_back(
+    pool: BarePool,
+) -> None:
+    """In its own term it goes on where it was, if systemd is fast enough; else the other host forges."""
+    forger, since = pool.wait_for_forger(), time.monotonic_ns()
+    node = forger.main_pid(NODE)
+    forger.host.systemctl("kill", "--signal=KILL", SIDECAR)
+    pool.wait_for(lambda: forger.went_off(since), "the kernel turns the node off")
+    pool.wait_for_forger()
+    assert pool.gap_s(since) < LEASE_S + 1
+    assert pool.overlap_s(since) == 0
+    pool.wait_for(lambda: forger.host.show(SIDECAR, "ActiveState") == "active", "the unit is back")
+    assert forger.host.show(SIDECAR, "NRestarts") != "0"
+    assert forger.main_pid(NODE) == node
+
+
+def test_a_host_whose_unit_does_not_come_back_leaves_the_pool_to_the_other(pool: BarePool) -> None:
+    forger, since = pool.wait_for_forger(), time.monotonic_ns()
+    forger.drop_in(SIDECAR, "no-restart", "Restart=no")
+    forger.host.systemctl("daemon-reload")
+    try:
+        forger.host.systemctl("kill", "--signal=KILL", SIDECAR)
+        assert pool.wait_for_forger(other_than=forger) is the_other(pool, forger)
+        assert pool.overlap_s(since) == 0
+    finally:
+        forger.drop_in(SIDECAR, "no-restart", "")
+        forger.host.systemctl("daemon-reload")
+        forger.host.systemctl("start", SIDECAR)
+
+
+def test_a_unit_that_is_frozen_loses_its_right_and_its_node_the_keys(pool: BarePool) -> None:
+    """As a host that starves it: no process of ours runs, and still the actuator's timer ends it."""
+    forger, since = pool.wait_for_forger(), time.monotonic_ns()
+    forger.host.freeze(SIDECAR, frozen=True)
+    try:
+        assert pool.wait_for_forger(other_than=forger) is the_other(pool, forger)
+        assert pool.overlap_s(since) == 0
+    finally:
+        forger.host.freeze(SIDECAR, frozen=False)
+
+
+def test_a_worker_that_is_killed_for_memory_is_started_again_within_the_unit(pool: BarePool) -> None:
+    forger, since = pool.wait_for_forger(), time.monotonic_ns()
+    main = forger.main_pid(SIDECAR)
+    forger.host.run("pkill", "--signal=KILL", "--full", "workers.actuator")
+    pool.wait_for(
+        lambda: forger.intervals(time.monotonic_ns())[-1].begin > since or pool.forgers() == [the_other(pool, forger)],
+        "somebody forges again",
+    )
+    assert pool.overlap_s(since) == 0
+    assert forger.main_pid(SIDECAR) == main
+
+
+def test_a_wrong_configuration_ends_the_unit_for_good_and_says_which_variable(pool: BarePool) -> None:
+    standby = the_other(pool, pool.wait_for_forger())
+    environment = standby.host.path("/etc/forge-manager/environment")
+    right = environment.read_text()
+    environment.write_text(right + "LEASE_DURATION=soon\n")
+    try:
+        standby.host.systemctl("restart", SIDECAR, check=False)
+        pool.wait_for(lambda: standby.host.show(SIDECAR, "ActiveState") == "failed", "it has failed")
+        assert standby.host.show(SIDECAR, "ExecMainStatus") == "2"
+        assert "forge-manager: LEASE_DURATION='soon'" in standby.host.log("forge-manager")
+    finally:
+        environment.write_text(right)
+        standby.host.systemctl("start", SIDECAR)
+
+
+def test_two_hosts_of_one_name_exclude_each_other_all_the_same(installation: Path) -> None:
+    with BarePool(installation, "producer-a", "producer-b", pod_name="same") as pool:
+        since = time.monotonic_ns()
+        pool.start()
+        forger = pool.wait_healthy()
+        holders = {host.status()["leader"]["holder"] for host in pool.hosts}
+        assert len(holders) == 1
+        assert holders.pop().startswith("same_")
+        forger.host.systemctl("stop", SIDECAR)
+        pool.wait_for_forger(other_than=forger)
+        assert pool.overlap_s(since) == 0
+
+
+def test_keys_as_credentials_of_the_unit_are_readable_to_nobody_else(installation: Path) -> None:
+    folder = "/run/credentials/forge-manager.service"
+    sources = {
+        f"SOURCE_{name}": f"{folder}/{file}"
+        for name, file in (("KES_KEY", "kes.skey"), ("VRF_KEY", "vrf.skey"), ("OP_CERT", "node.cert"))
+    }
+    shipped = (UNITS / "forge-manager-credentials.conf").read_text().partition("[Service]")[2]
+    with BarePool(installation, "producer-a", drop_ins={SIDECAR: shipped}, **sources) as pool:
+        (host,) = pool.hosts
+        for file in host.host.path("/etc/forge-manager/keys").iterdir():
+            file.chmod(0o400)
+            host.host.run("chown", "root:root", f"/etc/forge-manager/keys/{file.name}")
+        pool.start()
+        pool.wait_healthy()
+        code, said = host.forgectl("audit")
+        assert code == 0, said
+        assert as_the_node(host, "cat", f"{folder}/kes.skey").stderr.endswith(
+            ("Permission denied\n", "No such file or directory\n")
+        )
+        host.host.systemctl("restart", SIDECAR)
+        pool.wait_for_forger()
+        assert as_the_node(host, "cat", f"{folder}/kes.skey").stderr.endswith(
+            ("Permission denied\n", "No such file or directory\n")
+        )
+
+
+def test_systemd_finds_nothing_wrong_with_the_unit_and_little_that_it_could_still_do(pool: BarePool) -> None:
+    host, unit = pool.hosts[0].host, f"/etc/systemd/system/{SIDECAR}"
+    assert host.run("systemd-analyze", "verify", "--man=no", unit).stderr == ""
+    host.run("systemd-analyze", "security", "--no-pager", "--offline=true", "--threshold=20", unit)  # of 100
+
+
+def test_without_a_kubeconfig_a_host_does_not_contend_and_says_what_is_missing(installation: Path) -> None:
+    with BarePool(installation, "producer-a", KUBECONFIG="") as pool:
+        (host,) = pool.hosts
+        pool.start()
+        remedy = "set KUBECONFIG outside a cluster"
+        pool.wait_for(lambda: remedy in host.host.log("forge-manager"), "it says so")
+        assert not host.ready()
+        code, said = host.forgectl("doctor")
+        assert code != 0
+        assert "KUBECONFIG" in said
+        assert host.intervals(time.monotonic_ns()) == []
+
+
+@pytest.mark.parametrize(
+    ("unit", "line", "where", "evidence"),
+    [
+        (SIDECAR, "PrivateUsers=yes", "cardano-node", "Permission denied: '/run/cardano/vrf.skey'"),
+        (NODE, "PrivateUsers=yes", "cardano-node", "Permission denied: '/run/cardano/vrf.skey'"),
+        (SIDECAR, "ProtectProc=invisible", "forge-manager", "a node that cannot be held"),
+        (SIDECAR, "ProcSubset=pid", "forge-manager", "/proc/sys/kernel/random/boot_id"),
+    ],
+)
+def test_what_hardening_guides_have_and_these_units_must_not_keeps_the_node_from_forging(
+    installation: Path, unit: str, line: str, where: str, evidence: str
+) -> None:
+    with BarePool(installation, "producer-a", drop_ins={unit: line}) as pool:
+        (host,) = pool.hosts
+        pool.start()
+        pool.wait_for(lambda: evidence in host.host.log(where), "it shows")
+        assert not host.ready()
+        assert host.intervals(time.monotonic_ns()) == []
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["ProtectProc=invisible", "ProcSubset=pid", "ProtectSystem=strict\nReadWritePaths=/run/cardano\nPrivateTmp=yes"],
+)
+def test_what_may_stand_in_the_nodes_own_unit(installation: Path, line: str) -> None:
+    with BarePool(installation, "producer-a", drop_ins={NODE: line}) as pool:
+        (host,) = pool.hosts
+        pool.start()
+        pool.wait_healthy()
+        since = time.monotonic_ns()
+        host.host.systemctl("kill", "--signal=KILL", SIDECAR)
+        pool.wait_for(lambda: host.went_off(since), "the kernel turns the node off")
