@@ -1,0 +1,190 @@
+"""Builds and publishes the image: `make build`, `make push`.
+
+The same commit gives the same layers: times are the commit's, dependencies are locked by hash, byte code does not depend
+on when or where it was made.  An index, a proxy and certificate authorities of this machine's pip configuration are given
+to the build as secrets; nothing of them is in the image or in its history.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import platform
+import shlex
+import shutil
+import subprocess
+import sys
+import tempfile
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Final
+
+from devkit.podman.base import LABEL, ROOT, exists, named_base
+from devkit.podman.engine import EngineError, run, tool, watch
+
+REPOSITORY: Final = "cardano/forge-manager"
+_ARCHITECTURES: Final = {"x86_64": "amd64", "aarch64": "arm64"}
+_PASSED_ON: Final = ("index-url", "extra-index-url", "trusted-host", "timeout", "proxy")
+"""Of pip's configuration.  What names a file of this machine would mean nothing there."""
+_CA: Final = "/run/ca.pem"
+
+
+def version() -> str:
+    """Of the product, as pyproject.toml has it."""
+    with (ROOT / "pyproject.toml").open("rb") as file:
+        return str(tomllib.load(file)["project"]["version"])
+
+
+def default_tag() -> str:
+    return f"{REPOSITORY}:{version()}"
+
+
+def epoch() -> int:
+    """When the commit was made: SOURCE_DATE_EPOCH, or what git says.  0 outside a checkout."""
+    given = os.environ.get("SOURCE_DATE_EPOCH", "")
+    return int(given or _git("log", "-1", "--format=%ct") or 0)
+
+
+def revision() -> str:
+    """The commit; with `-dirty` where files differ from it."""
+    return _git("describe", "--always", "--abbrev=40", "--dirty", "--exclude=*") or "unknown"
+
+
+def _git(*words: str) -> str:
+    try:
+        done = subprocess.run(["git", *words], cwd=ROOT, capture_output=True, text=True, check=False)
+    except FileNotFoundError:
+        return ""
+    return done.stdout.strip()
+
+
+def build(
+    *, image_tool: str = "", target: str = "", tag: str = "", base: str = "", cache: bool = True, quiet: bool = False
+) -> str:
+    """Build it, and say under which name.  Raises EngineError.
+
+    target: as PLATFORM has it (linux/arm64); empty: this machine's.  base: what to build on instead of the Dockerfile's.
+    """
+    program = tool(image_tool)
+    tag = tag or default_tag()
+    _insist_that_it_can_run(target, program)
+    with _secrets() as secrets:
+        words = [program, "build", *_ways_of(program), *secrets, "--tag", tag]
+        words += ["--platform", target] if target else []
+        words += [] if cache else ["--no-cache"]
+        for name, value in _arguments(program, base).items():
+            words += ["--build-arg", f"{name}={value}"]
+        words.append(str(ROOT))
+        if quiet:
+            run(*words)
+        else:
+            watch(words)
+    return tag
+
+
+def _ways_of(program: str) -> list[str]:
+    """What each of them needs to give everything the commit's time, and to reach the index."""
+    if program == "docker":
+        return ["--network", "host", "--output", "type=docker,rewrite-timestamp=true"]
+    ways = ["--timestamp", str(epoch()), "--format", "docker"]  # the other format has no HEALTHCHECK
+    if os.getuid() == 0 and not Path("/run/systemd/system").is_dir():
+        return [*ways, "--network", "host", "--isolation", "chroot"]
+    return ways
+
+
+def _arguments(program: str, base: str) -> dict[str, str]:
+    found = {"SOURCE_DATE_EPOCH": str(epoch()), "VERSION": version(), "REVISION": revision()}
+    name = base or named_base()
+    digest = "unknown"
+    if program == "podman" and exists(name):
+        about = json.loads(run("podman", "image", "inspect", name))[0]
+        digest = about["Digest"]
+        if LABEL.split("=")[0] in (about.get("Labels") or {}):
+            name = f"{base} ({LABEL.partition('=')[2]})"
+    if base:
+        image, _, tag = base.rpartition(":")
+        found |= {"PYTHON_IMAGE": image, "PYTHON_TAG": tag, "PYTHON_DIGEST": ""}
+    return found | {"BASE_NAME": name, "BASE_DIGEST": digest}
+
+
+def _insist_that_it_can_run(target: str, program: str) -> None:
+    """Steps of the build are run: another architecture's need an emulator.  Raises EngineError."""
+    architecture = target.rpartition("/")[2] or _ARCHITECTURES.get(platform.machine(), "")
+    if program == "docker" or architecture == _ARCHITECTURES.get(platform.machine()):
+        return
+    known = {value: key for key, value in _ARCHITECTURES.items()}
+    if architecture not in known:
+        raise EngineError(f"PLATFORM={target}: must be one of {', '.join(f'linux/{each}' for each in known)}")
+    if not Path(f"/proc/sys/fs/binfmt_misc/qemu-{known[architecture]}").exists():
+        raise EngineError(
+            f"PLATFORM={target}: this {platform.machine()} machine cannot run its programs; install an emulator "
+            "(on Debian: apt-get install qemu-user-static), or build on a machine of that kind"
+        )
+
+
+@contextlib.contextmanager
+def _secrets() -> Iterator[list[str]]:
+    """This machine's pip configuration as secrets of the build."""
+    settings = _pip_settings()
+    with tempfile.TemporaryDirectory(prefix="forge-pip-") as name:
+        lines = [f"{key} = {settings[key]}\n" for key in _PASSED_ON if key in settings]
+        words = ["--secret", f"id=pip.conf,src={name}/pip.conf"]
+        authorities = Path(settings.get("cert", "/nonexistent"))
+        if authorities.is_file():
+            shutil.copyfile(authorities, Path(name) / "ca.pem")
+            lines.append(f"cert = {_CA}\n")
+            words += ["--secret", f"id=ca.pem,src={name}/ca.pem"]
+        (Path(name) / "pip.conf").write_text("[global]\n" + "".join(lines))
+        yield words
+
+
+def _pip_settings() -> dict[str, str]:
+    """What pip would use here: its files, then its variables."""
+    done = subprocess.run([sys.executable, "-m", "pip", "config", "list"], capture_output=True, text=True, check=False)
+    found = {}
+    for line in done.stdout.splitlines():
+        name, _, value = line.partition("=")
+        if name.startswith(("global.", ":env:.")):
+            found[name.rpartition(".")[2]] = " ".join(shlex.split(value)).replace("\\n", " ")
+    return found
+
+
+def push(*, image_tool: str = "", tag: str = "") -> None:
+    """Publish what was built under this name, after building it.  Raises EngineError."""
+    if not tag:
+        raise EngineError("say which: make push TAG=registry/forge-manager:v3.0.0")
+    program = tool(image_tool)
+    about: dict[str, Any] = json.loads(run(program, "image", "inspect", tag))[0]
+    labels = about.get("Labels") or about.get("Config", {}).get("Labels") or {}
+    if (base := labels.get("org.opencontainers.image.base.name", "")).endswith(f"({LABEL.partition('=')[2]})"):
+        raise EngineError(f"{tag} is built on {base}: that is for tests; build it where the registry can be reached")
+    if labels.get("org.opencontainers.image.revision", "").endswith("-dirty"):
+        raise EngineError(f"{tag} is not what any commit says: files were changed; commit them and build again")
+    watch([program, "push", tag])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m devkit.podman.image", description=__doc__)
+    parser.add_argument("command", choices=["build", "push"])
+    parser.add_argument("--tool", default="", help="podman or docker; default: the first that is there")
+    parser.add_argument("--platform", default="", help="linux/amd64 or linux/arm64; default: this machine's")
+    parser.add_argument("--tag", default="", help=f"default: {default_tag()}")
+    parser.add_argument("--base", default="", help="build on this image instead of the Dockerfile's")
+    parser.add_argument("--no-cache", action="store_true")
+    asked = parser.parse_args()
+    try:
+        tag = build(
+            image_tool=asked.tool, target=asked.platform, tag=asked.tag, base=asked.base, cache=not asked.no_cache
+        )
+        if asked.command == "push":
+            push(image_tool=asked.tool, tag=asked.tag)
+    except EngineError as error:
+        sys.exit(f"error: {error}")
+    print(f"{asked.command}: {tag}")
+
+
+if __name__ == "__main__":
+    main()
