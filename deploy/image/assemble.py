@@ -37,8 +37,8 @@ USER = 10001
 PASSWD = f"root:x:0:0:root:/nonexistent:/sbin/nologin\nforge:x:{USER}:{USER}:forge-manager:/nonexistent:/sbin/nologin\n"
 GROUP = f"root:x:0:\nforge:x:{USER}:\n"
 NSSWITCH = "passwd: files\ngroup: files\nhosts: files dns\n"
-PLACES = ("ipc", "secrets", "run/forge-manager", "proc", "sys", "dev", "etc")
-"""Where volumes and the runtime's own file systems go; nobody but root may write there."""
+PLACES = ("run", "proc", "sys", "dev", "etc")
+"""For what the container engine mounts."""
 _NAMED = re.compile(r"(?:=> )?(/\S+) \(0x")
 
 
