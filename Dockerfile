@@ -23,6 +23,7 @@ RUN --mount=type=secret,id=pip.conf,target=/etc/pip.conf --mount=type=secret,id=
     && /build/bin/pip --python /opt/forge-manager/bin/python3 check \
     && cd /opt/forge-manager/lib/python3*/site-packages/kubernetes \
     && rm -r client/api client/models aio/client/api aio/client/models \
+    && find /opt/forge-manager/lib -type f ! -name '*.so*' -exec chmod 644 {} + \
     && cd / && /opt/forge-manager/bin/python3 -m compileall -q -j 1 --invalidation-mode unchecked-hash /opt/forge-manager/lib
 
 FROM tools AS product

@@ -1,7 +1,7 @@
 """`forgectl alive`: does every worker of this container speak?  For a container engine's health check.
 
-Alive says nothing of forging: a standby is alive, and so is a pod whose node is down.  Where each worker has a container,
-the one that runs as our user is asked, since the others' sockets are not for it.
+Alive says nothing of forging: a standby is alive, and so is a pod whose node is down.  Where each worker has a
+container, the one that runs as our user is asked, since the others' sockets are not for it.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ def add_command(commands: Any) -> None:
     alive = commands.add_parser(
         "alive",
         help="does every worker of this container speak? for a health check",
-        description="Says nothing of forging. Exit code 0 if all are alive, 1 if one is silent. Where each worker has a "
-        "container: the one that runs as this user.",
+        description="Says nothing of forging. Exit code 0 if all are alive, 1 if one is silent. Where each worker "
+        "has a container: the one that runs as this user.",
     )
     alive.set_defaults(command=_alive)
 

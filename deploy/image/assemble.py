@@ -1,4 +1,4 @@
-"""Puts together the root file system under the product: Python, the libraries that it loads, and nothing else of Debian.
+"""Puts together the root file system under the product: Python, the libraries that it loads, nothing else of Debian.
 
     python3 assemble.py --for VENV --into FOLDER
 
@@ -23,13 +23,16 @@ import sysconfig
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-LEFT_OUT = frozenset(
-    ("__pycache__", "site-packages", "dist-packages", "test", "tests", "idlelib", "tkinter", "turtledemo", "lib2to3")
-    + ("ensurepip", "venv", "distutils", "pydoc_data", "turtle.py", "EXTERNALLY-MANAGED", "_distutils_system_mod.py")
+NOT_LIBRARY = ("__pycache__", "site-packages", "dist-packages", "EXTERNALLY-MANAGED", "_distutils_system_mod.py")
+FOR_DEVELOPERS = ("test", "tests", "idlelib", "lib2to3", "pydoc_data", "ensurepip", "venv", "distutils")
+SCREENS_AND_DATABASES = ("tkinter", "turtledemo", "turtle.py", "curses", "dbm", "sqlite3")
+LEFT_OUT = frozenset((*NOT_LIBRARY, *FOR_DEVELOPERS, *SCREENS_AND_DATABASES))
+LEFT_OUT_TOO = re.compile(
+    r"config-\d.*|_test.*|_tkinter.*|_ctypes_test.*|xx.*|.*\.a|(nis|readline|_curses|_sqlite3|_g?dbm)[._].*"
 )
-"""Of Python's own library: what asks for a screen, installs, or tests Python."""
-LEFT_OUT_TOO = re.compile(r"config-\d.*|_test.*|_tkinter.*|_ctypes_test.*|xx.*|.*\.a|.*\.orig")
 TRUST = ("/usr/lib/ssl/cert.pem", "/usr/lib/ssl/openssl.cnf", "/etc/ssl/certs/ca-certificates.crt")
+MADE_BY = ("ca-certificates",)
+"""Packages that make files when they are installed: dpkg does not know whose these are."""
 ABOUT = ("/etc/os-release", "/etc/debian_version", "/etc/ld.so.conf", "/etc/ld.so.conf.d")
 OPENED_BY_NAME = ("libgcc_s.so.1", "librt.so.1")
 """By the C library and by us: ldd does not see them."""
@@ -68,7 +71,7 @@ class Image:
         elif not self.inside(path).exists():
             self.inside(path).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(path, self.inside(path))
-            self.inside(path).chmod(0o755 if path.stat().st_mode & 0o100 else 0o644)
+            self.inside(path).chmod(0o755 if _is_elf(path) else 0o644)
         self.brought.add(path)
         return path
 
@@ -116,10 +119,10 @@ def _is_elf(path: Path) -> bool:
         return file.read(4) == b"\x7fELF"
 
 
-def debian_packages(files: set[Path]) -> dict[str, list[str]]:
-    """Package -> its paragraph, for all that these files came from."""
+def debian_packages(files: set[Path], more: Iterable[str]) -> dict[str, list[str]]:
+    """Package -> its paragraph, for all that these files came from, and some more."""
     wanted = {_merged(path) for path in files}
-    owners = set()
+    owners = set(more)
     for listing in sorted(Path("/var/lib/dpkg/info").glob("*.list")):
         if wanted & {_merged(Path(line)) for line in listing.read_text(encoding="utf-8").splitlines()}:
             owners.add(listing.name.removesuffix(".list").partition(":")[0])
@@ -157,7 +160,7 @@ def assemble(venv: Path, into: Path) -> None:
     image.write("etc/passwd", PASSWD)
     image.write("etc/group", GROUP)
     image.write("etc/nsswitch.conf", NSSWITCH)
-    for package, paragraph in debian_packages(image.brought).items():
+    for package, paragraph in debian_packages(image.brought, MADE_BY).items():
         image.write(f"var/lib/dpkg/status.d/{package}", "\n".join(paragraph) + "\n")
         image.bring(Path("/usr/share/doc") / package / "copyright")
     subprocess.run(["ldconfig", "-X", "-r", str(into)], check=True)
@@ -169,7 +172,9 @@ def assemble(venv: Path, into: Path) -> None:
 def compile_ahead(folder: Path, root: Path) -> None:
     """Byte code that never looks at its source's time: nobody can write here, and builds are to be the same."""
     mode = py_compile.PycInvalidationMode.UNCHECKED_HASH
-    if not compileall.compile_dir(folder, quiet=1, stripdir=str(root), prependdir="/", invalidation_mode=mode, workers=1):
+    if not compileall.compile_dir(
+        folder, quiet=1, stripdir=str(root), prependdir="/", invalidation_mode=mode, workers=1
+    ):
         raise RuntimeError(f"not all of {folder} can be compiled")
 
 

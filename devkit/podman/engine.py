@@ -1,7 +1,7 @@
 """podman or docker as this machine has them.
 
-On a machine without systemd podman's defaults do not work: no cgroup manager, and limits that the kernel refuses.  There
-a configuration of our own is used, unless CONTAINERS_CONF names one.
+On a machine without systemd podman's defaults do not work: no cgroup manager, and limits that the kernel refuses.
+There a configuration of our own is used, unless CONTAINERS_CONF names one.
 """
 
 from __future__ import annotations
@@ -56,11 +56,17 @@ def environment() -> dict[str, str]:
     return found
 
 
-def run(*words: str, patience_s: float | None = None, stdin: bytes | None = None) -> str:
+def run(*words: str, patience_s: float | None = None, cwd: Path | None = None) -> str:
     """The command's standard output.  Raises EngineError with what it said on the other."""
     try:
         done = subprocess.run(
-            words, env=environment(), input=stdin, capture_output=True, check=False, timeout=patience_s
+            words,
+            env=environment(),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            check=False,
+            timeout=patience_s,
+            cwd=cwd,
         )
     except subprocess.TimeoutExpired as error:
         raise EngineError(f"{' '.join(words[:3])}: no answer within {error.timeout:g} s") from None

@@ -1,8 +1,8 @@
 """Builds and publishes the image: `make build`, `make push`.
 
-The same commit gives the same layers: times are the commit's, dependencies are locked by hash, byte code does not depend
-on when or where it was made.  An index, a proxy and certificate authorities of this machine's pip configuration are given
-to the build as secrets; nothing of them is in the image or in its history.
+The same commit gives the same layers: times are the commit's, dependencies are locked by hash, byte code does not
+depend on when or where it was made.  An index, a proxy and certificate authorities of this machine's pip configuration
+are given to the build as secrets; nothing of them is in the image or in its history.
 """
 
 from __future__ import annotations
@@ -62,11 +62,18 @@ def _git(*words: str) -> str:
 
 
 def build(
-    *, image_tool: str = "", target: str = "", tag: str = "", base: str = "", cache: bool = True, quiet: bool = False
+    *,
+    image_tool: str = "",
+    target: str = "",
+    tag: str = "",
+    base: str = "",
+    cache: bool = True,
+    quiet: bool = False,
+    checkout: Path = ROOT,
 ) -> str:
     """Build it, and say under which name.  Raises EngineError.
 
-    target: as PLATFORM has it (linux/arm64); empty: this machine's.  base: what to build on instead of the Dockerfile's.
+    target: as PLATFORM has it (linux/arm64); empty: this machine's.  base: to build on instead of the Dockerfile's.
     """
     program = tool(image_tool)
     tag = tag or default_tag()
@@ -77,7 +84,7 @@ def build(
         words += [] if cache else ["--no-cache"]
         for name, value in _arguments(program, base).items():
             words += ["--build-arg", f"{name}={value}"]
-        words.append(str(ROOT))
+        words.append(str(checkout))
         if quiet:
             run(*words)
         else:
@@ -168,13 +175,16 @@ def push(*, image_tool: str = "", tag: str = "") -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m devkit.podman.image", description=__doc__)
-    parser.add_argument("command", choices=["build", "push"])
+    parser.add_argument("command", choices=["build", "push", "name"], help="name: what build calls it")
     parser.add_argument("--tool", default="", help="podman or docker; default: the first that is there")
     parser.add_argument("--platform", default="", help="linux/amd64 or linux/arm64; default: this machine's")
     parser.add_argument("--tag", default="", help=f"default: {default_tag()}")
     parser.add_argument("--base", default="", help="build on this image instead of the Dockerfile's")
     parser.add_argument("--no-cache", action="store_true")
     asked = parser.parse_args()
+    if asked.command == "name":
+        print(asked.tag or default_tag())
+        return
     try:
         tag = build(
             image_tool=asked.tool, target=asked.platform, tag=asked.tag, base=asked.base, cache=not asked.no_cache

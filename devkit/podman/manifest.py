@@ -1,8 +1,8 @@
 """A manifest of deploy/examples as podman's words: what the kubelet would make of it, as far as these manifests go.
 
-Known are environment, user and group, capabilities, a read-only root file system, privilege escalation, and volumes that
-are an emptyDir, a secret, or a projected service account.  Anything else in a container is a mistake, so that a manifest
-cannot say more than is tried here.
+Known are environment, user and group, capabilities, a read-only root file system, privilege escalation, and volumes
+that are an emptyDir, a secret, or a projected service account.  Anything else in a container is a mistake, so that a
+manifest cannot say more than is tried here.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ import yaml
 from devkit.podman.base import ROOT
 
 EXAMPLES: Final = ROOT / "deploy" / "examples"
+_PROBES: Final = ("startupProbe", "readinessProbe", "livenessProbe")
 _KNOWN: Final = frozenset(
     ("name", "image", "command", "args", "env", "envFrom", "ports", "restartPolicy", "securityContext", "volumeMounts")
-    + ("startupProbe", "readinessProbe", "livenessProbe")
-)
+).union(_PROBES)
+_OF_THE_POD: Final = ("runAsUser", "runAsGroup", "runAsNonRoot", "fsGroup", "seccompProfile")
 _KNOWN_SECURITY: Final = frozenset(
-    ("runAsUser", "runAsGroup", "runAsNonRoot", "fsGroup", "seccompProfile", "allowPrivilegeEscalation")
-    + ("readOnlyRootFilesystem", "capabilities")
+    (*_OF_THE_POD, "allowPrivilegeEscalation", "readOnlyRootFilesystem", "capabilities"),
 )
 _FIELDS: Final = {"metadata.name": "POD_NAME", "metadata.namespace": "NAMESPACE"}
 

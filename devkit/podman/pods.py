@@ -1,6 +1,6 @@
 """Real pods: the image and a simulated node in containers, as a manifest of deploy/examples says, by podman.
 
-What stands in for Kubernetes: the host's network, a folder in memory for each volume, and these classes for the kubelet,
+What stands in for Kubernetes: the host's network, a folder in memory for each volume, and for the kubelet this module,
 which starts the node once the startup probe says so.  The API server is real, the pods have the role of deploy/rbac.
 Needs root.  What a killed run left behind is removed by the next one.
 """
@@ -10,8 +10,8 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import signal
 import subprocess
+import sys
 import time
 import urllib.error
 import urllib.request
@@ -94,7 +94,9 @@ class Pod:
 
     def start_node(self, seconds: float = 60) -> None:
         """Once the startup probe answers, as the kubelet does.  Raises TimeoutError."""
-        self._cluster.wait_for(lambda: self.get("/startup-status")[0] == 200, seconds, f"{self.name} may start its node")
+        self._cluster.wait_for(
+            lambda: self.get("/startup-status")[0] == 200, seconds, f"{self.name} may start its node"
+        )
         spec = self._manifest.node
         made = self._manifest.container(spec, self.volumes, self._facts)
         code = ["--volume", f"{ROOT}:/checkout:ro"]
@@ -109,7 +111,11 @@ class Pod:
                 where += ["--pid", f"container:{sidecar}"]
         else:
             where = ["--pod", self._pod]
-        run(_PODMAN, "run", "--detach", "--name", self.container(name), *where, *options, *image)
+        self._podman("run", "--detach", "--name", self.container(name), *where, *options, *image)
+
+    def _podman(self, *words: str) -> str:
+        """Where files may be left: podman's monitor notes an OOM kill in the folder that it was started in."""
+        return run(_PODMAN, *words, cwd=self.folder)
 
     def container(self, name: str) -> str:
         """podman's name for it."""
@@ -128,21 +134,37 @@ class Pod:
 
     def kill(self, name: str = "", sig: str = "KILL") -> None:
         """`podman kill` of the sidecar, or of that container."""
-        run(_PODMAN, "kill", "--signal", sig, self.container(name) if name else self.sidecar)
+        self._podman("kill", "--signal", sig, self.container(name) if name else self.sidecar)
 
     def stop(self) -> float:
         """`podman stop` of the sidecar; how long it took, in seconds."""
         began = time.monotonic()
-        run(_PODMAN, "stop", "--time", "30", self.sidecar)
+        self._podman("stop", "--time", "30", self.sidecar)
         return time.monotonic() - began
 
     def start_again(self, name: str = "") -> None:
         """The container that ended, as the kubelet does."""
-        run(_PODMAN, "start", self.container(name) if name else self.sidecar)
+        self._podman("start", self.container(name) if name else self.sidecar)
+
+    def run_out_of_memory(self, victim: int) -> None:
+        """Until the container's limit has killed this process of it, a pid as we see it."""
+        run(sys.executable, "-S", "-E", str(Path(__file__).with_name("hog.py")), str(victim), patience_s=60)
+
+    def pid(self, name: str = "") -> int:
+        """Of the container's main process, as we see it."""
+        return int(self.inspect(name)["State"]["Pid"])
+
+    def worker_pid(self, worker: str) -> int:
+        """Of one of the sidecar's workers, as we see it.  LookupError: it is not there."""
+        pid = self.pid()
+        for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
+            if f"workers.{worker}".encode() in Path(f"/proc/{child}/cmdline").read_bytes():
+                return int(child)
+        raise LookupError(f"{self.name} has no {worker}")
 
     def inspect(self, name: str = "") -> dict[str, Any]:
         """What podman knows of the sidecar, or of that container."""
-        shown = json.loads(run(_PODMAN, "inspect", self.container(name) if name else self.sidecar))
+        shown = json.loads(self._podman("inspect", self.container(name) if name else self.sidecar))
         found: dict[str, Any] = shown[0]
         return found
 
@@ -154,6 +176,11 @@ class Pod:
     def exec(self, *words: str, name: str = "") -> subprocess.CompletedProcess[str]:
         """`podman exec` in the sidecar, or in that container."""
         command = [_PODMAN, "exec", self.container(name) if name else self.sidecar, *words]
+        return subprocess.run(command, env=environment(), capture_output=True, text=True, timeout=60, check=False)
+
+    def health_check(self) -> subprocess.CompletedProcess[str]:
+        """The image's own, as an engine with a timer would run it."""
+        command = [_PODMAN, "healthcheck", "run", self.sidecar]
         return subprocess.run(command, env=environment(), capture_output=True, text=True, timeout=60, check=False)
 
     def logs(self, name: str = "") -> str:
@@ -322,12 +349,12 @@ class Cluster:
 
 def remove(prefix: str) -> None:
     """Every container and pod whose name begins so; also those that still run."""
-    for words in (("ps", "--all"), ("pod", "ps")):
-        told = run(_PODMAN, *words, "--format", "{{.Names}}" if words[0] == "ps" else "{{.Name}}")
-        for name in sorted(set(told.split())):
-            if name.startswith(prefix) and not name.endswith("-infra"):
-                kind = ("pod",) if words[0] == "pod" else ()
-                run(_PODMAN, *kind, "rm", "--force", *(() if kind else ("--time", "0")), name)
+    for name in run(_PODMAN, "ps", "--all", "--format", "{{.Names}}").split():
+        if name.startswith(prefix) and not name.endswith("-infra"):
+            run(_PODMAN, "rm", "--force", "--time", "0", name)
+    for name in run(_PODMAN, "pod", "ps", "--format", "{{.Name}}").split():
+        if name.startswith(prefix):
+            run(_PODMAN, "pod", "rm", "--force", name)
 
 
 def remove_orphans() -> None:
@@ -341,37 +368,3 @@ def remove_orphans() -> None:
 
 def _alive(pid: int) -> bool:
     return Path(f"/proc/{pid}").exists()
-
-
-class Hog:
-    """A process in a container's memory cgroup that takes all memory and is the last to be killed for it."""
-
-    def __init__(self, pod: Pod) -> None:
-        pid = pod.inspect()["State"]["Pid"]
-        self._limit = _memory_cgroup(pid)
-
-    def eat(self) -> None:
-        """Until the limit has killed what else is there; then it ends itself."""
-        child = os.fork()
-        if child == 0:
-            try:
-                Path("/proc/self/oom_score_adj").write_text("-1000")
-                (self._limit / "cgroup.procs").write_text(str(os.getpid()))
-                signal.alarm(20)
-                eaten = []
-                while len((self._limit / "cgroup.procs").read_text().split()) > 1:
-                    eaten.append(b"x" * (1 << 20))
-            finally:
-                os._exit(0)
-        os.waitpid(child, 0)
-
-
-def _memory_cgroup(pid: int) -> Path:
-    """The folder of its memory controller, in both versions of cgroups."""
-    for line in Path(f"/proc/{pid}/cgroup").read_text().splitlines():
-        _, controllers, path = line.split(":", 2)
-        if "memory" in controllers.split(","):
-            return Path(f"/sys/fs/cgroup/memory{path}")
-        if not controllers and Path(f"/sys/fs/cgroup{path}/memory.max").exists():
-            return Path(f"/sys/fs/cgroup{path}")
-    raise EngineError(f"process {pid} has no memory cgroup")
