@@ -7,6 +7,8 @@ ARG PYTHON_TAG=3.13-slim-bookworm
 ARG PYTHON_DIGEST=
 
 FROM ${PYTHON_IMAGE}:${PYTHON_TAG}${PYTHON_DIGEST} AS tools
+# By this what a build leaves in an engine's store can be found and removed; the image itself has it not.
+LABEL forge-manager.build=stage
 # The same hashes in every build: byte code holds sets in their order.
 ENV PYTHONHASHSEED=0 PYTHONDONTWRITEBYTECODE=1 PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
 RUN python3 -m venv /build && python3 -m venv --without-pip /opt/forge-manager \

@@ -30,6 +30,8 @@ _ARCHITECTURES: Final = {"x86_64": "amd64", "aarch64": "arm64"}
 _PASSED_ON: Final = ("index-url", "extra-index-url", "trusted-host", "timeout", "proxy")
 """Of pip's configuration.  What names a file of this machine would mean nothing there."""
 _CA: Final = "/run/ca.pem"
+_STAGE: Final = "forge-manager.build=stage"
+"""The Dockerfile's label for everything but the image itself."""
 
 
 def version() -> str:
@@ -157,6 +159,12 @@ def _pip_settings() -> dict[str, str]:
         if name.startswith(("global.", ":env:.")):
             found[name.rpartition(".")[2]] = " ".join(shlex.split(value)).replace("\\n", " ")
     return found
+
+
+def forget(tag: str) -> None:
+    """Remove the image from podman's store, and what its build left there.  Raises EngineError."""
+    run("podman", "rmi", "--force", tag)
+    run("podman", "image", "prune", "--force", "--filter", f"label={_STAGE}")
 
 
 def push(*, image_tool: str = "", tag: str = "") -> None:

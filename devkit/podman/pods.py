@@ -354,7 +354,7 @@ def remove(prefix: str) -> None:
             run(_PODMAN, "rm", "--force", "--time", "0", name)
     for name in run(_PODMAN, "pod", "ps", "--format", "{{.Name}}").split():
         if name.startswith(prefix):
-            run(_PODMAN, "pod", "rm", "--force", name)
+            run(_PODMAN, "pod", "rm", "--force", "--time", "0", name)
 
 
 def remove_orphans() -> None:

@@ -29,14 +29,16 @@ def base() -> str:
     """What the image is built on, and the simulated node runs in."""
     if os.getuid() != 0:
         raise EngineError("make test-image needs root: it drops what root has, and makes files of other users")
-    return bases.find()
+    return os.environ.get("FORGE_IMAGE_BASE") or bases.find()
 
 
 @pytest.fixture(scope="session")
-def built(base: str) -> str:
+def built(base: str) -> Iterator[str]:
     """The image's name."""
     with unittest.mock.patch.dict(os.environ, {"PIP_TRUSTED_HOST": PRIVATE_INDEX}):
-        return image.build(image_tool="podman", tag=TAG, base=base, cache=False, quiet=True)
+        image.build(image_tool="podman", tag=TAG, base=base, cache=False, quiet=True)
+    yield TAG
+    image.forget(TAG)
 
 
 @pytest.fixture(scope="session")

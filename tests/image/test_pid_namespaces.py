@@ -59,10 +59,9 @@ def test_a_node_that_serves_its_socket_from_another_namespace_is_never_armed(
     """With plain files such a node does start."""
     with Cluster(api, built, base, pods=1, share_pids=False, extra={"CREDENTIAL_MODE": "file"}) as cluster:
         (pod,) = cluster.start_nodes().pods
-        cluster.wait_for(
-            lambda: "another pid namespace" in pod.get("/ready")[1] or "PID" in pod.get("/ready")[1], 60, "x"
-        )
-        print(pod.get("/ready"), pod.exec("forgectl", "doctor").stdout)
+        said = "NODE_SOCKET answers, but its process is not visible: set shareProcessNamespace: true in the pod"
+        cluster.wait_for(lambda: said in pod.get("/ready")[1], 60, "it sees that somebody answers")
+        assert pod.exec("forgectl", "doctor").returncode == 1
         assert cluster.forgers() == []
 
 
