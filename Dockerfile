@@ -9,8 +9,10 @@ ARG PYTHON_DIGEST=
 FROM ${PYTHON_IMAGE}:${PYTHON_TAG}${PYTHON_DIGEST} AS tools
 # By this what a build leaves in an engine's store can be found and removed; the image itself has it not.
 LABEL forge-manager.build=stage
-# The same hashes in every build: byte code holds sets in their order.
-ENV PYTHONHASHSEED=0 PYTHONDONTWRITEBYTECODE=1 PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
+# The same hashes in every build: byte code holds sets in their order.  All files get the commit's time (STAMP).
+ARG SOURCE_DATE_EPOCH=0
+ENV PYTHONHASHSEED=0 PYTHONDONTWRITEBYTECODE=1 PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 \
+    STAMP="find /opt /product /image -depth -exec touch --no-dereference --date @${SOURCE_DATE_EPOCH} {} +"
 RUN python3 -m venv /build && python3 -m venv --without-pip /opt/forge-manager \
     && rm /opt/forge-manager/bin/[Aa]ctivate*
 
@@ -26,22 +28,24 @@ RUN --mount=type=secret,id=pip.conf,target=/etc/pip.conf --mount=type=secret,id=
     && cd /opt/forge-manager/lib/python3*/site-packages/kubernetes \
     && rm -r client/api client/models aio/client/api aio/client/models \
     && find /opt/forge-manager/lib -type f ! -name '*.so*' -exec chmod 644 {} + \
-    && cd / && /opt/forge-manager/bin/python3 -m compileall -q -j 1 --invalidation-mode unchecked-hash /opt/forge-manager/lib
+    && cd / && /opt/forge-manager/bin/python3 -m compileall -q -j 1 --invalidation-mode unchecked-hash /opt/forge-manager/lib \
+    && mkdir -p /product /image && $STAMP
 
 FROM tools AS product
 COPY deploy/image/build.lock /build/
 RUN --mount=type=secret,id=pip.conf,target=/etc/pip.conf --mount=type=secret,id=ca.pem,target=/run/ca.pem \
     /build/bin/pip install --quiet --require-hashes --only-binary :all: --requirement /build/build.lock
 COPY . /source
-ARG SOURCE_DATE_EPOCH=0
 RUN /build/bin/pip wheel --quiet --no-index --no-deps --no-build-isolation --wheel-dir /wheels /source \
     && /build/bin/pip --python /opt/forge-manager/bin/python3 install --quiet --no-compile --no-deps --no-index \
     --find-links /wheels --prefix /product/opt/forge-manager cardano-forge-manager \
-    && /opt/forge-manager/bin/python3 -m compileall -q -j 1 --invalidation-mode unchecked-hash -s /product -p / /product
+    && /opt/forge-manager/bin/python3 -m compileall -q -j 1 --invalidation-mode unchecked-hash -s /product -p / /product \
+    && mkdir -p /image && $STAMP
 
 FROM dependencies AS runtime
 COPY deploy/image/assemble.py /build/
-RUN python3 /build/assemble.py --for /opt/forge-manager --into /image
+RUN python3 /build/assemble.py --for /opt/forge-manager --into /image \
+    && $STAMP
 
 FROM scratch
 COPY --from=runtime /image/ /

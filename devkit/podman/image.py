@@ -18,11 +18,11 @@ import subprocess
 import sys
 import tempfile
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from devkit.podman.base import LABEL, ROOT, exists, named_base
+from devkit.podman.base import LABEL, ROOT, named_base
 from devkit.podman.engine import EngineError, run, tool, watch
 
 REPOSITORY: Final = "cardano/forge-manager"
@@ -80,6 +80,7 @@ def build(
     program = tool(image_tool)
     tag = tag or default_tag()
     _insist_that_it_can_run(target, program)
+    _insist_on_base(program, base or named_base(), target)
     with _secrets() as secrets:
         words = [program, "build", *_ways_of(program), *secrets, "--tag", tag]
         words += ["--platform", target] if target else []
@@ -95,9 +96,9 @@ def build(
 
 
 def _ways_of(program: str) -> list[str]:
-    """What each of them needs to give everything the commit's time, and to reach the index."""
+    """What each of them needs to give everything the commit's time."""
     if program == "docker":
-        return ["--network", "host", "--output", "type=docker,rewrite-timestamp=true"]
+        return []  # the Dockerfile gives files the commit's time, BuildKit the image (SOURCE_DATE_EPOCH)
     ways = ["--timestamp", str(epoch()), "--format", "docker"]  # the other format has no HEALTHCHECK
     if os.getuid() == 0 and not Path("/run/systemd/system").is_dir():
         return [*ways, "--network", "host", "--isolation", "chroot"]
@@ -107,16 +108,49 @@ def _ways_of(program: str) -> list[str]:
 def _arguments(program: str, base: str) -> dict[str, str]:
     found = {"SOURCE_DATE_EPOCH": str(epoch()), "VERSION": version(), "REVISION": revision()}
     name = base or named_base()
-    digest = "unknown"
-    if program == "podman" and exists(name):
-        about = json.loads(run("podman", "image", "inspect", name))[0]
-        digest = about["Digest"]
-        if LABEL.split("=")[0] in (about.get("Labels") or {}):
-            name = f"{base} ({LABEL.partition('=')[2]})"
+    about = json.loads(run(program, "image", "inspect", name))[0]
+    digest = about.get("Digest") or "".join(about["RepoDigests"][:1]).partition("@")[2] or "unknown"
+    if LABEL.partition("=")[0] in _labels(about):
+        name = f"{base} ({LABEL.partition('=')[2]})"
     if base:
-        image, _, tag = base.rpartition(":")
-        found |= {"PYTHON_IMAGE": image, "PYTHON_TAG": tag, "PYTHON_DIGEST": ""}
+        found |= parts(base)
     return found | {"BASE_NAME": name, "BASE_DIGEST": digest}
+
+
+def parts(base: str) -> dict[str, str]:
+    """The Dockerfile's arguments for this base: registry/name:tag, with @sha256:... or without."""
+    name, at, digest = base.partition("@")
+    image, _, tag = name.rpartition(":")
+    if not image or "/" in tag:
+        raise EngineError(f"BASE={base}: must have a tag")
+    return {"PYTHON_IMAGE": image, "PYTHON_TAG": tag, "PYTHON_DIGEST": at + digest}
+
+
+def _labels(about: Mapping[str, Any]) -> dict[str, str]:
+    """podman and docker write them in different places."""
+    found: dict[str, str] = about.get("Labels") or about["Config"].get("Labels") or {}
+    return found
+
+
+def _insist_on_base(program: str, name: str, target: str) -> None:
+    """It is here, or is pulled now.  Raises EngineError."""
+    if _here(program, name) and (not target or name.startswith("localhost/")):
+        return  # what was pulled before may be for another machine than the target
+    try:
+        watch([program, "pull", *(("--platform", target) if target else ()), name])
+    except EngineError as error:
+        raise EngineError(
+            f"{name} is not here and cannot be pulled ({error}); where no registry can be reached, for tests only: "
+            "make build BASE=$(python3 -m devkit.podman.base)"
+        ) from None
+
+
+def _here(program: str, name: str) -> bool:
+    try:
+        run(program, "image", "inspect", name)
+    except EngineError:
+        return False
+    return True
 
 
 def _insist_that_it_can_run(target: str, program: str) -> None:
@@ -173,7 +207,7 @@ def push(*, image_tool: str = "", tag: str = "") -> None:
         raise EngineError("say which: make push TAG=registry/forge-manager:v3.0.0")
     program = tool(image_tool)
     about: dict[str, Any] = json.loads(run(program, "image", "inspect", tag))[0]
-    labels = about.get("Labels") or about.get("Config", {}).get("Labels") or {}
+    labels = _labels(about)
     if (base := labels.get("org.opencontainers.image.base.name", "")).endswith(f"({LABEL.partition('=')[2]})"):
         raise EngineError(f"{tag} is built on {base}: that is for tests; build it where the registry can be reached")
     if labels.get("org.opencontainers.image.revision", "").endswith("-dirty"):

