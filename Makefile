@@ -84,7 +84,7 @@ test-page: install
 ## build the image and run it in real pods, on the real kube-apiserver (needs root and podman; FORGE_IMAGE_RESULTS=file)
 test-image: install-image
 	$(BIN)/python -m devkit.realapi.build
-	FORGE_IMAGE_BASE="$(BASE)" $(PYTEST) tests/image -m image
+	FORGE_IMAGE_BASE="$(BASE)" $(PYTEST) tests/image -m image --durations=12
 
 ## the sandbox on other kernels and on arm64, emulated (needs root, qemu-system-x86, qemu-system-arm, cpio)
 test-kernels: install

@@ -19,7 +19,7 @@ import tempfile
 from pathlib import Path
 from typing import Final
 
-from devkit.podman.engine import EngineError, run
+from devkit.podman.engine import EngineError, run, tool
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 SUITE: Final = "bookworm"
@@ -53,6 +53,7 @@ def exists(image: str) -> bool:
 
 def find() -> str:
     """The base to build on, made if need be.  Raises EngineError."""
+    tool("podman")
     wanted = named_base()
     if exists(wanted):
         return wanted

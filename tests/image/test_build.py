@@ -17,7 +17,7 @@ from devkit.podman.engine import EngineError, run
 
 from image_names import TAG
 
-pytestmark = [pytest.mark.image, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.image, pytest.mark.timeout(900)]
 
 
 def test_another_build_from_another_folder_with_files_of_another_time_gives_the_same_layers(

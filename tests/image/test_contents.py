@@ -21,7 +21,7 @@ from devkit.podman.lock import REQUIREMENTS
 
 from image_names import PRIVATE_INDEX
 
-pytestmark = pytest.mark.image
+pytestmark = [pytest.mark.image, pytest.mark.timeout(900)]
 
 MOST_MIB = 64
 """For dependencies and product.  Python and the C library are as large as the base has them."""

@@ -70,6 +70,7 @@ def test_where_a_registry_cannot_be_reached_and_nothing_can_stand_in_it_says_so(
         raise EngineError(f"{' '.join(words)}: no such host")
 
     monkeypatch.setattr(base, "run", refuse)
+    monkeypatch.setattr(base, "tool", str)
     monkeypatch.setattr(base.os, "getuid", lambda: 0)
     monkeypatch.setattr(base.shutil, "which", lambda _: None)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))

@@ -10,7 +10,7 @@ from devkit.podman.engine import EngineError, run
 from devkit.podman.pods import NODE, Cluster
 from devkit.realapi.server import RealApi
 
-pytestmark = [pytest.mark.image, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.image, pytest.mark.timeout(900)]
 
 COMMAND = "print(open('/proc/1/cmdline').read().split(chr(0))[1:2])"
 

@@ -13,7 +13,7 @@ import pytest
 from devkit.podman.pods import Cluster, Pod
 from devkit.realapi.server import RealApi
 
-pytestmark = [pytest.mark.image, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.image, pytest.mark.timeout(900)]
 
 WORKERS = ("actuator", "prober", "arbiter", "elector", "gateway")
 

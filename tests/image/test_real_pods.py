@@ -15,7 +15,7 @@ from devkit.podman.pods import Cluster, Pod
 from devkit.realapi.server import RealApi
 from devkit.record import NS
 
-pytestmark = [pytest.mark.image, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.image, pytest.mark.timeout(900)]
 
 LEASE_S = 15
 SLACK_S = 5.0

@@ -10,7 +10,7 @@ import pytest
 
 from devkit.podman.contents import Contents
 
-pytestmark = pytest.mark.image
+pytestmark = [pytest.mark.image, pytest.mark.timeout(900)]
 
 
 def made(built: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[str, str]:
