@@ -291,9 +291,10 @@ class Cluster:
 
     def close(self) -> None:
         """Remove every container and every file."""
-        for pod in self.pods:
-            pod.close()
-        self._memory.close()
+        with contextlib.ExitStack() as stack:
+            stack.callback(self._memory.close)
+            for pod in self.pods:
+                stack.callback(pod.close)
 
     def start_nodes(self) -> Self:
         for pod in self.pods:
@@ -359,7 +360,7 @@ def remove(prefix: str) -> None:
     """Every container and pod whose name begins so; also those that still run."""
     for name in run(_PODMAN, "ps", "--all", "--format", "{{.Names}}").split():
         if name.startswith(prefix) and not name.endswith("-infra"):
-            run(_PODMAN, "rm", "--force", "--time", "0", name)
+            run(_PODMAN, "rm", "--force", "--depend", "--ignore", "--time", "0", name)
     for name in run(_PODMAN, "pod", "ps", "--format", "{{.Name}}").split():
         if name.startswith(prefix):
             run(_PODMAN, "pod", "rm", "--force", "--time", "0", name)
