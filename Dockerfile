@@ -48,6 +48,9 @@ RUN python3 /build/assemble.py --for /opt/forge-manager --into /image \
     && $STAMP
 
 FROM scratch
+LABEL org.opencontainers.image.title="cardano-forge-manager" \
+      org.opencontainers.image.description="Sidecar that keeps exactly one cardano-node of a stake pool forging" \
+      org.opencontainers.image.licenses="MIT"
 COPY --from=runtime /image/ /
 COPY --from=dependencies /opt/forge-manager/ /opt/forge-manager/
 COPY --from=product /product/ /
@@ -63,10 +66,7 @@ ARG VERSION=unknown
 ARG REVISION=unknown
 ARG BASE_NAME=unknown
 ARG BASE_DIGEST=unknown
-LABEL org.opencontainers.image.title="cardano-forge-manager" \
-      org.opencontainers.image.description="Sidecar that keeps exactly one cardano-node of a stake pool forging" \
-      org.opencontainers.image.licenses="MIT" \
-      org.opencontainers.image.version="${VERSION}" \
+LABEL org.opencontainers.image.version="${VERSION}" \
       org.opencontainers.image.revision="${REVISION}" \
       org.opencontainers.image.base.name="${BASE_NAME}" \
       org.opencontainers.image.base.digest="${BASE_DIGEST}"

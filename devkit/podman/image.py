@@ -30,8 +30,8 @@ _ARCHITECTURES: Final = {"x86_64": "amd64", "aarch64": "arm64"}
 _PASSED_ON: Final = ("index-url", "extra-index-url", "trusted-host", "timeout", "proxy")
 """Of pip's configuration.  What names a file of this machine would mean nothing there."""
 _CA: Final = "/run/ca.pem"
-_STAGE: Final = "forge-manager.build=stage"
-"""The Dockerfile's label for everything but the image itself."""
+_LABELS: Final = ("forge-manager.build=stage", "org.opencontainers.image.title=cardano-forge-manager")
+"""One of these has everything that the Dockerfile makes: the first what is not in the image."""
 
 
 def version() -> str:
@@ -198,7 +198,8 @@ def _pip_settings() -> dict[str, str]:
 def forget(tag: str) -> None:
     """Remove the image from podman's store, and what its build left there.  Raises EngineError."""
     run("podman", "rmi", "--force", tag)
-    run("podman", "image", "prune", "--force", "--filter", f"label={_STAGE}")
+    for label in _LABELS:
+        run("podman", "image", "prune", "--force", "--filter", f"label={label}")
 
 
 def push(*, image_tool: str = "", tag: str = "") -> None:
