@@ -5,12 +5,14 @@ BIN := $(VENV)/bin
 PYTEST := $(BIN)/python -m pytest -p no:cacheprovider
 # As many tests at a time as there are processors, at most four; `make test TEST_WORKERS=1` for another number.
 TEST_WORKERS ?= logical
-NOT_IN_TEST := not page and not chart and not package and not systemd
+NOT_IN_TEST := not page and not chart and not image and not package and not systemd
 SIDE_BY_SIDE := $(PYTEST) -n $(TEST_WORKERS) --maxprocesses 4 --dist load -m "not e2e and not alone and $(NOT_IN_TEST)"
+# Needs nothing of .venv.
+IMAGE = $(PYTHON) -m devkit.podman.image --tool "$(IMAGE_TOOL)" --platform "$(PLATFORM)" --tag "$(TAG)" --base "$(BASE)"
 # Whole pods wait most of the time: two files of their tests at a time.
 PODS := -n $(TEST_WORKERS) --maxprocesses 2 --dist loadfile
 
-.PHONY: help install demo play test test-fast test-e2e test-k8s test-chart test-page test-kernels test-package test-systemd package fuzz soak explore test-coverage check format bench clean
+.PHONY: help install demo play build push sbom lock package test test-fast test-e2e test-k8s test-chart test-page test-image test-package test-systemd test-kernels fuzz soak explore test-coverage check format bench clean
 
 ## show this help
 help:
@@ -33,6 +35,27 @@ demo: install
 ## the same three pods, for you to break by hand
 play: install
 	$(BIN)/python -m devkit.play
+
+## the container image (IMAGE_TOOL=podman|docker, PLATFORM=linux/arm64, TAG=name:tag, BASE=image to build on)
+build:
+	@$(IMAGE) build
+
+## build it and publish it: make push TAG=registry/forge-manager:v3.0.0
+push:
+	@$(IMAGE) push
+
+## what is in the image, by licence (build/licences.txt) and as CycloneDX (build/sbom.cdx.json); TAG=... of one that is built
+sbom: install-image
+	$(BIN)/python -m devkit.podman.sbom $(if $(TAG),$(TAG),$$($(BIN)/python -m devkit.podman.image name)) --tool "$(IMAGE_TOOL)"
+
+## lock the image's dependencies anew, each file by its hash (UPGRADE=1: the newest that pyproject.toml allows)
+lock: install-image
+	$(BIN)/python -m devkit.podman.lock $(if $(UPGRADE),--upgrade)
+	$(BIN)/python -m devkit.podman.lock --check
+
+.PHONY: install-image
+install-image: install
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[image]'
 
 ## every test that needs neither root nor Go nor a container engine: most side by side, then what measures, then whole pods
 test: install
@@ -76,6 +99,11 @@ test-systemd: install
 ## the files of a release into dist/, from the commit that is checked out (PACKAGE_PARTS="wheel sdist chart image sbom")
 package: install
 	$(BIN)/python -m devkit.package $(PACKAGE_PARTS)
+
+## build the image and run it in real pods, on the real kube-apiserver (needs root and podman; FORGE_IMAGE_RESULTS=file)
+test-image: install-image
+	$(BIN)/python -m devkit.realapi.build
+	FORGE_IMAGE_BASE="$(BASE)" $(PYTEST) tests/image -m image --durations=12
 
 ## the sandbox on other kernels and on arm64, emulated (needs root, qemu-system-x86, qemu-system-arm, cpio)
 test-kernels: install

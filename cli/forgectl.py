@@ -20,7 +20,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
-from cli import across, awaiting, checking, debugging, doctoring, watch, where, why
+from cli import across, alive, awaiting, checking, debugging, doctoring, watch, where, why
 from cli.asking import PATIENCE_S, Failed, columns, connect, frames, printable, who_may
 from cli.looking import picture_of
 from config import Config, ConfigError, load
@@ -93,6 +93,7 @@ def _parser() -> argparse.ArgumentParser:
     status.set_defaults(command=_status)
     across.add_commands(commands, _reason)
     why.add_command(commands)
+    alive.add_command(commands)
     watch.add_command(commands)
     awaiting.add_command(commands)
     debugging.add_commands(commands, _seconds)

@@ -1,0 +1,243 @@
+"""Builds and publishes the image: `make build`, `make push`.
+
+The same commit gives the same layers: times are the commit's, dependencies are locked by hash, byte code does not
+depend on when or where it was made.  An index, a proxy and certificate authorities of this machine's pip configuration
+are given to the build as secrets; nothing of them is in the image or in its history.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import platform
+import shlex
+import shutil
+import subprocess
+import sys
+import tempfile
+import tomllib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from devkit.podman.base import LABEL, ROOT, named_base
+from devkit.podman.engine import EngineError, run, tool, watch
+
+REPOSITORY: Final = "cardano/forge-manager"
+_ARCHITECTURES: Final = {"x86_64": "amd64", "aarch64": "arm64"}
+_PASSED_ON: Final = ("index-url", "extra-index-url", "trusted-host", "timeout", "proxy")
+"""Of pip's configuration.  What names a file of this machine would mean nothing there."""
+_CA: Final = "/run/ca.pem"
+_LABELS: Final = ("forge-manager.build=stage", "org.opencontainers.image.title=cardano-forge-manager")
+"""One of these has everything that the Dockerfile makes: the first what is not in the image."""
+
+
+def version() -> str:
+    """Of the product, as pyproject.toml has it."""
+    with (ROOT / "pyproject.toml").open("rb") as file:
+        return str(tomllib.load(file)["project"]["version"])
+
+
+def default_tag() -> str:
+    return f"{REPOSITORY}:{version()}"
+
+
+def epoch() -> int:
+    """When the commit was made: SOURCE_DATE_EPOCH, or what git says.  0 outside a checkout."""
+    given = os.environ.get("SOURCE_DATE_EPOCH", "")
+    return int(given or _git("log", "-1", "--format=%ct") or 0)
+
+
+def revision() -> str:
+    """The commit; with `-dirty` where files differ from it."""
+    return _git("describe", "--always", "--abbrev=40", "--dirty", "--exclude=*") or "unknown"
+
+
+def _git(*words: str) -> str:
+    try:
+        done = subprocess.run(["git", *words], cwd=ROOT, capture_output=True, text=True, check=False)
+    except FileNotFoundError:
+        return ""
+    return done.stdout.strip()
+
+
+def build(
+    *,
+    image_tool: str = "",
+    target: str = "",
+    tag: str = "",
+    base: str = "",
+    cache: bool = True,
+    quiet: bool = False,
+    checkout: Path = ROOT,
+) -> str:
+    """Build it, and say under which name.  Raises EngineError.
+
+    target: as PLATFORM has it (linux/arm64); empty: this machine's.  base: to build on instead of the Dockerfile's.
+    """
+    program = tool(image_tool)
+    tag = tag or default_tag()
+    _insist_that_it_can_run(target, program)
+    _insist_on_base(program, base or named_base(), target)
+    with _secrets() as secrets:
+        words = [program, "build", *_ways_of(program), *secrets, "--tag", tag]
+        words += ["--platform", target] if target else []
+        words += [] if cache else ["--no-cache"]
+        for name, value in _arguments(program, base).items():
+            words += ["--build-arg", f"{name}={value}"]
+        words.append(str(checkout))
+        if quiet:
+            run(*words)
+        else:
+            watch(words)
+    return tag
+
+
+def _ways_of(program: str) -> list[str]:
+    """What each of them needs to give everything the commit's time."""
+    if program == "docker":
+        return []  # the Dockerfile gives files the commit's time, BuildKit the image (SOURCE_DATE_EPOCH)
+    ways = ["--timestamp", str(epoch()), "--format", "docker"]  # the other format has no HEALTHCHECK
+    if os.getuid() == 0 and not Path("/run/systemd/system").is_dir():
+        return [*ways, "--network", "host", "--isolation", "chroot"]
+    return ways
+
+
+def _arguments(program: str, base: str) -> dict[str, str]:
+    found = {"SOURCE_DATE_EPOCH": str(epoch()), "VERSION": version(), "REVISION": revision()}
+    name = base or named_base()
+    about = json.loads(run(program, "image", "inspect", name))[0]
+    digest = about.get("Digest") or "".join(about["RepoDigests"][:1]).partition("@")[2] or "unknown"
+    if LABEL.partition("=")[0] in _labels(about):
+        name = f"{base} ({LABEL.partition('=')[2]})"
+    if base:
+        found |= parts(base)
+    return found | {"BASE_NAME": name, "BASE_DIGEST": digest}
+
+
+def parts(base: str) -> dict[str, str]:
+    """The Dockerfile's arguments for this base: registry/name:tag, with @sha256:... or without."""
+    name, at, digest = base.partition("@")
+    image, _, tag = name.rpartition(":")
+    if not image or "/" in tag:
+        raise EngineError(f"BASE={base}: must have a tag")
+    return {"PYTHON_IMAGE": image, "PYTHON_TAG": tag, "PYTHON_DIGEST": at + digest}
+
+
+def _labels(about: Mapping[str, Any]) -> dict[str, str]:
+    """podman and docker write them in different places."""
+    found: dict[str, str] = about.get("Labels") or about["Config"].get("Labels") or {}
+    return found
+
+
+def _insist_on_base(program: str, name: str, target: str) -> None:
+    """It is here, or is pulled now.  Raises EngineError."""
+    if _here(program, name) and (not target or name.startswith("localhost/")):
+        return  # what was pulled before may be for another machine than the target
+    try:
+        watch([program, "pull", *(("--platform", target) if target else ()), name])
+    except EngineError as error:
+        raise EngineError(
+            f"{name} is not here and cannot be pulled ({error}); where no registry can be reached, for tests only: "
+            "make build BASE=$(python3 -m devkit.podman.base)"
+        ) from None
+
+
+def _here(program: str, name: str) -> bool:
+    try:
+        run(program, "image", "inspect", name)
+    except EngineError:
+        return False
+    return True
+
+
+def _insist_that_it_can_run(target: str, program: str) -> None:
+    """Steps of the build are run: another architecture's need an emulator.  Raises EngineError."""
+    architecture = target.rpartition("/")[2] or _ARCHITECTURES.get(platform.machine(), "")
+    if program == "docker" or architecture == _ARCHITECTURES.get(platform.machine()):
+        return
+    known = {value: key for key, value in _ARCHITECTURES.items()}
+    if architecture not in known:
+        raise EngineError(f"PLATFORM={target}: must be one of {', '.join(f'linux/{each}' for each in known)}")
+    if not Path(f"/proc/sys/fs/binfmt_misc/qemu-{known[architecture]}").exists():
+        raise EngineError(
+            f"PLATFORM={target}: this {platform.machine()} machine cannot run its programs; install an emulator "
+            "(on Debian: apt-get install qemu-user-static), or build on a machine of that kind"
+        )
+
+
+@contextlib.contextmanager
+def _secrets() -> Iterator[list[str]]:
+    """This machine's pip configuration as secrets of the build."""
+    settings = _pip_settings()
+    with tempfile.TemporaryDirectory(prefix="forge-pip-") as name:
+        lines = [f"{key} = {settings[key]}\n" for key in _PASSED_ON if key in settings]
+        words = ["--secret", f"id=pip.conf,src={name}/pip.conf"]
+        authorities = Path(settings.get("cert", "/nonexistent"))
+        if authorities.is_file():
+            shutil.copyfile(authorities, Path(name) / "ca.pem")
+            lines.append(f"cert = {_CA}\n")
+            words += ["--secret", f"id=ca.pem,src={name}/ca.pem"]
+        (Path(name) / "pip.conf").write_text("[global]\n" + "".join(lines))
+        yield words
+
+
+def _pip_settings() -> dict[str, str]:
+    """What pip would use here: its files, then its variables."""
+    done = subprocess.run([sys.executable, "-m", "pip", "config", "list"], capture_output=True, text=True, check=False)
+    found = {}
+    for line in done.stdout.splitlines():
+        name, _, value = line.partition("=")
+        if name.startswith(("global.", ":env:.")):
+            found[name.rpartition(".")[2]] = " ".join(shlex.split(value)).replace("\\n", " ")
+    return found
+
+
+def forget(tag: str) -> None:
+    """Remove the image from podman's store, and what its build left there.  Raises EngineError."""
+    run("podman", "rmi", "--force", tag)
+    for label in _LABELS:
+        run("podman", "image", "prune", "--force", "--filter", f"label={label}")
+
+
+def push(*, image_tool: str = "", tag: str = "") -> None:
+    """Publish what was built under this name, after building it.  Raises EngineError."""
+    if not tag:
+        raise EngineError("say which: make push TAG=registry/forge-manager:v3.0.0")
+    program = tool(image_tool)
+    about: dict[str, Any] = json.loads(run(program, "image", "inspect", tag))[0]
+    labels = _labels(about)
+    if (base := labels.get("org.opencontainers.image.base.name", "")).endswith(f"({LABEL.partition('=')[2]})"):
+        raise EngineError(f"{tag} is built on {base}: that is for tests; build it where the registry can be reached")
+    if labels.get("org.opencontainers.image.revision", "").endswith("-dirty"):
+        raise EngineError(f"{tag} is not what any commit says: files were changed; commit them and build again")
+    watch([program, "push", tag])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m devkit.podman.image", description=__doc__)
+    parser.add_argument("command", choices=["build", "push", "name"], help="name: what build calls it")
+    parser.add_argument("--tool", default="", help="podman or docker; default: the first that is there")
+    parser.add_argument("--platform", default="", help="linux/amd64 or linux/arm64; default: this machine's")
+    parser.add_argument("--tag", default="", help=f"default: {default_tag()}")
+    parser.add_argument("--base", default="", help="build on this image instead of the Dockerfile's")
+    parser.add_argument("--no-cache", action="store_true")
+    asked = parser.parse_args()
+    if asked.command == "name":
+        print(asked.tag or default_tag())
+        return
+    try:
+        tag = build(
+            image_tool=asked.tool, target=asked.platform, tag=asked.tag, base=asked.base, cache=not asked.no_cache
+        )
+        if asked.command == "push":
+            push(image_tool=asked.tool, tag=asked.tag)
+    except EngineError as error:
+        sys.exit(f"error: {error}")
+    print(f"{asked.command}: {tag}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,128 @@
+"""What the targets say when they cannot, and what they give to a build; needs neither root nor podman."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import tomllib
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+from devkit.podman import base, engine, image, lock
+from devkit.podman.engine import EngineError
+
+
+def test_without_podman_and_docker_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shutil, "which", lambda _: None)
+    with pytest.raises(EngineError, match="neither podman nor docker is installed; on Debian: apt-get install podman"):
+        engine.tool()
+    with pytest.raises(EngineError, match="IMAGE_TOOL=docker: not installed"):
+        engine.tool("docker")
+
+
+def test_a_platform_that_this_machine_cannot_run_is_refused_with_the_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(image.platform, "machine", lambda: "x86_64")
+    monkeypatch.setattr(image, "tool", lambda name: "podman")
+    monkeypatch.setattr(Path, "exists", lambda self: False)
+    with pytest.raises(EngineError, match="this x86_64 machine cannot run its programs; install an emulator"):
+        image.build(target="linux/arm64")
+    with pytest.raises(EngineError, match="PLATFORM=linux/riscv64: must be one of linux/amd64, linux/arm64"):
+        image.build(target="linux/riscv64")
+
+
+def test_a_base_that_is_neither_here_nor_to_be_had_is_named_with_what_to_do_for_tests(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def refuse(*_: object) -> str:
+        raise EngineError("no such host")
+
+    monkeypatch.setattr(image, "tool", lambda name: "podman")
+    monkeypatch.setattr(image, "run", refuse)
+    monkeypatch.setattr(image, "watch", refuse)
+    with pytest.raises(
+        EngineError, match=r"python:3.13-slim-bookworm is not here and cannot be pulled \(no such host\)"
+    ):
+        image.build()
+
+
+def test_a_base_may_be_pinned_by_its_digest() -> None:
+    assert image.parts("registry.invalid:5000/python:3.13@sha256:ab") == {
+        "PYTHON_IMAGE": "registry.invalid:5000/python",
+        "PYTHON_TAG": "3.13",
+        "PYTHON_DIGEST": "@sha256:ab",
+    }
+    with pytest.raises(EngineError, match="must have a tag"):
+        image.parts("registry.invalid:5000/python")
+
+
+def test_a_push_without_a_tag_is_refused() -> None:
+    with pytest.raises(EngineError, match="make push TAG="):
+        image.push()
+
+
+def test_where_a_registry_cannot_be_reached_and_nothing_can_stand_in_it_says_so(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def refuse(*words: str, **_: object) -> str:
+        raise EngineError(f"{' '.join(words)}: no such host")
+
+    monkeypatch.setattr(base, "run", refuse)
+    monkeypatch.setattr(base, "tool", str)
+    monkeypatch.setattr(base.os, "getuid", lambda: 0)
+    monkeypatch.setattr(base.shutil, "which", lambda _: None)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    with pytest.raises(EngineError, match=r"debootstrap is not installed: .*or reach a registry"):
+        base.find()
+
+
+def test_an_index_and_authorities_of_pip_s_go_to_the_build_as_secrets_and_files_of_this_machine_do_not(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "ca.pem").write_text("authorities")
+    settings = {"index-url": "https://index.invalid/simple", "find-links": "/wheels", "cert": str(tmp_path / "ca.pem")}
+    monkeypatch.setattr(image, "_pip_settings", lambda: settings)
+    with image._secrets() as words:
+        files = {word.partition(",src=")[0]: Path(word.partition(",src=")[2]) for word in words if "src=" in word}
+        written = files["id=pip.conf"].read_text()
+        assert written == "[global]\nindex-url = https://index.invalid/simple\ncert = /run/ca.pem\n"
+        assert files["id=ca.pem"].read_text() == "authorities"
+    assert not files["id=pip.conf"].exists()
+
+
+def test_pip_s_variables_are_heard(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PIP_TRUSTED_HOST", "one.invalid two.invalid")
+    assert image._pip_settings()["trusted-host"] == "one.invalid two.invalid"
+
+
+def test_the_base_is_named_once_with_room_for_its_digest() -> None:
+    assert base.named_base() == "docker.io/library/python:3.13-slim-bookworm"
+
+
+@pytest.mark.parametrize("file", [lock.REQUIREMENTS, lock.BUILD])
+def test_each_version_is_locked_by_name_and_by_the_hash_of_its_files(file: Path) -> None:
+    for entry in re.split(r"\n(?=[^\s#])", file.read_text().removeprefix("# Made by `make lock`; do not edit.\n")):
+        asked = Requirement(entry.splitlines()[0].removesuffix("\\"))
+        assert re.fullmatch(r"==[^,]+", str(asked.specifier)), entry
+        assert re.findall(r"--hash=sha256:[0-9a-f]{64}", entry), entry
+
+
+def test_what_the_product_asks_for_is_locked_within_its_bounds() -> None:
+    with (base.ROOT / "pyproject.toml").open("rb") as opened:
+        asked = [Requirement(each) for each in tomllib.load(opened)["project"]["dependencies"]]
+    text = lock.REQUIREMENTS.read_text()
+    locked = {canonicalize_name(name): version for name, version in re.findall(r"^(\S+)==(\S+)", text, re.MULTILINE)}
+    for each in asked:
+        assert locked[canonicalize_name(each.name)] in each.specifier, each
+
+
+def test_the_build_sees_no_test_no_dev_kit_and_no_folder_of_git() -> None:
+    lines = (base.ROOT / ".dockerignore").read_text().splitlines()
+    assert "*" in lines
+    seen = {line[1:] for line in lines if line.startswith("!")}
+    assert not seen & {"tests", "devkit", "bench", ".git", "docs", "."}
+    with (base.ROOT / "pyproject.toml").open("rb") as opened:
+        packages = tomllib.load(opened)["tool"]["setuptools"]["packages"]
+    assert {each.partition(".")[0] for each in packages} <= seen
