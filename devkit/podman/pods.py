@@ -10,6 +10,8 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import select
+import signal
 import subprocess
 import sys
 import time
@@ -148,8 +150,16 @@ class Pod:
         self._podman("start", self.container(name) if name else self.sidecar)
 
     def run_out_of_memory(self, victim: int) -> None:
-        """Until the container's limit has killed this process of it, a pid as we see it."""
-        run(sys.executable, "-S", "-E", str(Path(__file__).with_name("hog.py")), str(victim), patience_s=60)
+        """Until the container's limit has killed this process of it, a pid as we see it.  Raises EngineError."""
+        held = os.pidfd_open(victim)
+        try:
+            hog = [sys.executable, "-S", "-E", str(Path(__file__).with_name("hog.py")), str(victim)]
+            code = subprocess.run(hog, timeout=60, check=False).returncode
+            # The kernel may kill the hog too, before what the victim had is free.
+            if code not in (0, -signal.SIGKILL) or not select.select([held], [], [], 1)[0]:
+                raise EngineError(f"process {victim} was not killed for its memory; the hog ended with {code}")
+        finally:
+            os.close(held)
 
     def pid(self, name: str = "") -> int:
         """Of the container's main process, as we see it."""
