@@ -17,6 +17,7 @@ from cardano.process import (
     NodeGone,
     ProcessUnreadable,
     SocketCheck,
+    SocketOutcome,
     check_socket,
     credential_options,
     find_by_name,
@@ -212,7 +213,7 @@ async def node(config: Config, heard: States) -> NodeFacts:
     actuator, known = _actuators_identity(config, heard)
     return NodeFacts(
         socket_path=str(config.node_socket),
-        socket_problem=elsewhere(config, Worker.ACTUATOR) or found.why,
+        socket_problem=elsewhere(config, Worker.ACTUATOR) or _socket_problem(config, found),
         socket_checked=not config.disable_socket_check,
         process=process,
         process_missing=missing,
@@ -227,6 +228,14 @@ async def node(config: Config, heard: States) -> NodeFacts:
         slot_length_s=slot_length_s(config.calendar),
         most_tip_lag_s=config.max_tip_lag,
     )
+
+
+def _socket_problem(config: Config, found: SocketCheck) -> str | Unseen:
+    """What keeps us out need not keep the actuator out: root without CAP_DAC_OVERRIDE, by `kubectl exec`, may less."""
+    actuators = config.worker_uids.get(Worker.ACTUATOR, _sidecars_uid(config))
+    if found.outcome is SocketOutcome.FORBIDDEN and os.getuid() != actuators:
+        return Unseen(f"{found.why} to uid {os.getuid()}, which is not the actuator's ({actuators})")
+    return found.why
 
 
 async def _scrape(url: str) -> Scraped | str:

@@ -18,7 +18,10 @@ from typing import Any
 import pytest
 import yaml
 
-from cli import forgectl
+from cardano.process import SocketCheck, SocketOutcome
+from cli import doctor_pod, forgectl
+from cli.asking import Failed
+from config import load
 from devkit import keys, states
 from devkit.api.crd import DEFAULT_FOLDER
 from devkit.api.embedded import EmbeddedApi, ThreadedApi
@@ -30,6 +33,7 @@ from ipc.messages import (
 )
 from ipc.pubsub import StatePublisher
 from kernel.process import filesystem_is_memory
+from policy.doctor.findings import Unseen
 
 ROOT = Path(forgectl.__file__).parent.parent
 PATIENCE_S = 60.0
@@ -579,6 +583,22 @@ async def test_options_that_make_no_sense_are_usage(world: World) -> None:
     ran = await world.doctor("--kubeconfig", "a,a", inside=False)
     assert (ran.code, ran.out) == (2, "")
     assert "given twice" in ran.err
+
+
+@pytest.mark.parametrize(("us", "is_a_fault"), [(0, False), (10001, True)])
+async def test_a_node_socket_that_keeps_out_us_and_not_the_actuator_is_no_fault(
+    monkeypatch: pytest.MonkeyPatch, us: int, is_a_fault: bool
+) -> None:
+    """By `kubectl exec` into a pod of `uids` one is root, without the capability that opens everything to it."""
+    denied = SocketCheck(False, "/ipc/node.socket: permission denied", 0, SocketOutcome.FORBIDDEN)
+    monkeypatch.setattr(doctor_pod, "check_socket", lambda _: denied)
+    monkeypatch.setattr(os, "getuid", lambda: us)
+    others = ",".join(f"{worker}={10002 + n}" for n, worker in enumerate(set(Worker) - {Worker.ACTUATOR}))
+    environment = {"POD_NAME": "pod-0", "NODE_METRICS_URL": f"http://127.0.0.1:{free_port()}/metrics"}
+    config = load(environment | {"WORKER_UIDS": f"actuator=10001,{others}"})
+    facts = await doctor_pod.node(config, dict.fromkeys(Worker, Failed("silent")))
+    assert isinstance(facts.socket_problem, Unseen) is not is_a_fault
+    assert "permission denied" in str(facts.socket_problem)
 
 
 # --- what people see ---
