@@ -492,6 +492,17 @@ class Pod:
         command = [str(Path(sys.executable).with_name("forgectl")), *words]
         return subprocess.run(command, env=self._environment, capture_output=True, text=True, timeout=20, check=False)
 
+    def forgectl_json(self, *words: str, uid: int | None = None) -> tuple[int, Any]:
+        """The exit code and what is printed with --json, to us or to this user (that needs root)."""
+        command = [sys.executable, "-m", "cli.forgectl", *words, "--json"]
+        if uid is not None:
+            launch = [sys.executable, "-S", "-E", _LAUNCH, "--parent", str(os.getpid()), "--uid", str(uid)]
+            command = [*launch, "--capabilities", "", "--reach", os.pathsep.join(_INSTALLATION), "--", *command]
+        environment = self._environment | {"PYTHONDONTWRITEBYTECODE": "1"}
+        root = Path(__file__).resolve().parent.parent
+        ran = subprocess.run(command, env=environment, cwd=root, stdout=subprocess.PIPE, timeout=60, check=False)
+        return ran.returncode, json.loads(ran.stdout)
+
 
 def _kill(pid: int, sig: int) -> None:
     if pid > 1:

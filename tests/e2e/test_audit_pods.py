@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import os
-import subprocess
-import sys
 import tempfile
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from cli import forgectl
 from devkit.api.server_protocol import SyncApiServer
-from devkit.pod import _INSTALLATION, _LAUNCH, UIDS, Pod
+from devkit.pod import UIDS, Pod
 from devkit.pods import Cluster
 from ipc.messages import Worker
 
@@ -26,26 +22,14 @@ pytestmark = [
     pytest.mark.timeout(300),
     pytest.mark.skipif(os.getuid() != 0, reason="gives processes other users: needs root"),
 ]
-ROOT = Path(forgectl.__file__).resolve().parent.parent
 VIOLATIONS = "cardano_forge_manager_privilege_violations"
 CLOSED = "cardano_forge_manager_sandbox_closed"
 
 
 def audit(pod: Pod, *arguments: str, uid: int | None = None) -> tuple[int, dict[str, Any]]:
     """The exit code and what `forgectl audit --json` prints, to root or to this user."""
-    command = [sys.executable, "-m", "cli.forgectl", "audit", "--json", *arguments]
-    if uid is not None:
-        launch = [sys.executable, "-S", "-E", _LAUNCH, "--parent", str(os.getpid()), "--uid", str(uid)]
-        command = [*launch, "--capabilities", "", "--reach", os.pathsep.join(_INSTALLATION), "--", *command]
-    ran = subprocess.run(
-        command,
-        env=pod._environment | {"PYTHONDONTWRITEBYTECODE": "1"},
-        cwd=ROOT,
-        stdout=subprocess.PIPE,
-        timeout=60,
-        check=False,
-    )
-    return ran.returncode, json.loads(ran.stdout)
+    code, told = pod.forgectl_json("audit", *arguments, uid=uid)
+    return code, dict(told)
 
 
 def metric(pod: Pod, name: str) -> dict[str, float]:

@@ -2,43 +2,26 @@
 
 from __future__ import annotations
 
-import json
 import os
-import subprocess
-import sys
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from cli import forgectl
 from devkit.api.embedded import EmbeddedApi
 from devkit.api.server_protocol import SyncApiServer
-from devkit.pod import _INSTALLATION, _LAUNCH, NAMESPACE, UIDS, Pod
+from devkit.pod import NAMESPACE, UIDS, Pod
 from devkit.pods import Cluster
 
 from lanes import REAL
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
-ROOT = Path(forgectl.__file__).resolve().parent.parent
 ACCOUNT = f"system:serviceaccount:{NAMESPACE}:cardano-forge-crds"
 
 
 def doctor(pod: Pod, uid: int | None = None) -> tuple[int, list[dict[str, Any]]]:
     """The exit code, and the findings, as this user."""
-    command = [sys.executable, "-m", "cli.forgectl", "doctor", "--json"]
-    if uid is not None:
-        launch = [sys.executable, "-S", "-E", _LAUNCH, "--parent", str(os.getpid()), "--uid", str(uid)]
-        command = [*launch, "--capabilities", "", "--reach", os.pathsep.join(_INSTALLATION), "--", *command]
-    ran = subprocess.run(
-        command,
-        env=pod._environment | {"PYTHONDONTWRITEBYTECODE": "1"},
-        cwd=ROOT,
-        stdout=subprocess.PIPE,
-        timeout=60,
-        check=False,
-    )
-    return ran.returncode, json.loads(ran.stdout)["findings"]
+    code, told = pod.forgectl_json("doctor", uid=uid)
+    return code, list(told["findings"])
 
 
 def errors(findings: list[dict[str, Any]]) -> dict[str, str]:

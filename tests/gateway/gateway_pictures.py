@@ -6,6 +6,7 @@ import dataclasses
 from typing import Any
 
 from config import load
+from devkit import states
 from gateway.views import Picture
 from ipc.messages import (
     ActuatorState,
@@ -14,7 +15,6 @@ from ipc.messages import (
     CertificateView,
     Check,
     ClusterView,
-    ElectorState,
     Fence,
     Finding,
     Grant,
@@ -68,21 +68,17 @@ ACTUATOR = ActuatorState(
     findings=(Finding(Check.KES_PERIOD, Severity.WARNING, "good for 7 KES periods more", "rotate"),),
     certificate=CERTIFICATE,
 )
-ELECTOR = ElectorState(
+ELECTOR = states.elector(
     role=Role.LEADER,
     since=NOW - 61 * S,
     reason="took the free lease",
     identity="pod-0_aa",
-    lease="default/cardano-node-leader",
     holder="pod-0_aa",
     fencing_token=4,
     grant=GRANT,
-    settled=True,
     changes_total=3,
     requests_total={"get": 2, "put": 40},
     failures_total=1,
-    api_ok=True,
-    standing_down_until=0,
 )
 ARBITER = ArbiterState(
     dataclasses.replace(GRANT, exclusive=False), "the lease is ours", cluster_management=False, api_ok=True

@@ -17,14 +17,13 @@ from typing import Any
 
 from redteam_inside import HOOK, ask
 
-from devkit import launch
+from devkit import launch, states
 from devkit.api.embedded import EmbeddedApi, ThreadedApi
 from devkit.pod import _INSTALLATION
 from devkit.pods import Cluster, Pod
 from ipc.messages import (
     DebugRequest,
     DebugWhat,
-    ElectorState,
     Grant,
     Role,
     StandDown,
@@ -202,7 +201,7 @@ def forged_state(now: int, pid: int) -> State:
     """A state that would give the actuator its elector's key for a week, if anybody took it."""
     week = 7 * 86400 * 1_000_000_000
     grant = Grant("evil", 99, now + week, now, exclusive=True)
-    body = ElectorState(
+    body = states.elector(
         role=Role.LEADER,
         since=now,
         reason="forged",
@@ -211,11 +210,5 @@ def forged_state(now: int, pid: int) -> State:
         holder="evil",
         fencing_token=99,
         grant=grant,
-        settled=True,
-        changes_total=1,
-        requests_total={},
-        failures_total=0,
-        api_ok=True,
-        standing_down_until=0,
     )
     return State(Worker.ELECTOR, "deadbeef", pid, 1, now, now, now + 6_000_000_000, body)
