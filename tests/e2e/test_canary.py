@@ -158,7 +158,7 @@ class Life:
         recorders: dict[tuple[str, str], Recorder] = {}
         with pytest.MonkeyPatch.context() as patch, EmbeddedApi.threaded() as api:
             patch.setattr(keys, "generate", functools.partial(keys.generate, seed=seed_of("first")))
-            receiver = Receiver()
+            self.receiver = receiver = Receiver()
             given = {"LOG_LEVEL": "DEBUG", "LOG_FORMAT": "json", "CREDENTIAL_MODE": mode}
             given |= {"NOTIFY_URL": receiver.url, "NOTIFY_SECRET_FILE": str(notify_file)}
             with (
@@ -215,6 +215,8 @@ class Life:
         self._forgectl("come-back")
         self._wait(lambda: "SOURCE_KES_KEY" in self.pod.get("/ready")[1], "it cannot forge, and says why")
         self._look_around("asked to forge with a broken set", calm=False)
+        # a set that is broken for less than the notice's grace is told to nobody
+        self._wait(lambda: any(b"credentials.error" in each for each in self.receiver.content), "somebody is told")
         self._put(self.second.files)
         self._wait(lambda: self._forges_with(1), "it forges again")
         self.pod.terminate()
