@@ -53,9 +53,12 @@ lock: install-image
 	$(BIN)/python -m devkit.podman.lock $(if $(UPGRADE),--upgrade)
 	$(BIN)/python -m devkit.podman.lock --check
 
-.PHONY: install-image
-install-image: install
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[image]'
+.PHONY: install-image install-page
+install-image install-page: install-%: $(VENV)/installed-%
+
+$(VENV)/installed-%: $(VENV)/installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[$*]'
+	@touch $@
 
 ## every test that needs neither root nor Go nor a container engine: most side by side, then what measures, then whole pods
 test: install
@@ -84,8 +87,7 @@ test-chart: install
 	$(PYTEST) tests/chart
 
 ## the page in a browser (needs chromium; FORGE_PAGE_PICTURES=docs/page makes its pictures anew)
-test-page: install
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[page]'
+test-page: install-page
 	$(PYTEST) tests/page -m page -q
 
 ## what `make package` makes: complete, the same bytes twice, and a whole pod from its wheel (needs a package index)

@@ -6,7 +6,6 @@ import argparse
 import dataclasses
 import json
 import math
-import shlex
 import sys
 import time
 from dataclasses import dataclass
@@ -155,8 +154,9 @@ async def write(pool: Pool, name: str, spec: Json, text: str) -> Done:
     body = {"spec": spec}
     member = await pool.patch(name, body)
     kind = f"{PLURAL}.{pool.config.crd_group}"
-    words = ["kubectl", *member.place.kubectl, "patch", kind, name, "--type", "merge"]
-    kubectl = shlex.join([*words, "--field-manager", "forgectl", "--patch", json.dumps(body, separators=(",", ":"))])
+    patch = json.dumps(body, separators=(",", ":"))
+    words = ("patch", kind, name, "--type", "merge", "--field-manager", "forgectl", "--patch", patch)
+    kubectl = member.place.same_by(*words)
     where = f" (written on {member.name}"
     if len(pool.members) > 1:
         carried = "; the arbiters carry it to the others"

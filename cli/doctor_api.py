@@ -47,7 +47,7 @@ async def ask(config: Config, server: Server) -> ApiFacts:
         name=place.name,
         own=server.own,
         coordinates=server.coordinates,
-        kubectl=shlex.join(("kubectl", *place.kubectl)),
+        kubectl=place.same_by(),
         role=_role(config, server),
         account=server.account,
     )

@@ -12,6 +12,7 @@ import dataclasses
 import json
 import os
 import time
+from collections import defaultdict
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Final
@@ -81,8 +82,8 @@ def _command(config: Config, arguments: argparse.Namespace, text: str, asked: Pa
         print(printable(_sentence(target, asked, kept_for)))
         word = f"{ANNOTATION}={text}" if text else f"{ANNOTATION}-"
         for each in done:
-            kubectl = " ".join(each.place.kubectl)
-            print(printable(f"the same by: kubectl {kubectl} annotate --overwrite lease {target.lease} '{word}'"))
+            line = each.place.same_by("annotate", "--overwrite", "lease", target.lease, word)
+            print(printable(f"the same by: {line}"))
     late = [f"{each.place.name}: {each.problem}" for each in outcomes if each.problem]
     told = [each.record.members for each in done if each.record is not None] if target.pool else []
     count = max([len(outcomes), *told])
@@ -125,27 +126,35 @@ async def _work(
 
 
 async def _target(config: Config, arguments: argparse.Namespace, about: Wanted, members: tuple[Member, ...]) -> _Target:
-    """Raises Misused where it is not clear which Lease is meant."""
+    """By the options, else by an environment that is a pod's, else by what is there.
+
+    Raises Misused where it is not clear which Lease is meant.
+    """
     if arguments.lease:
-        return _Target(arguments.lease, _here(config, members), pool=False)
-    if config.enable_cluster_management:
-        return _Target(config.pool_lock_name, members, pool=True)
-    if config.explicit & {"LEASE_NAME", "POOL_ID"}:
-        return _Target(config.lease_name, _here(config, members), pool=False)
-    return await _looked_for(config, about, members)
+        return _Target(arguments.lease, _here(config, arguments, members), pool=False)
+    if not (arguments.pool or arguments.network):
+        if config.enable_cluster_management:
+            return _Target(config.pool_lock_name, members, pool=True)
+        if config.explicit & {"LEASE_NAME", "POD_NAME"}:
+            return _Target(config.lease_name, _here(config, arguments, members), pool=False)
+    return await _looked_for(config, arguments, about, members)
 
 
-def _here(config: Config, members: tuple[Member, ...]) -> tuple[Member, ...]:
+def _here(config: Config, arguments: argparse.Namespace, members: tuple[Member, ...]) -> tuple[Member, ...]:
     """Where the election's Lease is: on the pod's own API server, whatever coordination APIs there are besides."""
     own = next((member for member in members if member.name == OWN.name), None)
     if own is None:
         return members[:1]
+    if arguments.namespace:
+        return (own,)
     return (dataclasses.replace(own, place=dataclasses.replace(own.place, namespace=config.namespace)),)
 
 
-async def _looked_for(config: Config, about: Wanted, members: tuple[Member, ...]) -> _Target:
+async def _looked_for(
+    config: Config, arguments: argparse.Namespace, about: Wanted, members: tuple[Member, ...]
+) -> _Target:
     """From a laptop nothing is known but what is there: a pool-wide lock, else an election's Lease."""
-    names: set[str] = set()
+    names: dict[str, list[Member]] = defaultdict(list)
     why = []
     for member in members:
         if member.session is None:
@@ -157,7 +166,9 @@ async def _looked_for(config: Config, about: Wanted, members: tuple[Member, ...]
         except ApiFailure as failure:
             why.append(f"{member.name}: {failure}")
             continue
-        names |= {str(item.get("metadata", {}).get("name", "")) for item in items}
+        for name in {str(item.get("metadata", {}).get("name", "")) for item in items}:
+            names[name].append(member)
+    silent = f" (not asked: {'; '.join(why)})" if why else ""
     for prefix, pool in (("cardano-pool-", True), ("cardano-leader-", False)):
         wished = {f"{prefix}{label}" for label in about.labels}
         there = sorted(name for name in names if name.startswith(prefix) and (not wished or name in wished))
@@ -165,13 +176,25 @@ async def _looked_for(config: Config, about: Wanted, members: tuple[Member, ...]
             raise Misused(
                 f"several pools are there: {', '.join(there)}; choose one by --network and --pool, or --lease"
             )
+        if there and pool:
+            return _Target(there[0], members, pool=True)
+        if there and why:
+            # whoever is silent may know a lock of the whole pool, beside which this Lease decides nothing
+            raise NobodyAnswers(
+                f"whether the lease {there[0]} is the one could not be seen{silent}; name it by --lease"
+            )
+        if there and len(names[there[0]]) > 1:
+            on = ", ".join(member.name for member in names[there[0]])
+            raise Misused(f"the lease {there[0]} is on several: {on}; choose one by --context or --kubeconfig")
         if there:
-            return _Target(there[0], members if pool else members[:1], pool=pool)
-    if config.lease_name in names:
-        return _Target(config.lease_name, members[:1], pool=False)
+            return _Target(there[0], tuple(names[there[0]]), pool=False)
+    # A lease of the usual name says nothing of its pool.
+    if config.lease_name in names and not about.pools and not arguments.network:
+        return _Target(config.lease_name, tuple(names[config.lease_name][:1]), pool=False)
     if why and not names:
         raise NobodyAnswers(f"no Lease could be looked for: {'; '.join(why)}")
-    raise Failed("no Lease of a forge manager is there; name it by --lease, or another --namespace")
+    which = f" of {' or '.join(about.labels)}" if len(about.labels) == 1 else " of a forge manager"
+    raise Failed(f"no Lease{which} is there{silent}; name it by --lease, or another --namespace")
 
 
 async def _write(lease: str, member: Member, text: str) -> _Outcome:

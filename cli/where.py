@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import shlex
 from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -70,7 +71,11 @@ class Place:
     context: str
     namespace: str
     kubectl: tuple[str, ...]
-    """What makes kubectl ask the same one."""
+    """What makes kubectl ask the same one, without the namespace."""
+
+    def same_by(self, *words: str) -> str:
+        """The command line of kubectl that does this here."""
+        return shlex.join(("kubectl", *self.kubectl, "--namespace", self.namespace, *words))
 
 
 def places(config: Config, arguments: argparse.Namespace, variable: str, stack: ExitStack) -> tuple[Place, ...]:
@@ -99,7 +104,7 @@ def places(config: Config, arguments: argparse.Namespace, variable: str, stack: 
                 kubeconfig=prepared.path if prepared is not None else None,
                 context=prepared.context if prepared is not None else "",
                 namespace=namespace,
-                kubectl=(*kubectl, "--namespace", namespace),
+                kubectl=tuple(kubectl),
             )
         )
     return tuple(found)

@@ -21,6 +21,7 @@ from typing import Any
 
 import pytest
 
+from cardano.pool_id import bech32_of
 from cli import forgectl
 from cli.history import Happened, event
 from devkit.api.embedded import EmbeddedApi, ThreadedApi
@@ -32,6 +33,7 @@ from policy.wall_time import rfc3339
 
 LATER = "2099-01-01T00:00:00Z"
 POOL = "pool1abcd1234567890"
+OURS = bech32_of("ab" * 28)
 LABEL = "preprod-pool1abcd1"
 EU, US = f"{LABEL}-eu-1", f"{LABEL}-us-1"
 FOLDER = "/apis/cardano.io/v1/namespaces/default/cardanoforgeclusters"
@@ -855,6 +857,90 @@ def test_of_two_pools_one_is_to_be_named_before_anything_is_paused(world: World,
     assert "several pools are there: cardano-leader-preprod-pool1abcd1, cardano-leader-preprod-pool1other1" in ran.err
     assert run("pause", "--pool", POOL, "--network", "preprod").code == 0
     assert annotations(world, 0, "cardano-leader-preprod-pool1other1") == {}
+
+
+def make_lease(world: World, name: str, number: int = 0, *, namespace: str = "default") -> str:
+    """Where it is."""
+    folder = LEASES.replace("default", namespace)
+    body = {"metadata": {"name": name}, "spec": {"holderIdentity": "pod-0_aa", "leaseTransitions": 1}}
+    world.call(number, "POST", folder, body)
+    return f"{folder}/{name}"
+
+
+def paused(world: World, path: str, number: int = 0) -> bool:
+    return "cardano.io/paused" in world.call(number, "GET", path)["metadata"].get("annotations", {})
+
+
+@pytest.mark.parametrize("managed", [False, True])
+@pytest.mark.parametrize("kind", ["pool", "leader"])
+def test_a_pause_is_of_the_pool_and_in_the_namespace_that_the_options_name_whatever_the_environment_says(
+    world: World, run: Run, monkeypatch: pytest.MonkeyPatch, managed: bool, kind: str
+) -> None:
+    world.start(1)
+    for name, value in {"POD_NAME": "pod-0", "POOL_ID": OURS, "NAMESPACE": "default"}.items():
+        monkeypatch.setenv(name, value)
+    if managed:
+        monkeypatch.setenv("ENABLE_CLUSTER_MANAGEMENT", "true")
+        monkeypatch.setenv("CLUSTER_REGION", "eu-1")
+        monkeypatch.setenv("CLUSTER_IDENTIFIER", "eu-1")
+    world.call(0, "POST", "/api/v1/namespaces", {"metadata": {"name": "tenant-b"}})
+    others = [make_lease(world, f"cardano-{each}-mainnet-{OURS[:10]}") for each in ("pool", "leader")]
+    there = {space: make_lease(world, f"cardano-{kind}-{LABEL}", namespace=space) for space in ("default", "tenant-b")}
+    ran = run("pause", "--pool", POOL, "--network", "preprod", "--namespace", "tenant-b", "--reason", "it's ours")
+    assert (ran.code, ran.err) == (0, "")
+    assert {space: paused(world, path) for space, path in there.items()} == {"default": False, "tenant-b": True}
+    assert not any(paused(world, path) for path in others)
+    line = ran.out.splitlines()[-1].removeprefix("the same by: ")
+    assert shlex.split(line)[-6:] == [
+        *("tenant-b", "annotate", "--overwrite", "lease", f"cardano-{kind}-{LABEL}"),
+        "cardano.io/paused=true it's ours",
+    ]
+
+
+def test_a_pool_that_is_not_there_is_not_paused_in_the_place_of_the_environments(
+    world: World, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.start(1)
+    monkeypatch.setenv("POD_NAME", "pod-0")
+    there = make_lease(world, "cardano-node-leader")
+    ran = run("pause", "--pool", POOL, "--network", "preprod")
+    assert ran.code == 1
+    assert f"no Lease of {LABEL} is there" in ran.err
+    assert not paused(world, there)
+
+
+def test_from_a_laptop_that_only_knows_the_pool_its_lock_goes_before_the_lease_of_a_cluster(
+    world: World, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.start(2)
+    monkeypatch.setenv("POOL_ID", OURS)
+    label = f"mainnet-{OURS[:10]}"
+    lease = make_lease(world, f"cardano-leader-{label}")
+    ran = run("pause")
+    assert "the lease cardano-leader-" in ran.out
+    assert paused(world, lease)
+    assert run("resume").code == 0
+    locks = [make_lease(world, f"cardano-pool-{label}", number) for number in (0, 1)]
+    assert "the pool-wide lock is paused" in run("pause").out
+    assert [paused(world, path, number) for number, path in enumerate(locks)] == [True, True]
+    assert not paused(world, lease)
+    assert run("resume").code == 0
+    world.apis[1].stop_sync()
+    world.call(0, "DELETE", locks[0])
+    ran = run("pause")
+    assert ran.code == 3
+    assert f"whether the lease cardano-leader-{label} is the one could not be seen (not asked: " in ran.err
+    assert not paused(world, lease)
+
+
+def test_the_lease_of_one_cluster_that_is_on_several_servers_is_paused_where_one_says(world: World, run: Run) -> None:
+    world.start(2)
+    there = [make_lease(world, f"cardano-leader-{LABEL}", number) for number in (0, 1)]
+    ran = run("pause")
+    assert ran.code == 2
+    assert f"the lease cardano-leader-{LABEL} is on several: " in ran.err
+    assert run("pause", "--kubeconfig", str(world.kubeconfig(1))).code == 0
+    assert [paused(world, path, number) for number, path in enumerate(there)] == [False, True]
 
 
 def test_where_no_lease_is_there_is_nothing_to_pause_and_where_nobody_answers_that_is_said(
