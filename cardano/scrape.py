@@ -64,6 +64,7 @@ def _content_length(head: bytes) -> int:
     """What the answer announces; without an announcement it ends with the connection."""
     for line in head.split(b"\r\n")[1:]:
         name, _, value = line.partition(b":")
-        if name.strip().lower() == b"content-length" and value.strip().isdigit():
+        # Of more digits than this Python reads none, and nothing is as long.
+        if name.strip().lower() == b"content-length" and value.strip().isdigit() and len(value.strip()) <= 18:
             return int(value)
     return MAX_BODY + 1

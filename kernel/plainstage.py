@@ -77,6 +77,8 @@ class PlainStage:
                 found.append(f"{folder} does not exist; mount the volume shared with the node there")
             elif not os.access(folder, os.W_OK | os.X_OK):
                 found.append(f"{folder} is not writable for uid {os.getuid()}")
+            elif target.is_dir():
+                found.append(f"{target} is a folder, and the node wants a file there: mount its folder, not the file")
         return sorted(set(found))
 
 

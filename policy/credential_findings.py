@@ -155,14 +155,13 @@ def _periods(kes: KesKey | None, certificate: OperationalCertificate, expected: 
         severity = Severity.WARNING if soon else Severity.INFO
         findings.append(Finding(Check.KES_PERIOD, severity, reason, "rotate: " + _issue_now(expected) if soon else ""))
     if kes is not None and kes.evolved:
-        usable = now >= start and kes.evolved <= now - start
+        # A node takes what it reads for a key that was never evolved (HotKey.hs, mkHotKey): each signature would be of
+        # another period than it says.
         reason = (
-            f"the KES key was evolved by {kes.evolved} or more of {PERIODS} periods: it is not as cardano-cli wrote it"
+            f"the KES key was evolved by {kes.evolved} or more of {PERIODS} periods: it is not as cardano-cli wrote "
+            "it, and what a node signs with it is not valid"
         )
-        if not usable:
-            reason += ", and cannot sign for this period"
-        severity = Severity.WARNING if usable else Severity.ERROR
-        findings.append(Finding(Check.EVOLUTION, severity, reason, "rotate: " + _issue_now(expected)))
+        findings.append(Finding(Check.EVOLUTION, Severity.ERROR, reason, "rotate: " + _issue_now(expected)))
     return findings
 
 

@@ -118,6 +118,14 @@ class View:
     """When the pool's leadership schedule has a gap; asked for new keys only, never for a fence."""
 
 
+def mute(sample: NodeSample) -> bool:
+    """Whether an answer has nothing by which a node shows that it forges, or does not.
+
+    Some versions show nothing of it before they forged, or ever; such an answer is worth as much as none.
+    """
+    return sample.answered and sample.forging_enabled is None and sample.about_to_lead is None
+
+
 class FenceMachine:
     """State of one actuator.  Begins not knowing what the node does, which is treated as `FENCING`."""
 
@@ -138,11 +146,17 @@ class FenceMachine:
         """Armed; the node was told of another set, and its reload may still be under way."""
         self._replace_at = 0
         """Not before."""
+        self._not_exposed = ""
+        """Why the keys could not be installed a moment ago; until `_expose_at` that is a reason not to lead."""
+        self._expose_at = 0
+        self._expose_pause = 0
         self._proof_before = Proof.NONE
         self._node: NodeView | None = None
         self._metrics_seen = False
         self._hup_at = 0
         self._hup_taken_at = 0
+        self._hup_refused = False
+        """The last signal was not sent: the kernel, or a node without a handler, was against it."""
         self._fencing_since = 0
         self._hurry = True
         self._right_until = 0
@@ -153,6 +167,8 @@ class FenceMachine:
         self._strict = False
         """Only a flat count of leadership checks proves that this node stopped (it started as producing)."""
         self._flat_base: tuple[int, int] | None = None
+        self._flat_before: tuple[int, int] | None = None
+        """That of before the last signal, if neither that one nor the one before it reached the node."""
         self._rising = False
         """Leadership checks were counted after the node took our last signal."""
         self._rogue_base: tuple[int, int] | None = None
@@ -178,6 +194,8 @@ class FenceMachine:
         found += view.unfit
         if view.targets:
             found.append(view.targets)
+        if self._not_exposed:
+            found.append(self._not_exposed)
         if self.fence is Fence.FENCING:
             found.append("the node is not proven to be fenced")
         if view.stopping:
@@ -190,8 +208,8 @@ class FenceMachine:
             return Startup.UP, "the node is up"
         if self.exposed == "bootstrap":
             return Startup.OFFERED, "the credential files are in place: the node may start"
-        if view.sources or view.targets:
-            return Startup.FAILED, view.sources or view.targets
+        if why := view.sources or view.targets or self._not_exposed:
+            return Startup.FAILED, why
         if self._bootstrap_read:
             return Startup.READ, "the node has read the credential files and is starting"
         return Startup.PREPARING, self.reason
@@ -202,9 +220,19 @@ class FenceMachine:
 
     def not_exposed(self, now: int, why: str) -> None:
         """The keys of the last `Expose` could not be installed: nothing is visible, nobody was told."""
+        self.not_armed(now, why)
+        self._expose_pause = min(max(2 * self._expose_pause, timing.EXPOSE_AGAIN), timing.EXPOSE_AGAIN_AT_MOST)
+        self._expose_at, self._not_exposed = now + self._expose_pause, why
+
+    def not_armed(self, now: int, why: str) -> None:
+        """The last `Aim` found no node: nothing is visible, nobody was told."""
         if self.fence is Fence.ARMING:
             self._become(Fence.FENCED, now, why, self._proof_before)
         self.exposed, self.deadline = "", 0
+
+    def not_sent(self) -> None:
+        """The last `Hup` did not reach the node: it proves nothing, however much time passes."""
+        self._hup_refused, self._flat_base = True, self._flat_before
 
     def not_replaced(self) -> None:
         """The keys of the last `Replace` could not be installed: those before are visible, nobody was told."""
@@ -214,6 +242,10 @@ class FenceMachine:
 
     def step(self, now: int, view: View) -> list[Action]:
         """Decide.  The caller carries out every action, in order, before it steps again."""
+        if self.exposed:
+            self._expose_pause = 0
+        if now >= self._expose_at:
+            self._not_exposed = ""
         actions = self._meet_node(now, view)
         self._note_sample(now, view)
         right = right_to_forge(view.elector, view.arbiter, managed=self._managed, void_before=view.void_before, now=now)
@@ -260,7 +292,7 @@ class FenceMachine:
 
     def _node_appeared(self, now: int, node: NodeView, view: View) -> None:
         self._metrics_seen = False
-        self._hup_at = self._hup_taken_at = 0
+        self._hup_at, self._hup_taken_at, self._hup_refused = 0, 0, False
         self._flat_base = self._rogue_base = None
         self._last_sample_at = now
         quiet = node.flag in (StartFlag.NON_PRODUCING, StartFlag.NO_CREDENTIALS)
@@ -277,7 +309,7 @@ class FenceMachine:
         assert view.node is not None
         self.exposed, self.deadline = "armed", right.deadline
         self._proof_before = self.proof
-        self._hup_at, self._hup_taken_at = now, 0
+        self._hup_at, self._hup_taken_at, self._hup_refused = now, 0, False
         self._rogue_base = self._flat_base = None
         self._become(Fence.ARMING, now, "both grants are valid")
         return [
@@ -328,7 +360,7 @@ class FenceMachine:
     def _confirm_told(self, now: int, view: View) -> list[Action]:
         """A node that rejects the new keys forges on with the old ones; one that found a file missing stops."""
         if not self._signal_taken(now, view):
-            return []
+            return self._once_more(now)
         sample = self._fresh_sample(view, self._hup_taken_at)
         if sample is None:
             self._telling = self._metrics_seen or now - self._hup_taken_at < timing.SECOND
@@ -342,7 +374,7 @@ class FenceMachine:
 
     def _confirm_armed(self, now: int, view: View) -> list[Action]:
         if not self._signal_taken(now, view):
-            return []
+            return self._once_more(now)
         sample = self._fresh_sample(view, self._hup_taken_at)
         if sample is not None:
             if sample.forging_enabled == 1 or self._count_rose(sample):
@@ -372,12 +404,17 @@ class FenceMachine:
         self._termed = self._killed = False
         self._second_hup_due = 0
         self._flat_base, self._rising = None, False
-        self._hup_at = self._hup_taken_at = 0
+        self._hup_at, self._hup_taken_at, self._hup_refused = 0, 0, False
 
     def _hup(self, now: int, reason: str) -> list[Action]:
-        self._hup_at, self._hup_taken_at = now, 0
+        self._flat_before = self._flat_base if self._hup_refused else None
+        self._hup_at, self._hup_taken_at, self._hup_refused = now, 0, False
         self._flat_base, self._rising = None, False
         return [Hup(reason)]
+
+    def _once_more(self, now: int) -> list[Action]:
+        """What could not be sent is sent again after a while."""
+        return self._hup(now, "repeat") if self._hup_refused and now - self._hup_at >= timing.REPEAT_HUP else []
 
     def _while_fencing(self, now: int, view: View) -> list[Action]:
         assert view.node is not None
@@ -411,6 +448,8 @@ class FenceMachine:
             actions += self._hup(now, "disable")
         elif self._still_forging(view) and now - self._hup_at >= self._repeat_after():
             actions += self._hup(now, "repeat")
+        else:
+            actions += self._once_more(now)
         waited = now - self._fencing_since
         term, kill = timing.CONFIRM_HURRY_TERM, timing.CONFIRM_HURRY_KILL
         if not self._hurry:
@@ -447,9 +486,10 @@ class FenceMachine:
     def _proof(self, now: int, view: View) -> Proof:
         if self._second_hup_due:
             return Proof.NONE
-        if self._hup_at and not self._signal_taken(now, view):
+        refused = self._hup_refused and not view.hup_pending
+        if self._hup_at and not refused and not self._signal_taken(now, view):
             return Proof.NONE
-        since = self._hup_taken_at if self._hup_at else self._fencing_since
+        since = max(self._hup_taken_at, self._hup_at) if self._hup_at else self._fencing_since
         sample = self._fresh_sample(view, since)
         if sample is not None:
             if sample.forging_enabled == 0 and not self._strict:
@@ -460,7 +500,7 @@ class FenceMachine:
                     self._flat_base = (sample.asked_at, sample.about_to_lead)
                 elif sample.asked_at - self._flat_base[0] >= timing.FLAT_SLOTS:
                     return Proof.FLAT
-        elif not self._metrics_seen and self._hup_at and now - self._hup_taken_at >= timing.SETTLE:
+        elif not self._metrics_seen and self._hup_taken_at and now - self._hup_taken_at >= timing.SETTLE:
             return Proof.SETTLED
         return Proof.NONE
 
@@ -499,7 +539,7 @@ class FenceMachine:
         node = view.node
         if node is None and self._bootstrap_read and now >= self._reoffer_at:
             self._bootstrap_read = False
-        wanted = (node is None or not node.up) and not self._bootstrap_read
+        wanted = (node is None or not node.up) and not self._bootstrap_read and not self._not_exposed
         if wanted and not view.stopping and not view.sources and not view.targets:
             self.exposed = "bootstrap"
             return [Expose("bootstrap")]
@@ -528,7 +568,7 @@ class FenceMachine:
     # --- evidence ---
 
     def _signal_taken(self, now: int, view: View) -> bool:
-        if self._hup_taken_at == 0 and not view.hup_pending and now > self._hup_at:
+        if self._hup_taken_at == 0 and not self._hup_refused and not view.hup_pending and now > self._hup_at:
             self._hup_taken_at = now
         return self._hup_taken_at != 0
 
@@ -544,15 +584,15 @@ class FenceMachine:
             and view.node is not None
             and self._is_about(sample, view.node)
             and sample.asked_at >= self._last_sample_at
-            and (sample.forging_enabled is not None or sample.about_to_lead is not None)
+            and not mute(sample)
         ):
             self._metrics_seen = True
             self._last_sample_at = sample.asked_at
 
     def _fresh_sample(self, view: View, since: int) -> NodeSample | None:
-        """The sample, if the node answered it and it was asked for at or after `since`."""
+        """The sample, if the node answered it, with a word of forging, and it was asked for at or after `since`."""
         sample = view.sample
-        if sample is None or view.node is None or not sample.answered or sample.asked_at < since:
+        if sample is None or view.node is None or not sample.answered or mute(sample) or sample.asked_at < since:
             return None
         return sample if self._is_about(sample, view.node) else None
 

@@ -24,6 +24,8 @@ class InUse:
     def __init__(self) -> None:
         self.counter_used: CertificateCounter | None = None
         """The highest with which a block was made and adopted."""
+        self._recorded: CertificateCounter | None = None
+        """What of it was found written down."""
         self.finding: Finding | None = None
         self._base: tuple[int, OperationalCertificate, int] | None = None
         """Node, certificate, and the count of blocks from which on each one more was made with it."""
@@ -54,6 +56,16 @@ class InUse:
         if base is not None and base[:2] == self._base[:2] and adopted > base[2]:
             used = CertificateCounter(given.counter, given.pool_id)
             self.counter_used = used if is_news(used, self.counter_used) else self.counter_used
+
+    def look_at_record(self, recorded: CertificateCounter | None) -> None:
+        """What the Lease says.  A lower number after ours is somebody's who knows better: the chain was begun anew."""
+        used = self.counter_used
+        if used is None or recorded is None:
+            return
+        if not is_news(used, recorded):
+            self._recorded = used
+        elif used == self._recorded:
+            self.counter_used = self._recorded = None
 
     def _adopted(self, sample: NodeSample) -> int | None:
         """The count; a node that checks for leadership shows none before its first block."""

@@ -105,6 +105,10 @@ SETTLE: Final = 5 * SECOND
 REPEAT_HUP: Final = 2 * SECOND
 """A signal that had no visible effect is sent again after this time, never earlier: one at a time."""
 
+EXPOSE_AGAIN: Final = SECOND // 4
+EXPOSE_AGAIN_AT_MOST: Final = 60 * SECOND
+"""Keys that could not be installed (a full volume) are tried again after this pause, each one twice the one before."""
+
 ARM_MINIMUM: Final = SECOND
 """A right to forge with less than this left is not worth a reload of the node."""
 

@@ -53,6 +53,7 @@ from policy.fencing import (
     Unaim,
     View,
     Withdraw,
+    mute,
 )
 from sandbox.privileges import Place, Privileges
 from sandbox.syscalls import Calls
@@ -158,6 +159,7 @@ class Actuator:
         self._credentials.close()
 
     async def _pause(self, now: int) -> None:
+        await asyncio.sleep(0)  # an event that is set already would not let anybody else have a turn
         if self._machine.busy():
             pause = BUSY_S
         elif self._node.starting():
@@ -181,7 +183,7 @@ class Actuator:
 
     def _step(self, now: int) -> None:
         self._node.look(now)
-        self._credentials.hear_counters(self._counters_recorded())
+        self._hear_counters()
         forging = self._machine.fence is Fence.ARMED and not self._machine.busy()
         prober = self._prober_says(now)
         self._credentials.hear_node(now, prober.sample if prober is not None else None, forging=forging)
@@ -244,7 +246,7 @@ class Actuator:
         body = state.body
         return (body.grant, "", 0) if body.grant is not None else (None, body.giving_up, body.withdrawn)
 
-    def _counters_recorded(self) -> tuple[CertificateCounter, ...]:
+    def _hear_counters(self) -> None:
         """As both keepers of a record said last; a restart of theirs takes nothing back."""
         for subscription in (self._elector, self._arbiter):
             state = subscription.last()
@@ -253,7 +255,8 @@ class Actuator:
                 read = isinstance(state.body, ElectorState) and state.body.settled
                 if known is not None or read:
                     self._recorded[state.worker] = known
-        return tuple(known for known in self._recorded.values() if known is not None)
+        lease, statuses = self._recorded.get(Worker.ELECTOR), self._recorded.get(Worker.ARBITER)
+        self._credentials.hear_counters(lease, *((statuses,) if statuses is not None else ()))
 
     def _prober_says(self, now: int) -> ProberState | None:
         state = self._prober.current(now)
@@ -295,7 +298,8 @@ class Actuator:
         try:
             self._death.aim(pid)
         except ProcessLookupError:
-            self._abandon("the node ended")
+            self._undo("the node ended")
+            self._machine.not_armed(boottime_ns(), "the node ended")
             return False
         return True
 
@@ -304,7 +308,8 @@ class Actuator:
         try:
             self._credentials.expose(why)
         except CannotExpose as error:
-            self._abandon(str(error))
+            self._undo(str(error))
+            self._machine.not_exposed(boottime_ns(), str(error))
             return False
         return True
 
@@ -316,13 +321,11 @@ class Actuator:
             return False
         return True
 
-    def _abandon(self, why: str) -> None:
+    def _undo(self, why: str) -> None:
         """Nothing was exposed and nobody told: undo what was prepared."""
         self._credentials.withdraw(why)
         self._timer.disarm()
         self._death.disarm()
-        self._machine.not_exposed(boottime_ns(), why)
-        self._wake.set()
 
     def _hup(self, reason: str) -> bool:
         try:
@@ -333,6 +336,8 @@ class Actuator:
             return False
         if outcome == SENT:
             self._sighups[reason] += 1
+        else:
+            self._machine.not_sent()
         self._note_signal(signal.SIGHUP, reason, outcome)
         return True
 
@@ -419,6 +424,12 @@ class Actuator:
             if self._flag_said != node.pid:
                 self._flag_said = node.pid
                 log.error(text, extra={"event": "producing_flag", "node_pid": node.pid, "flag": str(node.flag)})
+        if node is not None and node.up and view.sample is not None and mute(view.sample):
+            found.append(
+                "NODE_METRICS_URL answers with neither forging_enabled nor Forge_about_to_lead: nothing confirms that "
+                "the node forges or has stopped, but five seconds (A3); leave TraceOptionMetricsPrefix at its default, "
+                "and use a node that shows them"
+            )
         if waited := self._node.starting_for(now):
             limit = self._config.socket_wait_timeout
             if waited > limit * timing.SECOND:

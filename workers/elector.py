@@ -23,6 +23,7 @@ from ipc.messages import (
     MAX_FRAME,
     ActuatorState,
     ArbiterState,
+    CertificateCounter,
     ElectorState,
     Fence,
     Grant,
@@ -172,6 +173,8 @@ class Elector:
         )
         self._refused = Complaint(log, "command_refused", "a command is refused", passes=True, facts={"audit": True})
         self._challenged_at = 0
+        self._counter_recorded: CertificateCounter | None = None
+        """Of our node's blocks, as it was found written down."""
         """Of the arbiter's challenge in our last write."""
         self._early_at = 0
         self._started = boottime_ns()
@@ -292,15 +295,29 @@ class Elector:
                 )
                 election.wrote(written, sent_at=sent, now=boottime_ns())
                 self._challenged_at = challenged_at
+        self._note_counter(written)
         self._position = written.resource_version
         self._remember()
 
     def _counter_to_record(self, known: LeaseRecord | None) -> str:
-        """What our node's blocks have proven of the certificate's counter; empty: nothing beyond what is written."""
+        """What our node's blocks have proven of the certificate's counter; empty: nothing beyond what is written.
+
+        What was written once is not written again over a lower number: that is an operator's, who corrects it.
+        """
+        used, there = self._counter_used(), parsed(known.counter) if known is not None else None
+        if used is None or not is_news(used, there):
+            return ""
+        return as_text(used) if known is None or used != self._counter_recorded else ""
+
+    def _counter_used(self) -> CertificateCounter | None:
         state = self._actuator.last()
-        used = state.body.counter_used if state is not None and isinstance(state.body, ActuatorState) else None
-        there = parsed(known.counter) if known is not None else None
-        return as_text(used) if used is not None and is_news(used, there) else ""
+        return state.body.counter_used if state is not None and isinstance(state.body, ActuatorState) else None
+
+    def _note_counter(self, record: LeaseRecord) -> None:
+        """Whether what our node's blocks have proven is written down by now."""
+        used = self._counter_used()
+        if used is None or not is_news(used, parsed(record.counter)):
+            self._counter_recorded = used
 
     async def _look(self, timeout_s: float) -> None:
         """The Lease as it is, and what was written since we saw it last: somebody may hold a right unseen."""

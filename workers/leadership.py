@@ -19,6 +19,8 @@ from policy.quiet import next_assigned, quiet_from
 
 log = logging.getLogger("prober")
 
+FARTHEST_S: Final = 366 * 86400.0
+"""A node knows the slots of two epochs, which are ten days on mainnet; other networks have longer ones."""
 MOST_FILES: Final = 16
 """Of a folder; the current epoch and the next are two."""
 
@@ -76,8 +78,13 @@ class LeadershipSchedule:
             )
         quiet_s = quiet_from(self._slots, slot, phase, length_s, self._gap_s)
         begins_s = max((following - slot) * length_s - phase, 0.0)
+        if begins_s > FARTHEST_S:
+            return Outlook(
+                problem=f"LEADERSHIP_SCHEDULE {path}: its next slot, {following}, is {begins_s / 86400:.0f} days away; "
+                "no schedule reaches that far: supply slots of this network, and of the epoch that runs"
+            )
         return Outlook(
-            quiet_at=now + int(quiet_s * timing.SECOND) if quiet_s else 0,
+            quiet_at=now + int(min(quiet_s, FARTHEST_S) * timing.SECOND) if quiet_s else 0,
             leads_at=now + int(begins_s * timing.SECOND),
         )
 

@@ -65,6 +65,13 @@ async def test_a_body_ends_with_its_length_though_the_server_keeps_the_connectio
         assert await fetch(url, PATIENCE_S) == "a 1\n"
 
 
+@pytest.mark.parametrize("length", ["9" * 5000, "99999999999999999999", " 4, 4", "-4", "\u0664"])
+async def test_a_length_that_is_none_ends_nobody(length: str) -> None:
+    head = f"HTTP/1.1 200 OK\r\nContent-Length: {length}\r\n\r\n".encode()
+    async with server(answering(head + b"a 1\n")) as url:
+        assert await fetch(url, 5) == "a 1\n"
+
+
 async def test_a_head_that_comes_in_pieces_is_put_together() -> None:
     async with server(answering(b"HTTP/1.0 20", b"0 OK\r\nX: y\r", b"\n\r\nok")) as url:
         assert await fetch(url, PATIENCE_S) == "ok"

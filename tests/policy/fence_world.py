@@ -14,6 +14,7 @@ from policy.fencing import Aim, ClearDeath, Expose, FenceMachine, Hup, Kill, Rep
 
 S = timing.SECOND
 TICK = 50 * timing.MILLISECOND
+NO_ROOM = "kes.skey: No space left on device"
 
 
 @dataclass
@@ -25,6 +26,8 @@ class Node:
     born_after_us: bool = True
     deaf: bool = False
     frozen: bool = False
+    protected: bool = False
+    """The kernel refuses every signal to it."""
     reload: int = 5 * timing.MILLISECOND
     metrics: bool = True
     gauge: bool = True
@@ -54,7 +57,7 @@ class World:
     visible: int = 0
     """Number of the set that is visible, or was last."""
     no_room: bool = False
-    """Another set cannot be written."""
+    """No set can be written."""
     aimed: int = 0
     death: int = 0
     elector: Grant | None = None
@@ -117,6 +120,15 @@ class World:
             if isinstance(action, Replace) and self.no_room:
                 self.machine.not_replaced()
                 break
+            if isinstance(action, Expose) and self.no_room:
+                self.log.append(f"no room for {action}")
+                self.death = self.aimed = 0
+                self.machine.not_exposed(self.now, NO_ROOM)
+                break
+            if isinstance(action, Hup) and self.node is not None and self.node.protected:
+                self.log.append(f"refused {action}")
+                self.machine.not_sent()
+                continue
             self._obey(action)
         self._check()
 
@@ -203,7 +215,7 @@ class World:
                 assert node.takes_hup, f"SIGHUP {reason} would have killed the node"
                 node.hup(self.now)
             case Kill(signal):
-                if signal == "KILL" or not node or not node.deaf:
+                if node and not node.protected and (signal == "KILL" or not node.deaf):
                     self.node = None
 
     def _check(self) -> None:

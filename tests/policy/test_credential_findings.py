@@ -82,7 +82,7 @@ def test_the_errors_come_first() -> None:
     findings = examine(found(period=0, kes=KesKey(b"o" * 32, 2)), expected(pool_id="pool1x"))
     ranks = [list(Severity).index(finding.severity) for finding in findings]
     assert ranks == sorted(ranks)
-    assert set(errors(findings)) == {Check.MATCH, Check.POOL, Check.KES_PERIOD}
+    assert set(errors(findings)) == {Check.MATCH, Check.POOL, Check.KES_PERIOD, Check.EVOLUTION}
 
 
 @pytest.mark.parametrize("seen", [None, 4, 5])
@@ -133,9 +133,10 @@ def test_on_a_network_without_a_calendar_the_period_is_not_judged_and_the_rest_i
     assert periods_left(OperationalCertificate(HOT, 0, 0, b"", COLD), expected(calendar=None)) is None
 
 
-def test_an_evolved_key_that_can_still_sign_is_a_warning() -> None:
-    one = of(examine(found(kes=KesKey(HOT, 2)), expected()), Check.EVOLUTION)
-    assert one.severity is Severity.WARNING
+@pytest.mark.parametrize("evolved", [1, 2, 40])
+def test_an_evolved_key_is_an_error_whatever_the_period(evolved: int) -> None:
+    one = of(examine(found(kes=KesKey(HOT, evolved)), expected()), Check.EVOLUTION)
+    assert one.severity is Severity.ERROR
 
 
 @given(

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from ipc.messages import Fence, Proof, StartFlag, Startup
 from policy import timing
 
-from fence_world import TICK, Node, S, World
+from fence_world import NO_ROOM, TICK, Node, S, World
 
 
 def armed_world(node: Node | None = None, *, handover_wait: int = 0) -> World:
@@ -230,6 +230,109 @@ def test_a_node_without_metrics_is_believed_only_after_a_pause() -> None:
     waited = world.run_until(Fence.FENCED)
     assert world.machine.proof is Proof.SETTLED
     assert waited >= timing.SETTLE / S
+
+
+SAYS_NOTHING = {"gauge": False, "counter": False}
+"""Of a node that answers with metrics, but with none of forging."""
+
+
+def test_a_page_without_a_word_of_forging_is_worth_as_much_as_none() -> None:
+    world = World(Node(7, **SAYS_NOTHING))
+    world.step()
+    world.grant()
+    assert world.run_until(Fence.ARMED) <= 1.2
+    world.rotate()
+    world.run(3)
+    assert not world.machine.busy(), "the rotation is over"
+    assert world.node is not None
+    assert world.node.keys == 2
+    world.withdraw_grant()
+    assert 5 <= world.run_until(Fence.FENCED) <= 5.2
+    assert world.machine.proof is Proof.SETTLED
+    assert world.node is not None, "it was not ended"
+
+
+def test_a_standby_whose_page_has_no_word_of_forging_outlives_a_restart_of_the_actuator() -> None:
+    world = World(Node(7, born_after_us=False, **SAYS_NOTHING))
+    world.step()
+    assert world.run_until(Fence.FENCED) <= 6.2
+    world.run(20)
+    assert world.machine.fence is Fence.FENCED
+    assert "Kill" not in " ".join(world.log)
+
+
+def test_a_node_that_showed_that_it_forges_is_not_believed_when_its_page_has_no_word_of_it_any_more() -> None:
+    world = World(Node(7))
+    world.step()
+    world.grant()
+    world.run_until(Fence.ARMED)
+    assert world.node is not None
+    world.node.gauge = world.node.counter = False
+    world.node.deaf = True
+    world.withdraw_grant(calm=False)
+    world.run_until(Fence.FENCED)
+    assert world.machine.proof is Proof.NODE_GONE
+
+
+@pytest.mark.parametrize("flag", StartFlag)
+@pytest.mark.parametrize("metrics", [False, True])
+def test_a_signal_that_the_kernel_refused_proves_nothing_however_long_ago(flag: StartFlag, metrics: bool) -> None:
+    node = Node(7, flag=flag, born_after_us=False, protected=True, forging=True, metrics=metrics)
+    world = World(node)
+    world.step()
+    world.run(60)
+    assert world.machine.fence is Fence.FENCING
+    assert sum(line.startswith("refused Hup") for line in world.log) > 20, "it is sent again"
+    node.protected = False
+    world.run_until(Fence.FENCED)
+    assert not node.forging or world.node is None
+
+
+def test_a_node_that_refuses_signals_and_says_that_it_is_off_is_believed() -> None:
+    world = World(Node(7, flag=StartFlag.PRODUCING, born_after_us=False, protected=True))
+    world.step()
+    assert world.run_until(Fence.FENCED) <= 5
+    assert world.machine.proof is Proof.FLAT
+
+
+def test_a_node_that_was_not_told_is_not_called_armed() -> None:
+    world = World(Node(7, metrics=False, protected=True))
+    world.step()
+    world.grant(60)
+    world.run(20)
+    assert world.machine.fence is Fence.ARMING
+    assert world.node is not None
+    world.node.protected = False
+    world.run(4)
+    assert world.machine.fence is Fence.ARMED
+    assert world.node.forging
+
+
+def test_keys_that_cannot_be_written_are_tried_again_ever_more_seldom_and_that_is_said() -> None:
+    world = World(no_room=True)
+    world.run(30)
+    tries = [line for line in world.log if line.startswith("no room")]
+    assert 6 <= len(tries) <= 8
+    assert world.machine.startup(world.view()) == (Startup.FAILED, NO_ROOM)
+    assert NO_ROOM in world.machine.refusals(world.view())
+    world.no_room = False
+    world.run(60)
+    assert world.keys_visible
+    assert world.machine.startup(world.view())[0] is Startup.OFFERED
+    assert NO_ROOM not in world.machine.refusals(world.view())
+
+
+def test_a_node_that_cannot_be_armed_for_want_of_room_says_so_and_is_armed_when_there_is() -> None:
+    world = World(Node(7), no_room=True)
+    world.step()
+    world.grant(120)
+    world.run(20)
+    assert world.machine.fence is Fence.FENCED
+    assert world.machine.refusals(world.view()) == (NO_ROOM,)
+    assert world.node is not None
+    assert not world.node.pending, "nobody was told"
+    world.no_room = False
+    world.run_until(Fence.ARMED, 60)
 
 
 def test_metrics_that_fall_silent_while_armed_prove_nothing() -> None:

@@ -229,7 +229,7 @@ async def test_a_bad_set_is_found_with_its_remedy_and_keeps_the_pod_from_contend
     scene.make(**bad.made)
     bad.spoil(scene.secrets)
     hands = scene.hands()
-    hands.hear_counters(() if bad.recorded is None else (CertificateCounter(bad.recorded, ""),))
+    hands.hear_counters(None if bad.recorded is None else CertificateCounter(bad.recorded, ""))
     look(hands)
     errors = [finding for finding in hands.findings if finding.severity is Severity.ERROR]
     (found,) = (finding for finding in errors if finding.check is bad.check)
@@ -251,7 +251,7 @@ async def test_a_bad_set_in_the_secret_does_not_disturb_the_node_that_forges(sce
     hands.expose("armed")
     before = scene.visible()
     assert len(before) == 3
-    hands.hear_counters(() if bad.recorded is None else (CertificateCounter(bad.recorded, ""),))
+    hands.hear_counters(None if bad.recorded is None else CertificateCounter(bad.recorded, ""))
     scene.make(**bad.made)
     bad.spoil(scene.secrets)
     look(hands)

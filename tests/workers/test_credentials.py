@@ -388,7 +388,7 @@ async def test_a_counter_that_the_ledger_would_reject_keeps_the_pod_from_contend
     made = mount.make(counter=5)
     mount.swap(made)
     credentials = looking(LEASE_NAME="the-lease", NAMESPACE="here")
-    credentials.hear_counters(() if recorded is None else (CertificateCounter(recorded, made.pool_id),))
+    credentials.hear_counters(None if recorded is None else CertificateCounter(recorded, made.pool_id))
     credentials.look(timing.SECOND)  # at once: what was heard is a reason to look
     assert (credentials.unfit == ()) is fit
     assert credentials.sources_problem == ""
@@ -404,10 +404,10 @@ async def test_what_was_recorded_of_another_pool_is_held_against_nobody_and_a_ba
 ) -> None:
     mount.swap(mount.make(counter=5))
     credentials = looking()
-    credentials.hear_counters((CertificateCounter(9, "pool1" + "a" * 51),))
+    credentials.hear_counters(CertificateCounter(9, "pool1" + "a" * 51))
     credentials.look(timing.SECOND)
     assert credentials.unfit == ()
-    credentials.hear_counters((CertificateCounter(9, ""),))
+    credentials.hear_counters(None, CertificateCounter(9, ""))
     credentials.look(timing.SECOND)
     assert credentials.unfit
 
@@ -426,11 +426,35 @@ async def test_the_counter_of_a_block_that_was_made_counts_though_nobody_has_rec
         credentials.hear_node(timing.SECOND, node_says(adopted), forging=True)
     assert credentials.counter_used is not None
     assert credentials.counter_used.counter == 5
-    credentials.hear_counters(())
+    credentials.hear_counters(None)
     mount.swap(mount.make(counter=7))
     again(credentials)
     assert Check.COUNTER in {finding.check for finding in credentials.findings if finding.severity is Severity.ERROR}
     assert not credentials.rotated
+
+
+async def test_a_lower_counter_that_is_written_down_after_ours_is_an_operators_word_and_counts(
+    mount: Mount, looking: Callable[..., Credentials]
+) -> None:
+    pool = mount.make(counter=7)
+    mount.swap(pool)
+    credentials = looking()
+    credentials.expose("armed")
+    for adopted in (1, 2):
+        credentials.hear_node(timing.SECOND, node_says(adopted), forging=True)
+    ours = credentials.counter_used
+    assert ours is not None
+    mount.swap(mount.make(counter=4))
+    credentials.hear_counters(CertificateCounter(4, ours.pool_id))  # what was there before our block
+    again(credentials)
+    assert Check.COUNTER in {finding.check for finding in credentials.findings if finding.severity is Severity.ERROR}
+    credentials.hear_counters(ours)
+    credentials.hear_counters(CertificateCounter(4, ours.pool_id))
+    again(credentials)
+    assert credentials.counter_used is None
+    assert Check.COUNTER not in {each.check for each in credentials.findings if each.severity is Severity.ERROR}
+    credentials.hear_node(timing.SECOND, node_says(3), forging=True)
+    assert credentials.counter_used == ours, "a block made with it says otherwise"
 
 
 async def test_a_node_that_rejected_the_new_set_is_found_out_by_its_metrics(

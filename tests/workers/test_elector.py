@@ -19,11 +19,23 @@ import pytest
 import workers.elector
 from config import Config, load
 from devkit.api import EmbeddedApi
-from ipc.messages import ActuatorState, ArbiterState, ElectorState, Fence, ProberState, Proof, Role, Worker
+from ipc.messages import (
+    ActuatorState,
+    ArbiterState,
+    CertificateCounter,
+    ElectorState,
+    Fence,
+    ProberState,
+    Proof,
+    Role,
+    Worker,
+)
 from kernel.clock import boottime_ns
 from kube.errors import ApiFailure, Failure
 from kube.leases import LeaseClient
 from kube.session import ApiSession
+from policy.certificate_counter import ANNOTATION as COUNTER
+from policy.certificate_counter import as_text
 from policy.election import STANDING_DOWN, Do, Step, may_hold
 from policy.lease import LeaseRecord
 from policy.seal import half_of, opens, seal_of
@@ -220,6 +232,35 @@ async def test_a_leader_renews_early_when_the_arbiter_asks_for_it_and_with_its_n
         assert renewed is not None
     record = await read(leases)
     assert record.challenge == "second"
+
+
+async def renews(elector: Surroundings, challenge: str) -> None:
+    """Because its arbiter asks for it."""
+    before = (await elector.until(ElectorState, leading)).grant
+    assert before is not None
+    asking = arbiter(challenge, willing=False)
+    elector.neighbours[Worker.ARBITER].says(dataclasses.replace(asking, renew_after=asking.challenged_at - 1))
+    await elector.until(ElectorState, lambda s: s.grant is not None and s.grant.renewed_at > before.renewed_at)
+
+
+async def test_a_counter_that_an_operator_corrects_is_not_written_over_until_a_block_proves_it_again(
+    config: Config, leases: LeaseClient, clock: Clock
+) -> None:
+    used = CertificateCounter(7, "pool1" + "a" * 51)
+    proven = dataclasses.replace(FENCED, counter_used=used)
+    async with life(config, arbiter_says=arbiter("first"), actuator_says=proven) as elector:
+        await let_go(leases, elector, clock)
+        await elector.until(ElectorState, leading)
+        assert (await read(leases)).counter == as_text(used)
+        await leases.annotate(await read(leases), {COUNTER: "4"}, timeout_s=PATIENCE_S)
+        await renews(elector, "second")
+        await renews(elector, "third")
+        assert (await read(leases)).counter == "4"
+        elector.neighbours[Worker.ACTUATOR].says(FENCED)  # it takes the operator's word
+        await renews(elector, "fourth")
+        elector.neighbours[Worker.ACTUATOR].says(proven)
+        await renews(elector, "fifth")
+        assert (await read(leases)).counter == as_text(used)
 
 
 async def test_a_lease_that_is_found_released_is_nobodys_word_for_it(

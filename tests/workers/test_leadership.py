@@ -69,6 +69,8 @@ def test_another_schedule_in_its_place_is_read_at_the_next_look(tmp_path: Path) 
         ("x" * 2**21, "longer"),
         ("\xff\xfe", "s.json"),
         ("[1, 2, 3]", "no slot to come"),
+        (f"[900, {2**53 - 1}]", "days away; no schedule reaches that far"),
+        ("[1790000000000]", "supply slots of this network"),
     ],
 )
 def test_a_schedule_that_says_nothing_delays_nothing_and_is_complained_of_once(
