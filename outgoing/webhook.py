@@ -33,8 +33,8 @@ MOST_KEY: Final = 1024
 PREFIX: Final = "whsec_"
 """Of a key in Base64, as Standard Webhooks writes them."""
 _MAY_PASS: Final = frozenset({401, 403, 404, 407, 408, 421, 425, 429})
-"""4xx that speak of the way there or of the receiver's own state: a key that is being rotated, a route that a roll-out has
-taken away for a moment, a proxy.  The other ones speak of the notice, or (410) of a receiver that wants no more of them."""
+"""4xx that speak of the way there or of the receiver's own state, not of the notice: a key that is being rotated, a
+route that a roll-out has taken away for a moment, a proxy.  410 is a receiver that wants no more notices."""
 _REMEDY: Final = "NOTIFY_URL or the environment's proxy was changed after the start"
 
 
