@@ -130,7 +130,8 @@ RENEWAL_MARGIN: Final = Described(
 USUAL_MARGIN: Final = Described(
     PREFIX + "renewal_margin_usual_seconds",
     Kind.GAUGE,
-    "Seconds that are left of it by LEASE_DURATION and SLEEP_INTERVAL, if the renewal is answered at once",
+    "Seconds that are left of a leader's right at a renewal that is answered at once, by LEASE_DURATION and "
+    "SLEEP_INTERVAL",
 )
 FENCE_STATE: Final = Described(
     PREFIX + "fence_state",
