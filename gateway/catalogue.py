@@ -127,6 +127,12 @@ RENEWAL_MARGIN: Final = Described(
     "Seconds that were left of the leader's right when it was last renewed: with little left its API server is slow",
     left_out="on a pod that does not lead, and before its first renewal",
 )
+USUAL_MARGIN: Final = Described(
+    PREFIX + "renewal_margin_usual_seconds",
+    Kind.GAUGE,
+    "Seconds that are left of a leader's right at a renewal that is answered at once, by LEASE_DURATION and "
+    "SLEEP_INTERVAL",
+)
 FENCE_STATE: Final = Described(
     PREFIX + "fence_state",
     Kind.GAUGE,
@@ -221,6 +227,13 @@ LOCK_MEMBERS: Final = Described(
     ("state",),
     _UNMANAGED,
 )
+LOCK_HOLDER: Final = Described(
+    PREFIX + "pool_lock_holder",
+    Kind.GAUGE,
+    "1 for the region whose cluster holds the pool-wide lock, as a majority of the coordination APIs says",
+    ("network", "pool_id", "region"),
+    f"{_UNMANAGED}; and while nobody holds it, or this pod cannot tell",
+)
 LOCK_TOKEN: Final = Described(
     PREFIX + "pool_lock_token",
     Kind.GAUGE,
@@ -232,6 +245,14 @@ CONFLICT: Final = Described(
     Kind.GAUGE,
     "Whether this cluster and another one are Enabled at once (0 or 1)",
     left_out=_UNMANAGED,
+)
+CLUSTERS_ABLE: Final = Described(
+    PREFIX + "pool_clusters_able",
+    Kind.GAUGE,
+    "Clusters of the pool that forge or could, as this pod sees them: neither Disabled nor silent, and led by a pod "
+    "that is ready",
+    ("network", "pool_id"),
+    _UNMANAGED,
 )
 HEALTH_SECONDS: Final = Described(
     PREFIX + "health_check_response_seconds",
@@ -331,10 +352,13 @@ BUILD: Final = Described(PREFIX + "build_info", Kind.GAUGE, "Always 1", ("versio
 GROUPS: Final = (
     Group("This pod", (FORGING, INTENDED, LEADING, CHANGES, SIGHUPS, OPERATIONS)),
     Group("Its cluster", (CLUSTER_ENABLED, CLUSTER_PRIORITY, HEALTH_SUCCESS, HEALTH_FAILURES, HEALTH_SECONDS)),
-    Group("Taking over", (READY, PAUSED, TAKEOVERS, WITHOUT_FORGER, GRANT_LEFT, RENEWAL_MARGIN, FENCE_STATE, KILLS)),
+    Group(
+        "Taking over",
+        (READY, PAUSED, TAKEOVERS, WITHOUT_FORGER, GRANT_LEFT, RENEWAL_MARGIN, USUAL_MARGIN, FENCE_STATE, KILLS),
+    ),
     Group("The node", (FIT, STARTED_PRODUCING, TIP_LAG, NEXT_SLOT)),
     Group("Keys", (FINDINGS, OPCERT_COUNTER, PERIODS_LEFT, EXPIRES_AT)),
-    Group("The pool-wide lock", (LOCK_MEMBERS, LOCK_TOKEN, CONFLICT)),
+    Group("The pool-wide lock", (LOCK_HOLDER, LOCK_MEMBERS, LOCK_TOKEN, CLUSTERS_ABLE, CONFLICT)),
     Group("Notifications", (NOTICES, NOTICES_QUEUED)),
     Group("Kubernetes", (API_REQUESTS, API_FAILURES)),
     Group(

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Final
 
-from gateway.views import WATCHED, Picture
+from gateway.views import WATCHED, Picture, told_by_majority
 from ipc.messages import Fence, Role, Severity
 from policy import timing
 from policy.kept import whole
@@ -139,7 +139,7 @@ def nobody_from(picture: Picture) -> int | None:
     if picture.forging:
         return picture.actuator.deadline or None  # none while it is told to stop, and has not yet
     if picture.config.enable_cluster_management:
-        if pool is None or pool.objection or sum(member.api_ok for member in pool.members) < pool.majority:
+        if pool is None or not told_by_majority(pool):
             return None
         ours = pool.holder == pool.cluster and not pool.sibling
         return picture.now if ours or not pool.holder else None

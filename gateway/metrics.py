@@ -20,7 +20,7 @@ from gateway.catalogue import Described, Kind
 from gateway.chronicle import BUCKETS_S, Chronicle
 from gateway.token import Shown
 from gateway.totals import UNAUTHORIZED, Totals
-from gateway.views import SANDBOXED, WATCHED, Picture, ready
+from gateway.views import SANDBOXED, WATCHED, Picture, ready, told_by_majority
 from health.reach import wanted
 from ipc.messages import CertificateView, Check, Fence, PoolState, Severity, StartFlag
 from policy import timing
@@ -56,7 +56,7 @@ class PodCollector(Collector):
         yield from _node(picture)
         yield from _credentials(picture)
         if picture.pool is not None:
-            yield from _pool(picture.pool, picture.now)
+            yield from _pool(picture, picture.pool)
         yield from self._workers(picture)
         yield from _sandboxes(picture)
         yield _counter(catalogue.UNAUTHORIZED, self._totals.of(UNAUTHORIZED, (Shown.NOTHING, Shown.WRONG)))
@@ -91,6 +91,9 @@ class PodCollector(Collector):
         yield _metric(catalogue.GRANT_LEFT, [((name,), seconds or 0) for name, seconds in left])
         if picture.elector is not None and picture.elector.renewal_margin is not None:
             yield _metric(catalogue.RENEWAL_MARGIN, [((), picture.elector.renewal_margin / timing.SECOND)])
+        config = picture.config
+        usual = timing.usual_margin(config.lease_duration_ns, config.sleep_interval_ns)
+        yield _metric(catalogue.USUAL_MARGIN, [((), usual / timing.SECOND)])
         fences = (((str(state),), actuator is not None and actuator.fence is state) for state in Fence)
         yield _metric(catalogue.FENCE_STATE, fences)
 
@@ -177,9 +180,15 @@ def _certificate(keys: tuple[str, ...], certificate: CertificateView) -> Iterato
         yield _metric(catalogue.EXPIRES_AT, [(keys, certificate.expires_at)])
 
 
-def _pool(pool: PoolState, now: int) -> Iterator[Metric]:
+def _pool(picture: Picture, pool: PoolState) -> Iterator[Metric]:
+    config = picture.config
+    whose = (config.cardano_network, config.pool_label)
+    region = pool.holder.removeprefix(f"{config.cardano_network}-{config.pool_label}-")
+    known = region and told_by_majority(pool)
+    yield _metric(catalogue.LOCK_HOLDER, [((*whose, region), 1)] if known else ())
+    yield _metric(catalogue.CLUSTERS_ABLE, [(whose, sum(each.eligible for each in pool.clusters))])
     members = {
-        "held": sum(now < member.ours_until for member in pool.members),
+        "held": sum(picture.now < member.ours_until for member in pool.members),
         "reachable": sum(member.api_ok for member in pool.members),
         "total": len(pool.members),
     }

@@ -263,6 +263,11 @@ def _pool_not_ready(picture: Picture) -> tuple[str, ...]:
     return (f"{count - len(away)} of {count} coordination APIs answer, {pool.majority} must: {', '.join(away)} not",)
 
 
+def told_by_majority(pool: PoolState) -> bool:
+    """Whether what is known of the pool-wide lock is what a majority says now, and one that means something."""
+    return not pool.objection and sum(member.api_ok for member in pool.members) >= pool.majority
+
+
 def status(picture: Picture) -> dict[str, Any]:
     """/status: everything, for people and tools."""
     config, actuator, elector = picture.config, picture.actuator, picture.elector

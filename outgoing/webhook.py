@@ -32,7 +32,9 @@ MOST_KEY: Final = 1024
 """Bytes of the file."""
 PREFIX: Final = "whsec_"
 """Of a key in Base64, as Standard Webhooks writes them."""
-_TOO_MANY: Final = 429
+_MAY_PASS: Final = frozenset({401, 403, 404, 407, 408, 421, 425, 429})
+"""4xx that speak of the way there or of the receiver's own state, not of the notice: a key that is being rotated, a
+route that a roll-out has taken away for a moment, a proxy.  410 is a receiver that wants no more notices."""
 _REMEDY: Final = "NOTIFY_URL or the environment's proxy was changed after the start"
 
 
@@ -89,7 +91,7 @@ class Webhook:
 def _judged(answer: Answer, said: str, wall_s: float) -> Result:
     if 200 <= answer.status < 300:
         return Sent()
-    if answer.status == _TOO_MANY or answer.status >= 500:
+    if answer.status in _MAY_PASS or answer.status >= 500:
         return outbox.Failed(said, _asked_to_wait(answer.headers.get("Retry-After", ""), wall_s))
     if 300 <= answer.status < 400:
         return Refused(f"{said}, a redirect, which is not followed: give NOTIFY_URL the address itself")

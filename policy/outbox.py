@@ -134,14 +134,18 @@ class Outbox:
             self._queue.popleft()
             self.dropped += 1
 
-    def kept(self) -> dict[str, Any]:
-        """What waits, to be written down for `resumed`; counts and pauses are of one process."""
-        return {"letters": [asdict(letter) for letter in self._queue]}
+    def kept(self, cut: int = 0) -> dict[str, Any]:
+        """What waits, to be written down for `resumed`; counts and pauses are of one process.
+
+        `cut`: so many of the oldest are left out for want of room.  The next life counts them as dropped.
+        """
+        return {"letters": [asdict(letter) for letter in self._queue][cut:], "cut": cut}
 
     @classmethod
     def resumed(cls, kept: Mapping[str, Any]) -> Outbox:
         """As it was, in the same boot.  Raises ValueError, TypeError, KeyError for what `kept` did not make."""
         outbox = cls()
+        outbox.dropped = whole(kept.get("cut", 0), MOST)
         for raw in kept["letters"][:MOST]:
             letter = Letter(str(raw["id"]), whole(raw["made_at"], _MOST), str(raw["body"]))
             if not letter.id.isascii() or not letter.id.replace("-", "").isalnum() or len(letter.body) > MOST_BODY:

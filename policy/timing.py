@@ -128,6 +128,11 @@ def grant_deadline(sent_at: int, lease_duration: int) -> int:
     return sent_at + lease_duration - FENCE_MARGIN - lease_duration // DRIFT_SHARE
 
 
+def usual_margin(lease_duration: int, sleep_interval: int) -> int:
+    """What is left of a right when a renewal that was sent in time is answered at once.  All in ns."""
+    return grant_deadline(0, lease_duration) - sleep_interval
+
+
 def soft_deadline(deadline: int) -> int:
     """When a living actuator fences, given a grant's (hard) deadline in ns."""
     return deadline - SOFT_LEAD

@@ -27,6 +27,8 @@ from kernel.clock import boottime_ns
 
 _STANDARD: Final = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 _CONTROLS: Final = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160))} | {10: "\\n", 9: " "}
+_INDENT: Final = "    "
+"""Before each line of a trace: what an exception says cannot be taken for a line of the log."""
 
 BACKLOG: Final = 1 << 20
 """Bytes that wait for a slow reader."""
@@ -82,8 +84,8 @@ class ConsoleFormatter(logging.Formatter):
             del extras["why"]
         tail = "".join(f"  {k}={v}" for k, v in extras.items())
         line = f"{_timestamp(record)[11:-1]} {record.levelname:<7} {self._worker:<8} {record.getMessage()}{tail}"
-        line = line.translate(_CONTROLS)
-        return line + ("\n" + self.formatException(record.exc_info) if record.exc_info else "")
+        trace = self.formatException(record.exc_info).split("\n") if record.exc_info else []
+        return "\n".join([line.translate(_CONTROLS), *(_INDENT + each.translate(_CONTROLS) for each in trace)])
 
 
 def formatter(worker: str, form: str) -> logging.Formatter:

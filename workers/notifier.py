@@ -15,6 +15,7 @@ import logging
 import random
 import secrets
 import time
+from bisect import bisect_left
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Final, Protocol
@@ -75,15 +76,24 @@ class Memory:
             log.warning("unreadable ledger; telling as a stranger", extra={"event": "ledger_unreadable"})
         else:
             self.origin, self.teller, self.outbox = origin, teller, outbox
+            if outbox.dropped:
+                said = "%d notices are given up: more waited when the life before ended than could be written down"
+                log.warning(said, outbox.dropped, extra={"event": "notices_dropped"})
 
     def keep(self) -> None:
         """Write it down, if it changed; of too many letters the latest."""
         if self._ledger is None:
             return
         known = {"boot": self._boot, "origin": self.origin, "teller": self.teller.kept()}
-        letters = self.outbox.kept()["letters"]
-        while len(record := _record(known | {"outbox": {"letters": letters}})) > MOST and letters:
-            letters = letters[(len(letters) + 1) // 2 :]
+
+        def record_without(cut: int) -> bytes:
+            return _record(known | {"outbox": self.outbox.kept(cut)})
+
+        record = record_without(0)
+        if len(record) > MOST:
+            counts = range(1, len(self.outbox) + 1)
+            fewest = bisect_left(counts, True, key=lambda cut: len(record_without(cut)) <= MOST)
+            record = record_without(fewest + 1)
         if record != self._written and len(record) <= MOST:
             self._written = record
             self._ledger.write(record)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from typing import Any
 
 import pytest
 from gateway_pictures import (
@@ -338,6 +339,40 @@ def test_the_pool_wide_lock_shows_its_members_its_token_and_a_conflict() -> None
     assert value(shown, "cardano_forge_manager_pool_conflict") == 0
     both = picture(arbiter={**MANAGED, "pool": dataclasses.replace(POOL, conflict=True)})
     assert value(both, "cardano_forge_manager_pool_conflict") == 1
+
+
+def held_by(**changes: Any) -> list[dict[str, str]]:
+    """The labels under which the holder of the pool-wide lock is shown."""
+    pool = dataclasses.replace(POOL, **changes)
+    found = families(picture(arbiter={**MANAGED, "pool": pool})).get("cardano_forge_manager_pool_lock_holder")
+    return [sample.labels for sample in found.samples] if found is not None else []
+
+
+def test_the_holder_of_the_pool_wide_lock_is_shown_by_its_region_whichever_it_is() -> None:
+    pool = {"network": "preprod", "pool_id": "pool1abcd1"}
+    assert held_by() == [{**pool, "region": "eu-1"}]
+    assert held_by(holder="preprod-pool1abcd1-us-1") == [{**pool, "region": "us-1"}]
+
+
+@pytest.mark.parametrize(
+    "unknown",
+    [
+        {"holder": ""},
+        {"objection": "they count other members"},
+        {"members": tuple(dataclasses.replace(each, api_ok=False) for each in POOL.members)},
+    ],
+    ids=["nobody holds it", "sets differ", "no majority answers"],
+)
+def test_what_no_majority_says_now_is_no_holder(unknown: dict[str, Any]) -> None:
+    """An alert is silent where another region holds the lock: what is not known must not silence it."""
+    assert held_by(**unknown) == []
+
+
+def test_the_clusters_that_forge_or_could_are_counted() -> None:
+    able = "cardano_forge_manager_pool_clusters_able"
+    assert value(picture(arbiter=MANAGED), able) == 1
+    both = tuple(dataclasses.replace(each, eligible=True) for each in POOL.clusters)
+    assert value(picture(arbiter={**MANAGED, "pool": dataclasses.replace(POOL, clusters=both)}), able) == 2
 
 
 def test_a_members_right_that_has_ended_is_not_held() -> None:

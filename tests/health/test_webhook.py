@@ -141,14 +141,14 @@ async def test_every_2xx_is_taken_for_received(status: int) -> None:
     assert (await after(answering(answer(status))))[0] == Sent()
 
 
-@pytest.mark.parametrize("status", [429, 500, 502, 503, 504, 599])
-async def test_whoever_is_busy_or_broken_is_asked_again(status: int) -> None:
+@pytest.mark.parametrize("status", [401, 403, 404, 407, 408, 421, 425, 429, 500, 502, 503, 504, 599])
+async def test_whoever_is_busy_broken_or_being_set_up_is_asked_again(status: int) -> None:
     result, server = await after(answering(answer(status, SECRET.encode())))
     assert result == Failed(f"127.0.0.1:{server.port}: answered {status}")
 
 
-@pytest.mark.parametrize("status", [400, 401, 403, 404, 405, 408, 410, 413, 422])
-async def test_whoever_refuses_is_not_asked_again(status: int) -> None:
+@pytest.mark.parametrize("status", [400, 402, 405, 406, 409, 410, 411, 413, 415, 422, 451])
+async def test_whoever_refuses_the_notice_itself_is_not_asked_again(status: int) -> None:
     result, server = await after(answering(answer(status, SECRET.encode())))
     assert result == Refused(f"127.0.0.1:{server.port}: answered {status}")
 

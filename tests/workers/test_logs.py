@@ -149,10 +149,34 @@ def test_no_text_can_begin_a_line_of_its_own_or_move_the_cursor_in_a_log_for_peo
     assert not [c for c in line if ord(c) < 32 or 127 <= ord(c) < 160]
 
 
-def test_a_trace_is_in_the_object() -> None:
+def failed(text: str) -> logging.LogRecord:
+    """A record with the trace of an exception that says this."""
     try:
-        raise ValueError("why")
+        raise ValueError(text)
     except ValueError as error:
         info = (type(error), error, error.__traceback__)
-    record = logging.makeLogRecord({"msg": "m", "levelname": "ERROR", "exc_info": info})
-    assert "ValueError: why" in json.loads(formatter("w", "json").format(record))["trace"]
+    return logging.makeLogRecord({"msg": "m", "levelname": "ERROR", "exc_info": info})
+
+
+def test_a_trace_is_in_the_object() -> None:
+    assert "ValueError: why" in json.loads(formatter("w", "json").format(failed("why")))["trace"]
+
+
+def test_a_trace_for_people_is_whole_and_below_its_line() -> None:
+    first, *trace = formatter("w", "text").format(failed("why")).splitlines()
+    assert first.endswith("w        m")
+    assert trace[0] == "    Traceback (most recent call last):"
+    assert trace[-1] == "    ValueError: why"
+
+
+def test_what_an_exception_says_forges_no_line_and_reaches_no_terminal() -> None:
+    forged = "12:00:00.000 INFO    elector  lease acquired"
+    _, *trace = formatter("w", "text").format(failed(f"no\n{forged}\r{forged}\x1b[2J\x9b1A")).split("\n")
+    assert trace[-1] == f"    {forged}\\x0d{forged}\\x1b[2J\\x9b1A"
+
+
+@given(_TEXT)
+def test_no_exception_can_begin_a_line_of_its_own_or_move_the_cursor_in_a_log_for_people(text: str) -> None:
+    _, *trace = ConsoleFormatter("w").format(failed(text)).split("\n")
+    assert all(line.startswith("    ") for line in trace)
+    assert not [c for line in trace for c in line if ord(c) < 32 or 127 <= ord(c) < 160]

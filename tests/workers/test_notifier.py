@@ -314,13 +314,40 @@ def test_what_another_boot_knew_is_worth_nothing(ledger: Ledger, monkeypatch: py
 
 
 def test_of_more_than_a_ledger_holds_the_latest_are_kept(ledger: Ledger) -> None:
+    full_of_letters(ledger)
+    kept = [letter["id"] for letter in Memory(ledger).outbox.kept()["letters"]]
+    assert kept == [f"a-{number}" for number in range(80 - len(kept), 80)]
+    assert 3000 * len(kept) < MOST < 3100 * (len(kept) + 1), "no more is cut than needed"
+
+
+def test_what_did_not_fit_counts_as_dropped_in_the_next_life_and_only_there(
+    ledger: Ledger, caplog: pytest.LogCaptureFixture
+) -> None:
+    first = full_of_letters(ledger)
+    assert (len(first.outbox), first.outbox.dropped) == (80, 0), "this life may still send them"
+    second = Memory(ledger)
+    assert len(second.outbox) + second.outbox.dropped == 80
+    assert f"{second.outbox.dropped} notices are given up" in caplog.text
+    second.keep()
+    assert Memory(ledger).outbox.dropped == 0
+
+
+@pytest.mark.parametrize("cut", [-1, 101, "many"])
+def test_a_count_that_was_not_written_here_makes_a_stranger(ledger: Ledger, cut: object) -> None:
+    memory = Memory(ledger)
+    memory.outbox.put(Letter("a-1", 1, "{}"))
+    memory.keep()
+    ledger.write(ledger.read().replace(b'"cut":0', b'"cut":' + json.dumps(cut).encode()))
+    assert Memory(ledger).origin != memory.origin
+
+
+def full_of_letters(ledger: Ledger) -> Memory:
+    """With more of them than its ledger holds."""
     memory = Memory(ledger)
     for number in range(80):
         memory.outbox.put(Letter(f"a-{number}", number, "x" * 3000))
     memory.keep()
-    kept = [letter["id"] for letter in Memory(ledger).outbox.kept()["letters"]]
-    assert 10 <= len(kept) <= MOST // 3000
-    assert kept == [f"a-{number}" for number in range(80 - len(kept), 80)]
+    return memory
 
 
 # --- what is loaded ---
