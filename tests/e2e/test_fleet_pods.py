@@ -123,6 +123,19 @@ def test_an_emergency_disable_fences_within_a_second(fleet: Fleet) -> None:
     watched.check("emergency disable", HAND_OVER_S)
 
 
+def test_every_pod_tells_prometheus_in_which_region_the_pools_lock_is(fleet: Fleet) -> None:
+    def named(region: str) -> bool:
+        pages = [pod.get("/metrics")[1] for pod in fleet.pods]
+        lines = [line for page in pages for line in page.splitlines() if "_pool_lock_holder{" in line]
+        return len(lines) == len(pages) and all(f'region="{region}"' in line for line in lines)
+
+    say(fleet, FIRST, {"forgeState": "Priority-based"})
+    fleet.wait_for_region(FIRST, 30)
+    fleet.wait_for(lambda: named(FIRST), 20, "all pods name it")
+    say(fleet, FIRST, {"forgeState": "Disabled"})
+    fleet.wait_for(lambda: named(SECOND), 30, "all pods name the next one")
+
+
 @pytest.mark.k8s
 def test_a_change_on_any_coordination_api_is_carried_to_all(fleet: Fleet) -> None:
     for region in REGIONS:
