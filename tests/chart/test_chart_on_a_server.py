@@ -154,7 +154,8 @@ def test_the_definitions_are_those_of_deploy_and_outlive_the_release_with_what_i
 def test_a_release_is_installed_upgraded_and_leaves_nothing_but_the_chain(
     kubectl: Run, helm: Run, namespace: Insist
 ) -> None:
-    helm("install", chart.RELEASE, CHART, *_in())
+    pool = yaml.safe_load(EXAMPLES["three-regions"].read_text())["pool"]["id"]
+    helm("install", chart.RELEASE, CHART, *_in(), "--set", f"pool.id={pool}")
     changed = helm("upgrade", chart.RELEASE, CHART, *_in(), "--values", EXAMPLES["three-regions"]).stdout
     assert "REVISION: 2" in changed
     kinds = "statefulset,service,serviceaccount,role,rolebinding,secret,poddisruptionbudget"
@@ -163,6 +164,38 @@ def test_a_release_is_installed_upgraded_and_leaves_nothing_but_the_chain(
     assert len(there) == len(Rendered("three-regions").objects)
     helm("uninstall", chart.RELEASE, *_in())
     assert kubectl(*_in(), "get", kinds, *selector, "-o", "name").stdout == ""
+
+
+@pytest.mark.parametrize("setting", ["pool.id=pool1abcd1234567890", "election.leaseName=another"])
+def test_an_upgrade_to_another_lease_is_refused_and_takes_no_right_from_the_pods_that_run(
+    kubectl: Run, helm: Run, namespace: Insist, setting: str
+) -> None:
+    """In a rolling update pods of two Leases would forge side by side."""
+
+    def pods_may(lease: str) -> bool:
+        account = f"system:serviceaccount:{chart.NAMESPACE}:cardano-forge-crds"
+        listed = kubectl(*_in(), "auth", "can-i", "--list", "--as", account).stdout
+        return any(f"[{lease}]" in line and "update" in line for line in listed.splitlines())
+
+    def workload() -> str:
+        return kubectl(*_in(), "get", "statefulset", chart.RELEASE, "-o", "jsonpath={.spec}").stdout
+
+    helm("install", chart.RELEASE, CHART, *_in())
+    before = workload()
+    told = helm("upgrade", chart.RELEASE, CHART, *_in(), "--set", setting, fails=True).stderr
+    assert "StatefulSet" in told
+    assert "field is immutable" in told
+    assert workload() == before
+    assert pods_may("cardano-node-leader")
+    helm("rollback", chart.RELEASE, *_in())
+    assert workload() == before
+    assert kubectl(*_in(), "get", "role", "-o", "name").stdout.count(chart.RELEASE) == 1
+    # As docs/chart.md says, less the pods, which no controller makes here.
+    kubectl(*_in(), "delete", "statefulset", chart.RELEASE, "--cascade=orphan")
+    helm("upgrade", chart.RELEASE, CHART, *_in(), "--set", setting)
+    assert workload() != before
+    assert not pods_may("cardano-node-leader")
+    helm("uninstall", chart.RELEASE, *_in())
 
 
 def test_two_pools_share_a_namespace_and_each_has_an_account_of_its_own(

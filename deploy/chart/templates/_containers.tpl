@@ -6,6 +6,7 @@
   {{- include "forge.served" . | nindent 2 }}
   livenessProbe:
     httpGet: {{- include "forge.asked" (list . "/health") | nindent 6 }}
+  {{- include "forge.handsOver" . | nindent 2 }}
   resources: {{- toYaml .Values.resources.manager | nindent 4 }}
   securityContext:
     {{- if eq .Values.mode "uids" }}
@@ -31,6 +32,9 @@
   {{- include "forge.common" $root | nindent 2 }}
   {{- if eq . "gateway" }}
   {{- include "forge.served" $root | nindent 2 }}
+  {{- end }}
+  {{- if eq . "elector" }}
+  {{- include "forge.handsOver" $root | nindent 2 }}
   {{- end }}
   resources: {{- toYaml $root.Values.resources.worker | nindent 4 }}
   securityContext:
@@ -69,6 +73,19 @@ startupProbe:
 readinessProbe:
   httpGet: {{- include "forge.asked" (list . "/ready") | nindent 4 }}
   periodSeconds: 5
+{{- end -}}
+
+{{- /*
+A native sidecar is told to end when the node has ended, but this hook runs when the pod's end begins. 10 s, since what is
+asked for here outlives the container where a probe restarts it; a longer stand-down of an operator's stays.
+*/ -}}
+{{- define "forge.handsOver" -}}
+{{- if eq .Values.sidecar "native" -}}
+lifecycle:
+  preStop:
+    exec:
+      command: [forgectl, stand-down, --now, --for, 10s, --unless-longer, --reason, the container ends]
+{{- end -}}
 {{- end -}}
 
 {{- define "forge.asked" -}}
