@@ -111,11 +111,13 @@ def _parser() -> argparse.ArgumentParser:
         help=f"how long, such as 10m (default {timing.STAND_DOWN_DEFAULT_S}s; a number: s)",
     )
     down.add_argument(
-        "--unless-longer", action="store_true", help="leave a longer stand-down, or a drain, as it is (for hooks)"
+        "--hook",
+        action="store_true",
+        help="before a container ends: not in a pause; a longer stand-down or drain stays",
     )
     down.set_defaults(command=_stand_down)
     drain = commands.add_parser("drain", help="hand over and stay out of the election until `forgectl come-back`")
-    drain.set_defaults(command=_stand_down, seconds=None, unless_longer=False)
+    drain.set_defaults(command=_stand_down, seconds=None, hook=False)
     for each in (down, drain):
         each.add_argument("--reason", type=_reason, default="asked by forgectl", metavar="TEXT", help="for the log")
         each.add_argument(
@@ -123,7 +125,7 @@ def _parser() -> argparse.ArgumentParser:
         )
     back = commands.add_parser("come-back", help="end a stand-down or a drain")
     back.add_argument("--reason", type=_reason, default="asked by forgectl", metavar="TEXT", help="for the log")
-    back.set_defaults(command=_stand_down, seconds=0.0, now=True, unless_longer=False)
+    back.set_defaults(command=_stand_down, seconds=0.0, now=True, hook=False)
     for each in (down, drain, back):
         each.add_argument("--json", action="store_true")
     audit = commands.add_parser("audit", help="does each worker hold exactly what it declares? exit 1 if not")
@@ -318,8 +320,8 @@ def _sandbox_text(shown: dict[str, dict[str, Any] | None]) -> str:
 
 
 def _stand_down(config: Config, arguments: argparse.Namespace) -> None:
-    if arguments.unless_longer and (longer := _stands_down_longer(config, arguments.seconds)):
-        print(json.dumps({"did": longer}) if arguments.json else longer)
+    if arguments.hook and (why := _left_alone(config, arguments.seconds)):
+        print(json.dumps({"did": why}) if arguments.json else printable(why))
         return
     until = time.monotonic() + PATIENCE_S
     try:
@@ -345,12 +347,16 @@ def _stand_down(config: Config, arguments: argparse.Namespace) -> None:
     print(json.dumps({"did": reply.message}) if arguments.json else printable(reply.message))
 
 
-def _stands_down_longer(config: Config, seconds: float) -> str:
-    """What is left as it is; empty: it does not, or for less.  Raises Failed."""
+def _left_alone(config: Config, seconds: float) -> str:
+    """What an operator asked for that a hook must not undo; empty: nothing.  Raises Failed."""
     answer = read_states(config, (Worker.ELECTOR,))[Worker.ELECTOR]
     if isinstance(answer, Failed):
         raise answer
     assert isinstance(answer.body, ElectorState)
+    if (
+        answer.body.paused
+    ):  # there a pod that is told to end keeps the lease for its next life, a stand-down gives it away
+        return f"paused {answer.body.paused}: the lease stays with this pod"
     if answer.body.drained:
         return "it stands down until `forgectl come-back`, as before"
     left_s = (answer.body.standing_down_until - boottime_ns()) / timing.SECOND

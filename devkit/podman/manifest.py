@@ -1,8 +1,8 @@
 """A manifest of deploy/examples as podman's words: what the kubelet would make of it, as far as these manifests go.
 
 Known are environment, user and group, capabilities, a read-only root file system, privilege escalation, a command to
-run before the end, and volumes that are an emptyDir, a secret, or a projected service account.  Anything else in a container is a mistake, so that a
-manifest cannot say more than is tried here.
+run before the end, and volumes that are an emptyDir, a secret, or a projected service account.  Anything else in a
+container is a mistake, so that a manifest cannot say more than is tried here.
 """
 
 from __future__ import annotations

@@ -122,7 +122,7 @@ def test_a_native_sidecar_hands_over_when_the_pods_end_begins_and_the_node_lives
             program, *words = command
             asked = forgectl._parser().parse_args(words)
             assert (program, asked.command) == ("forgectl", forgectl._stand_down)
-            assert (asked.now, asked.unless_longer) == (True, True)
+            assert (asked.now, asked.hook) == (True, True)
             assert asked.seconds <= 10, "it outlives the container where a probe restarts it"
     assert 6 * timing.SECOND > timing.SETTLE, "a node without metrics is proven to be off after that"
 
@@ -181,7 +181,7 @@ def test_pods_start_side_by_side_and_are_told_apart_from_other_releases(example:
     ids=["a pool", "a lease", "a pool by the same lease", "something else"],
 )
 def test_the_selector_and_the_pods_name_their_lease_and_so_does_the_role(changed: Json, another: bool) -> None:
-    """Kubernetes changes no selector: pods of two Leases, which do not exclude each other, are never one StatefulSet's."""
+    """Kubernetes changes no selector: pods of two Leases, which could both forge, are never one StatefulSet's."""
 
     def named(rendered: Rendered) -> tuple[str, str]:
         spec = rendered.one("StatefulSet")["spec"]

@@ -327,26 +327,27 @@ async def test_a_stand_down_that_was_not_accepted_is_a_fault(run: Run, run_dir: 
         (dataclasses.replace(elector_state(), standing_down_until=boottime_ns() + 5 * timing.SECOND), True),
         (dataclasses.replace(elector_state(), standing_down_until=boottime_ns() + 900 * timing.SECOND), False),
         (dataclasses.replace(elector_state(), drained="new disk"), False),
+        (dataclasses.replace(elector_state(), paused="until further notice: new switches"), False),
     ],
-    ids=["in the election", "a shorter one", "a longer one", "drained"],
+    ids=["in the election", "a shorter one", "a longer one", "drained", "paused"],
 )
-async def test_a_hook_does_not_shorten_what_an_operator_asked_for(
+async def test_a_hook_undoes_nothing_that_an_operator_asked_for(
     run: Run, run_dir: Path, publish: Callable[..., Awaitable[object]], before: ElectorState, asked: bool
 ) -> None:
     elector = Elector(frame(encode(StandDownReply(True, "as you wish"))))
     server = await elector.start(run_dir)
     await publish(Worker.ELECTOR, before)
-    ran = await run("stand-down", "--now", "--for", "10s", "--unless-longer", "--reason", "the container ends")
+    ran = await run("stand-down", "--now", "--for", "10s", "--hook", "--reason", "the container ends")
     assert ran.code == 0
     assert elector.heard == ([StandDown(10.0, "the container ends", at_once=True)] if asked else [])
-    assert ("as before" in ran.out) is not asked
+    assert (ran.out == "as you wish\n") is asked
     server.close()
 
 
 async def test_a_hook_asks_for_nothing_where_it_cannot_see_what_was_asked_before(run: Run, run_dir: Path) -> None:
     elector = Elector(frame(encode(StandDownReply(True, "as you wish"))))
     server = await elector.start(run_dir)
-    assert (await run("stand-down", "--unless-longer")).code == 1
+    assert (await run("stand-down", "--hook")).code == 1
     assert elector.heard == []
     server.close()
 

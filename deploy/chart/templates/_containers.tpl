@@ -77,14 +77,14 @@ readinessProbe:
 
 {{- /*
 A native sidecar is told to end when the node has ended, but this hook runs when the pod's end begins. 10 s, since what is
-asked for here outlives the container where a probe restarts it; a longer stand-down of an operator's stays.
+asked for here outlives the container where a probe restarts it. --hook: what an operator asked for stays (a pause, a drain).
 */ -}}
 {{- define "forge.handsOver" -}}
 {{- if eq .Values.sidecar "native" -}}
 lifecycle:
   preStop:
     exec:
-      command: [forgectl, stand-down, --now, --for, 10s, --unless-longer, --reason, the container ends]
+      command: [forgectl, stand-down, --now, --for, 10s, --hook, --reason, the container ends]
 {{- end -}}
 {{- end -}}
 
