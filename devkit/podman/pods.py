@@ -140,12 +140,16 @@ class Pod:
         """`podman kill` of the sidecar, or of that container."""
         self._podman("kill", "--signal", sig, self.container(name) if name else self.sidecar)
 
-    def stop(self) -> float:
-        """The sidecar's hook, then `podman stop` of it; how long both took, in seconds."""
-        began = time.monotonic()
+    def begin_to_end(self) -> None:
+        """The sidecar's hook, which the kubelet runs while the node's own keeps it alive.  Raises EngineError."""
         for name, command in self._manifest.hooks().items():
             if name in self.sidecars:
                 self._podman("exec", self.container(name), *command)
+
+    def stop(self) -> float:
+        """The sidecar's hook, then `podman stop` of it; how long both took, in seconds."""
+        began = time.monotonic()
+        self.begin_to_end()
         self._podman("stop", "--time", "30", self.sidecar)
         return time.monotonic() - began
 
