@@ -265,6 +265,15 @@ def test_an_upgrade_to_another_lease_is_refused_and_takes_no_right_from_the_pods
     helm("uninstall", chart.RELEASE, *_in())
 
 
+def test_an_example_with_a_pool_is_not_taken_over_one_without(kubectl: Run, namespace: Insist) -> None:
+    """docs/install.md goes from one to the other: by a rolling update pods of two Leases would forge side by side."""
+    examples = CHART.parent / "examples"
+    kubectl(*_in(), "apply", "-f", examples / "single-uid.yaml")
+    told = kubectl(*_in(), "apply", "--dry-run=server", "-f", examples / "several-clusters.yaml", fails=True).stderr
+    assert "field is immutable" in told
+    kubectl(*_in(), "delete", "-f", examples / "single-uid.yaml", "--cascade=background")
+
+
 def test_two_pools_share_a_namespace_and_each_has_an_account_of_its_own(
     kubectl: Run, helm: Run, namespace: Insist
 ) -> None:

@@ -102,8 +102,15 @@ def test_a_node_is_started_past_its_images_entry_point(example: Rendered) -> Non
     assert example.node["image"] == "ghcr.io/intersectmbo/cardano-node:10.7.1"
 
 
-def test_a_node_has_minutes_to_close_its_database(example: Rendered) -> None:
+def test_a_node_has_minutes_to_close_its_database_and_a_sidecar_that_hangs_has_not(example: Rendered) -> None:
     assert example.pod["terminationGracePeriodSeconds"] == 300
+    supervised = (CHART.parents[1] / "supervisor.conf").read_text()
+    longest = sum(int(line.partition("=")[2]) for line in supervised.splitlines() if line.startswith("stopwaitsecs"))
+    probes = [
+        each[name] for each in example.ours.values() for name in ("startupProbe", "livenessProbe") if name in each
+    ]
+    assert probes
+    assert all(longest < probe["terminationGracePeriodSeconds"] < 60 for probe in probes)
 
 
 def test_a_native_sidecar_hands_over_when_the_pods_end_begins_and_the_node_lives_until_it_has() -> None:

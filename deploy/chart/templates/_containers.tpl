@@ -6,6 +6,7 @@
   {{- include "forge.served" . | nindent 2 }}
   livenessProbe:
     httpGet: {{- include "forge.asked" (list . "/health") | nindent 6 }}
+    terminationGracePeriodSeconds: 40 # the pod's is the node's; the sidecar's own longest stop is shorter
   {{- include "forge.handsOver" . | nindent 2 }}
   resources: {{- toYaml .Values.resources.manager | nindent 4 }}
   securityContext:
@@ -69,6 +70,7 @@ startupProbe:
   httpGet: {{- include "forge.asked" (list . "/startup-status") | nindent 4 }}
   periodSeconds: 1
   failureThreshold: 120
+  terminationGracePeriodSeconds: 40
 {{- /* A rolling update goes on once this pod could take over. */}}
 readinessProbe:
   httpGet: {{- include "forge.asked" (list . "/ready") | nindent 4 }}
