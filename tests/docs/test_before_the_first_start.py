@@ -93,3 +93,10 @@ def test_what_is_copied_is_written_for_nobody_else_and_is_gone_at_the_end() -> N
     (removed,) = [line.split()[1:] for line in brought.text.splitlines() if line.startswith("rm ")]
     installed = {word for line in brought.text.splitlines() if "install -m 0400" in line for word in line.split()[7:-1]}
     assert set(removed) == installed == {"kes.skey", "vrf.skey", "node.cert", "kubeconfig", "token", "ca.crt"}
+
+
+@pytest.mark.parametrize("page", ["install.md", "clusters.md", "upgrading.md", "chart.md"])
+def test_every_page_that_speaks_of_another_lease_ends_all_pods_before(page: str) -> None:
+    text = " ".join((DOCS / page).read_text("utf-8").split())
+    assert re.search(r"delete statefulset cardano-producer --cascade=foreground", text)
+    assert "exclude each other by the cluster's Lease as before" not in text
