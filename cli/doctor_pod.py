@@ -336,7 +336,8 @@ def credentials(config: Config, heard: States) -> CredentialFacts:
 
     unseen = elsewhere(config, Worker.ACTUATOR)
     targets = unseen or tuple(
-        Target(variable, str(path.parent), _not_writable(path.parent)) for variable, path in config.targets.values()
+        Target(variable, str(path.parent), _not_writable(path.parent), _keys_in_memory(config, path))
+        for variable, path in config.targets.values()
     )
     actuator = _actuator(heard)
     if actuator is not None and actuator.findings:  # it knows more: counters that were used, what the node uses
@@ -349,6 +350,13 @@ def credentials(config: Config, heard: States) -> CredentialFacts:
     return CredentialFacts(
         targets, Unseen(f"we may not read {', '.join(closed)}, and the actuator says nothing of them"), ""
     )
+
+
+def _keys_in_memory(config: Config, path: Path) -> bool | Unseen | None:
+    """Of the folder of a target; None: what the actuator puts there is a link, or the certificate."""
+    if config.credential_mode != "file" or path == config.target_op_cert:
+        return None
+    return _in_memory(path.parent)
 
 
 def _not_writable(folder: Path) -> str:

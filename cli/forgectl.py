@@ -22,11 +22,12 @@ from typing import Any, Final
 
 from cli import across, alive, awaiting, checking, debugging, doctoring, watch, where, why
 from cli.asking import PATIENCE_S, Failed, columns, connect, frames, printable, who_may
-from cli.looking import picture_of
+from cli.looking import picture_of, read_states
 from config import Config, ConfigError, load
 from gateway import views
 from ipc.frames import frame
 from ipc.messages import (
+    ElectorState,
     GatewayState,
     ProtocolError,
     Severity,
@@ -37,6 +38,7 @@ from ipc.messages import (
     encode,
 )
 from ipc.shown import origin
+from kernel.clock import boottime_ns
 from policy import timing
 
 EPILOG: Final = (
@@ -108,9 +110,14 @@ def _parser() -> argparse.ArgumentParser:
         metavar="DURATION",
         help=f"how long, such as 10m (default {timing.STAND_DOWN_DEFAULT_S}s; a number: s)",
     )
+    down.add_argument(
+        "--hook",
+        action="store_true",
+        help="before a container ends: not in a pause; a longer stand-down or drain stays",
+    )
     down.set_defaults(command=_stand_down)
     drain = commands.add_parser("drain", help="hand over and stay out of the election until `forgectl come-back`")
-    drain.set_defaults(command=_stand_down, seconds=None)
+    drain.set_defaults(command=_stand_down, seconds=None, hook=False)
     for each in (down, drain):
         each.add_argument("--reason", type=_reason, default="asked by forgectl", metavar="TEXT", help="for the log")
         each.add_argument(
@@ -118,7 +125,7 @@ def _parser() -> argparse.ArgumentParser:
         )
     back = commands.add_parser("come-back", help="end a stand-down or a drain")
     back.add_argument("--reason", type=_reason, default="asked by forgectl", metavar="TEXT", help="for the log")
-    back.set_defaults(command=_stand_down, seconds=0.0, now=True)
+    back.set_defaults(command=_stand_down, seconds=0.0, now=True, hook=False)
     for each in (down, drain, back):
         each.add_argument("--json", action="store_true")
     audit = commands.add_parser("audit", help="does each worker hold exactly what it declares? exit 1 if not")
@@ -313,6 +320,9 @@ def _sandbox_text(shown: dict[str, dict[str, Any] | None]) -> str:
 
 
 def _stand_down(config: Config, arguments: argparse.Namespace) -> None:
+    if arguments.hook and (why := _left_alone(config, arguments.seconds)):
+        print(json.dumps({"did": why}) if arguments.json else printable(why))
+        return
     until = time.monotonic() + PATIENCE_S
     try:
         command = frame(encode(StandDown(arguments.seconds, arguments.reason, arguments.now)))
@@ -335,6 +345,22 @@ def _stand_down(config: Config, arguments: argparse.Namespace) -> None:
     if not reply.accepted:
         raise Failed(reply.message)
     print(json.dumps({"did": reply.message}) if arguments.json else printable(reply.message))
+
+
+def _left_alone(config: Config, seconds: float) -> str:
+    """What an operator asked for that a hook must not undo; empty: nothing.  Raises Failed."""
+    answer = read_states(config, (Worker.ELECTOR,))[Worker.ELECTOR]
+    if isinstance(answer, Failed):
+        raise answer
+    assert isinstance(answer.body, ElectorState)
+    if (
+        answer.body.paused
+    ):  # there a pod that is told to end keeps the lease for its next life, a stand-down gives it away
+        return f"paused {answer.body.paused}: the lease stays with this pod"
+    if answer.body.drained:
+        return "it stands down until `forgectl come-back`, as before"
+    left_s = (answer.body.standing_down_until - boottime_ns()) / timing.SECOND
+    return f"it stands down for {left_s:.0f} s, as before" if left_s > seconds else ""
 
 
 def _audit(config: Config, arguments: argparse.Namespace) -> None:

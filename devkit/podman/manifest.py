@@ -1,8 +1,8 @@
 """A manifest of deploy/examples as podman's words: what the kubelet would make of it, as far as these manifests go.
 
-Known are environment, user and group, capabilities, a read-only root file system, privilege escalation, and volumes
-that are an emptyDir, a secret, or a projected service account.  Anything else in a container is a mistake, so that a
-manifest cannot say more than is tried here.
+Known are environment, user and group, capabilities, a read-only root file system, privilege escalation, a command to
+run before the end, and volumes that are an emptyDir, a secret, or a projected service account.  Anything else in a
+container is a mistake, so that a manifest cannot say more than is tried here.
 """
 
 from __future__ import annotations
@@ -20,7 +20,19 @@ from devkit.podman.base import ROOT
 EXAMPLES: Final = ROOT / "deploy" / "examples"
 _PROBES: Final = ("startupProbe", "readinessProbe", "livenessProbe")
 _KNOWN: Final = frozenset(
-    ("name", "image", "command", "args", "env", "envFrom", "ports", "restartPolicy", "securityContext", "volumeMounts")
+    (
+        "name",
+        "image",
+        "command",
+        "args",
+        "env",
+        "envFrom",
+        "ports",
+        "restartPolicy",
+        "securityContext",
+        "volumeMounts",
+        "lifecycle",
+    )
 ).union(_PROBES)
 _OF_THE_POD: Final = ("runAsUser", "runAsGroup", "runAsNonRoot", "fsGroup", "seccompProfile")
 _KNOWN_SECURITY: Final = frozenset(
@@ -65,6 +77,12 @@ class Manifest:
     def node(self) -> dict[str, Any]:
         (found,) = self._spec["containers"]
         return dict(found)
+
+    def hooks(self) -> dict[str, tuple[str, ...]]:
+        """Container -> what the kubelet runs in it when its end begins."""
+        found = {each["name"]: each["lifecycle"] for each in [*self.sidecars, self.node] if "lifecycle" in each}
+        assert all(set(hooks) == {"preStop"} for hooks in found.values())
+        return {name: tuple(hooks["preStop"]["exec"]["command"]) for name, hooks in found.items()}
 
     # --- volumes ---
 

@@ -103,7 +103,8 @@ class Pod:
         spec = self._manifest.node
         made = self._manifest.container(spec, self.volumes, self._facts)
         code = ["--volume", f"{ROOT}:/checkout:ro"]
-        command = ["python3", "-S", "-E", "/checkout/devkit/node.py", *made.command, *self._node_options]
+        assert made.command[0] == "cardano-node", "ours is in its place"
+        command = ["python3", "-S", "-E", "/checkout/devkit/node.py", *made.command[1:], *self._node_options]
         self._run(made.name, (*made.options, *code), [self._cluster.node_image, *command])
 
     def _run(self, name: str, options: tuple[str, ...], image: list[str]) -> None:
@@ -139,9 +140,16 @@ class Pod:
         """`podman kill` of the sidecar, or of that container."""
         self._podman("kill", "--signal", sig, self.container(name) if name else self.sidecar)
 
+    def begin_to_end(self) -> None:
+        """The sidecar's hook, which the kubelet runs while the node's own keeps it alive.  Raises EngineError."""
+        for name, command in self._manifest.hooks().items():
+            if name in self.sidecars:
+                self._podman("exec", self.container(name), *command)
+
     def stop(self) -> float:
-        """`podman stop` of the sidecar; how long it took, in seconds."""
+        """The sidecar's hook, then `podman stop` of it; how long both took, in seconds."""
         began = time.monotonic()
+        self.begin_to_end()
         self._podman("stop", "--time", "30", self.sidecar)
         return time.monotonic() - began
 

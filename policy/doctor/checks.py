@@ -91,6 +91,11 @@ CHECKS: Final[dict[str, Check]] = {
     ),
     "node-tip": Check(_N, "how far the node's tip is behind the wall clock, against `MAX_TIP_LAG`", "let it catch up"),
     "targets": Check(_S, "the folders of `TARGET_*`: there, and to be written to", "mount the shared volume there"),
+    "targets-memory": Check(
+        _S,
+        "whether the folders of the keys' `TARGET_*` are in memory, with `CREDENTIAL_MODE=file`: the keys lie there",
+        "`emptyDir: {medium: Memory}`",
+    ),
     "keys": Check(_S, "whether the source files could be examined, and what came of it in all", "`forgectl check`"),
     Credential.KES_KEY: Check(_S, "the KES key's file", "put the key there", always=False),
     Credential.KES_AGENT: Check(_S, "the KES agent's socket", "start the agent, mount its socket", always=False),

@@ -257,6 +257,8 @@ class Target:
     folder: str
     problem: str
     """Why nothing can be put there; empty: it can."""
+    in_memory: bool | Unseen | None = None
+    """None: no key is written there, or what is written is no secret."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -272,6 +274,7 @@ _WEIGHTS = {Severity.ERROR: Weight.ERROR, Severity.WARNING: Weight.WARNING, Seve
 
 def judge_credentials(facts: CredentialFacts) -> Iterator[Finding]:
     yield from _targets(facts.targets)
+    yield from _targets_memory(facts.targets)
     if isinstance(facts.examined, Unseen):
         yield unseen("keys", facts.examined)
         return
@@ -304,3 +307,21 @@ def _targets(targets: tuple[Target, ...] | Unseen) -> Iterator[Finding]:
     if not wrong:
         folders = ", ".join(sorted({each.folder for each in targets}))
         yield Finding("targets", Weight.INFO, f"to be written to: {folders or 'none'}")
+
+
+def _targets_memory(targets: tuple[Target, ...] | Unseen) -> Iterator[Finding]:
+    if isinstance(targets, Unseen):
+        yield unseen("targets-memory", targets)
+        return
+    known = {each.folder: each.in_memory for each in targets if each.in_memory is not None}
+    for folder, in_memory in known.items():
+        if isinstance(in_memory, Unseen):
+            yield unseen("targets-memory", in_memory)
+        elif in_memory:
+            yield Finding("targets-memory", Weight.INFO, f"{folder} is in memory")
+        else:
+            reason = f"{folder} is not in memory: with CREDENTIAL_MODE=file an armed node's keys are written to a disk"
+            remedy = "make the volume that the node shares an emptyDir with medium: Memory"
+            yield Finding("targets-memory", Weight.WARNING, reason, remedy)
+    if not known:
+        yield Finding("targets-memory", Weight.INFO, "no key is written there, only links")

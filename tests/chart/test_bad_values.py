@@ -99,6 +99,7 @@ def test_cluster_management_wants_a_pool_a_region_and_the_servers_said_aloud() -
         ({"extraEnv": [{"name": "WORKER_UIDS", "value": "x"}]}, "extraEnv: WORKER_UIDS"),
         ({"extraEnv": [{"name": "RUN_DIR", "value": "/x"}]}, "extraEnv: RUN_DIR is set by the chart"),
         ({"extraEnv": [{"name": "A", "value": "1"}, {"name": "A", "value": "2"}]}, "extraEnv: A is there twice"),
+        ({"node": {"args": ["--non-producing-node"]}}, "node.args: must begin with run"),
         ({"node": {"args": ["run", "--port=1"]}}, "node.args: must have --start-as-non-producing-node"),
     ],
 )

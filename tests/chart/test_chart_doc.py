@@ -6,6 +6,7 @@ import json
 import os
 import re
 import subprocess
+import textwrap
 from pathlib import Path
 
 import pytest
@@ -40,9 +41,9 @@ CONFIGURATION = ("config.json", "topology.json")
 def _blocks(section: str) -> list[str]:
     """What is to be typed in a section."""
     (text,) = re.findall(rf"^## {section}\n(.*?)(?=^## )", DOC, re.MULTILINE | re.DOTALL)
-    found = re.findall(r"```sh\n(.*?)```", text, re.DOTALL)
+    found = re.findall(r"^( *)```sh\n(.*?)^\1```", text, re.DOTALL | re.MULTILINE)
     assert found
-    return found
+    return [textwrap.dedent(block) for _, block in found]
 
 
 @pytest.fixture
@@ -83,12 +84,16 @@ async def test_a_pool_is_installed_joined_by_another_region_upgraded_and_uninsta
     in_namespace = ("--namespace", NAMESPACE)
     secret = json.loads(kubectl(*in_namespace, "get", "secret", "cardano-forging-keys", "-o", "json").stdout)
     assert secret["data"].keys() == set(KEYS)
-    (upgrade,) = _blocks("Upgrade")
-    assert "REVISION: 2" in _type(reader, upgrade)
+    upgrade, end_the_pods = _blocks("Upgrade")
+    with pytest.raises(AssertionError, match="field is immutable"):  # these values have a pool, and another Lease
+        _type(reader, upgrade)
+    _type(reader, end_the_pods.replace("=foreground", "=background"))  # no controller waits for pods here
+    assert "REVISION: 3" in _type(reader, upgrade)
 
     _as_the_token_controller(kubectl, real_api, "cardano-forge-us-east-1")
     mint, carry = _blocks("Several clusters")
     _type(reader, mint)
+    assert (reader / "us-west-2").stat().st_mode & 0o077 == 0
     assert not {"ca.crt", "token"} & {file.name for file in reader.iterdir()}
     async with ApiSession(reader / "us-west-2", user_agent="test") as session:
         lock = LeaseClient(session, NAMESPACE, "cardano-pool-mainnet-pool1abcd1")
@@ -100,6 +105,7 @@ async def test_a_pool_is_installed_joined_by_another_region_upgraded_and_uninsta
     assert kubectl(*comes, "update", "leases/cardano-leader-mainnet-pool1abcd1", fails=True).stdout == "no\n"
     (reader / "eu-west-1").write_bytes((reader / "us-west-2").read_bytes())
     _type(reader, carry)
+    assert not {"us-west-2", "eu-west-1"} & {file.name for file in reader.iterdir()}, "kubeconfigs are left lying about"
 
     (uninstall,) = _blocks("Uninstall")
     _type(reader, uninstall)

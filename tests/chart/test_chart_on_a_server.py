@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import re
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -151,10 +152,77 @@ def test_the_definitions_are_those_of_deploy_and_outlive_the_release_with_what_i
     kubectl("wait", "--for=delete", *(f"crd/{name}" for name in sorted(DEFINITIONS)), "--timeout=60s")
 
 
+OLDER = """
+{{- range $path, $_ := .Files.Glob "crds-of-deploy/*.yaml" }}
+{{- $keep := dict "metadata" (dict "annotations" (dict "helm.sh/resource-policy" "keep")) }}
+{{ $.Files.Get $path | fromYaml | merge $keep | toYaml }}
+---
+{{- end }}
+apiVersion: v1
+kind: ServiceAccount
+metadata: {name: older, namespace: {{ .Release.Namespace }}, labels: {app.kubernetes.io/instance: {{ .Release.Name }}}}
+---
+apiVersion: rbac.authorization.k8s.io/v1
+kind: ClusterRole
+metadata: {name: older, labels: {app.kubernetes.io/instance: {{ .Release.Name }}}}
+rules: [{apiGroups: [coordination.k8s.io], resources: [leases], verbs: [get, update]}]
+---
+apiVersion: rbac.authorization.k8s.io/v1
+kind: ClusterRoleBinding
+metadata: {name: older, labels: {app.kubernetes.io/instance: {{ .Release.Name }}}}
+roleRef: {apiGroup: rbac.authorization.k8s.io, kind: ClusterRole, name: older}
+subjects: [{kind: ServiceAccount, name: older, namespace: {{ .Release.Namespace }}}]
+"""
+"""What the older chart of the custom resources makes beside them (mochipool/helm-charts, cardano-forge-crds 0.2.1)."""
+
+
+def test_the_older_charts_account_goes_with_its_release_unless_it_is_kept_as_the_page_says(
+    kubectl: Run, helm: Run, tmp_path: Path
+) -> None:
+    """By it the older pods reach their Lease: cut off from that, their node forges on."""
+    page = (CHART.parents[1] / "docs" / "upgrading.md").read_text("utf-8")
+    older, system = tmp_path / "older", _in("cardano-system")
+    (older / "templates").mkdir(parents=True)
+    (older / "Chart.yaml").write_text("{apiVersion: v2, name: cardano-forge-crds, version: 0.2.1}")
+    (older / "templates" / "all.yaml").write_text(OLDER)
+    shutil.copytree(CHART.parent / "crds", older / "crds-of-deploy")
+    kubectl(
+        "apply",
+        "--server-side",
+        "-f",
+        "-",
+        stdin='{"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "cardano-system"}}',
+    )
+    there = ("get", "serviceaccount/older", "clusterrole/older", "clusterrolebinding/older")
+
+    def reach_the_lease() -> bool:
+        found = kubectl(*system, *there, "--ignore-not-found", "-o", "name").stdout.split()
+        assert len(found) in (0, 3)
+        return bool(found)
+
+    helm("install", "cardano-forge-crds", older, *system)
+    (command,) = re.findall(r"`(kubectl apply --server-side --force-conflicts -f deploy/crds/)`", page)
+    kubectl(*command.removesuffix(" deploy/crds/").split()[1:], CHART.parent / "crds")
+    assert reach_the_lease(), "the page's way"
+    helm("upgrade", "cardano-forge-crds", CHART_CRDS, *system)
+    assert not reach_the_lease()
+    helm("rollback", "cardano-forge-crds", *system)
+    assert reach_the_lease()
+    for line in re.findall(r"^ +kubectl (.*annotate .*helm.sh/resource-policy=keep)$", page, re.MULTILINE):
+        kubectl(*line.split())
+    helm("upgrade", "cardano-forge-crds", CHART_CRDS, *system)
+    assert reach_the_lease(), "kept"
+    kubectl(*system, "delete", *there[1:])
+    helm("uninstall", "cardano-forge-crds", *system)
+    warm_up(kubectl)
+    kubectl("delete", "crd", *sorted(DEFINITIONS), "--timeout=60s")
+
+
 def test_a_release_is_installed_upgraded_and_leaves_nothing_but_the_chain(
     kubectl: Run, helm: Run, namespace: Insist
 ) -> None:
-    helm("install", chart.RELEASE, CHART, *_in())
+    pool = yaml.safe_load(EXAMPLES["three-regions"].read_text())["pool"]["id"]
+    helm("install", chart.RELEASE, CHART, *_in(), "--set", f"pool.id={pool}")
     changed = helm("upgrade", chart.RELEASE, CHART, *_in(), "--values", EXAMPLES["three-regions"]).stdout
     assert "REVISION: 2" in changed
     kinds = "statefulset,service,serviceaccount,role,rolebinding,secret,poddisruptionbudget"
@@ -163,6 +231,47 @@ def test_a_release_is_installed_upgraded_and_leaves_nothing_but_the_chain(
     assert len(there) == len(Rendered("three-regions").objects)
     helm("uninstall", chart.RELEASE, *_in())
     assert kubectl(*_in(), "get", kinds, *selector, "-o", "name").stdout == ""
+
+
+@pytest.mark.parametrize("setting", ["pool.id=pool1abcd1234567890", "election.leaseName=another"])
+def test_an_upgrade_to_another_lease_is_refused_and_takes_no_right_from_the_pods_that_run(
+    kubectl: Run, helm: Run, namespace: Insist, setting: str
+) -> None:
+    """In a rolling update pods of two Leases would forge side by side."""
+
+    def pods_may(lease: str) -> bool:
+        account = f"system:serviceaccount:{chart.NAMESPACE}:cardano-forge-crds"
+        listed = kubectl(*_in(), "auth", "can-i", "--list", "--as", account).stdout
+        return any(f"[{lease}]" in line and "update" in line for line in listed.splitlines())
+
+    def workload() -> str:
+        return kubectl(*_in(), "get", "statefulset", chart.RELEASE, "-o", "jsonpath={.spec}").stdout
+
+    helm("install", chart.RELEASE, CHART, *_in())
+    before = workload()
+    told = helm("upgrade", chart.RELEASE, CHART, *_in(), "--set", setting, fails=True).stderr
+    assert "StatefulSet" in told
+    assert "field is immutable" in told
+    assert workload() == before
+    assert pods_may("cardano-node-leader")
+    helm("rollback", chart.RELEASE, *_in())
+    assert workload() == before
+    assert kubectl(*_in(), "get", "role", "-o", "name").stdout.count(chart.RELEASE) == 1
+    # As docs/chart.md says, less the pods, which no controller makes here.
+    kubectl(*_in(), "delete", "statefulset", chart.RELEASE, "--cascade=background")
+    helm("upgrade", chart.RELEASE, CHART, *_in(), "--set", setting)
+    assert workload() != before
+    assert not pods_may("cardano-node-leader")
+    helm("uninstall", chart.RELEASE, *_in())
+
+
+def test_an_example_with_a_pool_is_not_taken_over_one_without(kubectl: Run, namespace: Insist) -> None:
+    """docs/install.md goes from one to the other: by a rolling update pods of two Leases would forge side by side."""
+    examples = CHART.parent / "examples"
+    kubectl(*_in(), "apply", "-f", examples / "single-uid.yaml")
+    told = kubectl(*_in(), "apply", "--dry-run=server", "-f", examples / "several-clusters.yaml", fails=True).stderr
+    assert "field is immutable" in told
+    kubectl(*_in(), "delete", "-f", examples / "single-uid.yaml", "--cascade=background")
 
 
 def test_two_pools_share_a_namespace_and_each_has_an_account_of_its_own(

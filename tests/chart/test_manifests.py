@@ -6,16 +6,20 @@ import itertools
 import json
 import subprocess
 import tarfile
+from hashlib import sha256
+from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
+from cli import forgectl
 from devkit.chart_doc import CHART
 from devkit.helm import chart
 from devkit.helm.build import build
 from ipc.messages import Worker
+from policy import timing
 
 from rendered import EVERYTHING, EXAMPLES, PARSERS, WITH_PODS, Json, Rendered, mounts, text, variables
 
@@ -75,8 +79,9 @@ def test_the_fence_has_what_it_needs(example: Rendered) -> None:
     folder = str(example.config.node_socket.parent)
     assert mounts(example.node)[folder] == mounts(actuator)[folder] == "ipc"
     volumes = {volume["name"]: volume for volume in example.pod["volumes"]}
-    assert volumes["ipc"] == {"name": "ipc", "emptyDir": {}}
-    assert volumes["run"]["emptyDir"]["medium"] == "Memory"
+    for name in ("run", "ipc"):  # links in the one; with credentials.mode file the keys themselves
+        assert volumes[name]["emptyDir"]["medium"] == "Memory"
+        assert volumes[name]["emptyDir"]["sizeLimit"]
     assert mounts(actuator)[str(example.config.run_dir)] == "run"
 
 
@@ -88,6 +93,45 @@ def test_the_node_starts_without_forging_and_looks_where_we_put_the_keys(example
     for name, (_, path) in config.targets.items():
         assert f"{options[name]}={path}" in arguments
     assert f"--socket-path={config.node_socket}" in arguments
+
+
+def test_a_node_is_started_past_its_images_entry_point(example: Rendered) -> None:
+    """The official image's starts the node by a script of its own, which keeps the options of the keys from it."""
+    assert example.node["command"] == ["cardano-node"]
+    assert example.node["args"][0] == "run"
+    assert example.node["image"] == "ghcr.io/intersectmbo/cardano-node:10.7.1"
+
+
+def test_a_node_has_minutes_to_close_its_database_and_a_sidecar_that_hangs_has_not(example: Rendered) -> None:
+    assert example.pod["terminationGracePeriodSeconds"] == 300
+    supervised = (CHART.parents[1] / "supervisor.conf").read_text()
+    longest = sum(int(line.partition("=")[2]) for line in supervised.splitlines() if line.startswith("stopwaitsecs"))
+    probes = [
+        each[name] for each in example.ours.values() for name in ("startupProbe", "livenessProbe") if name in each
+    ]
+    assert probes
+    assert all(longest < probe["terminationGracePeriodSeconds"] < 60 for probe in probes)
+
+
+def test_a_native_sidecar_hands_over_when_the_pods_end_begins_and_the_node_lives_until_it_has() -> None:
+    """The kubelet tells it to end after the node's end, but starts everybody's hooks at once."""
+    for mode, sidecar in itertools.product(MODES, ("native", "plain")):
+        rendered = Rendered("", {"mode": mode, "sidecar": sidecar})
+        hooks = {
+            name: each["lifecycle"]["preStop"]["exec"]["command"]
+            for name, each in rendered.everybody.items()
+            if "lifecycle" in each
+        }
+        assert hooks.pop("cardano-node") == ["sleep", "6"]
+        whose = "elector" if mode == "containers" else "forge-manager"
+        assert set(hooks) == ({whose} if sidecar == "native" else set())
+        for command in hooks.values():
+            program, *words = command
+            asked = forgectl._parser().parse_args(words)
+            assert (program, asked.command) == ("forgectl", forgectl._stand_down)
+            assert (asked.now, asked.hook) == (True, True)
+            assert asked.seconds <= 10, "it outlives the container where a probe restarts it"
+    assert 6 * timing.SECOND > timing.SETTLE, "a node without metrics is proven to be off after that"
 
 
 def test_the_nodes_container_has_no_secret_and_no_token(example: Rendered) -> None:
@@ -127,9 +171,42 @@ def test_pods_start_side_by_side_and_are_told_apart_from_other_releases(example:
     selector = spec["selector"]["matchLabels"]
     assert selector.items() <= spec["template"]["metadata"]["labels"].items()
     assert selector["app.kubernetes.io/instance"] == chart.RELEASE
+    del selector["cardano.io/election"]
     assert example.one("PodDisruptionBudget")["spec"]["selector"]["matchLabels"] == selector
     assert example.one("Service")["spec"]["selector"] == selector
     assert spec["serviceName"] == example.one("Service")["metadata"]["name"]
+
+
+@pytest.mark.parametrize(
+    ("changed", "another"),
+    [
+        ({"pool": {"id": "pool1abcd1234567890"}}, True),
+        ({"election": {"leaseName": "a-lease"}}, True),
+        ({"pool": {"id": "pool1abcd1234567890"}, "election": {"leaseName": "cardano-node-leader"}}, False),
+        ({"network": {"name": "preprod"}, "replicas": 3, "mode": "containers"}, False),
+    ],
+    ids=["a pool", "a lease", "a pool by the same lease", "something else"],
+)
+def test_the_selector_and_the_pods_name_their_lease_and_so_does_the_role(changed: Json, another: bool) -> None:
+    """Kubernetes changes no selector: pods of two Leases, which could both forge, are never one StatefulSet's."""
+
+    def named(rendered: Rendered) -> tuple[str, str]:
+        spec = rendered.one("StatefulSet")["spec"]
+        label: str = spec["selector"]["matchLabels"]["cardano.io/election"]
+        assert label == sha256(rendered.config.lease_name.encode()).hexdigest()[:10]
+        assert spec["template"]["metadata"]["labels"]["cardano.io/election"] == label
+        return label, rendered.one("Role")["metadata"]["name"]
+
+    before, after = named(Rendered()), named(Rendered("", changed))
+    assert (before[0] != after[0]) is (before[1] != after[1]) is another
+
+
+def test_pods_that_are_not_ready_can_be_drained_where_kubernetes_knows_how() -> None:
+    def policy(version: str) -> Any:
+        budget = Rendered("plain-sidecar", {}, "--kube-version", version).one("PodDisruptionBudget")
+        return budget["spec"].get("unhealthyPodEvictionPolicy")
+
+    assert [policy(version) for version in ("1.26.9", "1.27.0", "1.34.1")] == [None, "AlwaysAllow", "AlwaysAllow"]
 
 
 def test_ports_of_the_pods_are_named_by_number_to_whoever_may_not_look_at_native_sidecars() -> None:
@@ -146,7 +223,7 @@ def test_ports_of_the_pods_are_named_by_number_to_whoever_may_not_look_at_native
 
 
 def test_the_pods_are_the_account_to_which_the_role_is_bound(example: Rendered) -> None:
-    (binding,) = [b for b in example.all("RoleBinding") if b["metadata"]["name"] == chart.RELEASE]
+    (binding,) = [b for b in example.all("RoleBinding") if b["metadata"]["name"].startswith(f"{chart.RELEASE}-")]
     account = example.pod["serviceAccountName"]
     assert binding["subjects"] == [{"kind": "ServiceAccount", "name": account, "namespace": chart.NAMESPACE}]
     assert account in [each["metadata"]["name"] for each in example.all("ServiceAccount")]
@@ -268,12 +345,14 @@ def test_without_a_workload_there_is_nothing_that_belongs_to_pods() -> None:
 
 
 def test_no_label_of_an_operators_changes_what_selectors_go_by() -> None:
-    wrong = {"app.kubernetes.io/name": "x", "app.kubernetes.io/instance": "x", "app": "x", "team": "pool"}
+    wrong = dict.fromkeys(("app.kubernetes.io/name", "app.kubernetes.io/instance", "app", "cardano.io/election"), "x")
+    wrong |= {"team": "pool"}
     rendered = Rendered("monitoring", {"commonLabels": wrong, "podLabels": wrong, "monitoring": {"labels": wrong}})
     workload = rendered.one("StatefulSet")
     selector, labels = workload["spec"]["selector"]["matchLabels"], workload["spec"]["template"]["metadata"]["labels"]
     assert selector["app.kubernetes.io/instance"] == labels["app.kubernetes.io/instance"] == chart.RELEASE
     assert labels["app"] == chart.RELEASE
+    assert selector.pop("cardano.io/election") == labels["cardano.io/election"] != "x"
     for each in rendered.objects:
         assert selector.items() <= each["metadata"]["labels"].items()
         assert each["metadata"]["labels"]["team"] == "pool"
@@ -300,6 +379,14 @@ def test_a_network_policy_opens_relays_names_the_api_and_who_scrapes_and_nothing
     assert policy["policyTypes"] == ["Ingress", "Egress"]
     assert _opened(policy["ingress"]) == [([3001], True), ([8000], True)]
     assert _opened(policy["egress"]) == [([3001], True), ([53, 53], True), ([443, 6443], True)]
+
+
+def test_a_network_policy_opens_name_servers_that_are_in_no_namespace() -> None:
+    """NodeLocal DNSCache is of the machine's network: no selector of pods or namespaces finds it."""
+    names = Rendered("monitoring").one("NetworkPolicy")["spec"]["egress"][1]
+    blocks = [ip_network(peer["ipBlock"]["cidr"]) for peer in names["to"] if "ipBlock" in peer]
+    assert any(ip_address("169.254.20.10") in block for block in blocks)
+    assert {(each["protocol"], each["port"]) for each in names["ports"]} == {("UDP", 53), ("TCP", 53)}
 
 
 def test_a_network_policy_opens_the_ports_of_what_is_set_beside() -> None:

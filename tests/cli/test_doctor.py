@@ -535,6 +535,18 @@ async def test_a_run_dir_on_a_disk_is_named(world: World, tmp_path: Path) -> Non
     assert (found["severity"], found["remedy"]) == ("warning", "make the volume an emptyDir with medium: Memory")
 
 
+@pytest.mark.parametrize(("mode", "severity"), [("file", "warning"), ("ephemeral", "info")])
+async def test_keys_themselves_on_a_disk_are_named_and_links_are_not(
+    world: World, tmp_path: Path, mode: str, severity: str
+) -> None:
+    if filesystem_is_memory(tmp_path):
+        pytest.skip("no folder on a disk here")
+    world.environment |= {f"TARGET_{name}": str(tmp_path / file) for name, file in FILES.items()}
+    await world.start()
+    (found,) = (await world.doctor("--json", CREDENTIAL_MODE=mode)).of("targets-memory")
+    assert found["severity"] == severity
+
+
 async def test_a_server_that_hangs_is_not_waited_for_and_its_checks_are_not_called_right(world: World) -> None:
     await world.start()
     proxy = FaultyProxy(world.apis["own"], ACCOUNT)

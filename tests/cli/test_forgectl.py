@@ -35,6 +35,8 @@ from ipc.messages import (
     encode,
 )
 from ipc.pubsub import StatePublisher
+from kernel.clock import boottime_ns
+from policy import timing
 
 PATIENCE_S = 60
 US = frozenset({os.getuid()})
@@ -315,6 +317,38 @@ async def test_a_stand_down_is_asked_of_the_elector_and_its_answer_shown(
 async def test_a_stand_down_that_was_not_accepted_is_a_fault(run: Run, run_dir: Path, answer: bytes, said: str) -> None:
     server = await Elector(answer).start(run_dir)
     assert await run("stand-down") == Ran(1, "", f"forgectl: {said}\n")
+    server.close()
+
+
+@pytest.mark.parametrize(
+    ("before", "asked"),
+    [
+        (elector_state(), True),
+        (dataclasses.replace(elector_state(), standing_down_until=boottime_ns() + 5 * timing.SECOND), True),
+        (dataclasses.replace(elector_state(), standing_down_until=boottime_ns() + 900 * timing.SECOND), False),
+        (dataclasses.replace(elector_state(), drained="new disk"), False),
+        (dataclasses.replace(elector_state(), paused="until further notice: new switches"), False),
+    ],
+    ids=["in the election", "a shorter one", "a longer one", "drained", "paused"],
+)
+async def test_a_hook_undoes_nothing_that_an_operator_asked_for(
+    run: Run, run_dir: Path, publish: Callable[..., Awaitable[object]], before: ElectorState, asked: bool
+) -> None:
+    elector = Elector(frame(encode(StandDownReply(True, "as you wish"))))
+    server = await elector.start(run_dir)
+    await publish(Worker.ELECTOR, before)
+    ran = await run("stand-down", "--now", "--for", "10s", "--hook", "--reason", "the container ends")
+    assert ran.code == 0
+    assert elector.heard == ([StandDown(10.0, "the container ends", at_once=True)] if asked else [])
+    assert (ran.out == "as you wish\n") is asked
+    server.close()
+
+
+async def test_a_hook_asks_for_nothing_where_it_cannot_see_what_was_asked_before(run: Run, run_dir: Path) -> None:
+    elector = Elector(frame(encode(StandDownReply(True, "as you wish"))))
+    server = await elector.start(run_dir)
+    assert (await run("stand-down", "--hook")).code == 1
+    assert elector.heard == []
     server.close()
 
 

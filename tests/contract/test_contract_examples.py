@@ -14,6 +14,7 @@ EXAMPLES = Path(__file__).parents[2] / "deploy" / "examples"
 COLLECTION = {
     "StatefulSet": "/apis/apps/v1/namespaces/{}/statefulsets",
     "ConfigMap": "/api/v1/namespaces/{}/configmaps",
+    "Service": "/api/v1/namespaces/{}/services",
 }
 
 pytestmark = pytest.mark.k8s

@@ -103,6 +103,52 @@ def test_a_rolling_update_waits_until_each_pod_could_take_over_and_a_start_for_n
 
 
 @pytest.mark.parametrize("name", NAMES)
+def test_the_selector_names_the_lease_so_that_no_rolling_update_leads_to_another(name: str) -> None:
+    (spec,) = [d["spec"] for d in _documents(name) if d["kind"] == "StatefulSet"]
+    labels, selector = spec["template"]["metadata"]["labels"], spec["selector"]["matchLabels"]
+    config = _settings(name, next(iter(_ours(name).values())))
+    assert labels == selector == {"app": "cardano-producer", "cardano.io/election": config.lease_name}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_service_that_the_workload_names_is_there_and_leads_to_its_ports(name: str) -> None:
+    (service,) = [d for d in _documents(name) if d["kind"] == "Service"]
+    (workload,) = [d for d in _documents(name) if d["kind"] == "StatefulSet"]
+    assert service["metadata"]["name"] == workload["spec"]["serviceName"]
+    assert service["spec"]["clusterIP"] == "None"
+    assert service["spec"]["selector"].items() <= workload["spec"]["template"]["metadata"]["labels"].items()
+    served = {p["name"]: p["containerPort"] for c in (*_ours(name).values(), _node(name)) for p in c.get("ports", ())}
+    assert {p["name"]: p["targetPort"] for p in service["spec"]["ports"]} == served
+    assert f"--port={served['node']}" in _node(name)["args"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_node_is_started_past_its_images_entry_point(name: str) -> None:
+    """The official image's starts the node by a script of its own, which keeps the options of the keys from it."""
+    assert (_node(name)["command"], _node(name)["args"][0]) == (["cardano-node"], "run")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_sidecar_hands_over_when_the_end_begins_and_the_node_has_minutes_for_its_database(name: str) -> None:
+    containers = {**_ours(name), "cardano-node": _node(name)}
+    hooks = {who: c["lifecycle"]["preStop"]["exec"]["command"] for who, c in containers.items() if "lifecycle" in c}
+    assert hooks.pop("cardano-node") == ["sleep", "6"]
+    ((who, command),) = hooks.items()
+    assert who == ("elector" if name in ONE_FOR_EACH else "forge-manager")
+    assert command[:6] == ["forgectl", "stand-down", "--now", "--for", "10s", "--hook"]
+    assert _pod(name)["terminationGracePeriodSeconds"] == 300
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_sidecar_that_hangs_is_not_given_the_nodes_minutes(name: str) -> None:
+    supervised = (EXAMPLES.parents[1] / "supervisor.conf").read_text()
+    longest = sum(int(line.partition("=")[2]) for line in supervised.splitlines() if line.startswith("stopwaitsecs"))
+    probes = [c[p] for c in _ours(name).values() for p in ("startupProbe", "livenessProbe") if p in c]
+    assert probes
+    assert all(longest < probe["terminationGracePeriodSeconds"] < 60 for probe in probes)
+
+
+@pytest.mark.parametrize("name", NAMES)
 def test_the_actuators_user_is_the_nodes(name: str) -> None:
     ours = _ours(name)
     config = _settings(name, next(iter(ours.values())))
@@ -114,7 +160,7 @@ def test_the_actuators_user_is_the_nodes(name: str) -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_keys_stay_in_memory_and_out_of_the_nodes_container(name: str) -> None:
     volumes = {volume["name"]: volume for volume in _pod(name)["volumes"]}
-    assert volumes["run"]["emptyDir"]["medium"] == "Memory"
+    assert volumes["run"]["emptyDir"]["medium"] == volumes["ipc"]["emptyDir"]["medium"] == "Memory"
     assert set(_mounts(_node(name)).values()) == {"ipc", "config", "data"}
     assert _pod(name)["automountServiceAccountToken"] is False
 

@@ -21,6 +21,7 @@ MARKS: Final = {
     "end": "the same, when the pods are gone",
     "keys": "a folder with keys",
     "host": "a host under systemd, as root",
+    "before": "beside the node that forges until now",
     "cluster": "needs a kubelet, controllers or several servers: not run by a test",
     "release": "needs the files of a release: not run by a test (tests/package does the like)",
     "index": "needs a package index and a release: not run by a test (tests/package does the like)",

@@ -82,3 +82,18 @@ def test_an_actuator_that_is_killed_alone_is_replaced_and_its_pod_goes_on(
     cluster.wait_for(lambda: leader in cluster.forgers() and cluster.gap_s(since) > 0, 20, "it forges again")
     note(f"the actuator killed ({len(leader.sidecars)} containers): without a forger", cluster.gap_s(since))
     leader.last("off", since)
+
+
+def test_when_a_pods_end_begins_the_other_forges_while_the_first_ones_node_lives_on(
+    cluster: Cluster, pods: tuple[Pod, Pod], note: Any
+) -> None:
+    """The kubelet ends a native sidecar after the node, which may take minutes; its hook comes at once."""
+    leader, other = pods
+    since = time.monotonic_ns()
+    leader.begin_to_end()
+    assert cluster.wait_for_one_forger(20, other_than=leader) is other
+    note(f"the hook ({len(leader.sidecars)} containers): without a forger", cluster.gap_s(since))
+    leader.last("off", since)
+    assert all(leader.running(name) for name in (*leader.sidecars, "cardano-node"))
+    cluster.wait_healthy()
+    assert cluster.forgers() == [other], "who comes back takes nothing away"

@@ -287,6 +287,16 @@ def test_findings_of_keys_keep_their_severity_and_their_remedy() -> None:
     assert [each.remedy for each in found if each.check == "kes-period"] == ["rotate now"]
 
 
+@pytest.mark.parametrize(
+    ("in_memory", "weight"),
+    [(None, Weight.INFO), (True, Weight.INFO), (False, Weight.WARNING), (Unseen("/ipc: gone"), Weight.NOT_LOOKED_AT)],
+)
+def test_keys_that_are_written_to_a_disk_are_a_warning(in_memory: bool | Unseen | None, weight: Weight) -> None:
+    target = Target("TARGET_KES_KEY", "/ipc", "", in_memory)
+    found = list(judge_credentials(dataclasses.replace(KEYS, targets=(target, target))))
+    assert weights(found, "targets-memory") == [weight], "once for a folder"
+
+
 # --- servers ---
 
 

@@ -6,6 +6,8 @@
   {{- include "forge.served" . | nindent 2 }}
   livenessProbe:
     httpGet: {{- include "forge.asked" (list . "/health") | nindent 6 }}
+    terminationGracePeriodSeconds: 40 # the pod's is the node's; the sidecar's own longest stop is shorter
+  {{- include "forge.handsOver" . | nindent 2 }}
   resources: {{- toYaml .Values.resources.manager | nindent 4 }}
   securityContext:
     {{- if eq .Values.mode "uids" }}
@@ -31,6 +33,9 @@
   {{- include "forge.common" $root | nindent 2 }}
   {{- if eq . "gateway" }}
   {{- include "forge.served" $root | nindent 2 }}
+  {{- end }}
+  {{- if eq . "elector" }}
+  {{- include "forge.handsOver" $root | nindent 2 }}
   {{- end }}
   resources: {{- toYaml $root.Values.resources.worker | nindent 4 }}
   securityContext:
@@ -65,10 +70,24 @@ startupProbe:
   httpGet: {{- include "forge.asked" (list . "/startup-status") | nindent 4 }}
   periodSeconds: 1
   failureThreshold: 120
+  terminationGracePeriodSeconds: 40
 {{- /* A rolling update goes on once this pod could take over. */}}
 readinessProbe:
   httpGet: {{- include "forge.asked" (list . "/ready") | nindent 4 }}
   periodSeconds: 5
+{{- end -}}
+
+{{- /*
+A native sidecar is told to end when the node has ended, but this hook runs when the pod's end begins. 10 s, since what is
+asked for here outlives the container where a probe restarts it. --hook: what an operator asked for stays (a pause, a drain).
+*/ -}}
+{{- define "forge.handsOver" -}}
+{{- if eq .Values.sidecar "native" -}}
+lifecycle:
+  preStop:
+    exec:
+      command: [forgectl, stand-down, --now, --for, 10s, --hook, --reason, the container ends]
+{{- end -}}
 {{- end -}}
 
 {{- define "forge.asked" -}}

@@ -21,8 +21,16 @@ helm.sh/chart: {{ .Chart.Name }}-{{ .Chart.Version }}
 {{- merge (include "forge.fixedLabels" . | fromYaml) .Values.commonLabels | toYaml -}}
 {{- end -}}
 
+{{- /*
+By which Lease these pods elect. Old and new pods of a rolling update exclude each other by that Lease alone, so it is part
+of the StatefulSet's selector, which Kubernetes never changes: an update that would have them elect by two is refused.
+*/ -}}
+{{- define "forge.election" -}}
+cardano.io/election: {{ include "forge.lease" . | sha256sum | trunc 10 | quote }}
+{{- end -}}
+
 {{- define "forge.podLabels" -}}
-{{- $own := merge (dict "app" (include "forge.name" .)) (include "forge.selector" . | fromYaml) -}}
+{{- $own := merge (dict "app" (include "forge.name" .)) (include "forge.selector" . | fromYaml) (include "forge.election" . | fromYaml) -}}
 {{- merge $own .Values.podLabels .Values.commonLabels | toYaml -}}
 {{- end -}}
 
@@ -30,6 +38,14 @@ helm.sh/chart: {{ .Chart.Name }}-{{ .Chart.Version }}
 name: {{ include "forge.name" . }}
 namespace: {{ .Release.Namespace }}
 labels: {{- include "forge.labels" . | nindent 2 }}
+{{- end -}}
+
+{{- /*
+Of the pods' own Role and its binding. Helm writes Roles before the StatefulSet: by one name a refused update would have
+taken the right to their Lease from the pods that run.
+*/ -}}
+{{- define "forge.role" -}}
+{{ include "forge.name" . }}-{{ include "forge.lease" . | sha256sum | trunc 10 }}
 {{- end -}}
 
 {{- /* image, default tag */ -}}

@@ -6,6 +6,9 @@
 {{- if not (or (has "--start-as-non-producing-node" $v.node.args) (has "--non-producing-node" $v.node.args)) -}}
 {{- fail "node.args: must have --start-as-non-producing-node (newer nodes: --non-producing-node): without it the node forges before anybody told it to" -}}
 {{- end -}}
+{{- if ne (first $v.node.args) "run" -}}
+{{- fail "node.args: must begin with run, the command of cardano-node" -}}
+{{- end -}}
 {{- toYaml $v.node.args -}}
 {{- else -}}
 - run
@@ -40,6 +43,9 @@
   {{- with $v.node.env }}
   env: {{- toYaml . | nindent 4 }}
   {{- end }}
+  lifecycle:
+    preStop: # the sidecar hands over meanwhile: a node that closes its database proves nothing any more
+      exec: {command: [sleep, "6"]}
   ports:
     - name: node
       containerPort: {{ $v.node.port | int64 }}
