@@ -353,9 +353,7 @@ def _left_alone(config: Config, seconds: float) -> str:
     if isinstance(answer, Failed):
         raise answer
     assert isinstance(answer.body, ElectorState)
-    if (
-        answer.body.paused
-    ):  # there a pod that is told to end keeps the lease for its next life, a stand-down gives it away
+    if answer.body.paused:  # a pod that ends keeps the lease for its next life then; a stand-down would give it away
         return f"paused {answer.body.paused}: the lease stays with this pod"
     if answer.body.drained:
         return "it stands down until `forgectl come-back`, as before"
