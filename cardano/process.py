@@ -15,7 +15,7 @@ import select
 import signal
 import socket
 import stat
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -274,13 +274,18 @@ class NodeCandidate:
 
     pid: int
     names_our_socket: bool
-    """Its arguments name our socket's path; False: they name none."""
+    """Its arguments name our socket's path; False: they name none, or another."""
+    other_socket: str = ""
+    """The one that it names instead, though it was given one of `files`; empty: it names ours or none."""
 
 
-def find_by_name(name: str, socket_path: Path, *, supervisor: int | None = None) -> list[NodeCandidate]:
+def find_by_name(
+    name: str, socket_path: Path, *, supervisor: int | None = None, files: Collection[Path] = ()
+) -> list[NodeCandidate]:
     """Processes of this name, or called so by their first argument.
 
-    One that names another socket is not ours.  If some name our socket, only those are.  More than one left: it
+    One that names another socket is not ours, unless it was given one of `files` for its keys; then somebody is wrong
+    about the socket.  If some name our socket, only those are.  More than one left: it
     cannot be said by name which is ours.  Never ourselves, a zombie or a kernel thread, nor a child of `supervisor`:
     a process can call itself what it likes, and a worker gone bad must not pass for the node.
     """
@@ -300,6 +305,8 @@ def find_by_name(name: str, socket_path: Path, *, supervisor: int | None = None)
         given = _argument(argv, "--socket-path")
         if given is None or _means(given, wanted):
             found.append(NodeCandidate(process.pid, given is not None))
+        elif {Path(path) for path in credential_options(argv).values()} & set(files):
+            found.append(NodeCandidate(process.pid, False, given))
     ours = [candidate for candidate in found if candidate.names_our_socket]
     return ours or found
 

@@ -37,6 +37,8 @@ async def fetch(url: str, timeout_s: float) -> str:
         raise ScrapeError(f"no answer within {timeout_s:g} s") from None
     except OSError as error:
         raise ScrapeError(error.strerror or type(error).__name__) from None
+    except UnicodeError:
+        raise ScrapeError("no resolver can be asked for such a host") from None
     except (asyncio.LimitOverrunError, asyncio.IncompleteReadError):
         raise ScrapeError("not an HTTP answer") from None
 

@@ -136,6 +136,10 @@ def _http_url(value: str) -> str:
         raise _WrongValueError(f"must be an http:// or https:// address ({error})") from None
     if parts.scheme not in ("http", "https") or not parts.hostname or (port is not None and port < 1):
         raise _WrongValueError("must be an http:// or https:// address with a host")
+    try:
+        parts.hostname.encode("idna")  # as it is done before a resolver is asked
+    except UnicodeError:
+        raise _WrongValueError("must have a host of which each part has 1 to 63 characters") from None
     if parts.username or parts.password:
         raise _WrongValueError("must not carry a user name or password")
     return value

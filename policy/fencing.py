@@ -95,6 +95,8 @@ class View:
     giving_up: bool = False
     """The arbiter grants nothing because the elector wants to release the lease: whoever of them we hear first."""
     node: NodeView | None = None
+    unseen: str = ""
+    """Why a node that runs here is not `node`; empty: none is known to run."""
     born_after_us: bool = False
     """The node process is younger than this actuator: no earlier life of ours can have armed it."""
     hup_pending: bool = False
@@ -150,6 +152,9 @@ class FenceMachine:
         """Why the keys could not be installed a moment ago; until `_expose_at` that is a reason not to lead."""
         self._expose_at = 0
         self._expose_pause = 0
+        self._appeared_at = 0
+        self._not_offered = ""
+        """Why no files are offered to a node that is not up; empty: they may be."""
         self._proof_before = Proof.NONE
         self._node: NodeView | None = None
         self._metrics_seen = False
@@ -208,7 +213,7 @@ class FenceMachine:
             return Startup.UP, "the node is up"
         if self.exposed == "bootstrap":
             return Startup.OFFERED, "the credential files are in place: the node may start"
-        if why := view.sources or view.targets or self._not_exposed:
+        if why := view.sources or view.targets or self._not_exposed or self._not_offered:
             return Startup.FAILED, why
         if self._bootstrap_read:
             return Startup.READ, "the node has read the credential files and is starting"
@@ -247,6 +252,7 @@ class FenceMachine:
         if now >= self._expose_at:
             self._not_exposed = ""
         actions = self._meet_node(now, view)
+        self._not_offered = self._serves_nobody(now, view)
         self._note_sample(now, view)
         right = right_to_forge(view.elector, view.arbiter, managed=self._managed, void_before=view.void_before, now=now)
         if self.fence in (Fence.ARMING, Fence.ARMED):
@@ -270,6 +276,8 @@ class FenceMachine:
         self._node = new
         same = old is not None and new is not None and (old.pid, old.start_ticks) == (new.pid, new.start_ticks)
         if same or (old is None and new is None):
+            if old is not None and new is not None and old.flag is not new.flag:
+                self._node_appeared(now, new, view)  # a script that was taken for the node has become it
             return []
         actions: list[Action] = []
         if old is not None:
@@ -292,6 +300,7 @@ class FenceMachine:
 
     def _node_appeared(self, now: int, node: NodeView, view: View) -> None:
         self._metrics_seen = False
+        self._appeared_at = now
         self._hup_at, self._hup_taken_at, self._hup_refused = 0, 0, False
         self._flat_base = self._rogue_base = None
         self._last_sample_at = now
@@ -519,7 +528,11 @@ class FenceMachine:
     def _rogue(self, view: View) -> bool:
         """Whether a node that was proven to be off says that it is on again, or counts leadership checks."""
         sample, node = view.sample, view.node
-        if node is None or not node.up or not self._is_about(sample, node) or sample is None or not sample.answered:
+        # One that is not up, as its socket's file is gone, can forge as well.
+        if node is None or not (node.up or node.takes_hup):
+            self._rogue_base = None
+            return False
+        if not self._is_about(sample, node) or sample is None or not sample.answered:
             self._rogue_base = None
             return False
         if self.proof is Proof.METRICS and sample.forging_enabled == 1 and sample.asked_at >= self.since:
@@ -539,7 +552,7 @@ class FenceMachine:
         node = view.node
         if node is None and self._bootstrap_read and now >= self._reoffer_at:
             self._bootstrap_read = False
-        wanted = (node is None or not node.up) and not self._bootstrap_read and not self._not_exposed
+        wanted = (node is None or not node.up) and not (self._bootstrap_read or self._not_exposed or self._not_offered)
         if wanted and not view.stopping and not view.sources and not view.targets:
             self.exposed = "bootstrap"
             return [Expose("bootstrap")]
@@ -558,12 +571,33 @@ class FenceMachine:
             self._bootstrap_read, self._reoffer_at = True, now + timing.BOOTSTRAP_REEXPOSE
         elif view.stopping:
             why = "stopping"
-        elif view.sources or view.targets:
-            why = view.sources or view.targets
+        else:
+            why = view.sources or view.targets or self._not_offered
         if not why:
             return []
         self.exposed = ""
         return [Withdraw(why)]
+
+    def _serves_nobody(self, now: int, view: View) -> str:
+        """Why no node can need the files, which it reads when it starts; empty: one may.
+
+        Whoever signals a node that runs beside files that are offered would have it forge without a right.
+        """
+        node, sample = view.node, view.sample
+        if node is None and view.unseen:
+            return view.unseen
+        tells = sample is not None and sample.answered and not mute(sample) and sample.asked_at > self.node_gone_at
+        if node is None:
+            return (
+                "NODE_METRICS_URL is answered by a node that runs and is not found here: see NODE_SOCKET"
+                if tells
+                else ""
+            )
+        if tells and not node.up and self._is_about(sample, node):
+            return "the node's metrics tell of its forging, so it has started; NODE_SOCKET is not answered"
+        if not node.up and now - self._appeared_at >= timing.OFFER_LASTS:
+            return "the node has been starting for a minute: what it needs of the credential files it has read by now"
+        return ""
 
     # --- evidence ---
 

@@ -109,6 +109,9 @@ EXPOSE_AGAIN: Final = SECOND // 4
 EXPOSE_AGAIN_AT_MOST: Final = 60 * SECOND
 """Keys that could not be installed (a full volume) are tried again after this pause, each one twice the one before."""
 
+OFFER_LASTS: Final = 60 * SECOND
+"""A node reads its keys within seconds of its start: after this time an offer to it serves nobody but a stranger."""
+
 ARM_MINIMUM: Final = SECOND
 """A right to forge with less than this left is not worth a reload of the node."""
 

@@ -141,8 +141,8 @@ def _targets(scene: Scene) -> Iterator[Attempt]:
     may = Place.TARGETS in privileges.writes
     plain = config.credential_mode == "file"
     for folder in places.targets(config):
-        if not may and _left_open(scene, folder):
-            continue
+        if not (may or plain) and _left_open(scene, folder):
+            continue  # links are all that there is
         expect = Expect.DONE if may else Expect.REFUSED
         yield Attempt(f"list the target folder {folder}", Way.FILE, expect, _opening(folder, _LIST), abi=1)
         make = Expect.DONE if may and plain else Expect.REFUSED

@@ -98,7 +98,8 @@ def close(privileges: Privileges, config: Config, endpoint: Endpoint | None) -> 
     """Lock this process up.  Raises CannotClose."""
     closed = Closed(_plan(privileges, config, endpoint), endpoint, separation(config), landlock.abi())
     closed.failures += obstacles(config)
-    closed.failures += plan.exposed(closed.plan, privileges, places.secrets(config))
+    guarded = (*places.secrets(config), *places.exposed_keys(config))
+    closed.failures += plan.exposed(closed.plan, privileges, guarded)
     if closed.failures and config.sandbox == "enforce":  # before anything irrevocable: the reason is worth a line
         raise CannotClose("; ".join(closed.failures))
     _step(closed, "no_new_privs", identity.no_new_privs)

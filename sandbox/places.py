@@ -119,6 +119,17 @@ def secrets(config: Config) -> tuple[Secret, ...]:
     return tuple(found)
 
 
+def exposed_keys(config: Config) -> tuple[Secret, ...]:
+    """The node's keys where they lie while it may forge: in mode `file` nothing else keeps them from our own user.
+
+    Apart from `secrets`, since nobody may try to read them: that would be taken for the node's reading.
+    """
+    if config.credential_mode != "file":
+        return ()
+    keys = [(name, path) for name, path in config.targets.values() if path != config.target_op_cert]
+    return tuple(_secret(name, path, Place.TARGETS) for name, path in keys)
+
+
 def _secret(name: str, path: Path, place: Place, owner: Worker | None = None) -> Secret:
     """Also where a link at `path` would lie that is replaced by a file: Kubernetes and rotations swap links."""
     also = {_real(path), _real(path.parent) / path.name} - {path}
@@ -134,6 +145,8 @@ def paths(place: Place, worker: Worker, config: Config, endpoint: Endpoint | Non
     """What `place` means for this worker: files and folders, by name and with links followed; they need not exist."""
     together = _ARBITERS if worker is Worker.ARBITER and place in _ARBITERS else {place}
     others = [s for s in secrets(config) if s.place not in together and s.owner is not worker]
+    if worker is not Worker.ACTUATOR:
+        others += exposed_keys(config)
     forbidden = [location for secret in others for location in secret.locations]
     match place:
         case Place.SOURCES:

@@ -110,7 +110,8 @@ def make(
 
 def declared(privileges: Privileges, secret: Secret) -> bool:
     """Whether this worker may have it."""
-    return secret.owner is privileges.worker or (secret.owner is None and secret.place in privileges.reads)
+    mine = privileges.reads | privileges.writes
+    return secret.owner is privileges.worker or (secret.owner is None and secret.place in mine)
 
 
 def exposed(plan: Plan, privileges: Privileges, secrets: Iterable[Secret]) -> tuple[str, ...]:

@@ -16,7 +16,7 @@ import contextlib
 import logging
 import signal
 from collections import Counter
-from typing import Final
+from typing import Any, Final
 
 from cardano.process import NodeGone
 from ipc.messages import (
@@ -60,6 +60,7 @@ from sandbox.syscalls import Calls
 from workers.audit_trail import SENT, AuditTrail
 from workers.credentials import CannotExpose, Credentials
 from workers.node_watch import NodeWatch
+from workers.notebook import Notebook
 from workers.runtime import Context, run_worker
 from workers.transitions import Told
 
@@ -93,7 +94,8 @@ class Actuator:
         self._death = DeathSignal()
         self._timer = DeathTimer()
         self._wall = WallClockWatch()
-        self._void_before = 0
+        self._jumps = Notebook(context.config.worker_dir("actuator"), log, "jump")
+        self._void_before = self._jumped_before()
         self._machine = FenceMachine(
             boottime_ns(),
             managed=context.config.enable_cluster_management,
@@ -211,6 +213,7 @@ class Actuator:
             calm=calm,
             giving_up=bool(self._heard_giving_up or self._heard_withdrawn),
             node=self._node.view(),
+            unseen=self._node.unseen,
             born_after_us=self._node.born_after_us,
             hup_pending=self._node.hup_pending() if self._machine.busy() else False,
             sample=prober.sample if prober is not None else None,
@@ -266,8 +269,27 @@ class Actuator:
         """The machine may have slept, moved or been copied: what it was granted before counts for nothing."""
         if self._wall.jumped():
             self._void_before = boottime_ns()
+            self._note_jump()
             log.warning("the wall clock jumped: earlier grants are void", extra={"event": "wall_clock_jumped"})
             self._wake.set()
+
+    def _note_jump(self) -> None:
+        """For our next life: who granted before the jump goes on saying so."""
+        try:
+            self._jumps.keep({"void_before": self._void_before})
+        except OSError as error:
+            log.error(
+                "a jump of the wall clock cannot be written down: %s", error.strerror, extra={"event": "jump_not_kept"}
+            )
+
+    def _jumped_before(self) -> int:
+        """Since when grants count, as an earlier life knew; from now on where its note cannot be read."""
+
+        def parsed(raw: dict[str, Any], this_boot: bool) -> int:
+            return min(int(raw["void_before"]), boottime_ns()) if this_boot else 0
+
+        found = self._jumps.read(parsed)
+        return found if found is not None else boottime_ns() if self._jumps.exists() else 0
 
     # --- carrying out ---
 

@@ -226,6 +226,7 @@ OTHERS: Final[dict[str, Event]] = {
     "supervisord_fault": Event("A fault in supervisord"),
     "target_repaired": Event("Something stood at a target path; our link replaced it", ("file", "path")),
     "term_unreadable": Event("What an earlier life wrote down cannot be read: it starts as a stranger"),
+    "jump_not_kept": Event("That grants from before a jump of the wall clock are void could not be written down"),
     "unfenced_at_exit": Event("The actuator ends, and its node is not proven fenced: the kernel tells it once more"),
     "wall_clock_jumped": Event("What was granted before counts for nothing"),
     "worker_fault": Event("A worker ends because of what it did not foresee"),

@@ -7,10 +7,11 @@ known it is held by a pidfd: its end is noticed at once, and no signal can go to
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from cardano.process import (
@@ -52,6 +53,7 @@ class NodeWatch:
         self._process: NodeProcess | None = None
         self._up = False
         self._takes_hup = False
+        self._argv: Sequence[str] = ()
         self._flag = StartFlag.UNKNOWN
         self._problem = self._wrong_arguments = ""
         self.warnings: tuple[str, ...] = ()
@@ -63,6 +65,8 @@ class NodeWatch:
         self.born_after_us = False
         self.hint = ""
         """Why no node can be found, if that is known."""
+        self.unseen = ""
+        """The same, where a node runs all the same."""
 
     @property
     def pid(self) -> int:
@@ -135,25 +139,36 @@ class NodeWatch:
             self._up = self._process is not None
             return
         found = check_socket(self._config.node_socket)
-        self.hint = ""
+        self.hint = self.unseen = ""
         if found.ok and found.pid > 0:
             if self.pid != found.pid:
                 self._meet(found.pid, now)
             if self._process is not None:
+                self._read_arguments()
                 self._up = True
                 self._read_status()
                 log.info("the node is up", extra={"event": "node_up", "node_pid": self.pid})
             return
         if found.ok:
-            self.hint = (
+            self.hint = self.unseen = (
                 "NODE_SOCKET answers, but its process is not visible: set shareProcessNamespace: true in the pod"
             )
         elif self._process is None:
             self._search_by_name(now)
+        else:
+            self._read_arguments()
 
     def _search_by_name(self, now: int) -> None:
         name, socket = self._config.cardano_node_process_name, self._config.node_socket
-        candidates = find_by_name(name, socket, supervisor=self._supervisor)
+        files = [path for _, path in self._config.targets.values()]
+        candidates = find_by_name(name, socket, supervisor=self._supervisor, files=files)
+        astray = [candidate for candidate in candidates if candidate.other_socket]
+        candidates = [candidate for candidate in candidates if not candidate.other_socket]
+        if self._process is None and not candidates and astray:
+            self.hint = self.unseen = (
+                f"a node (process {astray[0].pid}) was given our files and --socket-path {astray[0].other_socket}: "
+                f"NODE_SOCKET, which is {socket}, must be the same"
+            )
         if self._process is None and len(candidates) == 1:
             self._meet(candidates[0].pid, now)
         elif len(candidates) > 1 and self._process is None:
@@ -173,12 +188,7 @@ class NodeWatch:
             return
         self._unreadable.over()
         self._process, self._up, self._takes_hup, self._seen_at = process, False, False, now
-        self._flag = start_flag(argv)
-        if argv:  # else they cannot be seen
-            wanted = wanted_options(self._config.targets.values())
-            self._wrong_arguments, self.warnings = wrong_arguments(credential_options(argv), wanted)
-            for text in self.warnings:
-                log.warning(text, extra={"event": "node_arguments", "node_pid": pid})
+        self._judge(argv)
         self.born_after_us = process.start_ticks > self._born
         asyncio.get_running_loop().add_reader(process.fileno(), self._wake)
         self._read_status()
@@ -186,6 +196,26 @@ class NodeWatch:
             "node process found",
             extra={"event": "node_found", "node_pid": pid, "flag": str(self._flag), "problem": self._problem},
         )
+
+    def _read_arguments(self) -> None:
+        """Again, until it is up: a script may have become the node since."""
+        assert self._process is not None
+        with contextlib.suppress(NodeGone, ProcessUnreadable):  # its end is noticed; what was read stands
+            argv = read_argv(self._process.pid)
+            if argv != self._argv:
+                self._judge(argv)
+                facts = {"event": "node_found", "node_pid": self.pid, "flag": str(self._flag)}
+                log.info("the node process has other arguments now", extra={**facts, "problem": self._wrong_arguments})
+
+    def _judge(self, argv: Sequence[str]) -> None:
+        """What its arguments say."""
+        self._argv, self._flag = argv, start_flag(argv)
+        self._wrong_arguments, self.warnings = "", ()
+        if argv:  # else they cannot be seen
+            wanted = wanted_options(self._config.targets.values())
+            self._wrong_arguments, self.warnings = wrong_arguments(credential_options(argv), wanted)
+            for text in self.warnings:
+                log.warning(text, extra={"event": "node_arguments", "node_pid": self.pid})
 
     def _read_status(self) -> None:
         """Whether it takes a SIGHUP, and whether the kernel lets us work together."""

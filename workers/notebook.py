@@ -42,6 +42,9 @@ class Notebook:
             self._log.warning("unreadable notes; starting as a stranger", extra={"event": "term_unreadable"})
             return None
 
+    def exists(self) -> bool:
+        return self._path.exists()
+
     def keep(self, known: dict[str, Any]) -> None:
         """Write it, if it changed, by renaming.  Raises OSError."""
         if known == self._written:

@@ -389,6 +389,15 @@ def test_a_node_that_names_another_socket_is_not_ours_even_when_it_is_the_only_o
     assert find_by_name(NAME, Path("/ipc/node.socket")) == []
 
 
+def test_one_that_was_given_our_files_and_another_socket_is_told(spawn: Spawn) -> None:
+    ours = Path("/ipc/kes.skey")
+    options = ("--socket-path", "/ipc/other.socket", "--shelley-kes-key", str(ours))
+    process = spawn(WAIT, *options, name=NAME)
+    found = find_by_name(NAME, Path("/ipc/node.socket"), files=[ours])
+    assert found == [NodeCandidate(process.pid, False, "/ipc/other.socket")]
+    assert find_by_name(NAME, Path("/ipc/node.socket"), files=[Path("/elsewhere/kes.skey")]) == []
+
+
 def test_several_that_name_no_socket_are_all_given_and_none_is_chosen(spawn: Spawn) -> None:
     pids = {spawn(WAIT, name=NAME).pid, spawn(WAIT, name=NAME).pid}
     found = find_by_name(NAME, Path("/ipc/node.socket"))

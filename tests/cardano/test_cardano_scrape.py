@@ -72,6 +72,12 @@ async def test_a_length_that_is_none_ends_nobody(length: str) -> None:
         assert await fetch(url, 5) == "a 1\n"
 
 
+@pytest.mark.parametrize("host", ["node..monitoring", "a" * 64 + ".example"])
+async def test_a_host_that_no_resolver_can_be_asked_for_is_a_failure(host: str) -> None:
+    with pytest.raises(ScrapeError, match="no resolver"):
+        await fetch(f"http://{host}:1/metrics", 5)
+
+
 async def test_a_head_that_comes_in_pieces_is_put_together() -> None:
     async with server(answering(b"HTTP/1.0 20", b"0 OK\r\nX: y\r", b"\n\r\nok")) as url:
         assert await fetch(url, PATIENCE_S) == "ok"

@@ -30,6 +30,8 @@ class Node:
     """The kernel refuses every signal to it."""
     reload: int = 5 * timing.MILLISECOND
     metrics: bool = True
+    early: bool = False
+    """Its metrics answer though its socket does not."""
     gauge: bool = True
     counter: bool = True
     forging: bool = False
@@ -64,6 +66,7 @@ class World:
     arbiter: Grant | None = None
     calm: bool = False
     giving_up: bool = False
+    unseen: str = ""
     sources: str = ""
     spent: int = 0
     """Number of the last set that has expired."""
@@ -143,6 +146,7 @@ class World:
             calm=self.calm,
             giving_up=self.giving_up,
             node=shown,
+            unseen=self.unseen,
             born_after_us=node.born_after_us if node is not None else False,
             hup_pending=node is not None and node.frozen and bool(node.pending),
             sample=self._sample(),
@@ -164,7 +168,7 @@ class World:
         if node is None:
             return None
         asked = self.now - 2 * timing.MILLISECOND
-        on = node.metrics and node.up
+        on = node.metrics and (node.up or node.early)
         return NodeSample(
             node_pid=node.pid,
             asked_at=asked,

@@ -308,6 +308,64 @@ def test_a_node_that_was_not_told_is_not_called_armed() -> None:
     assert world.node.forging
 
 
+def test_no_files_are_offered_while_a_node_runs_that_cannot_be_held() -> None:
+    world = World(unseen="NODE_SOCKET answers, but its process is not visible")
+    world.run(30)
+    assert not [line for line in world.log if "Expose" in line]
+    assert world.machine.startup(world.view()) == (Startup.FAILED, world.unseen)
+    world.unseen = ""
+    world.run(1)
+    assert world.keys_visible
+    world.unseen = "again"
+    world.run(1)
+    assert not world.keys_visible
+
+
+def test_an_offer_to_a_node_that_does_not_come_up_ends_after_a_minute_and_is_made_to_the_next() -> None:
+    world = World(Node(7, up=False, born_after_us=False))
+    world.run(59)
+    assert world.keys_visible
+    world.run(3600)
+    assert not world.keys_visible
+    assert sum("Expose" in line for line in world.log) == 1
+    world.node = Node(8, up=False)
+    world.run(1)
+    assert world.keys_visible
+
+
+def test_a_node_that_tells_of_forging_is_offered_nothing_though_its_socket_is_not_answered() -> None:
+    world = World(Node(7, up=False, born_after_us=False, early=True))
+    world.run(100)
+    assert not [line for line in world.log if "Expose" in line]
+    assert "NODE_SOCKET is not answered" in world.machine.startup(world.view())[1]
+
+
+def test_a_node_that_is_not_up_and_forges_unasked_is_told_to_stop() -> None:
+    world = World(Node(7, up=False, born_after_us=False, early=True))
+    world.run(10)
+    assert world.machine.fence is Fence.FENCED
+    assert world.node is not None
+    world.node.forging = True
+    world.run(5)
+    assert not world.node.forging
+    assert world.run_until(Fence.FENCED) <= 5
+
+
+def test_a_script_that_becomes_a_producing_node_is_judged_anew() -> None:
+    world = World(Node(7, up=False, flag=StartFlag.NO_CREDENTIALS))
+    world.run(1)
+    assert world.machine.fence is Fence.FENCED
+    assert world.node is not None
+    world.node.flag = StartFlag.PRODUCING
+    world.run(1)
+    assert world.machine.fence is Fence.FENCING
+    world.node.forging = world.node.up = True
+    world.run(2)
+    assert not world.node.forging
+    world.run_until(Fence.FENCED)
+    assert world.machine.proof is Proof.FLAT
+
+
 def test_keys_that_cannot_be_written_are_tried_again_ever_more_seldom_and_that_is_said() -> None:
     world = World(no_room=True)
     world.run(30)

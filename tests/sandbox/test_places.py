@@ -34,7 +34,7 @@ def root() -> Iterator[Path]:
         yield Path(name).resolve()
 
 
-def configured(root: Path, **more: Path) -> Config:
+def configured(root: Path, **more: Path | str) -> Config:
     """Everything below `root`, as a pod mounts it."""
     given_paths = {
         "SOURCE_KES_KEY": root / "secrets/kes.skey",
@@ -355,3 +355,28 @@ def test_no_plan_without_a_message_leaves_a_secret_open(pod: dict[str, str]) -> 
             if not said(worker, config, (installation,)):
                 environment = {name: str(path) for name, path in described.items()}
                 assert alone(what_is_open, str(worker), environment, str(installation)) == []
+
+
+# --- keys that lie where a node reads them ---
+
+
+@pytest.mark.parametrize("mode", ["file", "ephemeral"])
+def test_in_mode_file_nobody_but_the_actuator_is_let_into_a_folder_with_keys(root: Path, mode: str) -> None:
+    beside = root / "ipc/schedule.json"
+    config = configured(root, LEADERSHIP_SCHEDULE=beside, CREDENTIAL_MODE=mode)
+    made(config, beside)
+    opened = {rule.path for rule in planned(Worker.PROBER, config).rules if rule.opens}
+    assert (root / "ipc" in opened) is (mode == "ephemeral")
+    assert opened & {beside, root / "ipc"}
+    guarded = (*places.secrets(config), *places.exposed_keys(config))
+    for worker in Worker:
+        assert plan.exposed(planned(worker, config), PRIVILEGES[worker], guarded) == ()
+
+
+def test_a_rule_for_the_folder_of_exposed_keys_is_told(root: Path) -> None:
+    config = configured(root, LEADERSHIP_SCHEDULE=root / "ipc", CREDENTIAL_MODE="file")
+    made(config)
+    guarded = (*places.secrets(config), *places.exposed_keys(config))
+    (line,) = plan.exposed(planned(Worker.PROBER, config), PRIVILEGES[Worker.PROBER], guarded)
+    assert "TARGET_KES_KEY" in line
+    assert "TARGET_VRF_KEY" in line

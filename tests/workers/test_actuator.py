@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import json
 import os
+import subprocess
+import sys
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import cast
@@ -14,18 +17,21 @@ import pytest
 import kernel.plainstage
 from config import load
 from devkit import keys
-from ipc.messages import ActuatorState, Startup
+from ipc.messages import ActuatorState, StartFlag, Startup
+from kernel.clock import boot_id, boottime_ns
 from workers.actuator import Actuator
 from workers.runtime import Context
 
 from surroundings import Surroundings
 
+NODE = f"node-{os.getpid()}"
+"""No other process has it."""
 NAMES = {"KES_KEY": "kes.skey", "VRF_KEY": "vrf.skey", "OP_CERT": "node.cert"}
 
 
 @pytest.fixture
-async def start(tmp_path: Path) -> AsyncIterator[Callable[[], Surroundings]]:
-    """Of an actuator that runs, with good keys and without a node: starts it."""
+async def around(tmp_path: Path) -> Surroundings:
+    """Of an actuator with good keys and without a node."""
     keys.generate(tmp_path / "secrets", kes_period=keys.current_kes_period("mainnet"))
     (tmp_path / "ipc").mkdir()
     (tmp_path / "run" / "actuator").mkdir(parents=True)
@@ -33,20 +39,25 @@ async def start(tmp_path: Path) -> AsyncIterator[Callable[[], Surroundings]]:
         **{f"SOURCE_{variable}": str(tmp_path / "secrets" / name) for variable, name in NAMES.items()},
         **{f"TARGET_{variable}": str(tmp_path / "ipc" / name) for variable, name in NAMES.items()},
         "NODE_SOCKET": str(tmp_path / "ipc" / "node.socket"),
-        "CARDANO_NODE_PROCESS_NAME": "a-node-that-is-nowhere",
+        "CARDANO_NODE_PROCESS_NAME": NODE,
         "RUN_DIR": str(tmp_path / "run"),
         "POD_NAME": "pod-0",
         "CREDENTIAL_MODE": "file",
     }
-    made = Surroundings(load(environment))
+    return Surroundings(load(environment))
+
+
+@pytest.fixture
+async def start(around: Surroundings) -> AsyncIterator[Callable[[], Surroundings]]:
+    """Has it run."""
     running: list[asyncio.Task[None]] = []
 
     def begin() -> Surroundings:
-        running.append(asyncio.create_task(Actuator(cast("Context", made)).run()))
-        return made
+        running.append(asyncio.create_task(Actuator(cast("Context", around)).run()))
+        return around
 
     yield begin
-    made.stopping.set()
+    around.stopping.set()
     for task in running:
         await task
 
@@ -82,3 +93,65 @@ async def test_a_target_that_is_a_folder_is_named(start: Callable[[], Surroundin
     (tmp_path / "ipc" / "node.cert").mkdir()
     said = await around.until(ActuatorState, lambda s: s.startup is Startup.FAILED)
     assert said.startup_reason.startswith(f"{tmp_path}/ipc/node.cert is a folder, and the node wants a file there")
+
+
+BECOMES = "import json, os; os.execv(*json.loads(input()))"
+WAITS = "import time; time.sleep(600)"
+
+
+async def test_a_script_of_the_nodes_name_that_becomes_the_node_is_judged_by_the_nodes_arguments(
+    start: Callable[[], Surroundings], tmp_path: Path
+) -> None:
+    options = (
+        *("--shelley-kes-key", f"{tmp_path}/ipc/kes.skey", "--shelley-vrf-key", f"{tmp_path}/ipc/vrf.skey"),
+        *("--shelley-operational-certificate", f"{tmp_path}/ipc/node.cert"),
+    )
+    becomes = [NODE, "-c", BECOMES]
+    around = start()
+    with subprocess.Popen(becomes, executable=sys.executable, stdin=subprocess.PIPE, text=True) as node:
+        try:
+            assert node.stdin is not None
+            found = await around.until(ActuatorState, lambda s: s.node is not None)
+            assert found.node is not None
+            before = found.node.flag
+            node.stdin.write(json.dumps([sys.executable, [NODE, "-c", WAITS, "run", *options]]) + "\n")
+            node.stdin.flush()
+            await around.until(
+                ActuatorState,
+                lambda s: s.node is not None and s.node.flag is StartFlag.PRODUCING and not s.node.problem,
+            )
+            assert before is StartFlag.NO_CREDENTIALS
+        finally:
+            node.kill()
+
+
+@pytest.mark.parametrize(
+    ("note", "void"),
+    [
+        (None, False),
+        (json.dumps({"boot": "another", "void_before": 12345}), False),
+        ("nonsense", True),
+        ("{}", True),
+    ],
+)
+async def test_without_a_note_of_this_boot_grants_count_and_with_one_that_cannot_be_read_none_from_before(
+    start: Callable[[], Surroundings], tmp_path: Path, note: str | None, void: bool
+) -> None:
+    if note is not None:
+        (tmp_path / "run/actuator/jump").write_text(note)
+    before = boottime_ns()
+    said = await start().until(ActuatorState, lambda _: True)
+    assert (said.void_before >= before) is void
+    assert void or said.void_before == 0
+
+
+async def test_what_a_jump_of_the_clock_made_void_stays_so_in_the_next_life(
+    monkeypatch: pytest.MonkeyPatch, around: Surroundings, start: Callable[[], Surroundings], tmp_path: Path
+) -> None:
+    earlier = Actuator(cast("Context", around))
+    monkeypatch.setattr(earlier._wall, "jumped", lambda: True)
+    earlier._wall_clock_jumped()
+    earlier._close(asyncio.get_running_loop())
+    assert json.loads((tmp_path / "run/actuator/jump").read_text())["boot"] == boot_id()
+    said = await start().until(ActuatorState, lambda _: True)
+    assert said.void_before == earlier._void_before > 0
