@@ -214,7 +214,7 @@ class PoolLock:
         that, and others may have written over it meanwhile, or renewed it up to the same version.
         """
         member = self.members[index]
-        back = not member.reachable and not self._names_us(record)
+        back = not member.reachable and (self._lapsed(now) or not self._names_us(record))
         member.observed = observe(member.observed, record, now, at_least_s=self._duration_s, missed=missed or back)
         member.must_read, member.reachable = False, True
         member.read_at = now if read else member.read_at
@@ -257,7 +257,7 @@ class PoolLock:
 
         `key`: a new random one, for a term that begins now.  `chance`: random, from 0 to 1.
         """
-        self._earn(wish.void_before)
+        self._earn(now, wish.void_before)
         if wish.want and not self.sound(now):
             wish = replace(wish, want=False)
         match self.phase:
@@ -329,10 +329,10 @@ class PoolLock:
             member.renewed_at = 0
         self._become(LockPhase.IDLE, now, "not ours")
 
-    def _earn(self, void_before: int) -> None:
+    def _earn(self, now: int, void_before: int) -> None:
         """The grant that a majority's confirmations give."""
         term = self.term
-        if term is None or self.over:
+        if term is None or self.over or self._lapsed(now):
             return
         confirmed = sorted((m.renewed_at for m in self.members if m.renewed_at > void_before), reverse=True)
         if len(confirmed) < self.majority:
@@ -341,6 +341,13 @@ class PoolLock:
         deadline = timing.grant_deadline(renewed_at, self._duration)
         if self.granted is None or deadline > self.granted.deadline:
             self.granted = Grant(self.identity, term.token, deadline, renewed_at, exclusive=True)
+
+    def _lapsed(self, now: int) -> bool:
+        """Whether others may have held the lock since our right ended.
+
+        Then nothing revives the term, though a member names it: that one may come from a backup.
+        """
+        return self.granted is not None and now >= self.granted.renewed_at + self._duration
 
     def _nothing_stands(self, now: int) -> bool:
         return all(now >= member.renewed_at + self._duration for member in self.members)
@@ -370,6 +377,7 @@ class PoolLock:
             if self.over:
                 return self._at_retry(member, Do.RELEASE, now, "releasing the lock")
             stale = self.phase is LockPhase.DRAINING and now - self._since >= timing.HANDOVER_PATIENCE
+            stale = stale or self._lapsed(now)
             due = now if member.renewed_at <= wish.void_before else member.renewed_at + self._interval
             if now >= due and not stale:
                 return self._at_retry(member, Do.RENEW, now, "renewal is due")

@@ -896,6 +896,26 @@ def test_a_holder_that_restarts_after_its_right_has_ended_grants_nothing_upon_it
     assert pod.update() is LockPhase.DRAINING
 
 
+@pytest.mark.parametrize("restarts", [False, True])
+def test_a_term_whose_time_has_run_out_gives_no_right_again_by_a_member_that_goes_back_to_it(restarts: bool) -> None:
+    pod = holding()
+    token, of_ours = pod.lock.token, list(pod.servers)
+    pod.passes(D + 20)  # killed, and others came and forge now
+    pod.servers = [None if each is None else dataclasses.replace(each, resource_version="99") for each in of_ours]
+    if restarts:
+        pod.restarts()
+    pod.written.clear()
+    pod.live(10)
+    assert pod.grant is None
+    assert Do.RENEW not in {act for _, act in pod.written}
+    assert pod.mine() == [0, 1, 2], "nothing is released before the node is fenced"
+    pod.live(1, FENCED)
+    assert pod.mine() == []
+    pod.live(60)
+    assert pod.grant is not None
+    assert pod.grant.fencing_token > token
+
+
 def test_an_attempt_ends_with_a_restart_and_is_given_back() -> None:
     pod = known()
     pod.update()

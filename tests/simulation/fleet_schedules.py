@@ -127,6 +127,25 @@ async def a_member_is_restored_from_a_backup(fleet: Fleet) -> None:
     await asyncio.sleep(1)
 
 
+async def a_holder_comes_back_to_a_backup_of_its_own_term(fleet: Fleet) -> None:
+    """Another one forges since, for the holder was away longer than a lease; then the only member goes back."""
+    server, holder = fleet.coordinators[0], fleet.forgers()[0]
+    restore = server.backup()
+    await asyncio.sleep(60)
+    fleet.tell(f"{holder.name}: all processes are killed")
+    holder.kill_all()
+    await fleet.until(lambda: bool(fleet.forgers()) and holder not in fleet.forgers(), 60, "another one forges")
+    server.stop()
+    await asyncio.sleep(1)
+    fleet.tell(f"{server.name} is back, from a backup of the time of {holder.name}, who starts again")
+    restore()
+    server.lock.version += 10**6  # etcdutl: --bump-revision, --mark-compacted
+    server.lock.forget()
+    await asyncio.sleep(fleet.rng.choice([0.0, 0.0, 1.0, 3.0, 6.0]))
+    holder.start_all()
+    await asyncio.sleep(60)
+
+
 async def a_member_answers_stale_reads(fleet: Fleet) -> None:
     server = fleet.rng.choice(fleet.coordinators)
     fleet.tell(f"{server.name} answers reads with what was")

@@ -10,7 +10,13 @@ import os
 
 import pytest
 
-from fleet_schedules import HOLD_DOWN_S, one_by_one, one_upon_another, run
+from fleet_schedules import (
+    HOLD_DOWN_S,
+    a_holder_comes_back_to_a_backup_of_its_own_term,
+    one_by_one,
+    one_upon_another,
+    run,
+)
 from simulated_fleet import Fleet
 
 pytestmark = pytest.mark.timeout(1800)  # minutes of simulated time, on a machine that may be busy
@@ -42,6 +48,14 @@ def test_faults_upon_faults_in_a_fleet_never_make_two_forge_and_in_the_end_one_d
     regions, members = FLEETS[seed % len(FLEETS)]
     how = {"regions": REGIONS[:regions], "members": members, "clocks": 1.0, "hold_down_s": HOLD_DOWN_S}
     assert not none_of(run(monkeypatch, seed, one_upon_another, **how))
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_a_holder_that_was_away_for_long_does_not_forge_by_a_backup_of_its_own_term(
+    monkeypatch: pytest.MonkeyPatch, seed: int
+) -> None:
+    how = {"regions": REGIONS[:2], "members": 1, "pods_each": 1, "hold_down_s": HOLD_DOWN_S}
+    assert not none_of(run(monkeypatch, seed, a_holder_comes_back_to_a_backup_of_its_own_term, **how))
 
 
 def test_a_seed_of_a_fleet_tells_the_same_story_again(monkeypatch: pytest.MonkeyPatch) -> None:
