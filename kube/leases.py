@@ -216,19 +216,31 @@ class LeaseClient:
         """What an event says of our Lease; None: nothing (bookmarks, kinds of later servers)."""
         kind = event.get("type")
         if kind == "DELETED":
-            self._known = {}
             last = event["object"].get("metadata")
             version = last.get("resourceVersion") if isinstance(last, dict) else None
-            return LeaseChange(kind, None, version if isinstance(version, str) else "")
+            version = version if isinstance(version, str) else ""
+            if not self._is_late(version):
+                self._known = {}
+            return LeaseChange(kind, None, version)
         if kind in ("ADDED", "MODIFIED"):
-            record = self._note(event["object"])
+            record = parse_lease(event["object"])
+            if not self._is_late(record.resource_version):
+                self._known = event["object"]
             return LeaseChange(kind, record, record.resource_version)
         return None
 
+    def _is_late(self, version: str) -> bool:
+        """Whether a watch tells of what we have written over since."""
+        return went_back(version, str(self._known.get("metadata", {}).get("resourceVersion", "")))
+
     def _body(self, known: LeaseRecord) -> Json:
-        """The object to send: as last seen, at the version that the caller decided upon."""
-        seen = self._known if self._known.get("metadata", {}).get("resourceVersion") == known.resource_version else {}
-        body: Json = copy.deepcopy(seen)
+        """The object to send: as last seen, at the version that the caller decided upon.
+
+        Raises ApiFailure (CONFLICT) where another was seen since: sent without what else is in it, it would lose that.
+        """
+        if self._known.get("metadata", {}).get("resourceVersion") != known.resource_version:
+            raise ApiFailure(Failure.CONFLICT, f"the lease {self._name} was seen to change in between")
+        body: Json = copy.deepcopy(self._known)
         body.setdefault("apiVersion", "coordination.k8s.io/v1")
         body.setdefault("kind", "Lease")
         metadata = body.setdefault("metadata", {})

@@ -98,6 +98,7 @@ class _Remembered:
     stand_down_until: int = 0
     drained: str = ""
     """Why, if until further notice: that holds over a restart of the machine, too."""
+    key_told: bool = False
 
 
 def _remembered(raw: dict[str, Any], this_boot: bool) -> _Remembered:
@@ -112,6 +113,7 @@ def _remembered(raw: dict[str, Any], this_boot: bool) -> _Remembered:
         position=position,
         stand_down_until=int(raw.get("stand_down_until", 0)) if this_boot else 0,
         drained=str(raw.get("drained", "")),
+        key_told=raw.get("key_told") is not False,
     )
 
 
@@ -128,8 +130,8 @@ class Elector:
         self._notebook = Notebook(config.worker_dir(Worker.ELECTOR), log)
         known = self._notebook.read(_remembered) or _Remembered()
         self._key = known.key
-        self._key_told = False
-        """It went out with a release: the next term needs another one."""
+        self._key_told = known.key_told
+        """It went out with a release, heard or not: the next term needs another one."""
         self._election = Election(
             f"{config.pod_name}_{instance}",
             lease_duration_s=config.lease_duration,
@@ -274,6 +276,7 @@ class Elector:
             assert known is not None
             if act is Do.RELEASE:
                 self._key_told = True
+                self._remember()  # before anybody can read it
                 key = joined(self._key, arbiter.given_away)
                 left_to = election.leaves_to or None
                 written = await leases.release(
@@ -592,6 +595,7 @@ class Elector:
             self._position,
             election.standing_down_until,
             self._drained if election.drained else "",
+            self._key_told,
         )
         self._notebook.keep(dataclasses.asdict(known))
 

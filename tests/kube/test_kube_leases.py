@@ -179,6 +179,41 @@ async def test_what_others_put_on_the_object_is_sent_back(tmp_path: Path) -> Non
     assert sent["spec"]["novel"] == 1
 
 
+async def test_what_a_late_watch_tells_takes_nothing_from_the_object_that_is_sent_next(tmp_path: Path) -> None:
+    first, second = (lease(version, labels={"app": "x"}, annotations={"note": "ours"}) for version in ("11", "12"))
+    async with (
+        scripted(("GET", listed(first)), ("PUT", obj(second)), ("PUT", obj(lease("13")))) as api,
+        session_with(api.url, tmp_path) as session,
+    ):
+        leases = LeaseClient(session, "n", "l")
+        record, _ = await leases.look(timeout_s=TIMEOUT_S)
+        assert record is not None
+        how = {"holder": "b", "duration_s": 20, "transitions": 2, "acquired": False, "timeout_s": TIMEOUT_S}
+        written = await leases.replace(record, **how)
+        change = leases._change({"type": "MODIFIED", "object": first})
+        assert change is not None
+        assert change.version == "11"
+        assert leases._change({"type": "DELETED", "object": first}) is not None
+        await leases.replace(written, **how)
+    sent = api.requests[2].body["metadata"]
+    assert (sent["labels"], sent["annotations"], sent["resourceVersion"]) == ({"app": "x"}, {"note": "ours"}, "12")
+
+
+async def test_nothing_is_sent_upon_a_version_that_was_not_seen_last(tmp_path: Path) -> None:
+    async with (
+        scripted(("GET", listed(lease("7"))), ("GET", listed(lease("8")))) as api,
+        session_with(api.url, tmp_path) as session,
+    ):
+        leases = LeaseClient(session, "n", "l")
+        earlier, _ = await leases.look(timeout_s=TIMEOUT_S)
+        await leases.look(timeout_s=TIMEOUT_S)
+        assert earlier is not None
+        with pytest.raises(ApiFailure) as caught:
+            await leases.release(earlier, timeout_s=TIMEOUT_S)
+        assert caught.value.kind is Failure.CONFLICT
+    assert len(api.requests) == 2
+
+
 async def test_a_new_term_carries_its_seal_and_nothing_of_the_last_one(tmp_path: Path) -> None:
     found = lease("7", "", annotations={SEAL: "old", KEY: "told", "note": "ours"})
     sent = await put_after_get(tmp_path, found, acquired=True, seal="new")
@@ -259,18 +294,17 @@ async def test_renewals_need_no_reading_between_them(tmp_path: Path) -> None:
     ("answer", "kind"), [(refusal(409, "Conflict"), Failure.CONFLICT), (cut(), Failure.UNREACHABLE)]
 )
 async def test_a_replacement_that_failed_is_not_tried_again(tmp_path: Path, answer: Any, kind: Failure) -> None:
-    async with scripted(("PUT", answer)) as api, session_with(api.url, tmp_path) as session:
+    async with (
+        scripted(("GET", listed(lease("7"))), ("PUT", answer)) as api,
+        session_with(api.url, tmp_path) as session,
+    ):
+        leases = LeaseClient(session, "n", "l")
+        record, _ = await leases.look(timeout_s=TIMEOUT_S)
+        assert record is not None
         with pytest.raises(ApiFailure) as caught:
-            await LeaseClient(session, "n", "l").replace(
-                LeaseRecord("7", "a", 15, 1),
-                holder="a",
-                duration_s=15,
-                transitions=1,
-                acquired=False,
-                timeout_s=TIMEOUT_S,
-            )
+            await leases.replace(record, holder="a", duration_s=15, transitions=1, acquired=False, timeout_s=TIMEOUT_S)
     assert caught.value.kind is kind
-    assert api.requests[0].body["metadata"]["resourceVersion"] == "7"
+    assert api.requests[1].body["metadata"]["resourceVersion"] == "7"
 
 
 # --- reading what others wrote ---

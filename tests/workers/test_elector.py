@@ -295,6 +295,26 @@ async def test_the_lease_is_released_only_with_the_arbiters_half_of_the_key(
     assert seal_of(record.key) == held.seal
 
 
+async def test_a_key_that_was_published_with_a_release_seals_no_term_after_a_restart(
+    config: Config, leases: LeaseClient, clock: Clock
+) -> None:
+    async with life(config, arbiter_says=arbiter("first")) as elector:
+        await let_go(leases, elector, clock)
+        await elector.until(ElectorState, leading)
+        elector.stopping.set()
+        elector.neighbours[Worker.ARBITER].says(arbiter("first", given_away=HALF_KEY))
+        await elector.until(ElectorState, lambda s: s.role is Role.OBSERVER)
+    published = await read(leases)
+    assert opens(published.key, published.seal)
+    async with life(config, arbiter_says=arbiter("second")) as elector:
+        await elector.until(ElectorState, lambda s: s.api_ok)
+        time_passes(elector, clock)
+        await elector.until(ElectorState, leading)
+    renewed = await read(leases)
+    assert renewed.transitions > published.transitions
+    assert not opens(published.key, renewed.seal), "the arbiter's half is the same here"
+
+
 async def test_a_renewal_that_falls_due_between_the_arbiters_key_and_the_word_of_the_fence_is_left_out(
     config: Config, leases: LeaseClient, clock: Clock
 ) -> None:
