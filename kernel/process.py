@@ -23,6 +23,9 @@ _PR_SET_PDEATHSIG: Final = 1
 _PR_SET_DUMPABLE: Final = 4
 _PR_SET_NAME: Final = 15
 _MEMORY_FILESYSTEMS: Final = frozenset({"tmpfs", "ramfs"})
+_REMOTE_FILESYSTEMS: Final = frozenset(
+    {"nfs", "nfs4", "cifs", "smb3", "ceph", "9p", "afs", "lustre", "gfs2", "ocfs2", "orangefs", "beegfs"}
+)
 
 
 def prctl(option: int, value: int | bytes) -> None:
@@ -96,12 +99,25 @@ def give_back_memory() -> None:
 def filesystem_is_memory(path: Path) -> bool:
     """Whether what is written to `path` stays in memory (tmpfs, ramfs), or in swap where the host has any.
 
-    Found by device number in mountinfo (proc_pid_mountinfo(5)).  Raises OSError if the path does not exist.
+    Raises OSError if the path does not exist.
     """
+    return not _MEMORY_FILESYSTEMS.isdisjoint(_filesystems(path))
+
+
+def filesystem_may_hang(path: Path) -> str:
+    """The kind of file system of `path`, if somebody beyond this kernel answers for it; empty: nobody does.
+
+    Who waits for one that does not answer may be beyond SIGKILL (proc_pid_stat(5), state D).
+    Raises OSError if the path does not exist.
+    """
+    kinds = _filesystems(path)
+    return next((kind for kind in kinds if kind in _REMOTE_FILESYSTEMS or kind.startswith("fuse")), "")
+
+
+def _filesystems(path: Path) -> list[str]:
+    """By device number in mountinfo (proc_pid_mountinfo(5)): one device may be mounted several times."""
     target = path.stat().st_dev
     device = f"{os.major(target)}:{os.minor(target)}"
-    for line in Path("/proc/self/mountinfo").read_text(encoding="utf-8", errors="replace").splitlines():
-        fields, _, tail = line.partition(" - ")
-        if fields.split()[2] == device and tail.split()[0] in _MEMORY_FILESYSTEMS:
-            return True
-    return False
+    lines = Path("/proc/self/mountinfo").read_text(encoding="utf-8", errors="replace").splitlines()
+    parts = (line.partition(" - ") for line in lines)
+    return [tail.split()[0] for fields, _, tail in parts if fields.split()[2] == device]

@@ -10,6 +10,7 @@ the very bytes, so never the key of one rotation with the certificate of another
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 import logging
 import stat
@@ -28,7 +29,7 @@ from kernel import inotify
 from kernel.cwdstage import Stage, earlier_process
 from kernel.inotify import Inotify
 from kernel.plainstage import PlainStage
-from kernel.process import filesystem_is_memory
+from kernel.process import filesystem_is_memory, filesystem_may_hang
 from kernel.secretmem import Content, SecretBuffer, read_secret
 from policy import timing
 from policy.certificate_counter import concerns
@@ -113,6 +114,7 @@ class Credentials:
                 self._trail.earlier_life(predecessor, self._stage.found, why if self._stage.found else "")
             if not filesystem_is_memory(self._root):
                 self._warnings = (f"{self._root} is not in memory: armed keys are written to a disk",)
+        self._warnings += self._may_hang()
         with SecretBuffer(1) as probe:
             self._locked = probe.locked
         self._events = Inotify()
@@ -123,6 +125,20 @@ class Credentials:
         self._exposed = False
         self._look_at = 0
         asyncio.get_running_loop().add_reader(self._events.fileno(), self._on_events)
+
+    def _may_hang(self) -> tuple[str, ...]:
+        """Folders on which this process could wait beyond the reach of its own timer, which is a SIGKILL."""
+        found = []
+        folders = {path.parent: name for name, path in (*self._config.sources.values(), *self._config.targets.values())}
+        for folder, variable in sorted(folders.items()):
+            with contextlib.suppress(OSError):  # not there: a finding of its own
+                if kind := filesystem_may_hang(folder):
+                    found.append(
+                        f"{variable}: {folder} is of {kind}: while that does not answer, not even the kernel's timer "
+                        "ends this process, and its node forges on; copy the keys to a file system of this machine (a "
+                        "Kubernetes Secret is one)"
+                    )
+        return tuple(found)
 
     def close(self) -> None:
         asyncio.get_running_loop().remove_reader(self._events.fileno())

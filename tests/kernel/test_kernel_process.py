@@ -12,7 +12,7 @@ from kernel_actors import NOBODY, Child, Refused
 
 from kernel.flock import AlreadyHeld, hold
 from kernel.libc import call
-from kernel.process import filesystem_is_memory
+from kernel.process import filesystem_is_memory, filesystem_may_hang
 
 needs_root = pytest.mark.skipif(os.getuid() != 0, reason="needs root")
 
@@ -104,6 +104,21 @@ def test_memory_file_systems_are_told_from_disks(tmp_path: Path) -> None:
         assert not filesystem_is_memory(Path("/"))
     with pytest.raises(FileNotFoundError):
         filesystem_is_memory(tmp_path / "nothing")
+    with pytest.raises(FileNotFoundError):
+        filesystem_may_hang(tmp_path / "nothing")
+
+
+@pytest.mark.parametrize(
+    ("kind", "told"),
+    [("nfs4", "nfs4"), ("fuse.sshfs", "fuse.sshfs"), ("fuseblk", "fuseblk"), ("ext4", ""), ("tmpfs", "")],
+)
+def test_a_file_system_for_which_another_machine_or_process_answers_is_told(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, kind: str, told: str
+) -> None:
+    device = tmp_path.stat().st_dev
+    line = f"36 35 {os.major(device)}:{os.minor(device)} / /mnt rw,noatime master:1 - {kind} server:/x rw\n"
+    monkeypatch.setattr(Path, "read_text", lambda *_, **__: "1 0 0:1 / / rw - ext4 x rw\n" + line)
+    assert filesystem_may_hang(tmp_path) == told
 
 
 def test_a_failing_call_says_which_call_and_why() -> None:
