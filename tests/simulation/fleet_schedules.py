@@ -379,6 +379,24 @@ async def one_upon_another(fleet: Fleet) -> None:
     await edits_follow_each_other(fleet)
 
 
+async def the_best_region_is_cut_off_one_way_for_long(fleet: Fleet, *, enabled: bool) -> None:
+    """Its pods reach their own API server alone, while the others read there what it says of itself."""
+    await fleet.until_the_best_forges(HOME_S)
+    best = fleet.forging_region()
+    if enabled:
+        fleet.patch(best, {"forgeState": "Enabled"})
+    await asyncio.sleep(SETTLED_S)
+    fleet.gaps.clear()
+    fleet.tell(f"{best} is cut off from the others")
+    broken = _cut(fleet, best, PathState.REFUSED, inwards=False, outwards=True)
+    await asyncio.sleep(600)
+    if len(fleet.gaps) != 1 or sum(fleet.gaps) > UNPLANNED_S:
+        fleet.violations.append(f"one hand-over was to be, and not {len(fleet.gaps)}: {fleet.gaps} s")
+    _mend(broken)
+    fleet.tell(f"{best} is connected again")
+    await fleet.until_forging_in(best, HOME_S)
+
+
 async def edits_follow_each_other(fleet: Fleet) -> None:
     """All being well: each is made as soon as the last one is to be seen everywhere, and stands."""
     region = fleet.rng.choice(fleet.regions)

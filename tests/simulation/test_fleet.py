@@ -6,11 +6,18 @@ fails is run again alone by its number; the story says what happened.  FORGE_FLE
 
 from __future__ import annotations
 
+import functools
 import os
 
 import pytest
 
-from fleet_schedules import HOLD_DOWN_S, one_by_one, one_upon_another, run
+from fleet_schedules import (
+    HOLD_DOWN_S,
+    one_by_one,
+    one_upon_another,
+    run,
+    the_best_region_is_cut_off_one_way_for_long,
+)
 from simulated_fleet import Fleet
 
 pytestmark = pytest.mark.timeout(1800)  # minutes of simulated time, on a machine that may be busy
@@ -42,6 +49,15 @@ def test_faults_upon_faults_in_a_fleet_never_make_two_forge_and_in_the_end_one_d
     regions, members = FLEETS[seed % len(FLEETS)]
     how = {"regions": REGIONS[:regions], "members": members, "clocks": 1.0, "hold_down_s": HOLD_DOWN_S}
     assert not none_of(run(monkeypatch, seed, one_upon_another, **how))
+
+
+@pytest.mark.parametrize("enabled", [False, True])
+def test_a_region_that_is_cut_off_one_way_for_ten_minutes_costs_one_hand_over_enabled_or_not(
+    monkeypatch: pytest.MonkeyPatch, enabled: bool
+) -> None:
+    """What it says on its own API server, where the others read it, is not to make them leave the lock to it."""
+    schedule = functools.partial(the_best_region_is_cut_off_one_way_for_long, enabled=enabled)
+    assert not none_of(run(monkeypatch, 0, schedule, pods_each=1, hold_down_s=HOLD_DOWN_S))
 
 
 def test_a_seed_of_a_fleet_tells_the_same_story_again(monkeypatch: pytest.MonkeyPatch) -> None:
