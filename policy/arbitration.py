@@ -124,7 +124,9 @@ class Cluster:
     """Health checks that failed in a row."""
     leader: str = ""
     changed_at: int = 0
-    """When its status was last seen to change here (ns)."""
+    """When its status was last seen to change here, or seen at all (ns)."""
+    said_at: int = 0
+    """Its status was not written before this instant (ns); 0: nobody knows."""
     ours: bool = False
 
     def priority(self, wall_s: float) -> int:
@@ -244,11 +246,10 @@ class Arbitration:
         best = better[0]
         if not held_since:
             return Verdict(ranking, True, place, ours.name, f"{best.name} comes first", 0)
-        # Whoever has not said a word since we took the lock may be the one who lost it by dying.
+        # Whoever has not said a word since we took the lock may be the one who lost it by dying.  What was only found
+        # as it is, by an arbiter that has just started say, may be the last word of one that died long ago.
         due = [
-            (self._due(c, ours, held_since, wall_s), c)
-            for c in better
-            if c.prefers_itself and c.changed_at > held_since
+            (self._due(c, ours, held_since, wall_s), c) for c in better if c.prefers_itself and c.said_at > held_since
         ]
         again: list[int] = []
         waits = "it has to be fit for a while first" if due else "it has not said so itself yet"

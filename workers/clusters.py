@@ -73,7 +73,9 @@ class Own:
 class _Seen:
     cluster: ForgeCluster
     changed_at: int
-    """When its status was last seen to change."""
+    """When its status was last seen to change, or seen at all."""
+    said_at: int
+    """Its status was not written before this instant (ns); 0: nobody knows, it was found as it is."""
 
 
 @dataclass(eq=False, slots=True)
@@ -98,6 +100,8 @@ class _Line:
     following: asyncio.Task[None] | None = None
     wrote: str = ""
     """Version of our object that came of our last write."""
+    looked_at: int = 0
+    """When the last list that was answered was asked for (ns)."""
     listed: bool = False
     """Since its clusters were followed anew: what was seen is not from before."""
     told: str = "0"
@@ -271,6 +275,7 @@ class Clusters:
             spec=spec,
             unreadable=wrong or next((one.cluster.unreadable for one in seen if one.cluster.unreadable), ""),
             changed_at=newest.changed_at,
+            said_at=newest.said_at,
             ours=ours,
         )
 
@@ -300,9 +305,11 @@ class Clusters:
     async def _follow(self, line: _Line) -> None:
         while True:
             try:
+                asked = boottime_ns()
                 listed, version = await line.client.every(timeout_s=TIMEOUT_S)
                 now = boottime_ns()
-                line.seen = self._foremost({one.name: self._note(line, one, now) for one in listed})
+                line.seen = self._foremost({one.name: self._note(line, one, now, listed=True) for one in listed})
+                line.looked_at = asked
                 line.told, line.wrote, line.listed, line.writable, line.alters = version, "", True, True, ""
                 self._fine(line)
                 self._on_change()
@@ -336,10 +343,14 @@ class Clusters:
                         each.wake.set()
         return version
 
-    def _note(self, line: _Line, cluster: ForgeCluster, now: int) -> _Seen:
+    def _note(self, line: _Line, cluster: ForgeCluster, now: int, *, listed: bool = False) -> _Seen:
+        """`listed`: it was found so, and may have been written at any time since the list before, or long before."""
         old = line.seen.get(cluster.name)
-        same = old is not None and old.cluster.status == cluster.status
-        return _Seen(cluster, old.changed_at if same and old is not None else now)
+        if old is not None and old.cluster.status == cluster.status:
+            return _Seen(cluster, old.changed_at, old.said_at)
+        if not listed:
+            return _Seen(cluster, now, now)
+        return _Seen(cluster, now, max(old.said_at, line.looked_at) if old is not None else 0)
 
     def _fine(self, line: _Line) -> None:
         line.ok, line.tried, line.crd_ok = True, True, True

@@ -20,6 +20,7 @@ import workers.clusters
 import workers.coordination
 import workers.elector
 import workers.pool_lock
+from ipc.messages import Worker
 
 from schedules import SilentReporter
 from simulated_api import Leases, PathState
@@ -395,6 +396,28 @@ async def the_best_region_is_cut_off_one_way_for_long(fleet: Fleet, *, enabled: 
     _mend(broken)
     fleet.tell(f"{best} is connected again")
     await fleet.until_forging_in(best, HOME_S)
+
+
+async def the_holders_arbiter_restarts_long_after_the_best_region_died(fleet: Fleet, *, enabled: bool) -> None:
+    """Its object still says on every member that it is ready and should forge."""
+    await fleet.until_the_best_forges(HOME_S)
+    best = fleet.forging_region()
+    if enabled:
+        fleet.patch(best, {"forgeState": "Enabled"})
+    await asyncio.sleep(SETTLED_S)
+    fleet.tell(f"the pods of {best} are gone")
+    for pod in fleet.clusters[best]:
+        pod.kill_all()
+    await asyncio.sleep(3 * SETTLED_S)
+    fleet.gaps.clear()
+    holder = fleet.forgers()[0]
+    fleet.tell(f"{holder.name}: the arbiter restarts")
+    holder.kill(Worker.ARBITER)
+    await asyncio.sleep(0.3)
+    holder.start(Worker.ARBITER)
+    await asyncio.sleep(3 * SETTLED_S)
+    if fleet.gaps or fleet.forgers() != [holder]:
+        fleet.violations.append(f"the lock was left to the dead: {fleet.gaps} s without a forger")
 
 
 async def edits_follow_each_other(fleet: Fleet) -> None:

@@ -17,6 +17,7 @@ from fleet_schedules import (
     one_upon_another,
     run,
     the_best_region_is_cut_off_one_way_for_long,
+    the_holders_arbiter_restarts_long_after_the_best_region_died,
 )
 from simulated_fleet import Fleet
 
@@ -57,6 +58,14 @@ def test_a_region_that_is_cut_off_one_way_for_ten_minutes_costs_one_hand_over_en
 ) -> None:
     """What it says on its own API server, where the others read it, is not to make them leave the lock to it."""
     schedule = functools.partial(the_best_region_is_cut_off_one_way_for_long, enabled=enabled)
+    assert not none_of(run(monkeypatch, 0, schedule, pods_each=1, hold_down_s=HOLD_DOWN_S))
+
+
+@pytest.mark.parametrize("enabled", [False, True])
+def test_an_arbiter_that_restarts_as_holder_does_not_leave_the_lock_to_a_region_that_died_before(
+    monkeypatch: pytest.MonkeyPatch, enabled: bool
+) -> None:
+    schedule = functools.partial(the_holders_arbiter_restarts_long_after_the_best_region_died, enabled=enabled)
     assert not none_of(run(monkeypatch, 0, schedule, pods_each=1, hold_down_s=HOLD_DOWN_S))
 
 
