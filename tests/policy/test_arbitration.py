@@ -390,6 +390,43 @@ def test_a_loss_of_fitness_is_forgiven_after_an_hour() -> None:
     assert watch.gives_way_after(cluster("b", 1)) == 60
 
 
+def holds_down_s(arbitration: Arbitration, began: int, *behind: Cluster, taken_with: Cluster) -> list[int]:
+    """Of `b`, each time after we took the lock while it was so, and then saw it so and so, and well at last."""
+    waits = []
+    for turn in range(MOST_DOUBLINGS + 2):
+        taken_at = began + 10 * turn * S
+        for second, other in enumerate([taken_with, *behind, cluster("b", 1)]):
+            now = taken_at + second * S
+            pool = [cluster("a", 50, ours=True), heard(other, now)]
+            verdict = arbitration.judge(pool, held_since=taken_at, now=now, wall_s=WALL)
+        waits.append((verdict.look_again - now) // S)
+    return waits
+
+
+def test_each_time_that_forging_moves_for_failing_health_checks_doubles_the_hold_down_up_to_a_limit() -> None:
+    waits = holds_down_s(Arbitration(HOLD_DOWN), NOW, taken_with=cluster("b", 1, failures=3))
+    assert waits == [60 * times for times in (2, 4, 8, 16, 32, 64, 64, 64)]
+    waits = holds_down_s(Arbitration(HOLD_DOWN), NOW, taken_with=cluster("b", 1, failures=1))
+    assert waits[:2] == [120, 240]
+
+
+@pytest.mark.parametrize(
+    "taken_with",
+    [
+        cluster("b", 99),
+        cluster("b", 99, failures=3),
+        cluster("b", 1, failures=3, state=DISABLED),
+    ],
+)
+def test_a_lock_that_came_to_us_for_another_reason_is_no_flapping_of_health_checks(taken_with: Cluster) -> None:
+    assert set(holds_down_s(Arbitration(HOLD_DOWN), NOW, taken_with=taken_with)) == {60}
+
+
+def test_a_health_check_that_fails_while_forging_stays_where_it_is_doubles_nothing() -> None:
+    failing = [cluster("b", 1, failures=failures) for failures in (1, 0, 2, 0, 3)]
+    assert set(holds_down_s(Arbitration(HOLD_DOWN), NOW, *failing, taken_with=cluster("b", 99))) == {60}
+
+
 def test_to_be_disabled_and_enabled_again_is_no_flapping() -> None:
     watch = Watch()
     for _ in range(3):
@@ -619,6 +656,16 @@ def test_a_better_cluster_that_comes_back_preempts_once_after_its_hold_down() ->
     several.pool = [cluster("a", 50), cluster("b", 1)]
     assert several.run(60) == []
     assert several.run(3600) == ["b"]
+
+
+def test_health_checks_that_come_and_go_move_forging_ever_more_rarely() -> None:
+    several = Several([cluster("a", 50), cluster("b", 1)])
+    for _ in range(3 * 3600 // 200):  # a hundred seconds each: longer than a hold-down
+        several.pool = [cluster("a", 50), cluster("b", 1, failures=3)]
+        several.run(100)
+        several.pool = [cluster("a", 50), cluster("b", 1)]
+        several.run(100)
+    assert 2 <= len(several.changes) <= 3 * 3
 
 
 # --- a pause ---
