@@ -42,6 +42,7 @@ from policy import replicas, timing
 from policy.arbitration import Cluster, ClusterSpec
 from policy.wall_time import rfc3339
 from workers.cluster_report import Report, counter_of, news, of_status, status
+from workers.reopening import Reopening
 from workers.tasks import end, fail_stop
 
 log = logging.getLogger("arbiter")
@@ -98,6 +99,8 @@ class _Line:
     written: Report | None = None
     written_at: int = 0
     following: asyncio.Task[None] | None = None
+    between: Reopening = field(default_factory=Reopening)
+    """Its watches."""
     wrote: str = ""
     """Version of our object that came of our last write."""
     looked_at: int = 0
@@ -303,6 +306,7 @@ class Clusters:
     # --- following ---
 
     async def _follow(self, line: _Line) -> None:
+        loop = asyncio.get_running_loop()
         while True:
             try:
                 asked = boottime_ns()
@@ -315,9 +319,13 @@ class Clusters:
                 self._on_change()
                 line.wake.set()
                 while version:
+                    line.between.opened(loop.time())
                     version = await self._watch(line, version)
+                    await asyncio.sleep(line.between.ended(loop.time()))
             except ApiFailure as failure:
-                if failure.kind is not Failure.GONE:
+                if failure.kind is Failure.GONE:
+                    await asyncio.sleep(line.between.gone())
+                else:
                     self._failed(line, failure)
                     await asyncio.sleep(NO_CRD_S if not line.crd_ok else RETRY_S)
 
@@ -325,6 +333,7 @@ class Clusters:
         """One watch; the version from which to go on."""
         async with contextlib.aclosing(line.client.watch(version, timeout_s=_WATCH_S)) as changes:
             async for change in changes:
+                line.between.told()
                 name = change.cluster.name
                 known = line.seen.get(name)
                 if change.kind == "DELETED":

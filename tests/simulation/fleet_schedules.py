@@ -21,6 +21,7 @@ import workers.coordination
 import workers.elector
 import workers.pool_lock
 from ipc.messages import Worker
+from kube.errors import Failure
 
 from schedules import SilentReporter
 from simulated_api import Leases, PathState
@@ -30,6 +31,8 @@ from simulated_time import SimulatedLoop, loop_now, wall_s
 
 MEMORY = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
 """What the workers write down, they write in memory in a pod too."""
+FOLLOWERS = {"watch", "follow", "watch /k/a-east", "clusters /k/a-east"}
+"""The tasks that watch, of an elector and an arbiter with one coordination API."""
 FIRST_S = 60.0
 BACK_S = 120.0
 HOME_S = 600.0
@@ -418,6 +421,30 @@ async def the_holders_arbiter_restarts_long_after_the_best_region_died(fleet: Fl
     await asyncio.sleep(3 * SETTLED_S)
     if fleet.gaps or fleet.forgers() != [holder]:
         fleet.violations.append(f"the lock was left to the dead: {fleet.gaps} s without a forger")
+
+
+async def every_watch_is_over_at_once(fleet: Fleet, *, how: Failure) -> None:
+    """By the only server of one region with two pods: one forges, of the other all four followers watch."""
+    await asyncio.sleep(SETTLED_S)
+    server, seconds = fleet.coordinators[0], 20
+    fleet.gaps.clear()
+    server.end_watches(how)
+    await asyncio.sleep(1)
+    server.opened.clear()
+    server.lock.opened.clear()
+    await asyncio.sleep(seconds)
+    opened = {**server.opened, **server.lock.opened}
+    busy = {follower: count for follower, count in opened.items() if count > 3 * seconds}
+    if busy:
+        fleet.violations.append(f"watches opened in {seconds} s: {busy}")
+    if not {follower for _, follower in opened} >= FOLLOWERS or fleet.gaps:
+        fleet.violations.append(f"{sorted(opened)} watched, {fleet.gaps} s without a forger")
+    server.end_watches(None)
+    await asyncio.sleep(SETTLED_S)
+    fleet.forgers()[0].ask_to_stop()
+    await asyncio.sleep(2 * HAND_OVER_S)
+    if len(fleet.gaps) != 1 or fleet.gaps[0] > HAND_OVER_S:
+        fleet.violations.append(f"then one hand-over was to be: {fleet.gaps}")
 
 
 async def edits_follow_each_other(fleet: Fleet) -> None:

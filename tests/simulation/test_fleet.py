@@ -11,8 +11,11 @@ import os
 
 import pytest
 
+from kube.errors import Failure
+
 from fleet_schedules import (
     HOLD_DOWN_S,
+    every_watch_is_over_at_once,
     one_by_one,
     one_upon_another,
     run,
@@ -67,6 +70,14 @@ def test_an_arbiter_that_restarts_as_holder_does_not_leave_the_lock_to_a_region_
 ) -> None:
     schedule = functools.partial(the_holders_arbiter_restarts_long_after_the_best_region_died, enabled=enabled)
     assert not none_of(run(monkeypatch, 0, schedule, pods_each=1, hold_down_s=HOLD_DOWN_S))
+
+
+@pytest.mark.parametrize("how", [Failure.UNREACHABLE, Failure.GONE])
+def test_a_server_that_ends_every_watch_at_once_is_asked_at_most_three_times_a_second_by_each_follower(
+    monkeypatch: pytest.MonkeyPatch, how: Failure
+) -> None:
+    schedule = functools.partial(every_watch_is_over_at_once, how=how)
+    assert not none_of(run(monkeypatch, 0, schedule, regions=("a-east",)))
 
 
 def test_a_seed_of_a_fleet_tells_the_same_story_again(monkeypatch: pytest.MonkeyPatch) -> None:
