@@ -16,7 +16,7 @@ from kube.events import Regarding
 from kube.session import ApiSession, Json
 
 LOOK_AGAIN_NS: Final = 300 * 1_000_000_000
-"""After finding no CRD: it is not asked for at every change."""
+"""After finding no CRD, or one without a status: it is not asked for at every change."""
 DESCRIPTION: Final = "Which pod of this block producer forges; written by Cardano Forge Manager"
 
 
@@ -26,6 +26,8 @@ class Outcome(enum.Enum):
     LOST = "lost"
     """Somebody else has written since: the next leader."""
     NO_CRD = "no-crd"
+    NO_STATUS = "no-status"
+    """The resource has no status subresource there, though the object is read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +68,9 @@ class LeaderStatusClient:
         self._version = ""
         self._generation = 0
         self._written: LeaderStatus | None = None
-        self._no_crd_until = 0
+        self._missing, self._missing_until = Outcome.NO_CRD, 0
+        self._refusals = 0
+        """Patches in a row whose path was not found."""
         self._mine = ""
         """The leader that we named last, be it written or not."""
         self._there = ""
@@ -93,13 +97,12 @@ class LeaderStatusClient:
         """
         if status == self._written:
             return Outcome.UNCHANGED
-        if boottime_ns() < self._no_crd_until:
-            return Outcome.NO_CRD
+        if boottime_ns() < self._missing_until:
+            return self._missing
         self._mine = status.leader_pod or self._mine
-        if taking_over or not self._version:
+        if reads := taking_over or not self._version:
             if not await self._read_or_create(timeout_s):
-                self._no_crd_until = boottime_ns() + LOOK_AGAIN_NS
-                return Outcome.NO_CRD
+                return self._misses(Outcome.NO_CRD)
             if not taking_over and self._there not in ("", self._mine):
                 self._version = ""
                 return Outcome.LOST
@@ -107,11 +110,18 @@ class LeaderStatusClient:
             await self._patch(status, timeout_s)
         except ApiFailure as failure:
             self._version, self._written = "", None
+            self._refusals = self._refusals + 1 if failure.kind is Failure.NOT_FOUND else 0
+            if self._refusals > 1 and reads:  # once, it may have been deleted in between
+                return self._misses(Outcome.NO_STATUS)
             if failure.kind in (Failure.CONFLICT, Failure.NOT_FOUND):
                 return Outcome.LOST
             raise
-        self._written = status
+        self._written, self._refusals = status, 0
         return Outcome.WRITTEN
+
+    def _misses(self, what: Outcome) -> Outcome:
+        self._missing, self._missing_until = what, boottime_ns() + LOOK_AGAIN_NS
+        return what
 
     async def _read_or_create(self, timeout_s: float) -> bool:
         """Know the object's version; False when the resource itself does not exist."""

@@ -6,9 +6,9 @@ name.  Disabled, unfit, silent or unreadable clusters are not in it.  Priority d
 lock alone (`policy.pool_lock`) decides whether, so views that differ cost time and nothing else.
 
 `Arbitration` adds what needs memory: the hold-down before a better cluster preempts one that forges, longer for a
-cluster that has come and gone.  A holder gives way only to a cluster that itself says that it should forge: two
-clusters with different views (their clocks may disagree whether an override has expired) do not throw the lock to and
-fro.
+cluster that has come and gone, or whose health checks have.  A holder gives way only to a cluster that itself says that
+it should forge: two clusters with different views (their clocks may disagree whether an override has expired) do not
+throw the lock to and fro.
 
 All instants are ns of CLOCK_BOOTTIME, but `wall_s`: seconds since 1970 by this pod's clock, against which the
 operator's `override.expiresAt` is read.  Nobody else's clock counts.
@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from policy import timing
@@ -32,7 +32,7 @@ FRESH: Final = 65 * timing.SECOND
 STEP: Final = timing.SECOND * 7 // 10
 """What a cluster leaves to each better one once the lock can be taken."""
 FORGIVEN: Final = 3600 * timing.SECOND
-"""A cluster that lost its fitness is held down longer for this time."""
+"""A cluster that lost its fitness, or forging by its health checks, is held down longer for this time."""
 MOST_DOUBLINGS: Final = 6
 
 
@@ -124,7 +124,9 @@ class Cluster:
     """Health checks that failed in a row."""
     leader: str = ""
     changed_at: int = 0
-    """When its status was last seen to change here (ns)."""
+    """When its status was last seen to change here, or seen at all (ns)."""
+    said_at: int = 0
+    """Its status was not written before this instant (ns); 0: nobody knows."""
     ours: bool = False
 
     def priority(self, wall_s: float) -> int:
@@ -204,7 +206,8 @@ class Arbitration:
         """Since when a cluster has been better than ours."""
         self._able: dict[str, bool] = {}
         self._flaps: dict[str, list[int]] = {}
-        """When a cluster that could forge ceased to."""
+        """When a cluster that could forge ceased to, or its failing health checks made forging come to us."""
+        self._held_since = 0
 
     def forget(self) -> None:
         """We do not lead our cluster: who has been better meanwhile, nobody has noted."""
@@ -237,6 +240,7 @@ class Arbitration:
             others = [cluster.name for cluster in ranking if cluster is not ours]
             return Verdict(ranking, False, len(ranking), others[0] if others else "", against, 0)
         place = ranking.index(ours)
+        self._note_taking(ranking, place, held_since, now, wall_s)
         better = ranking[:place]
         self._better = {c.name: self._better.get(c.name, now) for c in better}
         if place == 0:
@@ -244,11 +248,10 @@ class Arbitration:
         best = better[0]
         if not held_since:
             return Verdict(ranking, True, place, ours.name, f"{best.name} comes first", 0)
-        # Whoever has not said a word since we took the lock may be the one who lost it by dying.
+        # Whoever has not said a word since we took the lock may be the one who lost it by dying.  What was only found
+        # as it is, by an arbiter that has just started say, may be the last word of one that died long ago.
         due = [
-            (self._due(c, ours, held_since, wall_s), c)
-            for c in better
-            if c.prefers_itself and c.changed_at > held_since
+            (self._due(c, ours, held_since, wall_s), c) for c in better if c.prefers_itself and c.said_at > held_since
         ]
         again: list[int] = []
         waits = "it has to be fit for a while first" if due else "it has not said so itself yet"
@@ -294,6 +297,18 @@ class Arbitration:
             if name in known and (kept := [at for at in times if now - at < FORGIVEN][-MOST_DOUBLINGS:])
         }
         self._able = {name: able for name, able in self._able.items() if name in known}
+
+    def _note_taking(self, ranking: Sequence[Cluster], place: int, held_since: int, now: int, wall_s: float) -> None:
+        """Whose health checks brought us the lock: who comes behind us for them alone when it becomes ours.
+
+        A check that fails without moving anything is no flapping: one in twenty would keep its cluster out for good.
+        """
+        ours, taken = ranking[place], held_since not in (0, self._held_since)
+        self._held_since = held_since
+        for cluster in ranking[place + 1 :] if taken else ():
+            well = replace(cluster, failures=0)
+            if rank((ours, well), now, wall_s)[0] is well:
+                self._flaps.setdefault(cluster.name, []).append(now)
 
     @staticmethod
     def _in_words(cluster: Cluster, wall_s: float) -> str:

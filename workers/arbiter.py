@@ -46,6 +46,7 @@ from sandbox.privileges import Place, Port, Privileges
 from sandbox.syscalls import Calls
 from workers.coordination import Around, Coordination, sessions
 from workers.notebook import Notebook, lease_record
+from workers.reopening import Reopening
 from workers.runtime import Context, run_worker
 from workers.tasks import end, fail_stop
 from workers.transitions import Told
@@ -133,6 +134,7 @@ class Arbiter:
         self._must_look = True
         self._wake = asyncio.Event()
         self._following: asyncio.Task[None] | None = None
+        self._between_watches = Reopening()
         self._told = Told(log, "grant_changed", self._started, old=NOTHING, reason_event="grant_reason")
         self._failing = Complaint(
             log, "api_failed", "the API server fails us", end=("api_ok", "the API server answers again")
@@ -295,16 +297,21 @@ class Arbiter:
         """Look where needed, watch, again and again."""
         config = self._context.config
         leases = LeaseClient(self._session, config.namespace, config.lease_name)
+        loop, reopening = asyncio.get_running_loop(), self._between_watches
         while True:
             try:
                 await self._look(leases)
+                reopening.opened(loop.time())
                 async for change in leases.watch(self._memory.ledger.position, timeout_s=timing.WATCH_TIMEOUT_S):
+                    reopening.told()
                     self._heard_at = boottime_ns()
                     self._witness.saw(change.record, change.version, self._heard_at)
                     self._wake.set()
+                await asyncio.sleep(reopening.ended(loop.time()))
             except ApiFailure as failure:
                 if failure.kind is Failure.GONE:
                     self._witness.lost_track()
+                    await asyncio.sleep(reopening.gone())
                 else:
                     self._failed(failure)
                     await asyncio.sleep((timing.RETRY_PAUSE + random.randrange(timing.RETRY_PAUSE // 2)) / 1e9)  # noqa: S311

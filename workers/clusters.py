@@ -42,6 +42,7 @@ from policy import replicas, timing
 from policy.arbitration import Cluster, ClusterSpec
 from policy.wall_time import rfc3339
 from workers.cluster_report import Report, counter_of, news, of_status, status
+from workers.reopening import Reopening
 from workers.tasks import end, fail_stop
 
 log = logging.getLogger("arbiter")
@@ -73,7 +74,9 @@ class Own:
 class _Seen:
     cluster: ForgeCluster
     changed_at: int
-    """When its status was last seen to change."""
+    """When its status was last seen to change, or seen at all."""
+    said_at: int
+    """Its status was not written before this instant (ns); 0: nobody knows, it was found as it is."""
 
 
 @dataclass(eq=False, slots=True)
@@ -96,8 +99,12 @@ class _Line:
     written: Report | None = None
     written_at: int = 0
     following: asyncio.Task[None] | None = None
+    between: Reopening = field(default_factory=Reopening)
+    """Its watches."""
     wrote: str = ""
     """Version of our object that came of our last write."""
+    looked_at: int = 0
+    """When the last list that was answered was asked for (ns)."""
     listed: bool = False
     """Since its clusters were followed anew: what was seen is not from before."""
     told: str = "0"
@@ -271,6 +278,7 @@ class Clusters:
             spec=spec,
             unreadable=wrong or next((one.cluster.unreadable for one in seen if one.cluster.unreadable), ""),
             changed_at=newest.changed_at,
+            said_at=newest.said_at,
             ours=ours,
         )
 
@@ -298,19 +306,26 @@ class Clusters:
     # --- following ---
 
     async def _follow(self, line: _Line) -> None:
+        loop = asyncio.get_running_loop()
         while True:
             try:
+                asked = boottime_ns()
                 listed, version = await line.client.every(timeout_s=TIMEOUT_S)
                 now = boottime_ns()
-                line.seen = self._foremost({one.name: self._note(line, one, now) for one in listed})
+                line.seen = self._foremost({one.name: self._note(line, one, now, listed=True) for one in listed})
+                line.looked_at = asked
                 line.told, line.wrote, line.listed, line.writable, line.alters = version, "", True, True, ""
                 self._fine(line)
                 self._on_change()
                 line.wake.set()
                 while version:
+                    line.between.opened(loop.time())
                     version = await self._watch(line, version)
+                    await asyncio.sleep(line.between.ended(loop.time()))
             except ApiFailure as failure:
-                if failure.kind is not Failure.GONE:
+                if failure.kind is Failure.GONE:
+                    await asyncio.sleep(line.between.gone())
+                else:
                     self._failed(line, failure)
                     await asyncio.sleep(NO_CRD_S if not line.crd_ok else RETRY_S)
 
@@ -318,6 +333,7 @@ class Clusters:
         """One watch; the version from which to go on."""
         async with contextlib.aclosing(line.client.watch(version, timeout_s=_WATCH_S)) as changes:
             async for change in changes:
+                line.between.told()
                 name = change.cluster.name
                 known = line.seen.get(name)
                 if change.kind == "DELETED":
@@ -336,10 +352,14 @@ class Clusters:
                         each.wake.set()
         return version
 
-    def _note(self, line: _Line, cluster: ForgeCluster, now: int) -> _Seen:
+    def _note(self, line: _Line, cluster: ForgeCluster, now: int, *, listed: bool = False) -> _Seen:
+        """`listed`: it was found so, and may have been written at any time since the list before, or long before."""
         old = line.seen.get(cluster.name)
-        same = old is not None and old.cluster.status == cluster.status
-        return _Seen(cluster, old.changed_at if same and old is not None else now)
+        if old is not None and old.cluster.status == cluster.status:
+            return _Seen(cluster, old.changed_at, old.said_at)
+        if not listed:
+            return _Seen(cluster, now, now)
+        return _Seen(cluster, now, max(old.said_at, line.looked_at) if old is not None else 0)
 
     def _fine(self, line: _Line) -> None:
         line.ok, line.tried, line.crd_ok = True, True, True

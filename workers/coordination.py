@@ -334,7 +334,7 @@ class Coordination:
         conditions = {
             READY: Condition(ready, "Fit" if ready else "NotFit", f"led by {pod}" if ready else why_not),
             FORGING: Condition(forging, "Forging" if forging else "NotForging", why),
-            PREFERRED: Condition(verdict.want and verdict.place == 0, "Ranked", verdict.why),
+            PREFERRED: self._preferred(verdict, reached),
             ACCEPTED: Condition(
                 not wrong,
                 "Unreadable" if wrong else "Read",
@@ -376,6 +376,14 @@ class Coordination:
                 prober.tip_lag_s if prober is not None else None,
             )
         )
+
+    def _preferred(self, verdict: Verdict, reached: int) -> Condition:
+        """Upon this word a holder lets go in our favour: not to be said by who could not take the lock then."""
+        majority = self._keeper.lock.majority
+        if reached < majority:
+            why = f"it could not take the lock: {reached} coordination APIs answer, {majority} are needed"
+            return Condition(False, "MajorityLost", why)
+        return Condition(verdict.want and verdict.place == 0, "Ranked", verdict.why)
 
     def _counter(self) -> CertificateCounter | None:
         """Of the whole pool."""

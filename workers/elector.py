@@ -57,6 +57,7 @@ from sandbox.syscalls import Calls
 from workers.catch_up import caught_up
 from workers.leader_report import LeaderReporter
 from workers.notebook import Notebook, observation
+from workers.reopening import Reopening
 from workers.runtime import Context, run_worker
 from workers.tasks import end, fail_stop
 from workers.transitions import Told
@@ -154,6 +155,7 @@ class Elector:
         self._fit_at = boottime_ns()
         self._api_ok = self._ever_ok = False
         self._watching: asyncio.Task[None] | None = None
+        self._reopening = Reopening()
         self._stop_by = 0
         self._reporter = LeaderReporter(
             LeaderStatusClient(
@@ -372,13 +374,18 @@ class Elector:
             self._watching.add_done_callback(self._watch_ended)
 
     async def _watch(self) -> None:
+        loop = asyncio.get_running_loop()
+        self._reopening.opened(loop.time())
         try:
             async for change in self._leases.watch(self._position, timeout_s=timing.WATCH_TIMEOUT_S):
+                self._reopening.told()
                 self._answered()
                 self._saw(change.record, change.version)
                 self._wake.set()
         except ApiFailure as failure:
             self._failed(Step(Do.READ, 0, "watch"), failure)
+        else:
+            await asyncio.sleep(self._reopening.ended(loop.time()))
 
     def _watch_ended(self, task: asyncio.Task[None]) -> None:
         if self._watching is task:

@@ -32,6 +32,11 @@ SETTLE: Final = 3 * timing.SECOND
 MOST_EVENTS: Final = 8
 """That wait to be told; older ones are old news."""
 
+_MISSING: Final = {
+    Outcome.NO_CRD: "CardanoLeader not written: the CRD is not installed (kubectl apply -f deploy/crds)",
+    Outcome.NO_STATUS: "CardanoLeader not written: the CRD has no status subresource (kubectl apply -f deploy/crds)",
+}
+
 
 class LeaderReporter:
     """`report` says what is; a task of its own writes it."""
@@ -56,7 +61,10 @@ class LeaderReporter:
         self._failing = Complaint(
             log, "status_failed", "CardanoLeader not written", end=("status_ok", "CardanoLeader is written again")
         )
-        self._no_crd = False
+        self._missing: Outcome | None = None
+        """What was said last to be missing at the server."""
+        self._lost = 0
+        """Writes in a row that somebody's else came before."""
         self._refused = Complaint(log, "event_refused", "no Event is recorded", passes=True)
 
     def report(
@@ -138,7 +146,9 @@ class LeaderReporter:
             self._failing.over()
             if again:
                 self._changed.set()
-                await asyncio.sleep(0)
+                if self._lost > 1:
+                    self._settled.set()
+                await asyncio.sleep(RETRY_S if self._lost > 1 else 0)
 
     async def _write_status(self) -> bool:
         """Write what is wanted; whether that has to be tried again.  Raises ApiFailure."""
@@ -146,12 +156,10 @@ class LeaderReporter:
         if wanted is None:
             return False
         outcome = await self._client.publish(wanted, timeout_s=TIMEOUT_S, taking_over=self._led)
-        if outcome is Outcome.NO_CRD and not self._no_crd:
-            self._no_crd = True
-            log.warning(
-                "CardanoLeader not written: the CRD is not installed (kubectl apply -f deploy/crds)",
-                extra={"event": "crd_missing"},
-            )
+        if outcome in _MISSING and outcome is not self._missing:
+            self._missing = outcome
+            log.warning(_MISSING[outcome], extra={"event": "crd_missing"})
+        self._lost = self._lost + 1 if outcome is Outcome.LOST else 0
         if outcome is Outcome.LOST and self._led:
             return True  # written over between our read and our patch; we are the holder
         if self._wanted is wanted:

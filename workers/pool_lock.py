@@ -30,6 +30,7 @@ from policy.lease import LeaseRecord, Observed
 from policy.pool_lock import Kept, PoolLock, Term, Wish
 from workers.catch_up import caught_up
 from workers.notebook import Notebook, observation
+from workers.reopening import Reopening
 from workers.tasks import end, fail_stop
 from workers.transitions import Told
 
@@ -90,6 +91,7 @@ class _Line:
     problem: str = ""
     """The last of them."""
     watch: asyncio.Task[None] | None = None
+    reopening: Reopening = field(default_factory=Reopening)
     wake: asyncio.Event = field(default_factory=asyncio.Event)
 
 
@@ -341,8 +343,11 @@ class PoolLockKeeper:
             line.watch.add_done_callback(lambda task: self._watch_ended(line, task))
 
     async def _watch(self, line: _Line) -> None:
+        loop = asyncio.get_running_loop()
+        line.reopening.opened(loop.time())
         try:
             async for change in line.leases.watch(line.position, timeout_s=timing.WATCH_TIMEOUT_S):
+                line.reopening.told()
                 if _not_newer(change.version, line.position):
                     continue  # we have written since
                 self.lock.saw(line.index, change.record, boottime_ns())
@@ -353,6 +358,8 @@ class PoolLockKeeper:
         except ApiFailure as failure:
             self._failed(line, Do.READ, failure)
             line.wake.set()
+        else:
+            await asyncio.sleep(line.reopening.ended(loop.time()))
 
     def _watch_ended(self, line: _Line, task: asyncio.Task[None]) -> None:
         if line.watch is task:

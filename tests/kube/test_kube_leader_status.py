@@ -189,6 +189,26 @@ async def test_a_missing_crd_is_looked_for_again_only_after_five_minutes(
         assert await publish(writer, FORGING, taking_over=True) is Outcome.WRITTEN
 
 
+async def test_a_crd_without_a_status_subresource_is_known_by_the_second_refusal_and_tried_again_after_five_minutes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Upon the first one the object may have been deleted between the read and the patch."""
+    now = 1_000
+    monkeypatch.setattr(leader_status, "boottime_ns", lambda: now)
+    there = ("GET", obj(leader("5")))
+    script = [there, ("PATCH", NOT_FOUND), there, ("PATCH", NOT_FOUND), there, ("PATCH", NOT_FOUND), there]
+    async with scripted(*script, ("PATCH", obj(leader("6")))) as api, session_with(api.url, tmp_path) as session:
+        writer = client(session)
+        assert await publish(writer, FORGING, taking_over=True) is Outcome.LOST
+        for asked in (4, 6):
+            assert await publish(writer, FORGING, taking_over=True) is Outcome.NO_STATUS
+            now += LOOK_AGAIN_NS - 1
+            assert await publish(writer, FORGING, taking_over=True) is Outcome.NO_STATUS
+            assert len(api.requests) == asked
+            now += 1
+        assert await publish(writer, FORGING, taking_over=True) is Outcome.WRITTEN
+
+
 @pytest.mark.parametrize(
     ("answer", "kind"), [(refusal(403, "Forbidden"), Failure.FORBIDDEN), (obj({"metadata": {}}), Failure.MALFORMED)]
 )

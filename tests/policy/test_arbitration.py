@@ -52,8 +52,21 @@ def cluster(
     health = HealthSpec(enabled=checked, threshold=threshold)
     spec = ClusterSpec(state, priority, health, override or Override())
     return Cluster(
-        name, region, spec, ready=ready, failures=failures, ours=ours, changed_at=seen, prefers_itself=prefers
+        name,
+        region,
+        spec,
+        ready=ready,
+        failures=failures,
+        ours=ours,
+        changed_at=seen,
+        said_at=seen,
+        prefers_itself=prefers,
     )
+
+
+def heard(each: Cluster, now: int) -> Cluster:
+    """As it is when it said something anew."""
+    return dataclasses.replace(each, changed_at=now, said_at=now)
 
 
 def names(clusters: Sequence[Cluster]) -> list[str]:
@@ -288,7 +301,7 @@ class Watch:
         """For so long, and the last verdict."""
         for second in range(seconds + 1):
             self.now += S * bool(second)
-            pool = [dataclasses.replace(self.ours, ours=True), dataclasses.replace(other, changed_at=self.now)]
+            pool = [dataclasses.replace(self.ours, ours=True), heard(other, self.now)]
             verdict = self.arbitration.judge(pool, held_since=int(holding), now=self.now, wall_s=WALL)
         return verdict
 
@@ -377,6 +390,43 @@ def test_a_loss_of_fitness_is_forgiven_after_an_hour() -> None:
     assert watch.gives_way_after(cluster("b", 1)) == 60
 
 
+def holds_down_s(arbitration: Arbitration, began: int, *behind: Cluster, taken_with: Cluster) -> list[int]:
+    """Of `b`, each time after we took the lock while it was so, and then saw it so and so, and well at last."""
+    waits = []
+    for turn in range(MOST_DOUBLINGS + 2):
+        taken_at = began + 10 * turn * S
+        for second, other in enumerate([taken_with, *behind, cluster("b", 1)]):
+            now = taken_at + second * S
+            pool = [cluster("a", 50, ours=True), heard(other, now)]
+            verdict = arbitration.judge(pool, held_since=taken_at, now=now, wall_s=WALL)
+        waits.append((verdict.look_again - now) // S)
+    return waits
+
+
+def test_each_time_that_forging_moves_for_failing_health_checks_doubles_the_hold_down_up_to_a_limit() -> None:
+    waits = holds_down_s(Arbitration(HOLD_DOWN), NOW, taken_with=cluster("b", 1, failures=3))
+    assert waits == [60 * times for times in (2, 4, 8, 16, 32, 64, 64, 64)]
+    waits = holds_down_s(Arbitration(HOLD_DOWN), NOW, taken_with=cluster("b", 1, failures=1))
+    assert waits[:2] == [120, 240]
+
+
+@pytest.mark.parametrize(
+    "taken_with",
+    [
+        cluster("b", 99),
+        cluster("b", 99, failures=3),
+        cluster("b", 1, failures=3, state=DISABLED),
+    ],
+)
+def test_a_lock_that_came_to_us_for_another_reason_is_no_flapping_of_health_checks(taken_with: Cluster) -> None:
+    assert set(holds_down_s(Arbitration(HOLD_DOWN), NOW, taken_with=taken_with)) == {60}
+
+
+def test_a_health_check_that_fails_while_forging_stays_where_it_is_doubles_nothing() -> None:
+    failing = [cluster("b", 1, failures=failures) for failures in (1, 0, 2, 0, 3)]
+    assert set(holds_down_s(Arbitration(HOLD_DOWN), NOW, *failing, taken_with=cluster("b", 99))) == {60}
+
+
 def test_to_be_disabled_and_enabled_again_is_no_flapping() -> None:
     watch = Watch()
     for _ in range(3):
@@ -396,7 +446,7 @@ def preempted(quiet_at: int, now: int, *, wait: int = 600 * S, better: Cluster |
     arbitration = Arbitration(HOLD_DOWN, wait)
     pool = [cluster("a", 50, ours=True), better or cluster("b", 1)]
     arbitration.judge(pool, held_since=1, now=NOW, wall_s=WALL)
-    fresh = [pool[0], dataclasses.replace(pool[1], changed_at=now)]
+    fresh = [pool[0], heard(pool[1], now)]
     return arbitration.judge(fresh, held_since=1, now=now, wall_s=WALL, quiet_at=quiet_at)
 
 
@@ -424,7 +474,7 @@ def test_a_command_for_one_does_not_wait_behind_another_that_waits_for_a_gap() -
     pool = [cluster("a", 50, ours=True), cluster("b", 1), cluster("c", 40, override=Override(True, force_priority=2))]
     arbitration.judge(pool, held_since=1, now=NOW, wall_s=WALL)
     now = NOW + HOLD_DOWN
-    fresh = [dataclasses.replace(each, changed_at=now) for each in pool]
+    fresh = [heard(each, now) for each in pool]
     verdict = arbitration.judge(fresh, held_since=1, now=now, wall_s=WALL, quiet_at=now + 99 * S)
     assert (verdict.want, verdict.successor) == (False, "c")
 
@@ -446,12 +496,27 @@ def test_a_holder_gives_way_to_the_first_that_may_preempt_though_a_better_one_ma
 
 def test_a_holder_does_not_give_way_to_one_that_has_not_said_a_word_since_it_took_the_lock() -> None:
     arbitration = Arbitration(HOLD_DOWN)
-    pool = [cluster("a", 50, ours=True), dataclasses.replace(cluster("b", 1), changed_at=NOW)]
+    pool = [cluster("a", 50, ours=True), heard(cluster("b", 1), NOW)]
     later = NOW + HOLD_DOWN + S
     assert arbitration.judge(pool, held_since=0, now=NOW, wall_s=WALL).want
     assert arbitration.judge(pool, held_since=NOW + S, now=later, wall_s=WALL).want
-    pool[1] = dataclasses.replace(pool[1], changed_at=NOW + 2 * S)
+    pool[1] = heard(pool[1], NOW + 2 * S)
     assert not arbitration.judge(pool, held_since=NOW + S, now=later, wall_s=WALL).want
+
+
+@pytest.mark.parametrize("better", [cluster("b", 1), cluster("b", state=ENABLED)])
+def test_a_holder_that_has_just_started_does_not_give_way_to_one_of_which_it_has_only_read_what_stood_there(
+    better: Cluster,
+) -> None:
+    """It may be the last word of one that died long ago: as fresh as the look at it, and nobody's since."""
+    arbitration = Arbitration(HOLD_DOWN)
+    found = dataclasses.replace(better, changed_at=NOW + S, said_at=0)
+    pool = [cluster("a", 50, ours=True), found]
+    assert arbitration.judge(pool, held_since=NOW, now=NOW + S, wall_s=WALL).want
+    assert arbitration.judge(pool, held_since=NOW, now=NOW + HOLD_DOWN + S, wall_s=WALL).want
+    later = NOW + HOLD_DOWN + 2 * S
+    pool[1] = heard(better, later)
+    assert not arbitration.judge(pool, held_since=NOW, now=later, wall_s=WALL).want
 
 
 def test_who_does_not_hold_the_lock_wants_it_in_its_turn_whoever_is_better() -> None:
@@ -491,8 +556,7 @@ class Several:
         for name, arbiter in self.arbiters.items():
             seen = [
                 dataclasses.replace(
-                    each,
-                    changed_at=self.now,
+                    heard(each, self.now),
                     ours=each.name == name,
                     prefers_itself=self.preferring.get(each.name, False),
                 )
@@ -594,6 +658,16 @@ def test_a_better_cluster_that_comes_back_preempts_once_after_its_hold_down() ->
     assert several.run(3600) == ["b"]
 
 
+def test_health_checks_that_come_and_go_move_forging_ever_more_rarely() -> None:
+    several = Several([cluster("a", 50), cluster("b", 1)])
+    for _ in range(3 * 3600 // 200):  # a hundred seconds each: longer than a hold-down
+        several.pool = [cluster("a", 50), cluster("b", 1, failures=3)]
+        several.run(100)
+        several.pool = [cluster("a", 50), cluster("b", 1)]
+        several.run(100)
+    assert 2 <= len(several.changes) <= 3 * 3
+
+
 # --- a pause ---
 
 
@@ -601,7 +675,7 @@ def paused_verdict(pool: list[Cluster], *, held_since: int = 1) -> Verdict:
     """After a day in which everybody was as they are."""
     arbitration, day = Arbitration(HOLD_DOWN), 86_400 * S
     arbitration.judge(pool, held_since=held_since, now=NOW, wall_s=WALL, paused="until resumed")
-    fresh = [dataclasses.replace(each, changed_at=NOW + day) for each in pool]
+    fresh = [heard(each, NOW + day) for each in pool]
     return arbitration.judge(fresh, held_since=held_since, now=NOW + day, wall_s=WALL, paused="until resumed")
 
 

@@ -20,6 +20,8 @@ import workers.clusters
 import workers.coordination
 import workers.elector
 import workers.pool_lock
+from ipc.messages import Worker
+from kube.errors import Failure
 
 from schedules import SilentReporter
 from simulated_api import Leases, PathState
@@ -29,6 +31,8 @@ from simulated_time import SimulatedLoop, loop_now, wall_s
 
 MEMORY = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
 """What the workers write down, they write in memory in a pod too."""
+FOLLOWERS = {"watch", "follow", "watch /k/a-east", "clusters /k/a-east"}
+"""The tasks that watch, of an elector and an arbiter with one coordination API."""
 FIRST_S = 60.0
 BACK_S = 120.0
 HOME_S = 600.0
@@ -396,6 +400,70 @@ async def one_upon_another(fleet: Fleet) -> None:
     await fleet.until_somebody_forges(BACK_S)
     await fleet.until_the_copies_agree(BACK_S)
     await edits_follow_each_other(fleet)
+
+
+async def the_best_region_is_cut_off_one_way_for_long(fleet: Fleet, *, enabled: bool) -> None:
+    """Its pods reach their own API server alone, while the others read there what it says of itself."""
+    await fleet.until_the_best_forges(HOME_S)
+    best = fleet.forging_region()
+    if enabled:
+        fleet.patch(best, {"forgeState": "Enabled"})
+    await asyncio.sleep(SETTLED_S)
+    fleet.gaps.clear()
+    fleet.tell(f"{best} is cut off from the others")
+    broken = _cut(fleet, best, PathState.REFUSED, inwards=False, outwards=True)
+    await asyncio.sleep(600)
+    if len(fleet.gaps) != 1 or sum(fleet.gaps) > UNPLANNED_S:
+        fleet.violations.append(f"one hand-over was to be, and not {len(fleet.gaps)}: {fleet.gaps} s")
+    _mend(broken)
+    fleet.tell(f"{best} is connected again")
+    await fleet.until_forging_in(best, HOME_S)
+
+
+async def the_holders_arbiter_restarts_long_after_the_best_region_died(fleet: Fleet, *, enabled: bool) -> None:
+    """Its object still says on every member that it is ready and should forge."""
+    await fleet.until_the_best_forges(HOME_S)
+    best = fleet.forging_region()
+    if enabled:
+        fleet.patch(best, {"forgeState": "Enabled"})
+    await asyncio.sleep(SETTLED_S)
+    fleet.tell(f"the pods of {best} are gone")
+    for pod in fleet.clusters[best]:
+        pod.kill_all()
+    await asyncio.sleep(3 * SETTLED_S)
+    fleet.gaps.clear()
+    holder = fleet.forgers()[0]
+    fleet.tell(f"{holder.name}: the arbiter restarts")
+    holder.kill(Worker.ARBITER)
+    await asyncio.sleep(0.3)
+    holder.start(Worker.ARBITER)
+    await asyncio.sleep(3 * SETTLED_S)
+    if fleet.gaps or fleet.forgers() != [holder]:
+        fleet.violations.append(f"the lock was left to the dead: {fleet.gaps} s without a forger")
+
+
+async def every_watch_is_over_at_once(fleet: Fleet, *, how: Failure) -> None:
+    """By the only server of one region with two pods: one forges, of the other all four followers watch."""
+    await asyncio.sleep(SETTLED_S)
+    server, seconds = fleet.coordinators[0], 20
+    fleet.gaps.clear()
+    server.end_watches(how)
+    await asyncio.sleep(1)
+    server.opened.clear()
+    server.lock.opened.clear()
+    await asyncio.sleep(seconds)
+    opened = {**server.opened, **server.lock.opened}
+    busy = {follower: count for follower, count in opened.items() if count > 3 * seconds}
+    if busy:
+        fleet.violations.append(f"watches opened in {seconds} s: {busy}")
+    if not {follower for _, follower in opened} >= FOLLOWERS or fleet.gaps:
+        fleet.violations.append(f"{sorted(opened)} watched, {fleet.gaps} s without a forger")
+    server.end_watches(None)
+    await asyncio.sleep(SETTLED_S)
+    fleet.forgers()[0].ask_to_stop()
+    await asyncio.sleep(2 * HAND_OVER_S)
+    if len(fleet.gaps) != 1 or fleet.gaps[0] > HAND_OVER_S:
+        fleet.violations.append(f"then one hand-over was to be: {fleet.gaps}")
 
 
 async def edits_follow_each_other(fleet: Fleet) -> None:

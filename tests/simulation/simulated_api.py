@@ -47,7 +47,11 @@ class SimulatedApi:
         self.paths: dict[str, PathState] = {}
         self.stale: tuple[LeaseRecord | None, int] | None = None
         """What a read is answered with, if not the truth; watches are silent meanwhile."""
+        self.hasty: Failure | None = None
+        """Every watch is over as soon as it is open: closed without a word (UNREACHABLE), or refused with GONE."""
         self.watches: list[asyncio.Event] = []
+        self.opened: Counter[tuple[str, str]] = Counter()
+        """Watches, by pod and by the task that follows."""
         self._lives = self._writes = 0
         self._on_write = on_write
 
@@ -57,6 +61,10 @@ class SimulatedApi:
 
     def path(self, pod: str) -> PathState:
         return self.paths.get(pod, PathState.GOOD) if self.up else PathState.REFUSED
+
+    def open_watch(self, pod: str) -> None:
+        task = asyncio.current_task()
+        self.opened[pod, task.get_name() if task is not None else ""] += 1
 
     def write(self, by: str, record: LeaseRecord | None) -> LeaseRecord | None:
         self.version += 1
@@ -245,18 +253,19 @@ class Leases:
     async def watch(self, version: str, *, timeout_s: int) -> AsyncGenerator[LeaseChange, None]:
         api, rng, loop = self._api, self._api.rng, asyncio.get_running_loop()
         self._session.requests_total["watch"] += 1
+        api.open_watch(self._session.pod)
         if api.path(self._session.pod) is PathState.HANGING:
             await asyncio.sleep(5)
             raise ApiFailure(Failure.TIMEOUT, "no answer")
         await asyncio.sleep(rng.uniform(0.001, 0.01))
         self._must_be_reachable()
         at = int(version)
-        if at < api.forgotten:
+        if at < api.forgotten or api.hasty is Failure.GONE:
             raise ApiFailure(Failure.GONE, "too old")
         news, until = asyncio.Event(), loop.time() + timeout_s
         api.watches.append(news)
         try:
-            while loop.time() < until:
+            while loop.time() < until and api.hasty is None:
                 news.clear()
                 for each, record in [entry for entry in api.history if entry[0] > at and api.stale is None]:
                     at = each

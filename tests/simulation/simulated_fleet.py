@@ -69,6 +69,12 @@ class Server(SimulatedApi):
             each.wake()
         self.clusters.wake()
 
+    def end_watches(self, how: Failure | None) -> None:
+        """From now on each as soon as it is open; None: no more."""
+        self.hasty = self.lock.hasty = how
+        for each in (self, self.lock, self.clusters):
+            each.wake()
+
     def mend_path(self, pod: str) -> None:
         self.paths.pop(pod, None)
 
@@ -186,17 +192,18 @@ class ForgeClusters:
         objects, server, rng = self._objects, self._server, self._server.rng
         loop, pod = asyncio.get_running_loop(), self._session.pod
         self._session.requests_total["watch"] += 1
+        server.open_watch(pod)
         await asyncio.sleep(rng.uniform(0.001, 0.01))
         if server.path(pod) is PathState.HANGING:
             await asyncio.sleep(5)
             raise ApiFailure(Failure.TIMEOUT, "no answer")
         self._must_be_reachable()
         at, until, news = int(version), loop.time() + timeout_s, asyncio.Event()
-        if at < objects.forgotten:
+        if at < objects.forgotten or server.hasty is Failure.GONE:
             raise ApiFailure(Failure.GONE, "too old")
         objects.watches.append(news)
         try:
-            while loop.time() < until:
+            while loop.time() < until and server.hasty is None:
                 news.clear()
                 for each, kind, body in [entry for entry in objects.history if entry[0] > at]:
                     at = each

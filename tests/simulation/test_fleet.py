@@ -6,16 +6,22 @@ fails is run again alone by its number; the story says what happened.  FORGE_FLE
 
 from __future__ import annotations
 
+import functools
 import os
 
 import pytest
 
+from kube.errors import Failure
+
 from fleet_schedules import (
     HOLD_DOWN_S,
     a_holder_comes_back_to_a_backup_of_its_own_term,
+    every_watch_is_over_at_once,
     one_by_one,
     one_upon_another,
     run,
+    the_best_region_is_cut_off_one_way_for_long,
+    the_holders_arbiter_restarts_long_after_the_best_region_died,
 )
 from simulated_fleet import Fleet
 
@@ -56,6 +62,31 @@ def test_a_holder_that_was_away_for_long_does_not_forge_by_a_backup_of_its_own_t
 ) -> None:
     how = {"regions": REGIONS[:2], "members": 1, "pods_each": 1, "hold_down_s": HOLD_DOWN_S}
     assert not none_of(run(monkeypatch, seed, a_holder_comes_back_to_a_backup_of_its_own_term, **how))
+
+
+@pytest.mark.parametrize("enabled", [False, True])
+def test_a_region_that_is_cut_off_one_way_for_ten_minutes_costs_one_hand_over_enabled_or_not(
+    monkeypatch: pytest.MonkeyPatch, enabled: bool
+) -> None:
+    """What it says on its own API server, where the others read it, is not to make them leave the lock to it."""
+    schedule = functools.partial(the_best_region_is_cut_off_one_way_for_long, enabled=enabled)
+    assert not none_of(run(monkeypatch, 0, schedule, pods_each=1, hold_down_s=HOLD_DOWN_S))
+
+
+@pytest.mark.parametrize("enabled", [False, True])
+def test_an_arbiter_that_restarts_as_holder_does_not_leave_the_lock_to_a_region_that_died_before(
+    monkeypatch: pytest.MonkeyPatch, enabled: bool
+) -> None:
+    schedule = functools.partial(the_holders_arbiter_restarts_long_after_the_best_region_died, enabled=enabled)
+    assert not none_of(run(monkeypatch, 0, schedule, pods_each=1, hold_down_s=HOLD_DOWN_S))
+
+
+@pytest.mark.parametrize("how", [Failure.UNREACHABLE, Failure.GONE])
+def test_a_server_that_ends_every_watch_at_once_is_asked_at_most_three_times_a_second_by_each_follower(
+    monkeypatch: pytest.MonkeyPatch, how: Failure
+) -> None:
+    schedule = functools.partial(every_watch_is_over_at_once, how=how)
+    assert not none_of(run(monkeypatch, 0, schedule, regions=("a-east",)))
 
 
 def test_a_seed_of_a_fleet_tells_the_same_story_again(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,6 +15,7 @@ from devkit.api import EmbeddedApi
 from devkit.api.server_protocol import ADMIN
 from devkit.realapi.client import AdminClient
 from ipc.messages import Worker
+from kernel.clock import boottime_ns
 from kube.errors import ApiFailure, Failure
 from kube.forge_clusters import ForgeCluster, ForgeClusterClient
 from kube.session import ApiSession
@@ -293,3 +294,41 @@ async def test_a_watch_that_tells_of_our_own_writes_is_kept(leader: Leader, monk
         await leader.until(written)
         await asyncio.sleep(0.3)  # longer than DEAF: nothing can be awaited that does not happen
     assert [session.requests_total["watch"] for session in leader.sessions] == before
+
+
+async def test_what_is_found_is_not_taken_for_said_since_and_what_is_written_under_our_eyes_is(
+    leader: Leader, config: Config
+) -> None:
+    clusters = Clusters(config, leader.sessions, lambda: None)
+
+    async def seen(message: str) -> tuple[int, int]:
+        """When the change to it was seen, and before which instant it was not written."""
+        async with asyncio.timeout(PATIENCE_S):
+            while True:
+                for view in clusters._lines[0].seen.values():
+                    if view.cluster.status.get("message") == message:
+                        return view.changed_at, view.said_at
+                await asyncio.sleep(0.02)
+
+    began = boottime_ns()
+    clusters.start()
+    found_at, said_at = await seen("first")
+    assert found_at > began
+    assert said_at == 0
+    leader.says("second")
+    found_at, said_at = await seen("second")
+    assert said_at == found_at > began
+    line = clusters._lines[0]
+    assert line.following is not None
+    line.following.cancel()
+    gap_began = boottime_ns()
+    leader.says("third")
+    await leader.until(lambda: _is(leader, "third"))
+    clusters._begin_following(line)
+    found_at, after_gap = await seen("third")
+    assert said_at <= after_gap < gap_began < found_at
+    await clusters.close()
+
+
+async def _is(leader: Leader, message: str) -> bool:
+    return await leader.message(0) == message

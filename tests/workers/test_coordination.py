@@ -15,6 +15,7 @@ from ipc.messages import ElectorState, Grant, LockPhase, Role, Worker
 from kernel.clock import boottime_ns
 from kube.session import ApiSession
 from policy import timing
+from policy.arbitration import Verdict
 from policy.pool_lock import Kept, Term
 from workers.coordination import Around, Coordination
 from workers.notebook import Notebook
@@ -68,3 +69,13 @@ def test_the_lock_is_let_go_at_once_by_whom_the_elector_tells_that_it_does_not_l
 
 def test_the_lock_is_let_go_at_once_by_whoever_is_asked_to_stop(restarted: Coordination) -> None:
     assert _phase(restarted, LEADS, stopping=True) is LockPhase.DRAINING
+
+
+def test_only_who_reaches_a_majority_of_the_coordination_apis_says_that_it_should_forge(
+    restarted: Coordination,
+) -> None:
+    first = Verdict((), want=True, place=0, successor="", why="it is the best", look_again=0)
+    cut_off = restarted._preferred(first, 0)
+    assert (cut_off.status, cut_off.reason) == (False, "MajorityLost")
+    assert restarted._preferred(first, 1).status
+    assert not restarted._preferred(dataclasses.replace(first, place=1), 1).status

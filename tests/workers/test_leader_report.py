@@ -12,7 +12,7 @@ import pytest
 
 from devkit.api import EmbeddedApi
 from kube.errors import ApiFailure, Failure
-from kube.leader_status import LeaderStatusClient
+from kube.leader_status import LeaderStatusClient, Outcome
 from kube.session import ApiSession
 from policy import timing
 from policy.credential_summary import GOOD, Summary
@@ -156,4 +156,48 @@ async def test_what_is_bad_for_a_moment_only_is_no_news(session: ApiSession) -> 
     found = await until(session, lambda s: s.get("forgingEnabled") is True)
     assert conditions(found)["CredentialsUsable"]["status"] == "True"
     assert await events(session) == []
+    await report.close()
+
+
+async def test_a_crd_without_a_status_subresource_costs_a_few_requests_and_is_said_once(
+    session: ApiSession, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    honest = session.request
+
+    async def without_status(verb: str, path: str, **options: Any) -> Json:
+        if path.endswith("/status"):
+            session.requests_total[verb] += 1
+            raise ApiFailure(Failure.NOT_FOUND, "not found")
+        return await honest(verb, path, **options)
+
+    monkeypatch.setattr(session, "request", without_status)
+    caplog.set_level(logging.WARNING, logger="elector")
+    report = reporter(session)
+    for forging in (True, False, True):
+        report.report(0, leading=True, forging=forging, reason="", credentials=GOOD)
+        async with asyncio.timeout(30):
+            await report._settled.wait()
+        told = [record.getMessage() for record in caplog.records if getattr(record, "event", "") == "crd_missing"]
+        assert len(told) == 1
+        assert "the CRD has no status subresource" in told[0]
+        assert session.requests_total == {"get": 2, "create": 1, "patch": 2}
+    await report.close()
+
+
+async def test_whoever_is_written_over_twice_in_a_row_waits_before_it_writes_again(session: ApiSession) -> None:
+    class Outrun(LeaderStatusClient):
+        tried = 0
+
+        async def publish(self, *_: object, **__: object) -> Outcome:
+            self.tried += 1
+            return Outcome.LOST
+
+    client = Outrun(session, "default", "cardano.io", "v1", "cardanoleaders", "cardano-leader")
+    report = LeaderReporter(client, session, "pod-0")
+    report.report(0, leading=True, forging=True, reason="", credentials=GOOD)
+    async with asyncio.timeout(30):
+        await report._settled.wait()
+    for _ in range(100):
+        await asyncio.sleep(0)
+    assert client.tried == 2
     await report.close()
