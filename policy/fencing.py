@@ -587,12 +587,13 @@ class FenceMachine:
         if node is None and view.unseen:
             return view.unseen
         tells = sample is not None and sample.answered and not mute(sample) and sample.asked_at > self.node_gone_at
-        if node is None:
+        if tells and node is None:
             return (
-                "NODE_METRICS_URL is answered by a node that runs and is not found here: see NODE_SOCKET"
-                if tells
-                else ""
+                "NODE_METRICS_URL is answered by a node that is not found here: NODE_SOCKET must lead to it, or the "
+                "address to another"
             )
+        if node is None:
+            return ""
         if tells and not node.up and self._is_about(sample, node):
             return "the node's metrics tell of its forging, so it has started; NODE_SOCKET is not answered"
         if not node.up and now - self._appeared_at >= timing.OFFER_LASTS:

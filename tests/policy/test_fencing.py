@@ -321,6 +321,15 @@ def test_no_files_are_offered_while_a_node_runs_that_cannot_be_held() -> None:
     assert not world.keys_visible
 
 
+def test_no_files_are_offered_while_the_metrics_of_a_node_that_is_not_found_tell_of_forging() -> None:
+    world = World(Node(7))
+    world.step()
+    view = dataclasses.replace(world.view(), node=None)
+    machine = World().machine
+    assert machine.step(world.now, view) == []
+    assert "NODE_METRICS_URL is answered by a node that is not found here" in machine.startup(view)[1]
+
+
 def test_an_offer_to_a_node_that_does_not_come_up_ends_after_a_minute_and_is_made_to_the_next() -> None:
     world = World(Node(7, up=False, born_after_us=False))
     world.run(59)
