@@ -94,6 +94,7 @@ def _follows(which: str) -> Deed:
 def _renews(which: str) -> Deed:
     async def deed(us: Worker, admin: Worker) -> None:
         record = await getattr(admin, which).create(holder="us", duration_s=15, transitions=1, timeout_s=TIMEOUT_S)
+        getattr(us, which)._known = getattr(admin, which)._known  # as if it had looked, which is another right
         await getattr(us, which).replace(
             record, holder="us", duration_s=15, transitions=1, acquired=False, timeout_s=TIMEOUT_S
         )
