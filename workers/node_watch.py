@@ -134,17 +134,18 @@ class NodeWatch:
     # --- finding ---
 
     def _search(self, now: int) -> None:
+        self.hint = self.unseen = ""
         if self._config.disable_socket_check:
             self._search_by_name(now)
             self._up = self._process is not None
             return
         found = check_socket(self._config.node_socket)
-        self.hint = self.unseen = ""
         if found.ok and found.pid > 0:
             if self.pid != found.pid:
                 self._meet(found.pid, now)
-            if self._process is not None:
+            else:
                 self._read_arguments()
+            if self._process is not None:
                 self._up = True
                 self._read_status()
                 log.info("the node is up", extra={"event": "node_up", "node_pid": self.pid})
@@ -164,14 +165,14 @@ class NodeWatch:
         candidates = find_by_name(name, socket, supervisor=self._supervisor, files=files)
         astray = [candidate for candidate in candidates if candidate.other_socket]
         candidates = [candidate for candidate in candidates if not candidate.other_socket]
-        if self._process is None and not candidates and astray:
+        if not candidates and astray:
             self.hint = self.unseen = (
                 f"a node (process {astray[0].pid}) was given our files and --socket-path {astray[0].other_socket}: "
                 f"NODE_SOCKET, which is {socket}, must be the same"
             )
-        if self._process is None and len(candidates) == 1:
+        if len(candidates) == 1:
             self._meet(candidates[0].pid, now)
-        elif len(candidates) > 1 and self._process is None:
+        elif len(candidates) > 1:
             self.hint = (
                 f"{len(candidates)} processes are named {self._config.cardano_node_process_name}; waiting for "
                 "NODE_SOCKET to tell which is ours"
