@@ -176,18 +176,18 @@ async def _looked_for(
             raise Misused(
                 f"several pools are there: {', '.join(there)}; choose one by --network and --pool, or --lease"
             )
-        if there and pool:
-            return _Target(there[0], members, pool=True)
-        if there and why:
+        if not there:
+            continue
+        lease = there[0]
+        if pool:
+            return _Target(lease, members, pool=True)
+        if why:
             # whoever is silent may know a lock of the whole pool, beside which this Lease decides nothing
-            raise NobodyAnswers(
-                f"whether the lease {there[0]} is the one could not be seen{silent}; name it by --lease"
-            )
-        if there and len(names[there[0]]) > 1:
-            on = ", ".join(member.name for member in names[there[0]])
-            raise Misused(f"the lease {there[0]} is on several: {on}; choose one by --context or --kubeconfig")
-        if there:
-            return _Target(there[0], tuple(names[there[0]]), pool=False)
+            raise NobodyAnswers(f"whether the lease {lease} is the one could not be seen{silent}; name it by --lease")
+        if len(names[lease]) > 1:
+            on = ", ".join(member.name for member in names[lease])
+            raise Misused(f"the lease {lease} is on several: {on}; choose one by --context or --kubeconfig")
+        return _Target(lease, tuple(names[lease]), pool=False)
     # A lease of the usual name says nothing of its pool.
     if config.lease_name in names and not about.pools and not arguments.network:
         return _Target(config.lease_name, tuple(names[config.lease_name][:1]), pool=False)

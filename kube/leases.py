@@ -231,14 +231,18 @@ class LeaseClient:
 
     def _is_late(self, version: str) -> bool:
         """Whether a watch tells of what we have written over since."""
-        return went_back(version, str(self._known.get("metadata", {}).get("resourceVersion", "")))
+        return went_back(version, self._known_version)
+
+    @property
+    def _known_version(self) -> str:
+        return str(self._known.get("metadata", {}).get("resourceVersion", ""))
 
     def _body(self, known: LeaseRecord) -> Json:
         """The object to send: as last seen, at the version that the caller decided upon.
 
         Raises ApiFailure (CONFLICT) where another was seen since: sent without what else is in it, it would lose that.
         """
-        if self._known.get("metadata", {}).get("resourceVersion") != known.resource_version:
+        if self._known_version != known.resource_version:
             raise ApiFailure(Failure.CONFLICT, f"the lease {self._name} was seen to change in between")
         body: Json = copy.deepcopy(self._known)
         body.setdefault("apiVersion", "coordination.k8s.io/v1")

@@ -584,6 +584,8 @@ class FenceMachine:
         Whoever signals a node that runs beside files that are offered would have it forge without a right.
         """
         node, sample = view.node, view.sample
+        if node is not None and node.up:
+            return ""
         if node is None and view.unseen:
             return view.unseen
         tells = sample is not None and sample.answered and not mute(sample) and sample.asked_at > self.node_gone_at
@@ -594,9 +596,9 @@ class FenceMachine:
             )
         if node is None:
             return ""
-        if tells and not node.up and self._is_about(sample, node):
+        if tells and self._is_about(sample, node):
             return "the node's metrics tell of its forging, so it has started; NODE_SOCKET is not answered"
-        if not node.up and now - self._appeared_at >= timing.OFFER_LASTS:
+        if now - self._appeared_at >= timing.OFFER_LASTS:
             return "the node has been starting for a minute: what it needs of the credential files it has read by now"
         return ""
 

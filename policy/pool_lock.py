@@ -376,8 +376,8 @@ class PoolLock:
         if self._is_ours(member):
             if self.over:
                 return self._at_retry(member, Do.RELEASE, now, "releasing the lock")
-            stale = self.phase is LockPhase.DRAINING and now - self._since >= timing.HANDOVER_PATIENCE
-            stale = stale or self._lapsed(now)
+            unproven = self.phase is LockPhase.DRAINING and now - self._since >= timing.HANDOVER_PATIENCE
+            stale = unproven or self._lapsed(now)
             due = now if member.renewed_at <= wish.void_before else member.renewed_at + self._interval
             if now >= due and not stale:
                 return self._at_retry(member, Do.RENEW, now, "renewal is due")

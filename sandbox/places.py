@@ -35,8 +35,11 @@ _TOO_WIDE: Final = frozenset(
 """Folders that are everybody's: a file in one of them is left open as a file."""
 
 
-_ARBITERS: Final = frozenset({Place.API_CREDENTIALS, Place.COORDINATION})
-"""Both are its own: they may lie in one folder."""
+_TOGETHER: Final = {
+    Worker.ARBITER: frozenset({Place.API_CREDENTIALS, Place.COORDINATION}),
+    Worker.ACTUATOR: frozenset({Place.SOURCES, Place.TARGETS}),
+}
+"""All of these are the worker's own: they may lie in one folder."""
 
 _PUBLIC: Final = frozenset({"GATEWAY_TLS_CERT_FILE"})
 """Everybody is shown it."""
@@ -143,10 +146,10 @@ def targets(config: Config) -> tuple[Path, ...]:
 
 def paths(place: Place, worker: Worker, config: Config, endpoint: Endpoint | None) -> tuple[Path, ...]:
     """What `place` means for this worker: files and folders, by name and with links followed; they need not exist."""
-    together = _ARBITERS if worker is Worker.ARBITER and place in _ARBITERS else {place}
-    others = [s for s in secrets(config) if s.place not in together and s.owner is not worker]
-    if worker is not Worker.ACTUATOR:
-        others += exposed_keys(config)
+    own = _TOGETHER.get(worker, frozenset())
+    together = own if place in own else {place}
+    guarded = (*secrets(config), *exposed_keys(config))
+    others = [s for s in guarded if s.place not in together and s.owner is not worker]
     forbidden = [location for secret in others for location in secret.locations]
     match place:
         case Place.SOURCES:

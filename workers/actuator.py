@@ -258,8 +258,7 @@ class Actuator:
                 read = isinstance(state.body, ElectorState) and state.body.settled
                 if known is not None or read:
                     self._recorded[state.worker] = known
-        lease, statuses = self._recorded.get(Worker.ELECTOR), self._recorded.get(Worker.ARBITER)
-        self._credentials.hear_counters(lease, *((statuses,) if statuses is not None else ()))
+        self._credentials.hear_counters(self._recorded.get(Worker.ELECTOR), self._recorded.get(Worker.ARBITER))
 
     def _prober_says(self, now: int) -> ProberState | None:
         state = self._prober.current(now)
@@ -288,8 +287,10 @@ class Actuator:
         def parsed(raw: dict[str, Any], this_boot: bool) -> int:
             return min(int(raw["void_before"]), boottime_ns()) if this_boot else 0
 
+        if not self._jumps.exists():
+            return 0
         found = self._jumps.read(parsed)
-        return found if found is not None else boottime_ns() if self._jumps.exists() else 0
+        return boottime_ns() if found is None else found
 
     # --- carrying out ---
 

@@ -151,10 +151,10 @@ class Credentials:
 
     # --- what others tell ---
 
-    def hear_counters(self, lease: CertificateCounter | None, *others: CertificateCounter) -> None:
-        """Certificate counters that blocks were made with, as far as those say who keep a record: the Lease first."""
+    def hear_counters(self, lease: CertificateCounter | None, statuses: CertificateCounter | None = None) -> None:
+        """Certificate counters that blocks were made with, as far as those say who keep a record."""
         self._in_use.look_at_record(lease)
-        recorded = (lease, *others) if lease is not None else others
+        recorded = tuple(each for each in (lease, statuses) if each is not None)
         used = (self._in_use.counter_used,) if self._in_use.counter_used is not None else ()
         if (*recorded, *used) != self._counters:
             self._counters, self._look_at = (*recorded, *used), 0

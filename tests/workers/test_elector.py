@@ -216,24 +216,6 @@ async def test_a_restarted_leader_renews_only_once_it_has_heard_the_challenge_ag
     assert (record.challenge, record.transitions) == ("second", before.transitions)
 
 
-async def test_a_leader_renews_early_when_the_arbiter_asks_for_it_and_with_its_new_challenge(
-    config: Config, leases: LeaseClient, clock: Clock
-) -> None:
-    async with life(config, arbiter_says=arbiter("first")) as elector:
-        await let_go(leases, elector, clock)
-        began = (await elector.until(ElectorState, leading)).grant
-        assert began is not None
-        asking = arbiter("second", willing=False)
-        asked = dataclasses.replace(asking, renew_after=asking.challenged_at - 1)
-        elector.neighbours[Worker.ARBITER].says(asked)
-        renewed = (
-            await elector.until(ElectorState, lambda s: s.grant is not None and s.grant.renewed_at > began.renewed_at)
-        ).grant
-        assert renewed is not None
-    record = await read(leases)
-    assert record.challenge == "second"
-
-
 async def renews(elector: Surroundings, challenge: str) -> None:
     """Because its arbiter asks for it."""
     before = (await elector.until(ElectorState, leading)).grant
@@ -241,6 +223,16 @@ async def renews(elector: Surroundings, challenge: str) -> None:
     asking = arbiter(challenge, willing=False)
     elector.neighbours[Worker.ARBITER].says(dataclasses.replace(asking, renew_after=asking.challenged_at - 1))
     await elector.until(ElectorState, lambda s: s.grant is not None and s.grant.renewed_at > before.renewed_at)
+
+
+async def test_a_leader_renews_early_when_the_arbiter_asks_for_it_and_with_its_new_challenge(
+    config: Config, leases: LeaseClient, clock: Clock
+) -> None:
+    async with life(config, arbiter_says=arbiter("first")) as elector:
+        await let_go(leases, elector, clock)
+        await renews(elector, "second")
+    record = await read(leases)
+    assert record.challenge == "second"
 
 
 async def test_a_counter_that_an_operator_corrects_is_not_written_over_until_a_block_proves_it_again(
