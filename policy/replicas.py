@@ -13,6 +13,9 @@ Of two edits that did not know of each other the one that disables counts (it is
 marked first: that on the member that comes first in the configuration, if both are seen at once.  The other is set
 aside.  A member that came back from a backup, or from being out of reach, has an older revision and is put right.
 
+A copy that the arbiter makes where there is none is marked from the first: what the environment says on a new member is
+nobody's edit, and counts before nothing that an operator said elsewhere meanwhile.
+
 A server that keeps something else than it was given (its CRD is another version's) is not given the same again.
 
 With one member there is nothing to agree upon, and no mark.
@@ -47,10 +50,15 @@ class Copy:
     """Digest of a spec that its server took and made another of (its CRD is another version's); empty: none."""
 
     @property
-    def revision(self) -> int:
-        """0: it was never marked."""
+    def marked(self) -> bool:
+        """It tells upon which revision it stands, edited or not."""
         number = self.mark.partition(".")[0]
-        return int(number) if number.isascii() and number.isdecimal() and len(number) <= len(str(_LAST)) else 0
+        return number.isascii() and number.isdecimal() and len(number) <= len(str(_LAST))
+
+    @property
+    def revision(self) -> int:
+        """0: it was made from what the environment says, or is not marked."""
+        return int(self.mark.partition(".")[0]) if self.marked else 0
 
     @property
     def edited(self) -> bool:
@@ -102,6 +110,16 @@ def counts(copies: Sequence[Copy]) -> int | None:
     return max(_each(copies), key=lambda i: (copies[i].reachable, *_standing(copies, i)), default=None)
 
 
+def made(copies: Sequence[Copy], defaults: ClusterSpec) -> tuple[ClusterSpec, str]:
+    """Spec and mark of a copy to be made on a member that has none: as the one that counts, else of the defaults.
+
+    It is marked with what it is made of, at the revision upon which that was edited: it is no edit itself.
+    """
+    counting = counts(copies)
+    spec, revision = (defaults, 0) if counting is None else (copies[counting].spec, copies[counting].revision)
+    return spec, mark(revision, spec)
+
+
 def step(copies: Sequence[Copy]) -> Step | None:
     """What the cluster's own arbiter is to write next; None: there is no copy.
 
@@ -143,7 +161,7 @@ def _is_news(copies: Sequence[Copy], index: int) -> bool:
     newest = since[-1]
     if not copy.reachable or _same(copy, newest):
         return False
-    return not copy.revision or (copy.disables and not newest.disables)
+    return not copy.marked or (copy.disables and not newest.disables)
 
 
 def _since(copies: Sequence[Copy], index: int) -> list[Copy]:

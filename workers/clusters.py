@@ -33,6 +33,7 @@ from kube.forge_clusters import (
     difference,
     duration,
     owned_by_others,
+    parse_spec,
     spec_of,
     without,
 )
@@ -464,21 +465,24 @@ class Clusters:
             await self._apply(line)
             return
         _, copies = self._copies(self._name)
-        counting = replicas.counts(copies)
-        if counting is None:
-            self._take(line, await line.client.apply(self._name, self._defaults(), timeout_s=TIMEOUT_S))
+        body = self._defaults()
+        spec, mark = replicas.made(copies, parse_spec(body["spec"]))
+        if len(self._lines) > 1:
+            body["metadata"]["annotations"] = {MARK: mark}
+        if not copies:
+            self._take(line, await line.client.apply(self._name, body, timeout_s=TIMEOUT_S))
             log.info("made our CardanoForgeCluster", extra={"event": "cluster_made", "member": line.name})
             return
-        body = self._defaults()
-        spec, mark = copies[counting].spec, copies[counting].mark
         body["spec"] |= spec_of(spec)
-        body["metadata"]["annotations"] = {MARK: mark or replicas.mark(0, spec)}
         self._take(line, await line.client.create(self._name, body, timeout_s=TIMEOUT_S))
 
     async def _apply(self, line: _Line) -> None:
         """Set what the environment says, where it is nobody else's."""
         known = line.seen[self._name].cluster
-        body = without(self._defaults(), owned_by_others(known.raw))
+        body = self._defaults()
+        if known.mark:  # what a manager does not apply any more is taken away
+            body["metadata"]["annotations"] = {MARK: known.mark}
+        body = without(body, owned_by_others(known.raw))
         # Without the uid, an apply would make one that is gone anew, less all that others had set: a Disabled too.
         body.setdefault("metadata", {})["uid"] = known.uid
         try:

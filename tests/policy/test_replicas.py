@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from policy.arbitration import ClusterSpec, ForgeState, HealthSpec, Override
-from policy.replicas import Copy, counts, digest, mark, sets_aside, spec_key, step
+from policy.replicas import Copy, counts, digest, made, mark, sets_aside, spec_key, step
 
 DISABLED = ForgeState.DISABLED
 SPECS = [ClusterSpec(priority=n) for n in (1, 2, 3)] + [
@@ -354,6 +354,84 @@ def test_an_edit_by_somebody_who_saw_the_last_one_everywhere_stands(
         members.servers[where % count] = Copy(True, spec, old.mark)
     members.settle()
     assert {spec_key(copy.spec) for copy in members.servers} == {spec_key(edits[-1][1])}
+
+
+class Begun:
+    """The members of a new pool: none has the object, and the arbiter hears late what it made and what others wrote."""
+
+    def __init__(self, count: int) -> None:
+        self.servers: list[Copy | None] = [None] * count
+        self.known: list[Copy | None] = [None] * count
+        self.under_way: dict[int, tuple[Copy | None, Copy]] = {}
+        """Member -> the copy upon which it was decided, what is to be written."""
+
+    def decide(self, index: int) -> None:
+        copies = [copy for copy in self.known if copy is not None]
+        if index in self.under_way:
+            return
+        if self.known[index] is None:
+            self.under_way[index] = None, Copy(True, *made(copies, SPECS[0]))
+            return
+        here, taken = sum(copy is not None for copy in self.known[:index]), step(copies)
+        if taken is not None and here in taken.onto:
+            self.under_way[index] = self.known[index], Copy(True, copies[taken.source].spec, taken.mark)
+
+    def land(self, index: int) -> None:
+        upon, wanted = self.under_way.get(index, (None, None))
+        if wanted is not None and upon is self.servers[index]:  # a compare-and-swap; a creation finds nothing
+            self.servers[index] = wanted
+
+    def hear(self, index: int) -> None:
+        self.known[index] = self.servers[index]
+        self.under_way.pop(index, None)
+
+    def settle(self) -> None:
+        for index in [*range(len(self.servers))] * 6 * len(self.servers):
+            self.hear(index)
+            self.decide(index)
+            self.land(index)
+
+    def edit(self, spec: ClusterSpec) -> bool:
+        """On whichever member the operator finds it; whether he did."""
+        where = next((i for i, copy in enumerate(self.servers) if copy is not None), None)
+        if where is None:
+            return False
+        old = self.servers[where]
+        assert old is not None
+        self.servers[where] = Copy(True, spec, old.mark)
+        return True
+
+
+@settings(max_examples=300)
+@given(st.integers(1, 4), specs, st.data())
+def test_what_an_operator_says_as_soon_as_there_is_an_object_stands_whatever_the_arbiter_has_under_way(
+    count: int, spec: ClusterSpec, data: st.DataObject
+) -> None:
+    members = Begun(count)
+    acts = st.tuples(st.sampled_from([members.decide, members.land, members.hear]), st.integers(0, count - 1))
+    said = False
+    for act, index in data.draw(st.lists(acts, max_size=40)):
+        act(index)
+        said = said or members.edit(spec)
+    members.settle()
+    assert all(members.servers)
+    found = {spec_key(copy.spec) for copy in members.servers if copy is not None}
+    assert found == {spec_key(spec if said else SPECS[0])}
+
+
+def test_a_copy_that_the_arbiter_makes_is_no_edit() -> None:
+    spec, first = made([], SPECS[0])
+    assert (spec, Copy(True, spec, first).edited, Copy(True, spec, first).revision) == (SPECS[0], False, 0)
+    edited = Copy(True, SPECS[2], mark(7, SPECS[1]))
+    spec, later = made([Copy(True, SPECS[1], mark(7, SPECS[1])), edited], SPECS[0])
+    assert (spec, later) == (SPECS[2], mark(7, SPECS[2]))
+
+
+def test_what_the_environment_says_on_a_member_made_late_does_not_undo_what_an_operator_said_meanwhile() -> None:
+    late = Copy(True, *made([], SPECS[0]))
+    carried = Copy(True, SPECS[3], mark(2, SPECS[3]))
+    for copies in ([late, carried], [carried, late], [late, carried, Copy(True, SPECS[0], mark(1, SPECS[0]))]):
+        assert copies[counts(copies) or 0] == carried
 
 
 def test_the_edited_copy_is_marked_before_the_others_are_written() -> None:

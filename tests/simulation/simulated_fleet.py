@@ -25,6 +25,7 @@ from kube.forge_clusters import (
     ForgeCluster,
     owned_by_others,
     parse_cluster,
+    parse_spec,
     rfc3339,
     without,
 )
@@ -285,6 +286,11 @@ def merge(target: Json, patch: Json) -> Json:
     return result
 
 
+def _wanted(body: Json) -> tuple[object, ...]:
+    """What an operator says by it; empty: nothing, as there is none.  A field that is not there says its default."""
+    return replicas.spec_key(parse_spec(body["spec"])) if "spec" in body else ()
+
+
 def _told(body: Json) -> tuple[Any, ...]:
     """Of a status, what is the same wherever it was written."""
     status = body.get("status", {})
@@ -402,11 +408,11 @@ class Fleet(PoolRecord):
         await self.until(lambda: self.forging_region() == min(self.regions, key=rank), most_s, "the best forges")
 
     async def until_the_copies_agree(self, most_s: float) -> None:
-        """Each region's object is the same on every coordination API, not missing, its status written there lately."""
+        """Each region's object says the same on all coordination APIs, not missing, its status written there lately."""
 
         def told(region: str) -> list[tuple[Any, Any, Any]]:
             found = [server.clusters.objects.get(self.object_name(region), {}) for server in self.coordinators]
-            return [(one.get("spec"), one.get("metadata", {}).get("annotations"), _told(one)) for one in found]
+            return [(_wanted(one), one.get("metadata", {}).get("annotations"), _told(one)) for one in found]
 
         def marked(region: str) -> bool:
             """Nobody edited it since its copies were brought into step."""

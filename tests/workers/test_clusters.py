@@ -332,3 +332,56 @@ async def test_what_is_found_is_not_taken_for_said_since_and_what_is_written_und
 
 async def _is(leader: Leader, message: str) -> bool:
     return await leader.message(0) == message
+
+
+async def test_an_edit_made_while_the_object_is_still_being_made_elsewhere_stands(
+    config: Config, one: EmbeddedApi, other: EmbeddedApi
+) -> None:
+    """What the environment says arrives last, on a member that comes first: it is nobody's edit."""
+    async with sessions(config) as found, sessions(config) as hands:
+        leader = Leader(config, found, hands, (one, other))
+        honest, carried = found[0].request, asyncio.Event()
+
+        async def late(verb: str, path: str, **options: Any) -> Any:
+            if verb == "patch" and not path.endswith("/status"):
+                await carried.wait()
+            return await honest(verb, path, **options)
+
+        found[0].request = late  # type: ignore[method-assign]
+        leader.clusters.start()
+        leader.says("first")
+        await leader.until(lambda: leader.seen(on=1))
+        await leader.edits({"forgeState": "Disabled"}, on=1)
+
+        async def marked() -> bool:
+            seen = await leader.seen(on=1)
+            return seen is not None and seen.mark.startswith("1.")
+
+        await leader.until(marked)
+        carried.set()
+
+        async def everywhere() -> bool:
+            return [(await leader.spec(on)).get("forgeState") for on in (0, 1)] == ["Disabled", "Disabled"]
+
+        await leader.until(everywhere)
+        await leader.clusters.close()
+
+
+async def test_a_copy_keeps_its_mark_when_the_environment_is_applied_anew(leader: Leader, config: Config) -> None:
+    """An apply takes away what its manager applied before and does not any more."""
+
+    async def marks() -> list[str]:
+        return [each.mark if each is not None else "" for each in (await leader.seen(0), await leader.seen(1))]
+
+    before = await marks()
+    assert before[0] == before[1] != ""
+    await leader.clusters.close()
+    leader.clusters = Clusters(config, leader.sessions, lambda: None)
+    leader.clusters.start()
+    leader.says("after a restart")
+
+    async def written() -> bool:
+        return await leader.messages() == ["after a restart"] * 2
+
+    await leader.until(written)
+    assert await marks() == before
