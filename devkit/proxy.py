@@ -186,6 +186,7 @@ class FaultyProxy:
                 self._server.url + request.path_qs,
                 headers=headers,
                 data=await request.read(),
+                skip_auto_headers=("Accept", "Accept-Encoding", "Content-Type", "User-Agent"),  # the pod's own, or none
                 timeout=aiohttp.ClientTimeout(total=None, sock_connect=5),
                 allow_redirects=False,
             ) as upstream:

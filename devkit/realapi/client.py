@@ -14,17 +14,6 @@ from urllib.parse import urlsplit
 Json = dict[str, Any]
 
 _TIMEOUT_S: Final = 30.0
-_PLURALS: Final = {
-    "CustomResourceDefinition": "customresourcedefinitions",
-    "Lease": "leases",
-    "Namespace": "namespaces",
-    "Role": "roles",
-    "RoleBinding": "rolebindings",
-    "Secret": "secrets",
-    "ServiceAccount": "serviceaccounts",
-    "CardanoForgeCluster": "cardanoforgeclusters",
-    "CardanoLeader": "cardanoleaders",
-}
 _CLUSTER_WIDE: Final = {"CustomResourceDefinition", "Namespace"}
 
 
@@ -103,7 +92,7 @@ class AdminClient:
 def _collection(document: Json, namespace: str) -> str:
     version = document["apiVersion"]
     root = f"/apis/{version}" if "/" in version else f"/api/{version}"
-    plural = _PLURALS[document["kind"]]
+    plural = f"{document['kind'].lower()}s"  # true of every kind that is set up here
     if document["kind"] in _CLUSTER_WIDE:
         return f"{root}/{plural}"
     return f"{root}/namespaces/{document['metadata'].get('namespace', namespace)}/{plural}"
