@@ -44,10 +44,10 @@ PATIENCE_S: Final = 180.0
 
 
 class Child:
-    """A process of `bench.arbiters`."""
+    """A process of `bench.arbiters`, or of another module that speaks like it."""
 
-    def __init__(self, *words: str) -> None:
-        command = launched(sys.executable, "-m", "bench.arbiters", *words)
+    def __init__(self, *words: str, module: str = "bench.arbiters") -> None:
+        command = launched(sys.executable, "-m", module, *words)
         self._process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parent.parent
         )

@@ -1,257 +1,285 @@
-"""How long nobody leads after a fault: this product, and the least that client-go's leader election can be.
+"""This product beside others that elect a leader on Kubernetes: fail-over by fault, cost at rest, start-up.
 
-    python -m bench.failover [--rounds 3]
+    python -m bench.failover [--rounds 3] [--seconds 60] [--starts 3] [--api real|embedded] [--peers NAME,NAME]
 
-Both on the same API server in the same run, three instances each, LEASE_DURATION 15 (client-go: renew deadline 10 s,
-retry period 2 s, its defaults).  The peer has no node to fence: it "stops" when it believes so, which makes its times
-a lower bound.  Two leaders at once are counted from the records of both kinds.
+All on the same API server in the same run, three instances each, lease 15 s, renew deadline 10 s, retry after 2 s.  A
+fault comes to the leaders of all contenders within the same seconds, one second apart.  For each: the seconds in which
+nobody leads, and those in which two do.  A peer has no node to fence: it stops when it believes so, which makes its
+times lower bounds (`bench.peers`).  The results are JSON, which `python -m bench.report` makes tables and plots of.
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
-import hashlib
-import json
-import shutil
-import signal
-import statistics
-import subprocess
+import sys
+import threading
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, field
+import tomllib
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
-from bench.cost import api_server
-from devkit import record
-from devkit.api import ADMIN, SyncApiServer
-from devkit.pod import MemoryFolder
-from devkit.pods import Cluster
-from devkit.proxy import FaultyProxy
-from devkit.realapi.build import cache_folder
+from bench import report, results
+from bench.contenders import LASTS_S, Contender, Fault, PeerContender, Product
+from bench.figures import Round, judged, mean, per_minute, successor, summary
+from bench.peers.kinds import KINDS, Kind
+from devkit.api import EmbeddedApi, SyncApiServer
+from devkit.gobuild import BuildError
 
-_PEER: Final = Path(__file__).with_name("peer")
+INSTANCES: Final = 3
 NS: Final = 1_000_000_000
+APART_S: Final = 1.0
+"""Between the same fault's coming to two contenders, so that one's hand-over does not slow the other's."""
+STEADY_S: Final = 3.0
+"""So long everything has to be at rest without a break."""
+PATIENCE_S: Final = 75.0
+LOOK_EVERY_S: Final = 0.02
 
 
-def build_peer() -> Path:
-    """The peer, built into the cache unless it is there.  Raises CalledProcessError, FileNotFoundError (no Go)."""
-    digest = hashlib.sha256()
-    for name in ("go.mod", "go.sum", "main.go"):
-        digest.update((_PEER / name).read_bytes())
-    program = cache_folder().parent / "peer" / digest.hexdigest()[:16] / "peer"
-    if not program.exists():
-        program.parent.mkdir(parents=True, exist_ok=True)
-        command = ["go", "build", "-trimpath", "-ldflags", "-s -w", "-o", str(program), "."]
-        subprocess.run(command, cwd=_PEER, check=True)
-    return program
-
-
-@dataclass
-class Peer:
-    """One client-go elector."""
-
-    name: str
-    record_file: Path
-    proxy: FaultyProxy
-    process: subprocess.Popen[bytes]
-
-    def intervals(self, now: int) -> list[record.Interval]:
-        """When it led; a killed one until its last word."""
-        events = record.read(self.record_file)
-        if self.process.poll() is not None and events and events[-1]["event"] != "off":
-            events.append({"t": events[-1]["t"], "event": "exit", "node": self.name})
-        return record.intervals(events, now)
-
-
-@dataclass
-class Peers:
-    """Three of them around one Lease."""
-
-    api: SyncApiServer
-    namespace: str
-    program: Path
-    folder: MemoryFolder = field(default_factory=MemoryFolder)
-    peers: list[Peer] = field(default_factory=list)
-
-    def start(self, count: int = 3) -> None:
-        for _ in range(count):
-            self.add()
-        self.wait_for(lambda: self.leader() is not None, 60)
-
-    def add(self) -> None:
-        """One more elector, with an API path of its own."""
-        name = f"peer-{len(self.peers)}"
-        proxy = FaultyProxy(self.api, ADMIN)
-        config = self.folder.path / f"{name}.json"
-        config.write_text(
-            json.dumps(
-                {
-                    "apiVersion": "v1",
-                    "kind": "Config",
-                    "clusters": [{"name": "c", "cluster": {"server": proxy.url}}],
-                    "users": [{"name": "u", "user": {}}],
-                    "contexts": [{"name": "x", "context": {"cluster": "c", "user": "u"}}],
-                    "current-context": "x",
-                }
-            )
-        )
-        written = self.folder.path / f"{name}.record"
-        command = [str(self.program), "--kubeconfig", str(config), "--name", name, "--namespace", self.namespace]
-        command += ["--record", str(written)]
-        log = (self.folder.path / f"{name}.log").open("wb")
-        with log:
-            process = subprocess.Popen(command, stdout=log, stderr=log)
-        self.peers.append(Peer(name, written, proxy, process))
-
-    def nodes(self, now: int) -> dict[str, list[record.Interval]]:
-        return {peer.name: peer.intervals(now) for peer in self.peers}
-
-    def leader(self) -> Peer | None:
-        now = time.monotonic_ns()
-        names = record.forgers_at(self.nodes(now), now - 1)
-        found = [peer for peer in self.peers if peer.name in names and peer.process.poll() is None]
-        return found[0] if len(found) == 1 else None
-
-    def wait_for(self, what: Callable[[], bool], seconds: float) -> None:
-        end = time.monotonic() + seconds
-        while not what():
-            if time.monotonic() > end:
-                raise TimeoutError("the peers did not come to rest")
-            time.sleep(0.02)
-
-    def close(self) -> None:
-        for peer in self.peers:
-            peer.process.kill()
-            peer.process.wait()
-            peer.proxy.close()
-        self.folder.close()
-
-
-Result = tuple[float, float]
-"""Seconds without a leader, seconds with two."""
-
-
-def _of_peers(peers: Peers, make: Callable[[Peer], None], mend: Callable[[Peer], None], wait_s: float) -> Result:
-    leader = peers.leader()
-    assert leader is not None
-    since = time.monotonic_ns()
-    make(leader)
-    peers.wait_for(lambda: peers.leader() not in (None, leader) or wait_s > 0, 60)
-    time.sleep(max(wait_s, 1))
-    mend(leader)
-    if leader.process.poll() is not None:
-        peers.add()
-    time.sleep(3)
-    peers.wait_for(lambda: peers.leader() is not None, 60)
-    now = time.monotonic_ns()
-    nodes = peers.nodes(now)
-    return record.gap_s(nodes, since, now), record.overlap_s(nodes, since, now)
-
-
-def peer_faults(peers: Peers) -> dict[str, Callable[[], Result]]:
-    def pause(peer: Peer) -> None:
-        peer.process.send_signal(signal.SIGSTOP)
-
-    def all_refuse(_: Peer) -> None:
-        for peer in peers.peers:
-            peer.proxy.refuse()
-
-    def all_pass(_: Peer) -> None:
-        for peer in peers.peers:
-            peer.proxy.let_pass()
-
-    def none(_: Peer) -> None:
-        return
-
-    return {
-        "SIGTERM": lambda: _of_peers(peers, lambda p: p.process.terminate(), none, 0),
-        "SIGKILL": lambda: _of_peers(peers, lambda p: p.process.kill(), none, 0),
-        "API path hangs": lambda: _of_peers(peers, lambda p: p.proxy.hang(), lambda p: p.proxy.let_pass(), 0),
-        "frozen for 20 s": lambda: _of_peers(peers, pause, lambda p: p.process.send_signal(signal.SIGCONT), 20),
-        "API gone for 6 s": lambda: _of_peers(peers, all_refuse, all_pass, 6),
-    }
-
-
-def _of_pods(cluster: Cluster, make: Callable[[], None], mend: Callable[[], None], wait_s: float) -> Result:
-    leader = cluster.leader()
-    since = time.monotonic_ns()
-    make()
-    if wait_s:
-        time.sleep(wait_s)
+@contextlib.contextmanager
+def api_server(which: str) -> Iterator[tuple[str, SyncApiServer]]:
+    """`real` or `embedded`; and its name.  Raises BuildError."""
+    if which == "embedded":
+        server: SyncApiServer = EmbeddedApi.threaded()
+        name = "embedded API server"
     else:
-        cluster.wait_for_one_forger(60, other_than=leader)
+        from devkit.realapi.build import build, version
+        from devkit.realapi.server import RealApi
+
+        build()
+        server = RealApi()
+        name = f"kube-apiserver {version()}"
+    server.start_sync()
+    try:
+        yield name, server
+    finally:
+        server.stop_sync()
+
+
+def wait(what: Callable[[], object], seconds: float = PATIENCE_S, *, every_s: float = LOOK_EVERY_S) -> bool:
+    """Until it is true; False: it was not in time."""
+    end = time.monotonic() + seconds
+    while not what():
+        if time.monotonic() > end:
+            return False
+        time.sleep(every_s)
+    return True
+
+
+def wait_at_rest(contender: Contender) -> bool:
+    """Until it has been at rest for `STEADY_S`; False: patience ended."""
+    steady_since = time.monotonic()
+
+    def steady() -> bool:
+        nonlocal steady_since
+        if not contender.settled():
+            steady_since = time.monotonic()
+        return time.monotonic() - steady_since >= STEADY_S
+
+    return wait(steady, every_s=0.1)
+
+
+# --- start-up ---
+
+
+def start(make: Callable[[int], Contender], starts: int) -> tuple[Contender, dict[str, list[float]]]:
+    """Starts `starts` of them one after the other and keeps the last, complete.  Seconds until one leads, stands by."""
+    leads, stands_by = [], []
+    for number in range(starts):
+        contender, last = make(number), number == starts - 1
+        try:
+            leads.append(_took(contender, contender.add, contender.leader, "lead"))
+            stands_by += [
+                _took(contender, contender.add, contender.complete, "stand by")
+                for _ in range(INSTANCES - 1 if last else 1)
+            ]
+        except BaseException:
+            contender.close()
+            raise
+        if not last:
+            contender.close()
+    return contender, {"leads_s": leads, "stands_by_s": stands_by}
+
+
+def _took(contender: Contender, do: Callable[[], object], done: Callable[[], object], what: str) -> float:
+    began = time.monotonic()
+    do()
+    if not wait(done):
+        raise TimeoutError(f"{contender.name} does not {what}\n{contender.describe()}")
+    return round(time.monotonic() - began, 3)
+
+
+# --- rest ---
+
+
+def at_rest(contenders: list[Contender], seconds: float) -> dict[str, dict[str, Any]]:
+    """All are watched at the same time.  Per minute: requests and processor time, of the leader and of a standby."""
+    before = [contender.looks() for contender in contenders]
+    began = time.monotonic()
+    time.sleep(seconds)
+    after = [contender.looks() for contender in contenders]
+    took = time.monotonic() - began
+    found = {}
+    for contender, old, new in zip(contenders, before, after, strict=True):
+        found[contender.name] = {
+            role: {
+                "requests": mean(per_minute(old[name].requests, new[name].requests, took) for name in names),
+                "cpu_s": mean(per_minute(old[name].cpu_s, new[name].cpu_s, took) for name in names),
+                "pss_mib": mean(new[name].pss_kib / 1024 for name in names),
+            }
+            for role, leads in (("leader", True), ("standby", False))
+            if (names := [name for name, look in new.items() if look.leads is leads])
+        }
+    return found
+
+
+# --- faults ---
+
+
+def _met(contender: Contender, fault: Fault, delay_s: float, all_seen: threading.Barrier) -> Round:
+    """One fault of one contender; whoever was killed comes back only after everybody's window is over."""
+    try:
+        figures = _window(contender, fault, delay_s)
+    except BaseException:
+        all_seen.abort()
+        raise
+    all_seen.wait()
+    contender.mend()
+    wait_at_rest(contender)
+    return figures
+
+
+def _window(contender: Contender, fault: Fault, delay_s: float) -> Round:
+    time.sleep(delay_s)
+    leader = contender.leader()
+    since = time.monotonic_ns()
+    contender.make(fault)
+    settled = True
+    if fault in LASTS_S:
+        time.sleep(LASTS_S[fault])
+        contender.mend()
+        settled = wait_at_rest(contender)
+    else:
+
+        def another() -> bool:
+            now = time.monotonic_ns()
+            return successor(contender.intervals(now), since, leader, now) != ""
+
+        settled = wait(another)
         time.sleep(1)
-    mend()
-    time.sleep(3)
-    cluster.wait_for_one_forger(60)
-    result = cluster.gap_s(since), cluster.overlap_s(since)
-    cluster.wait_healthy(90)
-    return result
+    until = time.monotonic_ns()
+    return judged(contender.intervals(until), since, until, settled=settled)
 
 
-def pod_faults(cluster: Cluster) -> dict[str, Callable[[], Result]]:
-    def terminate() -> Result:
-        leader = cluster.leader()
-        return _of_pods(cluster, leader.terminate, leader.revive, 0)
-
-    def kill() -> Result:
-        leader = cluster.leader()
-        return _of_pods(cluster, leader.kill_sidecar, leader.revive, 0)
-
-    def hang() -> Result:
-        leader = cluster.leader()
-        return _of_pods(cluster, leader.proxy.hang, leader.proxy.let_pass, 0)
-
-    def freeze() -> Result:
-        leader = cluster.leader()
-        frozen: list[int] = []
-        return _of_pods(cluster, lambda: frozen.extend(leader.freeze_sidecar()), lambda: leader.thaw(frozen), 20)
-
-    def gone() -> Result:
-        def each(act: str) -> None:
-            for proxy in cluster.proxies:
-                getattr(proxy, act)()
-
-        return _of_pods(cluster, lambda: each("refuse"), lambda: each("let_pass"), 6)
-
-    return {
-        "SIGTERM": terminate,
-        "SIGKILL": kill,
-        "API path hangs": hang,
-        "frozen for 20 s": freeze,
-        "API gone for 6 s": gone,
-    }
+def meet(contenders: list[Contender], fault: Fault) -> dict[str, Round]:
+    """The fault comes to all who can meet it."""
+    able = [contender for contender in contenders if fault in contender.faults]
+    all_seen = threading.Barrier(len(able))
+    with ThreadPoolExecutor(len(able)) as pool:
+        tasks = {
+            contender.name: pool.submit(_met, contender, fault, APART_S * place, all_seen)
+            for place, contender in enumerate(able)
+        }
+        return {name: task.result() for name, task in tasks.items()}
 
 
-def report(rounds: int) -> str:
-    """Medians side by side, and the ratio."""
-    if shutil.which("go") is None:
-        return "no Go here: the client-go peer cannot be built, so there is nothing to compare with"
-    program = build_peer()
-    with api_server() as (name, api), contextlib.ExitStack() as stack:
-        cluster = stack.enter_context(Cluster(api, namespace="failover"))
-        cluster.wait_healthy(120)
-        peers = Peers(api, "failover", program)
-        stack.callback(peers.close)
-        peers.start()
-        lines = [
-            f"on the {name}, medians of {rounds}; seconds without a leader (with two)",
-            f"  {'fault':<18} {'this product':>18} {'client-go':>18} {'ratio':>7}",
-        ]
-        ours, theirs = pod_faults(cluster), peer_faults(peers)
-        for fault in ours:
-            a = [ours[fault]() for _ in range(rounds)]
-            b = [theirs[fault]() for _ in range(rounds)]
-            gap_a, gap_b = statistics.median(g for g, _ in a), statistics.median(g for g, _ in b)
-            two_a, two_b = max(o for _, o in a), max(o for _, o in b)
-            ratio = f"{gap_a / gap_b:.2f}" if gap_b > 0.01 else "-"
-            lines.append(f"  {fault:<18} {gap_a:>9.2f} ({two_a:.2f}) {gap_b:>10.2f} ({two_b:.2f}) {ratio:>7}")
-    return "\n".join(lines)
+def restart(contenders: list[Contender], api: SyncApiServer) -> dict[str, Round]:
+    """The API server is restarted, once for all."""
+    since = time.monotonic_ns()
+    api.restart_sync()
+    found = {}
+    with ThreadPoolExecutor(len(contenders)) as pool:
+        tasks = {contender.name: pool.submit(wait_at_rest, contender) for contender in contenders}
+        settled = {name: task.result() for name, task in tasks.items()}
+    until = time.monotonic_ns()
+    for contender in contenders:
+        found[contender.name] = judged(contender.intervals(until), since, until, settled=settled[contender.name])
+    return found
+
+
+# --- the run ---
+
+
+def run(rounds: int, seconds: float, starts: int, which: str, kinds: tuple[Kind, ...]) -> results.Json:
+    """Everything, in one go.  Raises BuildError, TimeoutError."""
+    version = tomllib.loads(Path("pyproject.toml").read_text())["project"]["version"]
+    for kind in kinds:
+        kind.build()
+    machine = results.Machine()
+    with contextlib.ExitStack() as stack:
+        name, api = stack.enter_context(api_server(which))
+        contenders: list[Contender] = []
+        started = {}
+        makes: list[Callable[[int], Contender]] = [lambda number: Product(api, version, number)]
+        makes += [lambda number, kind=kind: PeerContender(api, kind, number) for kind in kinds]  # type: ignore[misc]
+        for make in makes:
+            contender, took = start(make, starts)
+            stack.callback(contender.close)
+            contenders.append(contender)
+            started[contender.name] = took
+            _say(f"{contender.name} {contender.version}: {took}")
+        for contender in contenders:
+            if not wait_at_rest(contender):
+                raise TimeoutError(f"{contender.name} is not at rest\n{contender.describe()}")
+        rest = at_rest(contenders, seconds)
+        _say(f"at rest: {rest}")
+        met: dict[Fault, list[dict[str, Round]]] = {fault: [] for fault in Fault}
+        for number in range(rounds):
+            for fault in Fault:
+                found = restart(contenders, api) if fault is Fault.RESTART else meet(contenders, fault)
+                met[fault].append(found)
+                _say(f"round {number + 1}, {fault}: {found}")
+        return {
+            "kind": "failover",
+            "command": results.command("bench.failover"),
+            "facts": machine.facts(),
+            "api": name,
+            "rounds": rounds,
+            "instances": INSTANCES,
+            "rest_seconds": seconds,
+            "contenders": [
+                {"name": each.name, "version": each.version, "settings": each.settings} for each in contenders
+            ],
+            "start": started,
+            "rest": rest,
+            "faults": {
+                fault: {
+                    contender.name: summary([found[contender.name] for found in all_found])
+                    for contender in contenders
+                    if fault in contender.faults
+                }
+                for fault, all_found in met.items()
+            },
+        }
+
+
+def _say(what: str) -> None:
+    print(f"{time.strftime('%H:%M:%S')} {what}", file=sys.stderr, flush=True)
+
+
+def main() -> int:
+    """Command line."""
+    parser = argparse.ArgumentParser(prog="python -m bench.failover", description=__doc__)
+    parser.add_argument("--rounds", type=int, default=3, help="of each fault")
+    parser.add_argument("--seconds", type=float, default=60.0, help="how long all are watched at rest")
+    parser.add_argument("--starts", type=int, default=3, help="of each contender")
+    parser.add_argument("--api", choices=["real", "embedded"], default="real")
+    names = ",".join(kind.name for kind in KINDS)
+    parser.add_argument("--peers", default=names, help=f"default: {names}")
+    parser.add_argument("--out", type=Path, default=results.FOLDER / "failover.json")
+    chosen = parser.parse_args()
+    kinds = tuple(kind for kind in KINDS if kind.name in chosen.peers.split(","))
+    try:
+        found = run(chosen.rounds, chosen.seconds, chosen.starts, chosen.api, kinds)
+    except BuildError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    results.write(chosen.out, found)
+    print(f"{report.cost(found)}\n\n{report.failover(found)}")
+    return 0
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(prog="python -m bench.failover")
-    parser.add_argument("--rounds", type=int, default=3)
-    print(report(parser.parse_args().rounds))
+    sys.exit(main())

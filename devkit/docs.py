@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
+from bench import report
 from config.markdown import configuration_table
 from devkit import chart_doc, dashboard, doctor_doc, logs_doc, messages_doc, metrics_doc, notices_doc, privileges
 
@@ -65,6 +66,7 @@ PARTS: Final = (
     Part("docs/chart.md", "crds", partial(chart_doc.table, chart_doc.CHART_CRDS)),
     Part("docs/notifications.md", "whole", notices_doc.whole),
     Part("docs/notifications.md", "kinds", notices_doc.kinds),
+    *(Part("docs/benchmarks.md", name, make) for name, make in report.PARTS.items()),
 )
 FILES: Final = tuple(sorted({part.path for part in PARTS}))
 
@@ -77,7 +79,7 @@ def rendered(path: str, text: str) -> str:
     return text
 
 
-WHOLE: Final[dict[str, Callable[[], str]]] = {dashboard.FILE: dashboard.rendered, **chart_doc.copies()}
+WHOLE: Final[dict[str, Callable[[], str]]] = {dashboard.FILE: dashboard.rendered, **chart_doc.copies(), **report.WHOLE}
 """Files in which nothing is written by hand."""
 
 

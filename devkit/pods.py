@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Final, Self
 
@@ -162,26 +163,34 @@ class Cluster(PodSet):
         (made.folder / "cold.skey").unlink()
         self.admin = AdminClient(api.url, api.ca_file, api.token_for(ADMIN))
         user = prepare(api, self.admin, namespace, _RBAC)
-        self.proxies = self.paths = [FaultyProxy(api, user) for _ in range(pods)]
+        self.proxies: list[FaultyProxy] = []
+        self.paths = self.proxies
         self.kubeconfig = self.root / "kubeconfig"
         api.write_kubeconfig(self.kubeconfig)
         self.began = time.monotonic_ns()
-        self.pods = [
-            Pod(
-                f"{prefix}-{i}",
-                self.root,
-                self.proxies[i],
-                made.folder,
-                namespace=namespace,
-                environment=environment,
-                node_flags=node_flags,
-                separation=separation,
-                uid=uid,
-                volumes_group=volumes_group,
-                forge_manager=forge_manager,
-            )
-            for i in range(pods)
-        ]
+        self.pods: list[Pod] = []
+        self._next = partial(
+            Pod,
+            root=self.root,
+            secrets_from=made.folder,
+            namespace=namespace,
+            environment=environment,
+            node_flags=node_flags,
+            separation=separation,
+            uid=uid,
+            volumes_group=volumes_group,
+            forge_manager=forge_manager,
+        )
+        self._user, self._prefix = user, prefix
+        self.paths.extend(FaultyProxy(api, user) for _ in range(pods))
+        for proxy in self.proxies:
+            self.pods.append(self._next(f"{prefix}-{len(self.pods)}", proxy=proxy))
+
+    def add(self) -> Pod:
+        """One more, started now."""
+        self.proxies.append(FaultyProxy(self.api, self._user))
+        self.pods.append(self._next(f"{self._prefix}-{len(self.pods)}", proxy=self.proxies[-1]))
+        return self.pods[-1]
 
 
 def prepare(

@@ -17,7 +17,7 @@ import threading
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from bench.peers.kinds import Kind
 from bench.tail import Tail
@@ -35,17 +35,18 @@ _LAUNCH: Final = str(_ROOT / "devkit" / "launch.py")
 class Instance:
     """One process of a peer.  Its methods may be called from any thread."""
 
-    def __init__(self, command: Sequence[str], name: str, namespace: str, lease: str, api: SyncApiServer, folder: Path):
-        self.name = name
+    def __init__(self, kind: Kind, command: Sequence[str], namespace: str, number: int, api: SyncApiServer, at: Path):
+        self.name = f"{kind.name}-{number}"
         self.proxy = FaultyProxy(api, ADMIN)
-        self.record_file = folder / f"{name}.record"
+        self._first, self._counted = kind.first, 0
+        self.record_file = at / f"{self.name}.record"
         self._tail = Tail(self.record_file)
-        kubeconfig = folder / f"{name}.json"
+        kubeconfig = at / f"{self.name}.json"
         kubeconfig.write_text(json.dumps(_kubeconfig(self.proxy.url, namespace)))
-        words = {"kubeconfig": kubeconfig, "name": name, "namespace": namespace, "lease": lease}
+        words = {"kubeconfig": kubeconfig, "name": self.name, "namespace": namespace, "lease": kind.name}
         words["record"] = self.record_file
         self._command = [*command, *(word for key, value in words.items() for word in (f"--{key}", str(value)))]
-        self._log = folder / f"{name}.log"
+        self._log = at / f"{self.name}.log"
         self._process: subprocess.Popen[bytes] | None = None
         self._wanted = True
         self._due = 0.0
@@ -53,7 +54,7 @@ class Instance:
         """How often it ended by itself."""
         self._closing = threading.Event()
         self._poked, self._poke = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
-        self._thread = threading.Thread(target=self._kubelet, name=f"kubelet-{name}", daemon=True)
+        self._thread = threading.Thread(target=self._kubelet, name=f"kubelet-{self.name}", daemon=True)
         self._thread.start()
 
     # --- the kubelet: a process dies with the thread that started it ---
@@ -78,7 +79,11 @@ class Instance:
 
     def _spawn(self) -> subprocess.Popen[bytes]:
         launch = [sys.executable, "-S", "-E", _LAUNCH, "--parent", str(os.getpid()), "--", *self._command]
-        environment = {"PATH": os.environ.get("PATH", ""), "HOME": str(self._log.parent), "PYTHONDONTWRITEBYTECODE": "1"}
+        environment = {
+            "PATH": os.environ.get("PATH", ""),
+            "HOME": str(self._log.parent),
+            "PYTHONDONTWRITEBYTECODE": "1",
+        }
         with self._log.open("ab") as log:
             return subprocess.Popen(
                 launch,
@@ -116,9 +121,16 @@ class Instance:
         """When it led, as it says itself (CLOCK_MONOTONIC, ns)."""
         return record.intervals(self._tail.events(), now)
 
+    def events(self) -> list[dict[str, Any]]:
+        """Of its record."""
+        return self._tail.events()
+
+    def log_lines(self) -> list[str]:
+        return self._log.read_text(errors="replace").splitlines() if self._log.exists() else []
+
     def up(self) -> bool:
-        """Runs, and has asked the API server since it was started."""
-        return bool(self.pids) and sum(self.proxy.counts.values()) > 0
+        """Runs, and has made its first request of the election since it was started or revived."""
+        return bool(self.pids) and self.proxy.counts[self._first] > self._counted
 
     # --- breaking and mending ---
 
@@ -133,7 +145,7 @@ class Instance:
         self.signal(number)
 
     def revive(self) -> None:
-        self.proxy.counts.clear()
+        self._counted = self.proxy.counts[self._first]
         self._wanted, self._due = True, 0.0
         self._wake()
 
@@ -149,12 +161,12 @@ class Instance:
 class Group:
     """Instances of one kind, in a namespace of their own."""
 
-    def __init__(self, kind: Kind, api: SyncApiServer) -> None:
-        """Builds the peer if need be.  Raises BuildError, SetupError."""
+    def __init__(self, kind: Kind, api: SyncApiServer, number: int = 0) -> None:
+        """Builds the peer if need be.  `number`: of one of several on the same server.  BuildError, SetupError."""
         self.kind = kind
         self._api = api
         self._command = kind.build()
-        self.namespace = f"peer-{kind.name}"
+        self.namespace = f"{kind.name}-{number}"
         admin = AdminClient(api.url, api.ca_file, api.token_for(ADMIN))
         admin.create({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": self.namespace}})
         kind.prepare(admin, self.namespace)
@@ -163,10 +175,18 @@ class Group:
 
     def add(self) -> Instance:
         """One more."""
-        name = f"{self.kind.name}-{len(self.instances)}"
-        made = Instance(self._command, name, self.namespace, self.kind.name, self._api, self._folder.path)
+        made = Instance(self.kind, self._command, self.namespace, len(self.instances), self._api, self._folder.path)
         self.instances.append(made)
         return made
+
+    def describe(self) -> str:
+        """Each instance's record and the end of its log."""
+        lines = []
+        for each in self.instances:
+            lines.append(f"--- {each.name}: pids {each.pids}, {each.restarts} restarts, {dict(each.proxy.counts)}")
+            lines += [f"    {event}" for event in each.events()[-12:]]
+            lines += [f"    {line}" for line in each.log_lines()[-12:]]
+        return "\n".join(lines)
 
     def close(self) -> None:
         for instance in self.instances:

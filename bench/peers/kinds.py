@@ -39,6 +39,8 @@ class Kind:
     build: Callable[[], list[str]]
     prepare: Callable[[AdminClient, str], None]
     """What an operator applies before the first instance: into this namespace, which is there."""
+    first: str = "GET"
+    """The method of the first request by which an instance takes part."""
 
 
 def go_program(package: str) -> list[str]:
@@ -126,5 +128,6 @@ KINDS: Final = (
         "peering: lifetime 15 s, a sign of life 5 to 10 s before it ends, a priority for each instance",
         lambda: python_program("kopf_peering"),
         _peering,
+        first="PATCH",
     ),
 )

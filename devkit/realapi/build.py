@@ -20,7 +20,7 @@ __all__ = ["BuildError", "build", "cache_folder", "main", "program_path"]
 _SOURCES: Final = Path(__file__).resolve().parent
 _FILES: Final = ("go.mod", "go.sum", "main.go")
 _NAME: Final = "realapi"
-_KUBERNETES: Final = re.compile(r"k8s\.io/kubernetes v(\d+)\.(\d+)\.\S+")
+_KUBERNETES: Final = re.compile(r"k8s\.io/kubernetes v\d+\.\d+\.\S+")
 
 
 def cache_folder() -> Path:
@@ -38,13 +38,19 @@ def build(cache: Path | None = None) -> Path:
     return gobuild.build(program_path(cache), _SOURCES, ".", _version_flags())
 
 
-def _version_flags() -> str:
-    """Without them /version says v0.0.0."""
+def version() -> str:
+    """Of Kubernetes, with its v.  Raises BuildError."""
     found = _KUBERNETES.search((_SOURCES / "go.mod").read_text(encoding="utf-8"))
     if found is None:
         raise BuildError("go.mod names no k8s.io/kubernetes")
-    whole = found[0].rsplit(" ", 1)[1]
-    values = {"gitVersion": whole, "gitMajor": found[1], "gitMinor": found[2], "gitTreeState": "clean"}
+    return found[0].rsplit(" ", 1)[1]
+
+
+def _version_flags() -> str:
+    """Without them /version says v0.0.0."""
+    whole = version()
+    major, minor, _ = whole.removeprefix("v").split(".", 2)
+    values = {"gitVersion": whole, "gitMajor": major, "gitMinor": minor, "gitTreeState": "clean"}
     return " ".join(f"-X k8s.io/component-base/version.{name}={value}" for name, value in values.items())
 
 
