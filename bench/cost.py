@@ -34,17 +34,21 @@ class Cost:
 
 
 @contextmanager
-def api_server() -> Iterator[tuple[str, SyncApiServer]]:
-    """The real API server where Go is there, else the embedded one; and its name."""
-    from devkit.realapi.build import BuildError, build
+def api_server(which: str = "") -> Iterator[tuple[str, SyncApiServer]]:
+    """`real` or `embedded`, and its name; unless told, the real one where it can be built.  Raises BuildError."""
+    from devkit.realapi.build import BuildError, build, version
     from devkit.realapi.server import RealApi
 
     try:
+        if which == "embedded":
+            raise BuildError("chosen")
         build()
         server: SyncApiServer = RealApi()
-        name = "real kube-apiserver"
+        name = f"kube-apiserver {version()}"
     except BuildError as error:
-        server, name = EmbeddedApi.threaded(), f"embedded API ({error})"
+        if which == "real":
+            raise
+        server, name = EmbeddedApi.threaded(), f"embedded API server ({error})"
     server.start_sync()
     try:
         yield name, server

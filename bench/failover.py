@@ -16,16 +16,17 @@ import sys
 import threading
 import time
 import tomllib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Final
 
 from bench import report, results
 from bench.contenders import LASTS_S, Contender, Fault, PeerContender, Product
+from bench.cost import api_server
 from bench.figures import Round, judged, mean, per_minute, successor, summary
 from bench.peers.kinds import KINDS, Kind
-from devkit.api import EmbeddedApi, SyncApiServer
+from devkit.api import SyncApiServer
 from devkit.gobuild import BuildError
 
 INSTANCES: Final = 3
@@ -36,26 +37,6 @@ STEADY_S: Final = 3.0
 """So long everything has to be at rest without a break."""
 PATIENCE_S: Final = 75.0
 LOOK_EVERY_S: Final = 0.02
-
-
-@contextlib.contextmanager
-def api_server(which: str) -> Iterator[tuple[str, SyncApiServer]]:
-    """`real` or `embedded`; and its name.  Raises BuildError."""
-    if which == "embedded":
-        server: SyncApiServer = EmbeddedApi.threaded()
-        name = "embedded API server"
-    else:
-        from devkit.realapi.build import build, version
-        from devkit.realapi.server import RealApi
-
-        build()
-        server = RealApi()
-        name = f"kube-apiserver {version()}"
-    server.start_sync()
-    try:
-        yield name, server
-    finally:
-        server.stop_sync()
 
 
 def wait(what: Callable[[], object], seconds: float = PATIENCE_S, *, every_s: float = LOOK_EVERY_S) -> bool:

@@ -16,7 +16,7 @@ _STYLE: Final = (
     "@media(prefers-color-scheme:dark){text{fill:#e6edf3}}"
 )
 _WIDTH: Final = 760
-_LEFT: Final = 150
+_LEFT: Final = 210
 _RIGHT: Final = 70
 _BAR: Final = 14
 
@@ -62,7 +62,7 @@ def bars(title: str, unit: str, groups: Mapping[str, Mapping[str, float]]) -> st
         middle = y + _BAR * len(values) / 2 + 4
         parts.append(_text(_LEFT - 10, middle, group, "end"))
         for name, value in values.items():
-            width = max(scale(value) - _LEFT, 1.0)
+            width = max(scale(value) - _LEFT, 1.0 if value else 0.0)
             parts.append(
                 f'<rect x="{_LEFT}" y="{y:g}" width="{width:.1f}" height="{_BAR - 2}" fill="{colour[name]}">'
                 f"<title>{escape(f'{group}, {name}: {value:g} {unit}')}</title></rect>"

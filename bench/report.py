@@ -164,13 +164,22 @@ SERIES: Final[Mapping[str, str]] = {
 }
 
 
+def pods(found: Json | None = None) -> str:
+    """Whole pods."""
+    return _series(found or results.read("pods"))
+
+
 def scaling(found: Json | None = None) -> str:
-    """A table for each series."""
-    found = found or results.read("scaling")
+    """Electors and arbiters alone: a table for each series."""
+    return _series(found or results.read("scaling"))
+
+
+def _series(found: Json) -> str:
     parts = [provenance(found)]
-    for name, title in SERIES.items():
-        rows = [_scaling_row(row, name) for row in found["series"][name]]
-        parts += [f"{title[0].upper()}{title[1:]}:", _table(_scaling_head(name), rows)]
+    for name, rows in found["series"].items():
+        title = SERIES[name]
+        table = _table(_scaling_head(name), [_scaling_row(row, name) for row in rows])
+        parts += [f"{title[0].upper()}{title[1:]}, at rest for {found['rest_seconds']:g} s each:", table]
     return "\n\n".join(parts)
 
 
@@ -201,12 +210,12 @@ def _times(seconds: Sequence[float]) -> str:
 
 def scaling_plot(figure: str, title: str, unit: str, *, log_y: bool = False) -> str:
     """One figure of all series over the number of pods or pools."""
-    found = results.read("scaling")
-    series = {}
+    found = results.read("pods")["series"] | results.read("scaling")["series"]
+    series: dict[str, list[tuple[float, float]]] = {}
     for name, told in SERIES.items():
         count = "pools" if name == "pools" else "pods"
-        points = [(row[count], _value(row[figure])) for row in found["series"][name]]
-        points = [(x, y) for x, y in points if y is not None and (y > 0 or not log_y)]
+        values = [(row[count], _value(row[figure])) for row in found[name]]
+        points = [(x, y) for x, y in values if y is not None and (y > 0 or not log_y)]
         if points:
             series[told] = points
     return lines(title, "pods, or pools", unit, series, log_y=log_y)
@@ -238,7 +247,7 @@ def _plots() -> dict[str, Callable[[], str]]:
     }
 
 
-PARTS: Final[dict[str, Callable[[], str]]] = {"failover": failover, "cost": cost, "scaling": scaling}
+PARTS: Final[dict[str, Callable[[], str]]] = {"failover": failover, "cost": cost, "pods": pods, "scaling": scaling}
 """Of docs/benchmarks.md."""
 WHOLE: Final[dict[str, Callable[[], str]]] = _plots()
 """Files in which nothing is written by hand."""

@@ -12,6 +12,7 @@ import platform
 import shlex
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -66,9 +67,11 @@ class Machine:
         }
 
 
-def command(module: str) -> str:
-    """As it was given, without the place of the results."""
-    return shlex.join(["python", "-m", module, *sys.argv[1:]])
+def command(module: str, words: Sequence[str] | None = None) -> str:
+    """As it was given (`words`: sys.argv's), without the place of the results."""
+    words = sys.argv[1:] if words is None else words
+    kept = [word for word, before in zip(words, ["", *words], strict=False) if "--out" not in (word, before)]
+    return shlex.join(["python", "-m", module, *kept])
 
 
 def write(path: Path, results: Json) -> None:

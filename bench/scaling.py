@@ -214,20 +214,34 @@ def shared(api: RealApi, pools: int, pods: int, seconds: float, rounds: int) -> 
     return row
 
 
-def run(real: list[int], pods: list[int], pools: list[int], seconds: float, rounds: int) -> results.Json:
-    """All series.  Raises BuildError, TimeoutError."""
+def run_shared(pods: list[int], pools: list[int], seconds: float, rounds: int) -> results.Json:
+    """Electors and arbiters alone.  Raises BuildError, TimeoutError."""
+    with _server() as (machine, api):
+        return _results(
+            machine,
+            seconds,
+            pods=[_said(shared(api, 1, count, seconds, rounds)) for count in pods],
+            pools=[_said(shared(api, count, 2, seconds, rounds)) for count in pools],
+        )
+
+
+def run_whole(counts: list[int], seconds: float) -> results.Json:
+    """Whole pods.  Raises BuildError, TimeoutError."""
+    with _server() as (machine, api):
+        return _results(machine, seconds, real=[_said(whole(api, count, seconds, 1)) for count in counts])
+
+
+@contextlib.contextmanager
+def _server() -> Iterator[tuple[results.Machine, RealApi]]:
     build()
     machine = results.Machine()
-    series: dict[str, list[Row]] = {"real": [], "pods": [], "pools": []}
     with RealApi() as api:
         admin = AdminClient(api.url, api.ca_file, api.token_for(ADMIN))
         admin.create({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}})
-        for count in pods:
-            series["pods"].append(_said(shared(api, 1, count, seconds, rounds)))
-        for count in pools:
-            series["pools"].append(_said(shared(api, count, 2, seconds, rounds)))
-        for count in real:
-            series["real"].append(_said(whole(api, count, seconds, 1)))
+        yield machine, api
+
+
+def _results(machine: results.Machine, seconds: float, **series: list[Row]) -> results.Json:
     return {
         "kind": "scaling",
         "command": results.command("bench.scaling"),
@@ -255,15 +269,20 @@ def main() -> int:
     parser.add_argument("--pools", type=sizes, default=[1, 10, 50, 100, 200], help="pools of two")
     parser.add_argument("--seconds", type=float, default=30.0, help="how long each size is watched at rest")
     parser.add_argument("--rounds", type=int, default=3, help="hand-overs in order of each size")
-    parser.add_argument("--out", type=Path, default=results.FOLDER / "scaling.json")
+    parser.add_argument("--out", type=Path, default=results.FOLDER, help="folder")
     chosen = parser.parse_args()
     try:
-        found = run(chosen.real, chosen.pods, chosen.pools, chosen.seconds, chosen.rounds)
+        if chosen.pods or chosen.pools:
+            found = run_shared(chosen.pods, chosen.pools, chosen.seconds, chosen.rounds)
+            results.write(chosen.out / "scaling.json", found)
+            print(report.scaling(found))
+        if chosen.real:
+            found = run_whole(chosen.real, chosen.seconds)
+            results.write(chosen.out / "pods.json", found)
+            print(report.pods(found))
     except BuildError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
-    results.write(chosen.out, found)
-    print(report.scaling(found))
     return 0
 
 
