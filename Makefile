@@ -12,7 +12,7 @@ IMAGE = $(PYTHON) -m devkit.podman.image --tool "$(IMAGE_TOOL)" --platform "$(PL
 # Whole pods wait most of the time: two files of their tests at a time.
 PODS := -n $(TEST_WORKERS) --maxprocesses 2 --dist loadfile
 
-.PHONY: help install demo play build push sbom lock package test test-fast test-e2e test-k8s test-chart test-page test-image test-package test-systemd test-kernels fuzz soak explore test-coverage check format bench clean
+.PHONY: help install demo play build push sbom lock package test test-fast test-e2e test-k8s test-chart test-page test-image test-package test-systemd test-kernels fuzz soak explore test-coverage check format bench benchmarks clean
 
 ## show this help
 help:
@@ -141,9 +141,15 @@ format: install
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-## cost and speed, against a client-go leader election in the same run
+## cost and speed, beside others that elect a leader in the same run
 bench: install
 	$(BIN)/python -m bench
+
+## docs/benchmarks.md anew: fail-over, cost and scaling beside the peers (half an hour; a quiet machine, Go, a package index)
+benchmarks: install
+	$(BIN)/python -m bench.failover
+	$(BIN)/python -m bench.scaling
+	$(BIN)/python -m bench.report
 
 ## remove what the targets above made
 clean:

@@ -93,10 +93,10 @@ def _fault_table(found: Json, cell: Callable[[Json], str]) -> str:
 def failover(found: Json | None = None) -> str:
     """Both tables, and whence they are; of the results in the repository, unless others are given."""
     found = found or results.read("failover")
-    versions = ", ".join(f"{each['name']} {each['version']}" for each in found["contenders"])
+    versions = "Versions: " + ", ".join(f"{each['name']} {each['version']}" for each in found["contenders"])
     parts = [
         provenance(found),
-        f"{found['rounds']} rounds of each fault, {found['instances']} instances of each: {versions}.",
+        f"Rounds of each fault: {found['rounds']}. Instances of each contender: {found['instances']}. {versions}.",
         "Seconds in which **nobody** leads, median (most):",
         nobody_table(found),
         "Seconds in which **two** lead, median (most):",
