@@ -134,6 +134,8 @@ def _met(contender: Contender, fault: Fault, delay_s: float, all_seen: threading
 
 def _window(contender: Contender, fault: Fault, delay_s: float) -> Round:
     time.sleep(delay_s)
+    if not wait(contender.leader):
+        raise TimeoutError(f"{contender.name} has no leader\n{contender.describe()}")
     leader = contender.leader()
     since = time.monotonic_ns()
     contender.make(fault)
@@ -170,14 +172,14 @@ def restart(contenders: list[Contender], api: SyncApiServer) -> dict[str, Round]
     """The API server is restarted, once for all."""
     since = time.monotonic_ns()
     api.restart_sync()
-    found = {}
     with ThreadPoolExecutor(len(contenders)) as pool:
         tasks = {contender.name: pool.submit(wait_at_rest, contender) for contender in contenders}
         settled = {name: task.result() for name, task in tasks.items()}
     until = time.monotonic_ns()
-    for contender in contenders:
-        found[contender.name] = judged(contender.intervals(until), since, until, settled=settled[contender.name])
-    return found
+    return {
+        contender.name: judged(contender.intervals(until), since, until, settled=settled[contender.name])
+        for contender in contenders
+    }
 
 
 # --- the run ---

@@ -26,11 +26,14 @@ def provenance(found: Json) -> str:
     """The command, the machine, and whether it was quiet."""
     facts = found["facts"]
     (before, *_), (after, *_) = facts["load"]
-    lines = [
+    told = (
         f"`{found['command']}`, {facts['date']}, {facts['seconds']} s: {facts['machine']}, Python {facts['python']}, "
-        f"{found['api']}. Load {before:g} before, {after:g} at the end; "
-        f"other work took {facts['others_cpus']:.2f} processors."
-    ]
+        f"{found['api']}. Load {before:g} before, {after:g} at the end; other work took {facts['others_cpus']:.2f} "
+        "processors"
+    )
+    if facts["waited_share"] is not None:
+        told += f", and what was measured waited for one {facts['waited_share']:.0%} of the time in which it wanted one"
+    lines = [f"{told}."]
     if disturbed(found):
         lines.append("")
         lines.append(

@@ -43,6 +43,21 @@ def _ours_s() -> float:
     return total
 
 
+def waited_share() -> float:
+    """Of the time in which what we started and still runs wanted a processor: the part in which it waited for one.
+
+    By the scheduler's own account of every thread (schedstat); 0.0 where the kernel keeps none.
+    """
+    ran = waited = 0
+    us = psutil.Process()
+    for process in (us, *us.children(recursive=True)):
+        for file in Path(f"/proc/{process.pid}/task").glob("*/schedstat"):
+            with contextlib.suppress(OSError, ValueError):  # a thread that has just ended
+                on, wait, _ = map(int, file.read_text().split())
+                ran, waited = ran + on, waited + wait
+    return waited / (ran + waited) if ran + waited else 0.0
+
+
 @dataclass
 class Machine:
     """Of this run: made at its beginning, `facts` taken before what it started is gone."""
@@ -63,6 +78,7 @@ class Machine:
             "seconds": round(seconds),
             "load": [[round(each, 1) for each in load] for load in (self.load, os.getloadavg())],
             "others_cpus": round(others, 2),
+            "waited_share": round(waited_share(), 3),
             "niceness": os.nice(0),
         }
 

@@ -1,6 +1,6 @@
 """How the cost and the take-over grow with the pods of one pool, and with the pools, on one real API server.
 
-    python -m bench.scaling [--real 2,5,10,20] [--pods 2,10,50,100,200] [--pools 1,10,50,100,200] [--seconds 30]
+    python -m bench.scaling [--real 2,5,10,20] [--pods 2,10,50,200] [--pools 1,20,100,200] [--seconds 20]
 
 Three series.  `real`: whole pods as in `devkit.pods`, as many as fit the machine.  `pods`: electors and arbiters of one
 pool, real code in shared processes (`bench.electors` says what is not real).  `pools`: the same, many pools of two pods
@@ -265,9 +265,9 @@ def main() -> int:
 
     parser = argparse.ArgumentParser(prog="python -m bench.scaling", description=__doc__)
     parser.add_argument("--real", type=sizes, default=[2, 5, 10, 20], help="whole pods of one pool")
-    parser.add_argument("--pods", type=sizes, default=[2, 10, 50, 100, 200], help="electors and arbiters of one pool")
-    parser.add_argument("--pools", type=sizes, default=[1, 10, 50, 100, 200], help="pools of two")
-    parser.add_argument("--seconds", type=float, default=30.0, help="how long each size is watched at rest")
+    parser.add_argument("--pods", type=sizes, default=[2, 10, 50, 200], help="electors and arbiters of one pool")
+    parser.add_argument("--pools", type=sizes, default=[1, 20, 100, 200], help="pools of two")
+    parser.add_argument("--seconds", type=float, default=20.0, help="how long each size is watched at rest")
     parser.add_argument("--rounds", type=int, default=3, help="hand-overs in order of each size")
     parser.add_argument("--out", type=Path, default=results.FOLDER, help="folder")
     chosen = parser.parse_args()

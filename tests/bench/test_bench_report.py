@@ -40,6 +40,7 @@ def found() -> dict[str, Any]:
             "seconds": 600,
             "load": [[0.1, 0.2, 0.3], [1.5, 1.0, 0.5]],
             "others_cpus": 0.05,
+            "waited_share": 0.04,
             "niceness": 0,
         },
         "api": "kube-apiserver v1.2.3",
@@ -81,7 +82,13 @@ def test_other_settings_than_the_common_ones_are_told(found: dict[str, Any]) -> 
 
 def test_every_table_names_its_command_its_machine_and_its_load(found: dict[str, Any]) -> None:
     told = report.provenance(found)
-    for part in ("`python -m bench.failover --rounds 1`", "Linux 6.18, 2 CPUs", "2026-01-02", "Load 0.1 before, 1.5"):
+    for part in (
+        "`python -m bench.failover --rounds 1`",
+        "Linux 6.18, 2 CPUs",
+        "2026-01-02",
+        "Load 0.1 before, 1.5",
+        "waited for one 4%",
+    ):
         assert part in told
 
 

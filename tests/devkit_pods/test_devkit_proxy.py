@@ -94,6 +94,15 @@ def test_a_plain_request_is_answered_by_the_server_behind_tls_and_token(proxy: F
     assert "kube-system" in names(proxy)
 
 
+def test_a_body_without_a_content_type_reaches_the_server_without_one(proxy: FaultyProxy) -> None:
+    """As the Python client sends it, and a server takes it for JSON."""
+    connection = connect(proxy)
+    namespace = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "untyped"}}
+    connection.request("POST", NAMESPACES, json.dumps(namespace))
+    assert connection.getresponse().status == 201
+    connection.close()
+
+
 def test_requests_are_counted_by_method_and_watches_apart(proxy: FaultyProxy) -> None:
     names(proxy)
     new_namespace(proxy, "counted")
