@@ -31,7 +31,7 @@ def main() -> None:
     print("\n== cost at rest", flush=True)
     print(cost.report(chosen.seconds), flush=True)
     print("\n== fail-over", flush=True)
-    found = failover.run(chosen.failovers, chosen.seconds, 3, "real", KINDS)
+    found = failover.run(chosen.failovers, chosen.seconds, 1, "real", KINDS)
     print(f"{report.cost(found)}\n\n{report.failover(found)}", flush=True)
     print("\n== hand-overs while the gateways are besieged", flush=True)
     print(siege.report(chosen.failovers), flush=True)

@@ -1,6 +1,6 @@
 """This product beside others that elect a leader on Kubernetes: fail-over by fault, cost at rest, start-up.
 
-    python -m bench.failover [--rounds 3] [--seconds 60] [--starts 3] [--api real|embedded] [--peers NAME,NAME]
+    python -m bench.failover [--rounds 3] [--seconds 60] [--starts 2] [--api real|embedded] [--peers NAME,NAME]
 
 All on the same API server in the same run, three instances each, lease 15 s, renew deadline 10 s, retry after 2 s.  A
 fault comes to the leaders of all contenders within the same seconds, one second apart.  For each: the seconds in which
@@ -247,7 +247,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m bench.failover", description=__doc__)
     parser.add_argument("--rounds", type=int, default=3, help="of each fault")
     parser.add_argument("--seconds", type=float, default=60.0, help="how long all are watched at rest")
-    parser.add_argument("--starts", type=int, default=3, help="of each contender")
+    parser.add_argument("--starts", type=int, default=2, help="of each contender")
     parser.add_argument("--api", choices=["real", "embedded"], default="real")
     names = ",".join(kind.name for kind in KINDS)
     parser.add_argument("--peers", default=names, help=f"default: {names}")

@@ -37,8 +37,8 @@ def provenance(found: Json) -> str:
     if disturbed(found):
         lines.append("")
         lines.append(
-            "**Measured beside other work**: times and processor seconds are upper bounds, "
-            "and only their order among the columns means something."
+            "**Measured beside other work**: times and processor seconds are upper bounds. "
+            "Counts of requests and writes are not touched by that."
         )
     return "\n".join(lines)
 
@@ -161,37 +161,27 @@ def _median(values: Sequence[float]) -> float:
 # --- scaling ---
 
 SERIES: Final[Mapping[str, str]] = {
-    "real": "whole pods of one pool",
+    "whole": "whole pods of one pool",
     "pods": "electors and arbiters of one pool",
     "pools": "pools of two electors and arbiters each",
 }
 
 
-def pods(found: Json | None = None) -> str:
-    """Whole pods."""
-    return _series(found or results.read("pods"))
-
-
-def scaling(found: Json | None = None) -> str:
-    """Electors and arbiters alone: a table for each series."""
-    return _series(found or results.read("scaling"))
-
-
-def _series(found: Json) -> str:
-    parts = [provenance(found)]
-    for name, rows in found["series"].items():
-        title = SERIES[name]
-        table = _table(_scaling_head(name), [_scaling_row(row, name) for row in rows])
-        parts += [f"{title[0].upper()}{title[1:]}, at rest for {found['rest_seconds']:g} s each:", table]
-    return "\n\n".join(parts)
+def scaling(series: str, found: Json | None = None) -> str:
+    """One of `SERIES`."""
+    found = found or results.read(series)
+    title = SERIES[series]
+    table = _table(_scaling_head(series), [_scaling_row(row, series) for row in found["rows"]])
+    head = f"{title[0].upper()}{title[1:]}, at rest for {found['rest_seconds']:g} s each:"
+    return f"{provenance(found)}\n\n{head}\n\n{table}"
 
 
 def _scaling_head(name: str) -> list[str]:
     head = ["pools" if name == "pools" else "pods", "start, s", "requests a minute", "API server CPU s a minute"]
     head += ["CPU s a minute of a pod"]
-    head += ["PSS MiB of a pod"] if name == "real" else []
+    head += ["PSS MiB of a pod"] if name == "whole" else []
     head += ["leader stops: nobody leads, s", "leader vanishes: nobody leads, s"]
-    return head if name == "real" else [*head, "writes of a hand-over"]
+    return head if name == "whole" else [*head, "writes of a hand-over"]
 
 
 def _scaling_row(row: Json, name: str) -> list[str]:
@@ -202,9 +192,9 @@ def _scaling_row(row: Json, name: str) -> list[str]:
         f"{row['server_cpu_s']:.2f}",
         f"{row['pod_cpu_s']:.2f}",
     ]
-    cells += [f"{row['pod_pss_mib']:.1f}"] if name == "real" else []
+    cells += [f"{row['pod_pss_mib']:.1f}"] if name == "whole" else []
     cells += [_times(row["stopped_s"]), _times(row["vanished_s"])]
-    return cells if name == "real" else [*cells, f"{row['writes']:.0f}"]
+    return cells if name == "whole" else [*cells, f"{row['writes']:.0f}"]
 
 
 def _times(seconds: Sequence[float]) -> str:
@@ -213,11 +203,10 @@ def _times(seconds: Sequence[float]) -> str:
 
 def scaling_plot(figure: str, title: str, unit: str, *, log_y: bool = False) -> str:
     """One figure of all series over the number of pods or pools."""
-    found = results.read("pods")["series"] | results.read("scaling")["series"]
     series: dict[str, list[tuple[float, float]]] = {}
     for name, told in SERIES.items():
         count = "pools" if name == "pools" else "pods"
-        values = [(row[count], _value(row[figure])) for row in found[name]]
+        values = [(row[count], _value(row[figure])) for row in results.read(name)["rows"]]
         points = [(x, y) for x, y in values if y is not None and (y > 0 or not log_y)]
         if points:
             series[told] = points
@@ -250,7 +239,11 @@ def _plots() -> dict[str, Callable[[], str]]:
     }
 
 
-PARTS: Final[dict[str, Callable[[], str]]] = {"failover": failover, "cost": cost, "pods": pods, "scaling": scaling}
+PARTS: Final[dict[str, Callable[[], str]]] = {
+    "failover": failover,
+    "cost": cost,
+    **{name: partial(scaling, name) for name in SERIES},
+}
 """Of docs/benchmarks.md."""
 WHOLE: Final[dict[str, Callable[[], str]]] = _plots()
 """Files in which nothing is written by hand."""

@@ -1,8 +1,8 @@
 """How the cost and the take-over grow with the pods of one pool, and with the pools, on one real API server.
 
-    python -m bench.scaling [--real 2,5,10,20] [--pods 2,10,50,200] [--pools 1,20,100,200] [--seconds 20]
+    python -m bench.scaling [--whole 2,5,10,20] [--pods 2,20,200] [--pools 1,20,100,200] [--seconds 20] [--watches 250]
 
-Three series.  `real`: whole pods as in `devkit.pods`, as many as fit the machine.  `pods`: electors and arbiters of one
+Three series.  `whole`: whole pods as in `devkit.pods`, as many as fit the machine.  `pods`: electors and arbiters of one
 pool, real code in shared processes (`bench.electors` says what is not real).  `pools`: the same, many pools of two pods
 each.  For each size: requests and the API server's processor time a minute at rest; seconds without a leader when the
 leader stops in order, and when it vanishes (with whole pods: SIGKILL to its processes).
@@ -33,6 +33,7 @@ from devkit.realapi.client import AdminClient
 from devkit.realapi.server import RealApi
 
 NAMESPACE: Final = "bench"
+SERIES: Final = ("whole", "pods", "pools")
 IN_A_PROCESS: Final = 50
 SETTLE_S: Final = 8.0
 PATIENCE_S: Final = 120.0
@@ -214,23 +215,6 @@ def shared(api: RealApi, pools: int, pods: int, seconds: float, rounds: int) -> 
     return row
 
 
-def run_shared(pods: list[int], pools: list[int], seconds: float, rounds: int) -> results.Json:
-    """Electors and arbiters alone.  Raises BuildError, TimeoutError."""
-    with _server() as (machine, api):
-        return _results(
-            machine,
-            seconds,
-            pods=[_said(shared(api, 1, count, seconds, rounds)) for count in pods],
-            pools=[_said(shared(api, count, 2, seconds, rounds)) for count in pools],
-        )
-
-
-def run_whole(counts: list[int], seconds: float) -> results.Json:
-    """Whole pods.  Raises BuildError, TimeoutError."""
-    with _server() as (machine, api):
-        return _results(machine, seconds, real=[_said(whole(api, count, seconds, 1)) for count in counts])
-
-
 @contextlib.contextmanager
 def _server() -> Iterator[tuple[results.Machine, RealApi]]:
     build()
@@ -241,20 +225,27 @@ def _server() -> Iterator[tuple[results.Machine, RealApi]]:
         yield machine, api
 
 
-def _results(machine: results.Machine, seconds: float, **series: list[Row]) -> results.Json:
-    return {
-        "kind": "scaling",
-        "command": results.command("bench.scaling"),
-        "facts": machine.facts(),
-        "api": f"kube-apiserver {version()}",
-        "rest_seconds": seconds,
-        "series": {name: [asdict(row) for row in rows] for name, rows in series.items()},
-    }
-
-
-def _said(row: Row) -> Row:
-    print(time.strftime("%H:%M:%S"), row, file=sys.stderr, flush=True)
-    return row
+def run(series: str, sizes: list[int], seconds: float, rounds: int) -> results.Json:
+    """One of `SERIES`, on a server of its own.  Raises BuildError, TimeoutError."""
+    rows = []
+    with _server() as (machine, api):
+        for size in sizes:
+            if series == "whole":
+                row = whole(api, size, seconds, 1)
+            elif series == "pods":
+                row = shared(api, 1, size, seconds, rounds)
+            else:
+                row = shared(api, size, 2, seconds, rounds)
+            print(time.strftime("%H:%M:%S"), row, file=sys.stderr, flush=True)
+            rows.append(asdict(row))
+        return {
+            "kind": series,
+            "command": results.command("bench.scaling"),
+            "facts": machine.facts(),
+            "api": f"kube-apiserver {version()}",
+            "rest_seconds": seconds,
+            "rows": rows,
+        }
 
 
 def main() -> int:
@@ -264,22 +255,21 @@ def main() -> int:
         return [int(word) for word in text.split(",") if word]
 
     parser = argparse.ArgumentParser(prog="python -m bench.scaling", description=__doc__)
-    parser.add_argument("--real", type=sizes, default=[2, 5, 10, 20], help="whole pods of one pool")
-    parser.add_argument("--pods", type=sizes, default=[2, 10, 50, 200], help="electors and arbiters of one pool")
+    parser.add_argument("--whole", type=sizes, default=[2, 5, 10, 20], help="whole pods of one pool")
+    parser.add_argument("--pods", type=sizes, default=[2, 20, 200], help="electors and arbiters of one pool")
     parser.add_argument("--pools", type=sizes, default=[1, 20, 100, 200], help="pools of two")
     parser.add_argument("--seconds", type=float, default=20.0, help="how long each size is watched at rest")
+    parser.add_argument("--watches", type=float, default=250.0, help="the same for --pods: longer than a watch lives")
     parser.add_argument("--rounds", type=int, default=3, help="hand-overs in order of each size")
     parser.add_argument("--out", type=Path, default=results.FOLDER, help="folder")
     chosen = parser.parse_args()
     try:
-        if chosen.pods or chosen.pools:
-            found = run_shared(chosen.pods, chosen.pools, chosen.seconds, chosen.rounds)
-            results.write(chosen.out / "scaling.json", found)
-            print(report.scaling(found))
-        if chosen.real:
-            found = run_whole(chosen.real, chosen.seconds)
-            results.write(chosen.out / "pods.json", found)
-            print(report.pods(found))
+        for series in SERIES:
+            if counts := getattr(chosen, series):
+                seconds = chosen.watches if series == "pods" else chosen.seconds
+                found = run(series, counts, seconds, chosen.rounds)
+                results.write(chosen.out / f"{series}.json", found)
+                print(report.scaling(series, found), flush=True)
     except BuildError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

@@ -123,7 +123,7 @@ def test_every_plot_is_shown_in_the_text(path: str) -> None:
     assert path.removeprefix("docs/") in re.findall(r"!\[[^\]]+\]\(([^)]+)\)", BENCHMARKS)
 
 
-@pytest.mark.parametrize("name", ["failover", "pods", "scaling"])
+@pytest.mark.parametrize("name", ["failover", *report.SERIES])
 def test_results_name_no_place_of_a_machine(name: str) -> None:
     told = json.dumps(results.read(name))
     assert not re.search(r"/(tmp|root|home|work|dev)\b", told)
