@@ -2,10 +2,10 @@
 
     python -m bench.scaling [--whole 2,5,10,20] [--pods 2,20,200] [--pools 1,20,100,200] [--seconds 20] [--watches 250]
 
-Three series.  `whole`: whole pods as in `devkit.pods`, as many as fit the machine.  `pods`: electors and arbiters of one
-pool, real code in shared processes (`bench.electors` says what is not real).  `pools`: the same, many pools of two pods
-each.  For each size: requests and the API server's processor time a minute at rest; seconds without a leader when the
-leader stops in order, and when it vanishes (with whole pods: SIGKILL to its processes).
+Three series.  `whole`: whole pods as in `devkit.pods`, as many as fit the machine.  `pods`: electors and arbiters of
+one pool, real code in shared processes (`bench.electors` says what is not real).  `pools`: the same, many pools of two
+pods each.  For each size: requests and the API server's processor time a minute at rest; seconds without a leader when
+the leader stops in order, and when it vanishes (with whole pods: SIGKILL to its processes).
 """
 
 from __future__ import annotations
