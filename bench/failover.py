@@ -18,6 +18,7 @@ import time
 import tomllib
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -30,7 +31,6 @@ from devkit.api import SyncApiServer
 from devkit.gobuild import BuildError
 
 INSTANCES: Final = 3
-NS: Final = 1_000_000_000
 APART_S: Final = 1.0
 """Between the same fault's coming to two contenders, so that one's hand-over does not slow the other's."""
 STEADY_S: Final = 3.0
@@ -187,7 +187,7 @@ def restart(contenders: list[Contender], api: SyncApiServer) -> dict[str, Round]
 
 def run(rounds: int, seconds: float, starts: int, which: str, kinds: tuple[Kind, ...]) -> results.Json:
     """Everything, in one go.  Raises BuildError, TimeoutError."""
-    version = tomllib.loads(Path("pyproject.toml").read_text())["project"]["version"]
+    version = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text())["project"]["version"]
     for kind in kinds:
         kind.build()
     machine = results.Machine()
@@ -195,8 +195,8 @@ def run(rounds: int, seconds: float, starts: int, which: str, kinds: tuple[Kind,
         name, api = stack.enter_context(api_server(which))
         contenders: list[Contender] = []
         started = {}
-        makes: list[Callable[[int], Contender]] = [lambda number: Product(api, version, number)]
-        makes += [lambda number, kind=kind: PeerContender(api, kind, number) for kind in kinds]  # type: ignore[misc]
+        makes: list[Callable[[int], Contender]] = [partial(Product, api, version)]
+        makes += [partial(PeerContender, api, kind) for kind in kinds]
         for make in makes:
             contender, took = start(make, starts)
             stack.callback(contender.close)
