@@ -37,8 +37,8 @@ def provenance(found: Json) -> str:
     if disturbed(found):
         lines.append("")
         lines.append(
-            "**Measured beside other work**: times and processor seconds would be the same or smaller on a quiet machine. "
-            "Counts of requests and writes are not touched by that."
+            "**Measured beside other work**: times and processor seconds would be the same or smaller on a quiet "
+            "machine. Counts of requests and writes are not touched by that."
         )
     return "\n".join(lines)
 
