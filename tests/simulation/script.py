@@ -12,15 +12,18 @@ import random
 from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
+from world import KINDS, PHASES, Kind, World
+
 from ipc.messages import Worker
 from kube.errors import Failure
 
 from simulated_api import PathState
 from simulated_pod import WORKERS
-from world import KINDS, PHASES, Kind, World
 
 Fault = Callable[[World, "Step", Any], Awaitable[None]]
 
+PASSING: Final = tuple(phase for phase in PHASES if phase != "forging")
+"""Phases worth waiting for."""
 BACK_S: Final = 60.0
 """After the last repair somebody forges within this time, and before that: a lease, a hold-down, a step back."""
 LASTS_S: Final = (0.01, 0.01, 0.2, 0.2, 1, 1, 1, 3, 3, 8, 16)
@@ -44,15 +47,19 @@ class Step:
 
     def __str__(self) -> str:
         when = f"after {self.after_s:.4f} s" + (f", when {self.phase}" if self.phase else "")
-        return f"{when}: {self.fault.replace('_', ' ')} for {self.lasts_s:.3f} s (victim {self.victim}, {self.amount:.3f})"
+        return (
+            f"{when}: {self.fault.replace('_', ' ')} for {self.lasts_s:.3f} s (victim {self.victim}, {self.amount:.3f})"
+        )
 
 
 @dataclasses.dataclass(frozen=True)
 class Script:
+    """One schedule."""
+
     seed: int
     kind: Kind
     cold: bool
-    """It begins with the start of all pods."""
+    """Where it is the first of its row, it begins with the start of all pods."""
     steps: tuple[Step, ...]
 
     def without(self, index: int) -> Script:
@@ -250,8 +257,18 @@ async def a_region_is_cut_off(world: World, step: Step, pod: Any) -> None:
     region = next(name for name, pods in world.clusters.items() if pod in pods)
     state = PathState.HANGING if step.amount * 10 % 1 < 0.5 else PathState.REFUSED
     out, into = step.amount < 0.67, step.amount > 0.33
-    pairs = [(each, server) for name, server in world.servers.items() if name != region and out for each in world.clusters[region]]
-    pairs += [(each, world.servers[region]) for name, pods in world.clusters.items() if name != region and into for each in pods]
+    pairs = [
+        (each, server)
+        for name, server in world.servers.items()
+        if name != region and out
+        for each in world.clusters[region]
+    ]
+    pairs += [
+        (each, world.servers[region])
+        for name, pods in world.clusters.items()
+        if name != region and into
+        for each in pods
+    ]
     for each, server in pairs:
         server.break_path(each.name, state)
     await asyncio.sleep(step.lasts_s)
@@ -423,23 +440,45 @@ HURTS_ACTUATORS: Final = frozenset(
 )
 
 
+ROW: Final = 5
+"""So many schedules are played one after another in one world: what one leaves behind the next one finds."""
+
+PROVOKING: Final = ("it_stands_down", "the_sidecar_is_stopped", "the_node_dies", "the_sidecar_dies", "the_node_lags")
+PROVOKING_ACROSS: Final = ("a_cluster_is_disabled", "a_server_is_away", "an_override_is_set")
+"""What makes the pool pass through the phases in which it stays for milliseconds."""
+
+
+def row_of(seed: int) -> range:
+    """The seeds that are played before this one in its world, and itself."""
+    return range(seed - seed % ROW, seed + 1)
+
+
 def script(seed: int) -> Script:
     """The same for the same seed."""
+    of_row = random.Random(f"row {seed // ROW}")
+    kind, cold = of_row.choices(KINDS, (6, 1.5, 1.5, 1))[0], of_row.random() < 0.1
     rng = random.Random(seed)  # a schedule, no secret
-    kind = rng.choices(KINDS, (5, 2, 2, 1))[0]
     names = [fault.__name__ for fault in ANYWHERE + (ACROSS if kind.members else ())]
     if rng.random() < 0.2:
         names = [name for name in names if name not in HURTS_ACTUATORS]
     else:
         names = [name for name in names if name not in DEAF]
-    steps = tuple(_step(rng, names) for _ in range(rng.choice((1, 1, 2, 2, 3, 4))))
-    return Script(seed, kind, rng.random() < 0.1, steps)
+    steps: list[Step] = []
+    for _ in range(rng.choice((1, 1, 2, 2, 3))):
+        step = _step(rng, names)
+        if step.phase:
+            provoking = [name for name in PROVOKING + (PROVOKING_ACROSS if kind.members else ()) if name in names]
+            first = dataclasses.replace(_step(rng, provoking), phase="", victim=0)
+            steps.append(first)
+            step = dataclasses.replace(step, after_s=rng.choice((0, 0, 0.001, 0.01)) * rng.random())
+        steps.append(step)
+    return Script(seed, kind, cold, tuple(steps))
 
 
 def _step(rng: random.Random, names: list[str]) -> Step:
     return Step(
         after_s=rng.choice((0, 0.001, 0.01, 0.1, 1, 5)) * rng.random(),
-        phase=rng.choice(PHASES) if rng.random() < 0.4 else "",
+        phase=rng.choice(PASSING) if rng.random() < 0.3 else "",
         fault=rng.choice(names),
         victim=rng.randrange(6),
         lasts_s=rng.choice(LASTS_S) * rng.uniform(0.5, 1),
@@ -447,8 +486,8 @@ def _step(rng: random.Random, names: list[str]) -> Step:
     )
 
 
-async def play(world: World, script: Script, coverage: Callable[[str, str], None]) -> None:
-    """From wherever the world is; `coverage` is told of each fault and of the phase in which it began."""
+async def play(world: World, script: Script, met: list[tuple[str, str]]) -> None:
+    """From wherever the world is; each fault, and the phase in which it began, is added to `met`."""
     loop = asyncio.get_running_loop()
     faults: list[asyncio.Task[None]] = []
     for step in script.steps:
@@ -456,7 +495,7 @@ async def play(world: World, script: Script, coverage: Callable[[str, str], None
         if step.phase:
             await world.until_phase(step.phase, PATIENCE_S)
         pod = _victim(world, step)
-        coverage(step.fault, world.phase())
+        met.append((step.fault, world.phase()))
         world.tell(f">>> {step.fault.replace('_', ' ')}: {pod.name}, {step.lasts_s:.3f} s, {step.amount:.3f}")
         faults.append(loop.create_task(FAULTS[step.fault](world, step, pod)))
     await asyncio.gather(*faults)

@@ -11,11 +11,13 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import atexit
 import gc
-import json
 import logging
 import multiprocessing
+import multiprocessing.util
 import os
+import pickle
 import random
 import shutil
 import signal
@@ -25,17 +27,17 @@ import time
 import traceback
 import types
 from collections import Counter
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final, NoReturn
 
 sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[2])]
 
-from script import FAULTS, Script, play, script
+from script import FAULTS, ROW, Script, play, row_of, script
 from simulated_host import Loop, here
 from whole_pod import simulated
-from world import KINDS, PHASES, Kind, World, warmed
+from world import PHASES, Kind, World, warmed
 
 MEMORY: Final = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
 PLAYS_AT_MOST_S: Final = 10.0
@@ -59,48 +61,51 @@ class Stage:
     """A world of a kind, started as far as `warmed` goes, in a loop that stands still."""
 
     def __init__(self, kind: Kind, *, cold: bool = False, drift: float = 0.004) -> None:
-        self.kind = kind
+        self._cold = cold
         self._folder = Path(tempfile.mkdtemp(prefix="sim-", dir=MEMORY))
         self._loop = Loop()
         asyncio.set_event_loop(self._loop)
         random.seed(kind.name)  # the product spreads its retries by it
-        self.world = self._loop.run_until_complete(self._begin(drift, cold=cold))
+        self.world = self._loop.run_until_complete(self._begin(kind, drift))
 
-    async def _begin(self, drift: float, *, cold: bool) -> World:
-        world = World(self.kind, self._folder, drift=drift)
+    async def _begin(self, kind: Kind, drift: float) -> World:
+        world = World(kind, self._folder, drift=drift)
         asyncio.get_running_loop().set_exception_handler(lambda _, context: world.violate(_fault(context)))
-        if not cold:
+        if not self._cold:
             await warmed(world)
         return world
 
-    def play(self, script: Script, *, lines: Callable[[World], logging.Handler] | None = None) -> Outcome:
-        """Once: afterwards this stage is used up.  `lines`: what hears the pods' own log."""
-        random.seed(script.seed)
-        world, outcome = self.world, Outcome()
-        world.rng.seed(script.seed)
-        handler = lines(world) if lines is not None else None
+    def play(self, row: Sequence[Script], *, lines: Callable[[World], logging.Handler] | None = None) -> list[Outcome]:
+        """Of each script, one after another, until one fails.  `lines`: what hears the pods' own log."""
+        handler = lines(self.world) if lines is not None else None
+        asyncio.set_event_loop(self._loop)
         if handler is not None:
             logging.getLogger().addHandler(handler)
-        began = self._loop.time()
         try:
-            asyncio.set_event_loop(self._loop)
-            self._loop.run_until_complete(self._played(script, outcome))
+            return self._loop.run_until_complete(self._played(row))
         finally:
             if handler is not None:
                 logging.getLogger().removeHandler(handler)
-        outcome.violations, outcome.story = world.violations, world.story
-        outcome.gap_s = max(world.gaps, default=0.0)
-        outcome.simulated_s = self._loop.time() - began
-        return outcome
 
-    async def _played(self, script: Script, outcome: Outcome) -> None:
-        world = self.world
-        world.gaps.clear()
-        if script.cold:
+    async def _played(self, row: Sequence[Script]) -> list[Outcome]:
+        world, loop = self.world, asyncio.get_running_loop()
+        if self._cold:
             for pod in world.pods:
                 pod.start_all()
                 pod.node.start()
-        await play(world, script, lambda fault, phase: outcome.met.append((fault, phase)))
+        found: list[Outcome] = []
+        for each in row:
+            outcome, began = Outcome(), loop.time()
+            random.seed(each.seed)
+            world.rng.seed(each.seed)
+            world.gaps.clear()
+            await play(world, each, outcome.met)
+            outcome.violations, outcome.story = list(world.violations), list(world.story)
+            outcome.gap_s, outcome.simulated_s = max(world.gaps, default=0.0), loop.time() - began
+            found.append(outcome)
+            if outcome.violations:
+                break
+        return found
 
     def close(self) -> None:
         shutil.rmtree(self._folder, ignore_errors=True)
@@ -115,7 +120,7 @@ def _fault(context: dict[str, Any]) -> str:
 # --- many ---
 
 
-def forked(act: Callable[[], Outcome]) -> Outcome:
+def forked(act: Callable[[], list[Outcome]]) -> list[Outcome]:
     """What `act` gives in a process of its own."""
     reading, writing = os.pipe()
     child = os.fork()
@@ -125,13 +130,12 @@ def forked(act: Callable[[], Outcome]) -> Outcome:
 
         def too_long(_: int, frame: types.FrameType | None) -> NoReturn:
             where = "".join(traceback.format_stack(frame))
-            answer(Outcome([f"no end after {PLAYS_AT_MOST_S:g} s of processor time: it turns in a circle\n{where}"]))
+            answer([Outcome([f"no end after {PLAYS_AT_MOST_S:g} s of processor time: it turns in a circle\n{where}"])])
 
-        def answer(outcome: Outcome) -> NoReturn:
-            story = outcome.story if outcome.violations else []
-            told = json.dumps([outcome.violations, story, outcome.met, outcome.gap_s, outcome.simulated_s])
-            with os.fdopen(writing, "w") as pipe:
-                pipe.write(told)
+        def answer(outcomes: list[Outcome]) -> NoReturn:
+            told = [each if each.violations else replace(each, story=[]) for each in outcomes]
+            with os.fdopen(writing, "wb") as pipe:
+                pickle.dump(told, pipe)
             os._exit(0)
 
         signal.signal(signal.SIGVTALRM, too_long)
@@ -139,15 +143,15 @@ def forked(act: Callable[[], Outcome]) -> Outcome:
         try:
             answer(act())
         except Exception:  # noqa: BLE001  # the process boundary: whatever it is, the parent tells it
-            answer(Outcome(violations=[traceback.format_exc()]))
+            answer([Outcome(violations=[traceback.format_exc()])])
     os.close(writing)
-    with os.fdopen(reading) as pipe:
+    with os.fdopen(reading, "rb") as pipe:
         told = pipe.read()
     os.waitpid(child, 0)
     if not told:
-        return Outcome(violations=["the process of this schedule ended without a word"])
-    violations, story, met, gap_s, simulated_s = json.loads(told)
-    return Outcome(violations, story, [(fault, phase) for fault, phase in met], gap_s, simulated_s)
+        return [Outcome(violations=["the process of this schedule ended without a word"])]
+    found: list[Outcome] = pickle.loads(told)  # our own child's
+    return found
 
 
 class Theatre:
@@ -157,37 +161,53 @@ class Theatre:
         self._drift = drift
         self._stages: dict[str, Stage] = {}
 
-    def play(self, script: Script) -> Outcome:
-        """In a process of its own."""
-        if script.cold:
-            return forked(lambda: self._alone(script))
-        stage = self._stages.get(script.kind.name)
-        if stage is None:
-            stage = self._stages[script.kind.name] = Stage(script.kind, drift=self._drift)
+    def play(self, row: Sequence[Script], *, lines: Callable[[World], logging.Handler] | None = None) -> list[Outcome]:
+        """One after another, in a process of their own.  With `lines`, the story is printed."""
+        stage = self._stage(row[0].kind, cold=row[0].cold)
+
+        def act() -> list[Outcome]:
+            stage.world.story.clear()
+            found = stage.play(row, lines=lines)
+            if lines is not None:
+                _say("\n".join(stage.world.story))
+            return found
+
+        return forked(act)
+
+    def _stage(self, kind: Kind, *, cold: bool) -> Stage:
+        name = f"{kind.name} {cold}"
+        if name not in self._stages:
+            self._stages[name] = Stage(kind, cold=cold, drift=self._drift)
             gc.collect()
             gc.freeze()
-        return forked(lambda: stage.play(script))
-
-    def _alone(self, script: Script) -> Outcome:
-        stage = Stage(script.kind, cold=True, drift=self._drift)
-        try:
-            return stage.play(script)
-        finally:
-            stage.close()
+        return self._stages[name]
 
     def close(self) -> None:
         for stage in self._stages.values():
             stage.close()
 
 
-def _some(seeds: range) -> list[tuple[int, Outcome]]:
+_theatre: list[Theatre] = []
+"""This process's, and what has to end with it."""
+
+
+def _begin() -> None:
+    """Of a process that plays."""
     logging.disable(logging.CRITICAL)
-    found = []
-    with simulated():
-        theatre = Theatre()
-        for seed in seeds:
-            found.append((seed, theatre.play(script(seed))))
-        theatre.close()
+    patched = simulated()
+    patched.__enter__()
+    theatre = Theatre()
+    _theatre.append(theatre)
+    atexit.register(patched.__exit__, None, None, None)
+    multiprocessing.util.Finalize(theatre, theatre.close, exitpriority=1)
+
+
+def _some(seeds: range) -> list[tuple[int, Outcome]]:
+    """Whole rows."""
+    found: list[tuple[int, Outcome]] = []
+    for at in range(seeds.start, seeds.stop, ROW):
+        row = [script(seed) for seed in range(at, min(at + ROW, seeds.stop))]
+        found += [(each.seed, outcome) for each, outcome in zip(row, _theatre[0].play(row), strict=False)]
     return found
 
 
@@ -224,15 +244,18 @@ class Tally:
 def many(first: int, count: int, jobs: int, *, most_failures: int = 10) -> Tally:
     """`count` schedules from seed `first` on, in `jobs` processes."""
     tally = Tally()
-    size = max(min(count // (jobs * 4), 500), 1)
+    first -= first % ROW
+    size = max(min(count // (jobs * 8), 250), 1)
+    size += -size % ROW
     chunks = [range(at, min(at + size, first + count)) for at in range(first, first + count, size)]
-    with multiprocessing.get_context("spawn").Pool(jobs) as pool:
+    with multiprocessing.get_context("spawn").Pool(jobs, initializer=_begin) as pool:
         for some in pool.imap_unordered(_some, chunks):
             for seed, outcome in some:
                 tally.add(seed, outcome)
             if len(tally.failed) >= most_failures:
-                pool.terminate()
                 break
+        pool.close() if len(tally.failed) < most_failures else pool.terminate()
+        pool.join()
     return tally
 
 
@@ -252,87 +275,79 @@ class Lines(logging.Handler):
         self._world.tell(f"  {who:22} {record.getMessage()}")
 
 
-def one(script: Script, *, told: bool) -> Outcome:
-    """In a process of its own.  `told`: with the workers' log in the story."""
+def shortened(row: list[Script], fails: Callable[[list[Script]], bool]) -> list[Script]:
+    """What still fails of a row that does: fewer schedules and steps, then shorter waits and faults."""
 
-    def act() -> Outcome:
-        stage = Stage(script.kind, cold=script.cold)
-        try:
-            stage.world.story.clear()
-            outcome = stage.play(script, lines=Lines if told else None)
-        finally:
-            stage.close()
-        outcome.violations = outcome.violations or []
-        return outcome
-
-    def act_and_show() -> Outcome:
-        outcome = act()
-        if told:
-            print("\n".join(outcome.story))  # noqa: T201  # a program's output
-            sys.stdout.flush()
-        return outcome
-
-    return forked(act_and_show)
-
-
-def shortened(script: Script, fails: Callable[[Script], bool]) -> Script:
-    """What still fails of a script that does: fewer steps, then shorter waits and faults."""
-
-    def candidates() -> Iterator[Script]:
-        for index in range(len(script.steps)):
-            yield script.without(index)
-        for index, step in enumerate(script.steps):
-            if step.phase:
-                yield script.changed(index, phase="")
-            if step.after_s:
-                yield script.changed(index, after_s=0.0)
-            for shorter in (0.01, 1.0, 8.0):
-                if shorter < step.lasts_s:
-                    yield script.changed(index, lasts_s=shorter)
+    def candidates() -> Iterator[list[Script]]:
+        for at in range(len(row)):
+            if len(row) > 1:
+                yield row[:at] + row[at + 1 :]
+        for at, each in enumerate(row):
+            for index, step in enumerate(each.steps):
+                yield [*row[:at], each.without(index), *row[at + 1 :]]
+                changes: list[dict[str, Any]] = [{"lasts_s": most} for most in (0.01, 1.0, 8.0) if most < step.lasts_s]
+                changes += [{"phase": ""}] if step.phase else []
+                changes += [{"after_s": 0.0}] if step.after_s else []
+                for change in changes:
+                    yield [*row[:at], each.changed(index, **change), *row[at + 1 :]]
 
     again = True
     while again:
         again = False
         for candidate in candidates():
             if fails(candidate):
-                script, again = candidate, True
+                row, again = candidate, True
                 break
-    return script
+    return row
 
 
 def show(seed: int) -> int:
-    """Play one seed; exit code."""
+    """Play one seed, alone and after the others of its row; exit code."""
     logging.disable(logging.CRITICAL)
     with simulated():
-        whole = script(seed)
-        outcome = one(whole, told=False)
-        chosen = whole
-        if outcome.violations:
-            chosen = shortened(whole, lambda shorter: bool(one(shorter, told=False).violations))
-        _say(f"seed {seed}: {whole.kind.name}" + (", from the start of all pods" if whole.cold else ""))
-        for step in whole.steps:
-            _say(f"  {'' if step in chosen.steps or chosen is whole else '(not needed) '}{step}")
-        if chosen is not whole:
+        theatre = Theatre()
+
+        def fails(row: list[Script]) -> bool:
+            return any(outcome.violations for outcome in theatre.play(row))
+
+        row, whole = [script(seed)], [script(each) for each in row_of(seed)]
+        if not fails(row) and fails(whole):
+            row = whole
+        _say(f"seed {seed}: {row[0].kind.name}" + (", from the start of all pods" if row[0].cold else ""))
+        _tell_steps(row)
+        if fails(row):
+            row = shortened(row, fails)
             _say("shortened to what still fails:")
-            for step in chosen.steps:
-                _say(f"  {step}")
+            _tell_steps(row)
         _say("")
         logging.disable(logging.NOTSET)
         logging.getLogger().setLevel(logging.INFO)
-        outcome = one(chosen, told=True)
+        outcomes = theatre.play(row, lines=Lines)
+        theatre.close()
+    outcome = outcomes[-1]
     _say("")
     for violation in outcome.violations:
         _say(f"VIOLATION {violation}")
-    _say(f"{'FAILED' if outcome.violations else 'held'}; longest without a forger {outcome.gap_s:.3f} s, {outcome.simulated_s:.0f} s simulated")
+    gap_s, simulated_s = max(each.gap_s for each in outcomes), sum(each.simulated_s for each in outcomes)
+    verdict = "FAILED" if outcome.violations else "held"
+    _say(f"{verdict}; longest without a forger {gap_s:.3f} s, {simulated_s:.0f} s simulated")
     return 1 if outcome.violations else 0
 
 
+def _tell_steps(row: Sequence[Script]) -> None:
+    for each in row:
+        for step in each.steps:
+            _say(f"  {'' if len(row) == 1 else f'({each.seed}) '}{step}")
+
+
 def _say(text: str) -> None:
-    print(text, flush=True)  # noqa: T201  # a program's output
+    print(text, flush=True)  # a program's output
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="make sim", description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser = argparse.ArgumentParser(
+        prog="make sim", description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
     parser.add_argument("--seed", type=int, help="one schedule, told")
     parser.add_argument("--seeds", type=int, default=1000, help="how many")
     parser.add_argument("--start", type=int, default=0, help="the first seed")

@@ -94,8 +94,8 @@ class HostLoop:
         task = super().create_task(coro, **options)  # type: ignore[misc]
         owner = here.get()
         if owner is not None:
-            owner.tasks.add(task)
-            task.add_done_callback(owner.tasks.discard)
+            owner.tasks[task] = None
+            task.add_done_callback(lambda task: owner.tasks.pop(task, None))
         return task
 
     def pass_again(self, passage: _Passage) -> None:
@@ -134,7 +134,8 @@ class Process:
         self.frozen = False
         self._freezes = 0
         self.held: list[_Passage] = []
-        self.tasks: set[asyncio.Task[Any]] = set()
+        self.tasks: dict[asyncio.Task[Any], None] = {}
+        """In the order in which they were made: a set's would be another in each run."""
         self.at_death: list[Callable[[], None]] = []
         """What the kernel does then, in this order."""
         self.handler: Callable[[signal.Signals], None] = lambda _: None
@@ -368,4 +369,3 @@ class Notebook:
             raise OSError(28, "No space left on device")
         machine.disk[self._path] = json.dumps({"boot": machine.boot, **known})
         self._written = known
-

@@ -13,13 +13,14 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from simulated_host import Fd, Machine, Process, process
+
 from cardano.process import OPTION_OF, NodeCandidate, NodeGone, ProcStatus, SocketCheck, SocketOutcome
 from cardano.scrape import ScrapeError
 from cardano.slots import slot_at
 from config import Config
 from workers.credentials import CannotExpose
 
-from simulated_host import Fd, Machine, Process, process
 from simulated_time import wall_s
 
 REPLAY_S = (0.05, 0.3, 1.0)
@@ -345,4 +346,3 @@ class Credentials:
 
     def close(self) -> None:
         pass
-

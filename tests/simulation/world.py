@@ -18,19 +18,29 @@ import random
 from pathlib import Path
 from typing import Any, Final
 
+from whole_pod import WholePod
+
 from ipc.messages import ArbiterState, Body, ElectorState, Worker
 from policy.lease import LeaseRecord
 
 from simulated_fleet import Fleet, Server
 from simulated_time import Clock
-from whole_pod import WholePod
 
 LEASE_S: Final = 15.0
 FASTEST_S: Final = LEASE_S / 1.01
 """A lease duration of a clock that is 1 % faster than ours (A2)."""
 GRANT_S: Final = LEASE_S - 2.0 - LEASE_S / 100
 """What a renewal gives at most, counted from before it was sent: less two seconds' margin and 1 %."""
-PHASES: Final = ("nobody leads", "leading, off", "arming", "forging", "handing over", "fencing", "acquiring", "draining")
+PHASES: Final = (
+    "nobody leads",
+    "leading, off",
+    "arming",
+    "forging",
+    "handing over",
+    "fencing",
+    "acquiring",
+    "draining",
+)
 HOUR_S: Final = 3600.0
 
 
