@@ -12,13 +12,12 @@ import random
 from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
-from world import KINDS, PHASES, Kind, World
-
 from ipc.messages import Worker
 from kube.errors import Failure
 
 from simulated_api import PathState
 from simulated_pod import WORKERS
+from world import KINDS, PHASES, Kind, World
 
 Fault = Callable[[World, "Step", Any], Awaitable[None]]
 
@@ -26,7 +25,8 @@ PASSING: Final = tuple(phase for phase in PHASES if phase != "forging")
 """Phases worth waiting for."""
 BACK_S: Final = 60.0
 """After the last repair somebody forges within this time, and before that: a lease, a hold-down, a step back."""
-LASTS_S: Final = (0.01, 0.01, 0.2, 0.2, 1, 1, 1, 3, 3, 8, 16)
+LASTS_S: Final = (0.01, 0.2, 0.2, 1, 1, 3, 3, 8, 20, 20)
+"""At most: half as long at least.  A lease lasts 15."""
 PATIENCE_S: Final = 4.0
 """For so long a step waits for its phase."""
 
@@ -67,7 +67,7 @@ class Script:
 
     def changed(self, index: int, **changes: Any) -> Script:
         step = dataclasses.replace(self.steps[index], **changes)
-        return dataclasses.replace(self, steps=self.steps[:index] + (step,) + self.steps[index + 1 :])
+        return dataclasses.replace(self, steps=(*self.steps[:index], step, *self.steps[index + 1 :]))
 
 
 # --- faults: of a pod ---
@@ -252,23 +252,24 @@ async def _path(world: World, step: Step, pod: Any, state: PathState) -> None:
     server.mend_path(pod.name)
 
 
+async def a_pod_is_cut_off(world: World, step: Step, pod: Any) -> None:
+    """From every server: its right ends, and whoever can takes over."""
+    state = PathState.HANGING if step.amount < 0.5 else PathState.REFUSED
+    for server in world.servers.values():
+        server.break_path(pod.name, state)
+    await asyncio.sleep(step.lasts_s)
+    for server in world.servers.values():
+        server.mend_path(pod.name)
+
+
 async def a_region_is_cut_off(world: World, step: Step, pod: Any) -> None:
     """Of its pods to the others' servers, of theirs to its server, or both ways."""
     region = next(name for name, pods in world.clusters.items() if pod in pods)
     state = PathState.HANGING if step.amount * 10 % 1 < 0.5 else PathState.REFUSED
     out, into = step.amount < 0.67, step.amount > 0.33
-    pairs = [
-        (each, server)
-        for name, server in world.servers.items()
-        if name != region and out
-        for each in world.clusters[region]
-    ]
-    pairs += [
-        (each, world.servers[region])
-        for name, pods in world.clusters.items()
-        if name != region and into
-        for each in pods
-    ]
+    others = [name for name in world.regions if name != region]
+    pairs = [(each, world.servers[name]) for name in others if out for each in world.clusters[region]]
+    pairs += [(each, world.servers[region]) for name in others if into for each in world.clusters[name]]
     for each, server in pairs:
         server.break_path(each.name, state)
     await asyncio.sleep(step.lasts_s)
@@ -402,6 +403,7 @@ ANYWHERE: Final[tuple[Fault, ...]] = (
     a_path_hangs,
     a_path_is_slow,
     a_path_repeats_requests,
+    a_pod_is_cut_off,
     a_server_is_away,
     reads_are_stale,
     every_watch_ends_at_once,

@@ -32,7 +32,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final, NoReturn
 
-sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[2])]
+sys.path.insert(0, str(Path(__file__).parents[2]))  # the product that it stands in
 
 from script import FAULTS, ROW, Script, play, row_of, script
 from simulated_host import Loop, here
@@ -60,7 +60,7 @@ class Outcome:
 class Stage:
     """A world of a kind, started as far as `warmed` goes, in a loop that stands still."""
 
-    def __init__(self, kind: Kind, *, cold: bool = False, drift: float = 0.004) -> None:
+    def __init__(self, kind: Kind, *, cold: bool, drift: float) -> None:
         self._cold = cold
         self._folder = Path(tempfile.mkdtemp(prefix="sim-", dir=MEMORY))
         self._loop = Loop()
@@ -157,7 +157,7 @@ def forked(act: Callable[[], list[Outcome]]) -> list[Outcome]:
 class Theatre:
     """A stage of each kind, as often as it is wanted."""
 
-    def __init__(self, drift: float = 0.004) -> None:
+    def __init__(self, drift: float) -> None:
         self._drift = drift
         self._stages: dict[str, Stage] = {}
 
@@ -191,12 +191,12 @@ _theatre: list[Theatre] = []
 """This process's, and what has to end with it."""
 
 
-def _begin() -> None:
+def _begin(drift: float) -> None:
     """Of a process that plays."""
     logging.disable(logging.CRITICAL)
     patched = simulated()
     patched.__enter__()
-    theatre = Theatre()
+    theatre = Theatre(drift)
     _theatre.append(theatre)
     atexit.register(patched.__exit__, None, None, None)
     multiprocessing.util.Finalize(theatre, theatre.close, exitpriority=1)
@@ -241,14 +241,13 @@ class Tally:
         return "\n".join(lines)
 
 
-def many(first: int, count: int, jobs: int, *, most_failures: int = 10) -> Tally:
+def many(first: int, count: int, jobs: int, *, drift: float, most_failures: int) -> Tally:
     """`count` schedules from seed `first` on, in `jobs` processes."""
     tally = Tally()
     first -= first % ROW
-    size = max(min(count // (jobs * 8), 250), 1)
-    size += -size % ROW
+    size = 10 * ROW
     chunks = [range(at, min(at + size, first + count)) for at in range(first, first + count, size)]
-    with multiprocessing.get_context("spawn").Pool(jobs, initializer=_begin) as pool:
+    with multiprocessing.get_context("spawn").Pool(jobs, initializer=_begin, initargs=(drift,)) as pool:
         for some in pool.imap_unordered(_some, chunks):
             for seed, outcome in some:
                 tally.add(seed, outcome)
@@ -301,11 +300,11 @@ def shortened(row: list[Script], fails: Callable[[list[Script]], bool]) -> list[
     return row
 
 
-def show(seed: int) -> int:
+def show(seed: int, drift: float) -> int:
     """Play one seed, alone and after the others of its row; exit code."""
     logging.disable(logging.CRITICAL)
     with simulated():
-        theatre = Theatre()
+        theatre = Theatre(drift)
 
         def fails(row: list[Script]) -> bool:
             return any(outcome.violations for outcome in theatre.play(row))
@@ -351,17 +350,21 @@ def main() -> int:
     parser.add_argument("--seed", type=int, help="one schedule, told")
     parser.add_argument("--seeds", type=int, default=1000, help="how many")
     parser.add_argument("--start", type=int, default=0, help="the first seed")
+    parser.add_argument(
+        "--drift", type=float, default=0.004, help="the clocks' rates are off by this share (A2: 0.005)"
+    )
+    parser.add_argument("--failures", type=int, default=10, help="enough of them")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
     chosen = parser.parse_args()
     if chosen.seed is not None:
-        return show(chosen.seed)
+        return show(chosen.seed, chosen.drift)
     began = time.monotonic()
-    tally = many(chosen.start, chosen.seeds, chosen.jobs)
+    tally = many(chosen.start, chosen.seeds, chosen.jobs, drift=chosen.drift, most_failures=chosen.failures)
     took = time.monotonic() - began
     _say(tally.coverage())
     _say(
-        f"{tally.schedules} schedules of {tally.simulated_s / 3600:.1f} simulated hours in {took:.1f} s; longest without a "
-        f"forger {tally.longest_gap_s:.1f} s; {len(tally.failed)} failed"
+        f"{tally.schedules} schedules of {tally.simulated_s / 3600:.1f} simulated hours in {took:.1f} s; longest "
+        f"without a forger {tally.longest_gap_s:.1f} s; {len(tally.failed)} failed"
     )
     for seed, outcome in sorted(tally.failed.items()):
         _say(f"seed {seed}: {outcome.violations[0]}\n    make sim SEED={seed}")

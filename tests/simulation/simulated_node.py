@@ -13,14 +13,13 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from simulated_host import Fd, Machine, Process, process
-
 from cardano.process import OPTION_OF, NodeCandidate, NodeGone, ProcStatus, SocketCheck, SocketOutcome
 from cardano.scrape import ScrapeError
 from cardano.slots import slot_at
 from config import Config
 from workers.credentials import CannotExpose
 
+from simulated_host import Fd, Machine, Process, process
 from simulated_time import wall_s
 
 REPLAY_S = (0.05, 0.3, 1.0)
@@ -185,9 +184,8 @@ class Node:
 
     def arguments(self) -> tuple[str, ...]:
         files = [word for name, path in self.config.targets.values() for word in (OPTION_OF[name], str(path))]
-        return ("cardano-node", "run", "--socket-path", str(self.config.node_socket), *files) + (
-            "--start-as-non-producing-node",
-        )
+        flags = ("--start-as-non-producing-node", "--socket-path", str(self.config.node_socket))
+        return ("cardano-node", "run", *flags, *files)
 
 
 def node_here() -> Node:

@@ -15,10 +15,6 @@ from pathlib import Path
 from typing import cast
 
 import pytest
-import simulated_host
-import simulated_node
-from simulated_host import Machine, Process
-from simulated_node import Node
 
 import ipc.complaints
 import workers.actuator
@@ -41,9 +37,13 @@ from workers.elector import Elector
 from workers.prober import Prober
 from workers.runtime import Context
 
+import simulated_host
+import simulated_node
 from schedules import SilentReporter
 from simulated_api import Leases, Session, SimulatedApi
 from simulated_fleet import ForgeClusters
+from simulated_host import Machine, Process
+from simulated_node import Node
 from simulated_pod import WORKERS, Sockets, Surroundings
 from simulated_time import clock, loop_now, wall_s
 

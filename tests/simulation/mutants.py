@@ -1,0 +1,355 @@
+"""Deliberate faults of the product, each of which the simulation must see: what is not seen is not checked.
+
+    make mutants                   all of them; exit code 1 if one is not caught
+    make mutants ONLY=margin       those whose name contains it
+
+A mutant is a copy of the product with some lines changed; it is played until a schedule fails.  The lines must be in
+the product as they stand here, or the list is out of date: a test compares.
+"""
+
+from __future__ import annotations
+
+import argparse
+import concurrent.futures
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+ROOT: Final = Path(__file__).parents[2]
+PACKAGES: Final = [
+    "cardano",
+    "cli",
+    "config",
+    "devkit",
+    "gateway",
+    "health",
+    "ipc",
+    "kernel",
+    "kube",
+    "outgoing",
+    "policy",
+    "sandbox",
+    "workers",
+    "tests/simulation",
+]
+MOST_SEEDS: Final = 3000
+MEMORY: Final = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """What is made wrong."""
+
+    name: str
+    edits: tuple[tuple[str, str, str], ...]
+    """(file, lines as they are, lines instead); each is there once."""
+
+
+def _one(name: str, file: str, old: str, new: str) -> Mutant:
+    return Mutant(name, ((file, old, new),))
+
+
+MUTANTS: Final = (
+    _one("no margin", "policy/timing.py", "FENCE_MARGIN: Final = 2 * SECOND", "FENCE_MARGIN: Final = 0 * SECOND"),
+    _one(
+        "nothing set aside for the drift of clocks",
+        "policy/timing.py",
+        "    return sent_at + lease_duration - FENCE_MARGIN - lease_duration // DRIFT_SHARE",
+        "    return sent_at + lease_duration - FENCE_MARGIN",
+    ),
+    _one(
+        "the elector's grant counts from the answer",
+        "policy/election.py",
+        "            deadline=timing.grant_deadline(sent_at, self._duration),",
+        "            deadline=timing.grant_deadline(now, self._duration),",
+    ),
+    _one(
+        "the witness's grant counts from when the watch told of it",
+        "policy/witness.py",
+        "        deadline = timing.grant_deadline(anchor, duration)",
+        "        deadline = timing.grant_deadline(self._event_at, duration)",
+    ),
+    _one(
+        "the wall clock in place of the monotonic one",
+        "workers/elector.py",
+        "        sent = boottime_ns()",
+        "        sent = int(time.time() * 1e9)",
+    ),
+    _one(
+        "an expired grant of the arbiter counts",
+        "policy/grants.py",
+        "        if now >= timing.soft_deadline(grant.deadline):",
+        '        if name == "elector" and now >= timing.soft_deadline(grant.deadline):',
+    ),
+    _one(
+        "an expired grant of the elector counts",
+        "policy/grants.py",
+        "        if now >= timing.soft_deadline(grant.deadline):",
+        '        if name == "arbiter" and now >= timing.soft_deadline(grant.deadline):',
+    ),
+    _one("the kernel is not told when to kill", "policy/fencing.py", "            SetDeath(right.deadline),\n", ""),
+    _one(
+        "the kernel's deadline is not moved by a renewal",
+        "policy/fencing.py",
+        "            actions.append(SetDeath(right.deadline))",
+        "            pass",
+    ),
+    _one("the kernel is not told whom to signal", "policy/fencing.py", "            Aim(view.node.pid),\n", ""),
+    _one(
+        "released before the fence is confirmed",
+        "policy/election.py",
+        "        if self.role is Role.HANDOVER and world.fence is Fence.FENCED:",
+        "        if self.role is Role.HANDOVER:",
+    ),
+    _one(
+        "a lease duration is counted too short, by elector and witness",
+        "policy/election.py",
+        "        return seen.at + max(seen.duration_s * timing.SECOND, self._duration)",
+        "        return seen.at + max(seen.duration_s * timing.SECOND, self._duration) - 4 * timing.SECOND",
+    ),
+    _one(
+        "the lock is taken before its holder's right has ended",
+        "policy/pool_lock.py",
+        "        return max(seen.at + max(seen.duration_s * timing.SECOND, self._duration), seen.displaced_until)",
+        "        return max(seen.at + max(seen.duration_s * timing.SECOND, self._duration), seen.displaced_until) "
+        "- 4 * timing.SECOND",
+    ),
+    _one(
+        "half of the members are a majority",
+        "policy/pool_lock.py",
+        "        return len(self.members) // 2 + 1",
+        "        return max(len(self.members) // 2, 1)",
+    ),
+    _one(
+        "the lock's right ends with its best member",
+        "policy/pool_lock.py",
+        "        renewed_at = confirmed[self.majority - 1]",
+        "        renewed_at = confirmed[0]",
+    ),
+    _one(
+        "the lock's right is a whole lease duration",
+        "policy/pool_lock.py",
+        "        deadline = timing.grant_deadline(renewed_at, self._duration)\n        if self.granted",
+        "        deadline = renewed_at + self._duration\n        if self.granted",
+    ),
+    _one(
+        "the lock is released before the fence is confirmed",
+        "policy/pool_lock.py",
+        "        if not self.over and wish.fenced:",
+        "        if not self.over:",
+    ),
+    _one(
+        "withdrawn grants are not counted",
+        "policy/pool_lock.py",
+        "        self.withdrawn += 1\n",
+        "",
+    ),
+    _one(
+        "a lapsed term of the lock is revived",
+        "policy/pool_lock.py",
+        "        if term is None or self.over or self._lapsed(now):",
+        "        if term is None or self.over:",
+    ),
+    _one(
+        "a member that was out of reach counts as unchanged",
+        "policy/pool_lock.py",
+        "missed=missed or back)",
+        "missed=missed)",
+    ),
+    _one(
+        "a deleted lock is free",
+        "policy/pool_lock.py",
+        "        if seen.free:\n            return seen.displaced_until",
+        "        if seen.free or seen.record is None:\n            return 0",
+    ),
+    _one(
+        "a lock without a holder is free",
+        "policy/pool_lock.py",
+        "        if seen.free:\n            return seen.displaced_until",
+        "        if seen.free or (seen.record is not None and not seen.record.holder):\n            return 0",
+    ),
+    _one(
+        "a lock is taken by what was seen long ago",
+        "policy/pool_lock.py",
+        "        if self._may_take(member, now) and not seen_lately(member.observed, member.read_at, now):",
+        "        if False:",
+    ),
+    _one(
+        "whom somebody wrote over is forgotten",
+        "policy/lease.py",
+        "        return max((until for _, until in self.displaced), default=0)",
+        "        return 0",
+    ),
+    _one(
+        "any gauge is a proof of the fence",
+        "policy/fencing.py",
+        "            if sample.forging_enabled == 0 and not self._strict:\n                return Proof.METRICS",
+        "            if sample.forging_enabled is not None and not self._strict:\n                return Proof.METRICS",
+    ),
+    _one(
+        "an old sample is a proof of the fence",
+        "policy/fencing.py",
+        "or mute(sample) or sample.asked_at < since:",
+        "or mute(sample):",
+    ),
+    _one(
+        "a signal that is still pending counts as taken",
+        "policy/fencing.py",
+        "        if self._hup_taken_at == 0 and not self._hup_refused and not view.hup_pending and now > self._hup_at:",
+        "        if self._hup_taken_at == 0 and not self._hup_refused and now > self._hup_at:",
+    ),
+    _one(
+        "a node that does not confirm is not killed",
+        "policy/fencing.py",
+        "        if waited >= kill and not self._killed:",
+        "        if False:",
+    ),
+    _one(
+        "a node that does not confirm is killed too late",
+        "policy/timing.py",
+        "CONFIRM_HURRY_KILL: Final = SECOND * 19 // 10",
+        "CONFIRM_HURRY_KILL: Final = SECOND * 60 // 10",
+    ),
+    _one(
+        "a node that was there before is taken for off",
+        "policy/fencing.py",
+        "        if quiet and view.born_after_us:",
+        "        if quiet:",
+    ),
+    Mutant(
+        "a node without a handler is signalled",
+        (
+            ("workers/node_watch.py", "            if not self._takes_hup:\n", "            if False:\n"),
+            ("policy/fencing.py", "        elif not view.node.takes_hup:", "        elif False:"),
+            ("policy/fencing.py", "        elif not view.node.up:", "        elif False:"),
+        ),
+    ),
+    _one(
+        "any term that names us is ours",
+        "policy/election.py",
+        "        return record.resource_version == held.version or seen.at < held.until",
+        "        return True",
+    ),
+    _one(
+        "a Lease that names us in another term is ours",
+        "policy/election.py",
+        "        return record is not None and record.holder == self.identity and record.transitions == self.token",
+        "        return record is not None and record.holder == self.identity",
+    ),
+    _one(
+        "the timeout of a contender's request is removed",
+        "policy/timing.py",
+        "CONTENDER_TIMEOUT: Final = SECOND * 5 // 2",
+        "CONTENDER_TIMEOUT: Final = SECOND * 10**6",
+    ),
+    _one(
+        "who handed over stays away for ever",
+        "policy/timing.py",
+        "STEP_BACK: Final = 20 * SECOND",
+        "STEP_BACK: Final = 20000 * SECOND",
+    ),
+    _one(
+        "after a failed request nothing is read",
+        "policy/election.py",
+        "        self._must_read = True\n        self._unanswered = self._unanswered or not conflict",
+        "        self._unanswered = self._unanswered or not conflict",
+    ),
+    _one(
+        "after a failed request of the lock nothing is read",
+        "policy/pool_lock.py",
+        "        member.must_read, member.reachable = True, answered",
+        "        member.must_read, member.reachable = False, answered",
+    ),
+    _one(
+        "a restarted arbiter has forgotten what it granted",
+        "policy/pool_lock.py",
+        "        self.granted = kept.granted\n",
+        "        self.granted = None\n",
+    ),
+    _one(
+        "the files stay when the actuator stops",
+        "workers/actuator.py",
+        '        self._credentials.withdraw("stopping")\n',
+        "",
+    ),
+    _one(
+        "an unproven fence is left without the kernel's signal",
+        "workers/actuator.py",
+        "        if self._machine.fence is Fence.FENCED:\n            self._death.close()\n        else:",
+        "        self._death.close()\n        if self._machine.fence is not Fence.FENCED:",
+    ),
+    _one(
+        "a fence is not told to the node",
+        "policy/fencing.py",
+        '        return [Withdraw(why), *self._hup(now, "disable"), ClearDeath()]',
+        "        self._become(Fence.FENCED, now, why, Proof.METRICS)\n        return [Withdraw(why), ClearDeath()]",
+    ),
+    _one(
+        "a handing-over elector goes on granting",
+        "policy/election.py",
+        "        if self.role is not Role.LEADER:\n            return None\n        pool",
+        "        if not self.leading:\n            return None\n        pool",
+    ),
+    _one(
+        "the elector's degraded grant outlasts the lock",
+        "policy/election.py",
+        "            return Grant(self.identity, self.token, pool.deadline, pool.renewed_at, exclusive=False)",
+        "            return Grant(self.identity, self.token, pool.deadline + 9 * timing.SECOND, pool.renewed_at, "
+        "exclusive=False)",
+    ),
+)
+
+
+def faulty(mutant: Mutant, folder: Path) -> None:
+    """A copy of the product with the mutant's lines.  Raises ValueError where the product has not those lines once."""
+    for package in PACKAGES:
+        shutil.copytree(ROOT / package, folder / package, ignore=shutil.ignore_patterns("__pycache__"))
+    for file, old, new in mutant.edits:
+        path = folder / file
+        text = path.read_text(encoding="utf-8")
+        if text.count(old) != 1:
+            raise ValueError(f"{mutant.name}: {file} has these lines {text.count(old)} times: {old!r}")
+        path.write_text(text.replace(old, new), encoding="utf-8")
+
+
+def caught(mutant: Mutant, seeds: int) -> tuple[str, float]:
+    """What the first failing schedule says (empty: none of `seeds` fails), and the seconds that it took."""
+    began = time.monotonic()
+    with tempfile.TemporaryDirectory(prefix="mutant-", dir=MEMORY) as folder:
+        faulty(mutant, Path(folder))
+        program = Path(folder) / "tests/simulation/sim.py"
+        command = [sys.executable, str(program), "--seeds", str(seeds), "--jobs", "1", "--failures", "1"]
+        environment = os.environ | {"PYTHONDONTWRITEBYTECODE": "1", "PYTHONPATH": folder}
+        done = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=folder, check=False)
+    lines = [line for line in done.stdout.splitlines() if line.startswith("seed ")]
+    if done.returncode not in (0, 1) or (done.returncode == 1 and not lines):
+        raise RuntimeError(f"{mutant.name}: the simulation itself failed\n{done.stdout[-2000:]}\n{done.stderr[-2000:]}")
+    return (lines[0] if lines else ""), time.monotonic() - began
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="make mutants", description=__doc__)
+    parser.add_argument("--only", default="", help="those whose name contains this")
+    parser.add_argument("--seeds", type=int, default=MOST_SEEDS, help="schedules at most for each")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
+    chosen = parser.parse_args()
+    mutants = [mutant for mutant in MUTANTS if chosen.only in mutant.name]
+    survived = []
+    with concurrent.futures.ThreadPoolExecutor(chosen.jobs) as pool:
+        for mutant, (what, took) in zip(
+            mutants, pool.map(lambda each: caught(each, chosen.seeds), mutants), strict=True
+        ):
+            print(f"{mutant.name}: {what or 'NOT CAUGHT'} ({took:.0f} s)", flush=True)  # its output
+            survived += [] if what else [mutant.name]
+    print(f"{len(mutants) - len(survived)} of {len(mutants)} caught")  # its output
+    return 1 if survived else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
