@@ -88,17 +88,17 @@ MUTANTS: Final = (
         '        if name == "elector" and now >= timing.soft_deadline(grant.deadline):',
     ),
     _one(
-        "an expired grant of the elector counts",
+        "expired grants count",
         "policy/grants.py",
         "        if now >= timing.soft_deadline(grant.deadline):",
-        '        if name == "arbiter" and now >= timing.soft_deadline(grant.deadline):',
+        "        if False:",
     ),
-    _one("the kernel is not told when to kill", "policy/fencing.py", "            SetDeath(right.deadline),\n", ""),
-    _one(
-        "the kernel's deadline is not moved by a renewal",
-        "policy/fencing.py",
-        "            actions.append(SetDeath(right.deadline))",
-        "            pass",
+    Mutant(
+        "the kernel is not told when to kill",
+        (
+            ("policy/fencing.py", "            SetDeath(right.deadline),\n", ""),
+            ("policy/fencing.py", "            actions.append(SetDeath(right.deadline))", "            pass"),
+        ),
     ),
     _one("the kernel is not told whom to signal", "policy/fencing.py", "            Aim(view.node.pid),\n", ""),
     _one(

@@ -134,16 +134,19 @@ def forked(act: Callable[[], list[Outcome]]) -> list[Outcome]:
 
         def answer(outcomes: list[Outcome]) -> NoReturn:
             told = [each if each.violations else replace(each, story=[]) for each in outcomes]
-            with os.fdopen(writing, "wb") as pipe:
-                pickle.dump(told, pipe)
-            os._exit(0)
+            try:
+                with os.fdopen(writing, "wb") as pipe:
+                    pickle.dump(told, pipe)
+            finally:  # whoever forked us may be gone: this process must not live on as another one of it
+                os._exit(0)
 
         signal.signal(signal.SIGVTALRM, too_long)
         signal.setitimer(signal.ITIMER_VIRTUAL, PLAYS_AT_MOST_S)
         try:
-            answer(act())
+            outcomes = act()
         except Exception:  # noqa: BLE001  # the process boundary: whatever it is, the parent tells it
-            answer([Outcome(violations=[traceback.format_exc()])])
+            outcomes = [Outcome(violations=[traceback.format_exc()])]
+        answer(outcomes)
     os.close(writing)
     with os.fdopen(reading, "rb") as pipe:
         told = pipe.read()

@@ -70,8 +70,8 @@ class World(Fleet):
         """`drift`: by which share the rates of the pods' clocks are off, each way; A2 allows 0.005."""
         self.kind, self.drift = kind, drift
         self.waiting: dict[str, asyncio.Event] = {}
-        self._renewed: dict[tuple[str, str], tuple[float, str]] = {}
-        """(pod, Lease) -> when a server took its last write that says it holds it (s, true time), and as whom."""
+        self._renewed: dict[tuple[str, str], tuple[float, int]] = {}
+        """(pod, Lease) -> when a server took its last write that says it holds it (s, true time), and in which term."""
         self._granted: dict[tuple[str, Worker], int] = {}
         super().__init__(seed=0, folder=folder, regions=kind.regions, pods_each=kind.pods_each, members=kind.members)
 
@@ -148,9 +148,9 @@ class World(Fleet):
     def right_until_s(self, pod: Any) -> float:
         """Nobody else can hold what this pod renewed before this instant (s, true time)."""
         if not self.managed:
-            at, _ = self._renewed.get((pod.name, pod.api.name), (0.0, ""))
+            at, _ = self._renewed.get((pod.name, pod.api.name), (0.0, 0))
             return at + FASTEST_S
-        times = [self._renewed.get((pod.name, _lock_on(server.name)), (0.0, ""))[0] for server in self.coordinators]
+        times = [self._renewed.get((pod.name, _lock_on(server.name)), (0.0, 0))[0] for server in self.coordinators]
         return sorted(times, reverse=True)[len(times) // 2] + FASTEST_S
 
     def _written(self, where: str, by: str, record: LeaseRecord | None) -> None:
@@ -160,9 +160,17 @@ class World(Fleet):
             return
         key, now_s = (by, where), asyncio.get_running_loop().time()
         if record.holder:
-            self._renewed[key] = now_s, record.holder
-        elif pod.node.forging:
+            self._renewed[key] = now_s, record.transitions
+        elif pod.node.forging and record.transitions >= self._term(pod, where):
             self.violate(f"{by} released {where} under its forging node")
+
+    def _term(self, pod: Any, where: str) -> int:
+        """The last one that this pod began, there or (of the lock) on any member: what is left of others is nothing."""
+        of_lock = where.startswith(_lock_on(""))
+        told = [
+            (at.startswith(_lock_on("")), term) for (name, at), (_, term) in self._renewed.items() if name == pod.name
+        ]
+        return max((term for lock, term in told if lock is of_lock), default=0)
 
     def _said(self, pod: Any, worker: Worker, body: Body) -> None:
         if isinstance(body, ElectorState | ArbiterState) and body.grant is not None:
@@ -176,7 +184,7 @@ class World(Fleet):
         if self.managed and (worker is Worker.ARBITER or not body.grant.exclusive):
             until_s = self.right_until_s(pod) - FASTEST_S
         else:
-            until_s = self._renewed.get((pod.name, pod.api.name), (0.0, ""))[0]
+            until_s = self._renewed.get((pod.name, pod.api.name), (0.0, 0))[0]
         most = int((until_s * pod.machine.clock.rate + GRANT_S) * 1e9) + 1000
         if body.grant.deadline > most:
             beyond = (body.grant.deadline - most) / 1e9
