@@ -2,6 +2,7 @@
 
     make mutants                   all of them; exit code 1 if one is not caught
     make mutants ONLY=margin       those whose name contains it
+    make mutants RECORD=1          all of them, and write into docs/simulation.md what saw each
 
 A mutant is a copy of the product with some lines changed; it is played until a schedule fails.  The lines must be in
 the product as they stand here, or the list is out of date: a test compares.
@@ -12,11 +13,13 @@ from __future__ import annotations
 import argparse
 import concurrent.futures
 import os
+import re
 import shutil
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -39,6 +42,9 @@ PACKAGES: Final = [
     "tests/simulation",
 ]
 MOST_SEEDS: Final = 3000
+PAGE: Final = ROOT / "docs/simulation.md"
+BEGIN: Final = "<!-- mutants -->\n"
+END: Final = "<!-- end of mutants -->\n"
 MEMORY: Final = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
 
 
@@ -98,20 +104,43 @@ MUTANTS: Final = (
         (
             ("policy/fencing.py", "            SetDeath(right.deadline),\n", ""),
             ("policy/fencing.py", "            actions.append(SetDeath(right.deadline))", "            pass"),
+            (
+                "policy/timing.py",
+                "ACTUATOR_WATCHDOG: Final = 10 * SECOND",
+                "ACTUATOR_WATCHDOG: Final = 1000 * SECOND",
+            ),
         ),
     ),
     _one("the kernel is not told whom to signal", "policy/fencing.py", "            Aim(view.node.pid),\n", ""),
-    _one(
+    Mutant(
         "released before the fence is confirmed",
-        "policy/election.py",
-        "        if self.role is Role.HANDOVER and world.fence is Fence.FENCED:",
-        "        if self.role is Role.HANDOVER:",
+        (
+            (
+                "policy/election.py",
+                "        if self.role is Role.HANDOVER and world.fence is Fence.FENCED:",
+                "        if self.role is Role.HANDOVER:",
+            ),
+            (
+                "policy/witness.py",
+                "        elif half == self.half and ledger.giving_up and fenced_and_heard == half:",
+                "        elif half == self.half and ledger.giving_up:",
+            ),
+        ),
     ),
-    _one(
+    Mutant(
         "a lease duration is counted too short, by elector and witness",
-        "policy/election.py",
-        "        return seen.at + max(seen.duration_s * timing.SECOND, self._duration)",
-        "        return seen.at + max(seen.duration_s * timing.SECOND, self._duration) - 4 * timing.SECOND",
+        (
+            (
+                "policy/election.py",
+                "        return seen.at + max(seen.duration_s * timing.SECOND, self._duration)",
+                "        return seen.at + max(seen.duration_s * timing.SECOND, self._duration) - 4 * timing.SECOND",
+            ),
+            (
+                "policy/witness.py",
+                "            until = now + max(record.duration_s * timing.SECOND, self._duration)",
+                "            until = now + max(record.duration_s * timing.SECOND, self._duration) - 4 * timing.SECOND",
+            ),
+        ),
     ),
     _one(
         "the lock is taken before its holder's right has ended",
@@ -333,20 +362,45 @@ def caught(mutant: Mutant, seeds: int) -> tuple[str, float]:
     return (lines[0] if lines else ""), time.monotonic() - began
 
 
+def said(line: str) -> str:
+    """The kind of a failure, without its seed, its time and whom it is about."""
+    text = line.partition(": ")[2]
+    text = re.sub(r"^[0-9.]+: ", "", text)
+    text = re.sub(r"\[[^]]*\]", "", re.sub(r"\b[abc]-[a-z]+-[0-9]\b", "a pod", text))
+    text = re.sub(r"[0-9.]+ s\b", "some time", text)
+    return text.strip(" :")
+
+
+def table(found: Sequence[tuple[Mutant, str]]) -> str:
+    """For the page."""
+    lines = ["| fault | files | the first that was seen | seed |", "|---|---|---|---|"]
+    for mutant, line in found:
+        files = ", ".join(f"`{file}`" for file in sorted({file for file, _, _ in mutant.edits}))
+        seed = line.split(":")[0].removeprefix("seed ")
+        lines.append(f"| {mutant.name} | {files} | {said(line) or 'NOT SEEN'} | {seed} |")
+    return "\n".join(lines) + "\n"
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(prog="make mutants", description=__doc__)
     parser.add_argument("--only", default="", help="those whose name contains this")
     parser.add_argument("--seeds", type=int, default=MOST_SEEDS, help="schedules at most for each")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
+    parser.add_argument("--record", action="store_true", help="write what saw each into the page")
     chosen = parser.parse_args()
     mutants = [mutant for mutant in MUTANTS if chosen.only in mutant.name]
-    survived = []
+    survived, found = [], []
     with concurrent.futures.ThreadPoolExecutor(chosen.jobs) as pool:
         for mutant, (what, took) in zip(
             mutants, pool.map(lambda each: caught(each, chosen.seeds), mutants), strict=True
         ):
             print(f"{mutant.name}: {what or 'NOT CAUGHT'} ({took:.0f} s)", flush=True)  # its output
             survived += [] if what else [mutant.name]
+            found.append((mutant, what))
+    if chosen.record:
+        page = PAGE.read_text(encoding="utf-8")
+        before, after = page.partition(BEGIN)[0], page.partition(END)[2]
+        PAGE.write_text(f"{before}{BEGIN}{table(found)}{END}{after}", encoding="utf-8")
     print(f"{len(mutants) - len(survived)} of {len(mutants)} caught")  # its output
     return 1 if survived else 0
 

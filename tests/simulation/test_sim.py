@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from mutants import MUTANTS, PACKAGES, ROOT, Mutant, caught, faulty
+from mutants import BEGIN, END, MUTANTS, PACKAGES, PAGE, ROOT, Mutant, caught, faulty, said
 from script import FAULTS, ROW, row_of, script
 
 SIM = Path(__file__).with_name("sim.py")
@@ -72,6 +72,22 @@ def test_each_deliberate_fault_changes_lines_that_are_in_the_product_once(mutant
         assert file.partition("/")[0] in PACKAGES
         assert (ROOT / file).read_text(encoding="utf-8").count(old) == 1
         assert old != new
+
+
+def test_the_page_has_every_deliberate_fault_and_what_saw_it() -> None:
+    page = PAGE.read_text(encoding="utf-8")
+    rows = page.partition(BEGIN)[2].partition(END)[0].splitlines()[2:]
+    assert [row.split(" | ")[0].removeprefix("| ") for row in rows] == [each.name for each in MUTANTS]
+    assert len(rows) >= 30
+    assert "NOT SEEN" not in page
+
+
+def test_what_was_seen_is_told_without_what_differs_from_run_to_run() -> None:
+    assert said("seed 7: 1015.4: a-east-2: the elector grants 0.008 s more than it gives") == (
+        "a pod: the elector grants some time more than it gives"
+    )
+    assert said("seed 8: 1061.25: two forge: ['a-east-0', 'b-west-0']") == "two forge"
+    assert said("") == ""
 
 
 def test_every_kind_of_fault_is_played_and_each_row_in_one_world() -> None:
