@@ -464,20 +464,38 @@ def script(seed: int) -> Script:
     kind, cold = of_row.choices(KINDS, (6, 1.5, 1.5, 1))[0], of_row.random() < 0.1
     rng = random.Random(seed)  # a schedule, no secret
     names = [fault.__name__ for fault in ANYWHERE + (ACROSS if kind.members else ())]
-    if rng.random() < 0.2:
-        names = [name for name in names if name not in HURTS_ACTUATORS]
+    calm = [name for name in names if name not in HURTS_ACTUATORS]
+    plot = rng.random()
+    if plot < 0.12:
+        steps = _upon(rng, sorted(DEAF), calm)
+    elif plot < 0.24:
+        steps = _upon(rng, ["the_node_is_slow"], [name for name in names if name not in DEAF])
     else:
-        names = [name for name in names if name not in DEAF]
+        steps = _any_steps(rng, [name for name in names if name not in DEAF], managed=bool(kind.members))
+    return Script(seed, kind, cold, tuple(steps))
+
+
+def _upon(rng: random.Random, first: list[str], names: list[str]) -> list[Step]:
+    """The forger's node is not what it should be, and while that lasts something ends its right, and something else."""
+    lasting = dataclasses.replace(_step(rng, names), fault=rng.choice(first), victim=0, lasts_s=rng.uniform(5, 20))
+    ending = [
+        name for name in (*PROVOKING, "a_pod_is_cut_off", "a_server_is_away", "the_actuator_dies") if name in names
+    ]
+    steps = [dataclasses.replace(lasting, phase=""), dataclasses.replace(_step(rng, ending), phase="", victim=0)]
+    return steps + [_step(rng, names) for _ in range(rng.choice((0, 1, 1)))]
+
+
+def _any_steps(rng: random.Random, names: list[str], *, managed: bool) -> list[Step]:
+    """One or some; what waits for a phase of milliseconds comes after something that leads there."""
     steps: list[Step] = []
     for _ in range(rng.choice((1, 1, 2, 2, 3))):
         step = _step(rng, names)
         if step.phase:
-            provoking = [name for name in PROVOKING + (PROVOKING_ACROSS if kind.members else ()) if name in names]
-            first = dataclasses.replace(_step(rng, provoking), phase="", victim=0)
-            steps.append(first)
+            provoking = [name for name in PROVOKING + (PROVOKING_ACROSS if managed else ()) if name in names]
+            steps.append(dataclasses.replace(_step(rng, provoking), phase="", victim=0))
             step = dataclasses.replace(step, after_s=rng.choice((0, 0, 0.001, 0.01)) * rng.random())
         steps.append(step)
-    return Script(seed, kind, cold, tuple(steps))
+    return steps
 
 
 GRAVE: Final = (
