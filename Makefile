@@ -12,7 +12,7 @@ IMAGE = $(PYTHON) -m devkit.podman.image --tool "$(IMAGE_TOOL)" --platform "$(PL
 # Whole pods wait most of the time: two files of their tests at a time.
 PODS := -n $(TEST_WORKERS) --maxprocesses 2 --dist loadfile
 
-.PHONY: help install demo play build push sbom lock package test test-fast test-e2e test-k8s test-chart test-page test-image test-package test-systemd test-kernels fuzz soak explore test-coverage check format bench benchmarks clean
+.PHONY: help install demo play build push sbom lock package test test-fast test-e2e test-k8s test-chart test-page test-image test-package test-systemd test-kernels fuzz sim mutants soak explore test-coverage check format bench benchmarks clean
 
 ## show this help
 help:
@@ -115,8 +115,17 @@ test-kernels: install
 fuzz: install
 	FORGE_FUZZ_FRAMES=$${FORGE_FUZZ_FRAMES:-1000000} $(PYTEST) tests/fuzz -q
 
-## two thousand schedules of faults for fleets in simulated time, side by side (FORGE_FLEET_SEEDS: how many)
+## schedules of faults for whole pods in simulated time: make sim SEEDS=10000; make sim SEED=7 tells one (START=, DRIFT=)
+sim: install
+	@$(BIN)/python tests/simulation/sim.py $(if $(SEED),--seed $(SEED),--seeds $(or $(SEEDS),1000)) $(if $(START),--start $(START)) $(if $(DRIFT),--drift $(DRIFT))
+
+## deliberate faults of the product, each of which the simulation must see (ONLY=... those whose name contains it)
+mutants: install
+	@$(BIN)/python tests/simulation/mutants.py $(if $(ONLY),--only "$(ONLY)") $(if $(RECORD),--record)
+
+## a million schedules of whole pods, and two thousand of fleets side by side (SEEDS=, FORGE_FLEET_SEEDS=: how many)
 soak: install
+	$(BIN)/python tests/simulation/sim.py --seeds $(or $(SEEDS),1000000)
 	FORGE_FLEET_SEEDS=$${FORGE_FLEET_SEEDS:-2000} $(PYTEST) tests/simulation/test_fleet.py -q -n $(TEST_WORKERS) --dist load
 
 ## the property tests with examples drawn anew, ten rounds (ROUNDS=...): goes on after a failure and says it

@@ -82,9 +82,14 @@ class Memory:
     def __init__(self, folder: Path) -> None:
         self._notebook = Notebook(folder, log)
         self.key, self.ledger = self._notebook.read(_remembered) or (secrets.token_bytes(32), Ledger())
+        self._kept: Ledger | None = None
+        """As it was written down; that takes longer than to see that nothing is new, which is usual."""
 
     def keep(self) -> None:
+        if self.ledger == self._kept:
+            return
         self._notebook.keep({"key": self.key.hex(), "ledger": dataclasses.asdict(self.ledger)})
+        self._kept = dataclasses.replace(self.ledger, rights=dict(self.ledger.rights))
 
 
 def _remembered(raw: dict[str, Any], this_boot: bool) -> tuple[bytes, Ledger] | None:

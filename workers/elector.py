@@ -177,9 +177,9 @@ class Elector:
         )
         self._refused = Complaint(log, "command_refused", "a command is refused", passes=True, facts={"audit": True})
         self._challenged_at = 0
+        """Of the arbiter's challenge in our last write."""
         self._counter_recorded: CertificateCounter | None = None
         """Of our node's blocks, as it was found written down."""
-        """Of the arbiter's challenge in our last write."""
         self._early_at = 0
         self._started = boottime_ns()
         self._half_let_go = ""

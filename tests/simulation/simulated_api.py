@@ -15,6 +15,8 @@ from kube.errors import ApiFailure, Failure
 from kube.leases import LeaseChange
 from policy.lease import RELEASED_DURATION_S, LeaseRecord
 
+from simulated_time import OUTSIDE
+
 T = TypeVar("T")
 
 LATE_S = 3.0
@@ -29,6 +31,8 @@ class PathState(enum.Enum):
     HANGING = "hanging"
     """No answer comes; some requests arrive all the same, late."""
     SLOW = "slow"
+    TWICE = "twice"
+    """What arrives arrives again a little later, as where something on the way repeats it."""
 
 
 class SimulatedApi:
@@ -103,9 +107,13 @@ class Session:
         self.requests_total: Counter[str] = Counter()
         self.failures_total = 0
         self.loads = 1
+        self.alive: Callable[[], bool] = lambda: True
+        """Whether the process that asks is."""
 
     async def request(self, verb: str, timeout_s: float, work: Callable[[], T]) -> T:
         """`work` happens at the server, some time between the request and the answer, heard or not."""
+        if not self.alive():
+            raise ApiFailure(Failure.UNREACHABLE, "a dead process asks nobody")
         self.requests_total[verb] += 1
         try:
             async with asyncio.timeout(timeout_s):
@@ -125,12 +133,14 @@ class Session:
             raise ApiFailure(Failure.UNREACHABLE, "refused")
         if path is PathState.HANGING:
             if api.rng.random() < 0.3:
-                loop.call_later(api.rng.uniform(0, LATE_S), self._arrive, work, None)
+                loop.call_later(api.rng.uniform(0, LATE_S), self._arrive, work, None, context=OUTSIDE)
             await asyncio.Event().wait()
         total = api.rng.uniform(0.3, 1.2) if path is PathState.SLOW else api.rng.uniform(0.001, 0.02)
         there = total * api.rng.random()
         answer: asyncio.Future[T] = loop.create_future()
-        loop.call_later(there, self._arrive, work, answer)
+        loop.call_later(there, self._arrive, work, answer, context=OUTSIDE)
+        if path is PathState.TWICE:
+            loop.call_later(there + api.rng.uniform(0, LATE_S), self._arrive, work, None, context=OUTSIDE)
         found = await answer
         await asyncio.sleep(total - there)
         if not api.up:

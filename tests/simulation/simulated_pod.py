@@ -62,6 +62,8 @@ class Subscription:
         self._state: State | None = None
         self._closed = False
         self._last_at = 0.0
+        self._context = contextvars.copy_context()
+        """Of who hears it."""
         sockets.subscriptions.append(self)
         asyncio.get_running_loop().call_later(sockets.rng.uniform(0.002, 0.25), self._connect)
 
@@ -71,18 +73,25 @@ class Subscription:
 
     def send(self, state: State) -> None:
         """It arrives after whatever was sent before it."""
-        loop, rng = asyncio.get_running_loop(), self._sockets.rng
-        delay = rng.choice([0.0002, 0.001, 0.003, 0.02]) * rng.random()
+        rng = self._sockets.rng
+        self._arrives(rng.choice([0.0002, 0.001, 0.003, 0.02]) * rng.random(), lambda: self._take(state))
+
+    def breaks(self) -> None:
+        """Its sender has ended; what that sent arrives all the same."""
+        self._arrives(0.0005, self._broken)
+
+    def _arrives(self, delay: float, action: Callable[[], None]) -> None:
+        loop = asyncio.get_running_loop()
         self._last_at = max(self._last_at + 1e-6, loop.time() + delay)
-        loop.call_at(self._last_at, self._take, state)
+        loop.call_at(self._last_at, action, context=self._context.copy())
 
     def _take(self, state: State) -> None:
-        if self._closed or self._sockets.instances.get(self.worker) != state.instance:
+        if self._closed:
             return
         self._state, self.connected = state, True
         self._on_change()
 
-    def broken(self) -> None:
+    def _broken(self) -> None:
         if not self._closed:
             self.connected = False
             self._on_change()
@@ -127,7 +136,7 @@ class Sockets:
         self.instances.pop(worker, None)
         for each in self.subscriptions:
             if each.worker is worker:
-                asyncio.get_running_loop().call_later(0.0005, each.broken)
+                each.breaks()
 
 
 class Surroundings:

@@ -14,6 +14,10 @@ _START_S = 1000.0
 """Not zero: a pool that has just booted is a case of its own."""
 
 
+_TURN_S = 1e-7
+"""A turn of the loop takes time, or whoever waits for less than a clock can tell would wait for ever."""
+
+
 class _Impatient(selectors.DefaultSelector):
     """Never waits; says how long it would have."""
 
@@ -22,12 +26,11 @@ class _Impatient(selectors.DefaultSelector):
         self.passed_s = 0.0
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
-        ready = super().select(0)
-        if not ready:
-            if timeout is None:
-                raise RuntimeError("everybody waits for somebody else")
-            self.passed_s += max(timeout, 0)
-        return ready
+        """Nothing real is ever ready: there are no descriptors in a simulation but the loop's own."""
+        if timeout is None:
+            raise RuntimeError("everybody waits for somebody else")
+        self.passed_s += max(timeout, _TURN_S)
+        return []
 
 
 class SimulatedLoop(asyncio.SelectorEventLoop):
@@ -54,6 +57,10 @@ class Clock:
 
 clock: contextvars.ContextVar[Clock] = contextvars.ContextVar("clock", default=Clock())  # noqa: B039  # frozen
 """Of the machine on which the running task or callback runs."""
+
+
+OUTSIDE = contextvars.Context()
+"""Of callbacks that are nobody's in a pod: what happens at an API server, whoever asked for it."""
 
 
 def loop_now() -> int:

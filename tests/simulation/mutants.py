@@ -1,0 +1,367 @@
+"""Deliberate faults of the product, each of which the simulation must see: what is not seen is not checked.
+
+    make mutants                   all of them; exit code 1 if one is not caught
+    make mutants ONLY=margin       those whose name contains it
+    make mutants RECORD=1          all of them, and write into docs/simulation.md what saw each
+
+A mutant is a copy of the product with some lines changed; it is played until a schedule fails.  The lines must be in
+the product as they stand here, or the list is out of date: a test compares.
+"""
+
+from __future__ import annotations
+
+import argparse
+import concurrent.futures
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+ROOT: Final = Path(__file__).parents[2]
+PACKAGES: Final = [
+    "cardano",
+    "cli",
+    "config",
+    "devkit",
+    "gateway",
+    "health",
+    "ipc",
+    "kernel",
+    "kube",
+    "outgoing",
+    "policy",
+    "sandbox",
+    "workers",
+    "tests/simulation",
+]
+MOST_SEEDS: Final = 3000
+PAGE: Final = ROOT / "docs/simulation.md"
+BEGIN: Final = "<!-- mutants -->\n"
+END: Final = "<!-- end of mutants -->\n"
+MEMORY: Final = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """What is made wrong."""
+
+    name: str
+    edits: tuple[tuple[str, str, str], ...]
+    """(file, lines as they are, lines instead); each is there once."""
+    by: str = ""
+    """A test of `test_fleet.py` whose schedules see it; empty: those of `make sim` do."""
+
+
+def _one(name: str, file: str, old: str, new: str, by: str = "") -> Mutant:
+    return Mutant(name, ((file, old, new),), by)
+
+
+MUTANTS: Final = (
+    _one("no margin", "policy/timing.py", "FENCE_MARGIN: Final = 2 * SECOND", "FENCE_MARGIN: Final = 0 * SECOND"),
+    _one(
+        "nothing set aside for the drift of clocks",
+        "policy/timing.py",
+        "    return sent_at + lease_duration - FENCE_MARGIN - lease_duration // DRIFT_SHARE",
+        "    return sent_at + lease_duration - FENCE_MARGIN",
+    ),
+    _one(
+        "the elector's grant counts from the answer",
+        "policy/election.py",
+        "            deadline=timing.grant_deadline(sent_at, self._duration),",
+        "            deadline=timing.grant_deadline(now, self._duration),",
+    ),
+    _one(
+        "the witness's grant counts from when the watch told of it",
+        "policy/witness.py",
+        "        deadline = timing.grant_deadline(anchor, duration)",
+        "        deadline = timing.grant_deadline(self._event_at, duration)",
+    ),
+    _one(
+        "the wall clock in place of the monotonic one",
+        "workers/elector.py",
+        "        sent = boottime_ns()",
+        "        sent = int(time.time() * 1e9)",
+    ),
+    _one(
+        "an expired grant of the arbiter counts",
+        "policy/grants.py",
+        "        if now >= timing.soft_deadline(grant.deadline):",
+        '        if name == "elector" and now >= timing.soft_deadline(grant.deadline):',
+    ),
+    _one(
+        "expired grants count",
+        "policy/grants.py",
+        "        if now >= timing.soft_deadline(grant.deadline):",
+        "        if False:",
+    ),
+    Mutant(
+        "the kernel is not told when to kill",
+        (
+            ("policy/fencing.py", "            SetDeath(right.deadline),\n", ""),
+            ("policy/fencing.py", "            actions.append(SetDeath(right.deadline))", "            pass"),
+            (
+                "policy/timing.py",
+                "ACTUATOR_WATCHDOG: Final = 10 * SECOND",
+                "ACTUATOR_WATCHDOG: Final = 1000 * SECOND",
+            ),
+        ),
+    ),
+    _one("the kernel is not told whom to signal", "policy/fencing.py", "            Aim(view.node.pid),\n", ""),
+    Mutant(
+        "released before the fence is confirmed",
+        (
+            (
+                "policy/election.py",
+                "        if self.role is Role.HANDOVER and world.fence is Fence.FENCED:",
+                "        if self.role is Role.HANDOVER:",
+            ),
+            (
+                "policy/witness.py",
+                "        elif half == self.half and ledger.giving_up and fenced_and_heard == half:",
+                "        elif half == self.half and ledger.giving_up:",
+            ),
+        ),
+    ),
+    Mutant(
+        "a lease duration is counted too short, by elector and witness",
+        (
+            (
+                "policy/election.py",
+                "        return seen.at + max(seen.duration_s * timing.SECOND, self._duration)",
+                "        return seen.at + max(seen.duration_s * timing.SECOND, self._duration) - 4 * timing.SECOND",
+            ),
+            (
+                "policy/witness.py",
+                "            until = now + max(record.duration_s * timing.SECOND, self._duration)",
+                "            until = now + max(record.duration_s * timing.SECOND, self._duration) - 4 * timing.SECOND",
+            ),
+        ),
+    ),
+    _one(
+        "the lock is taken before its holder's right has ended",
+        "policy/pool_lock.py",
+        "        return max(seen.at + max(seen.duration_s * timing.SECOND, self._duration), seen.displaced_until)",
+        "        return max(seen.at + max(seen.duration_s * timing.SECOND, self._duration), seen.displaced_until) "
+        "- 4 * timing.SECOND",
+    ),
+    _one(
+        "half of the members are a majority",
+        "policy/pool_lock.py",
+        "        return len(self.members) // 2 + 1",
+        "        return max(len(self.members) // 2, 1)",
+    ),
+    _one(
+        "the lock's right ends with its best member",
+        "policy/pool_lock.py",
+        "        renewed_at = confirmed[self.majority - 1]",
+        "        renewed_at = confirmed[0]",
+    ),
+    _one(
+        "the lock's right is a whole lease duration",
+        "policy/pool_lock.py",
+        "        deadline = timing.grant_deadline(renewed_at, self._duration)\n        if self.granted",
+        "        deadline = renewed_at + self._duration\n        if self.granted",
+    ),
+    _one(
+        "the lock is released before the fence is confirmed",
+        "policy/pool_lock.py",
+        "        if not self.over and wish.fenced:",
+        "        if not self.over:",
+    ),
+    _one(
+        "a lapsed term of the lock is revived",
+        "policy/pool_lock.py",
+        "        return self.granted is not None and now >= self.granted.renewed_at + self._duration",
+        "        return False",
+        by="test_a_holder_that_was_away_for_long_does_not_forge_by_a_backup_of_its_own_term",
+    ),
+    _one(
+        "any gauge is a proof of the fence",
+        "policy/fencing.py",
+        "            if sample.forging_enabled == 0 and not self._strict:\n                return Proof.METRICS",
+        "            if sample.forging_enabled is not None and not self._strict:\n                return Proof.METRICS",
+    ),
+    _one(
+        "a node that does not confirm is not killed",
+        "policy/fencing.py",
+        "        if waited >= kill and not self._killed:",
+        "        if False:",
+    ),
+    _one(
+        "a node that does not confirm is killed too late",
+        "policy/timing.py",
+        "CONFIRM_HURRY_KILL: Final = SECOND * 19 // 10",
+        "CONFIRM_HURRY_KILL: Final = SECOND * 60 // 10",
+    ),
+    _one(
+        "a node that was there before is taken for off",
+        "policy/fencing.py",
+        "        if quiet and view.born_after_us:",
+        "        if quiet:",
+    ),
+    Mutant(
+        "a node without a handler is signalled",
+        (
+            ("workers/node_watch.py", "            if not self._takes_hup:\n", "            if False:\n"),
+            ("policy/fencing.py", "        elif not view.node.takes_hup:", "        elif False:"),
+            ("policy/fencing.py", "        elif not view.node.up:", "        elif False:"),
+        ),
+    ),
+    _one(
+        "the timeout of a contender's request is removed",
+        "policy/timing.py",
+        "CONTENDER_TIMEOUT: Final = SECOND * 5 // 2",
+        "CONTENDER_TIMEOUT: Final = SECOND * 10**6",
+    ),
+    _one(
+        "who handed over stays away for ever",
+        "policy/timing.py",
+        "STEP_BACK: Final = 20 * SECOND",
+        "STEP_BACK: Final = 20000 * SECOND",
+    ),
+    _one(
+        "after a failed request nothing is read",
+        "policy/election.py",
+        "        self._must_read = True\n        self._unanswered = self._unanswered or not conflict",
+        "        self._unanswered = self._unanswered or not conflict",
+    ),
+    _one(
+        "after a failed request of the lock nothing is read",
+        "policy/pool_lock.py",
+        "        member.must_read, member.reachable = True, answered",
+        "        member.must_read, member.reachable = False, answered",
+    ),
+    _one(
+        "a restarted arbiter has forgotten what it granted",
+        "policy/pool_lock.py",
+        "        self.granted = kept.granted\n",
+        "        self.granted = None\n",
+    ),
+    _one(
+        "the files stay when the actuator stops",
+        "workers/actuator.py",
+        '        self._credentials.withdraw("stopping")\n',
+        "",
+    ),
+    _one(
+        "an unproven fence is left without the kernel's signal",
+        "workers/actuator.py",
+        "        if self._machine.fence is Fence.FENCED:\n            self._death.close()\n        else:",
+        "        self._death.close()\n        if self._machine.fence is not Fence.FENCED:",
+    ),
+    _one(
+        "a fence is not told to the node",
+        "policy/fencing.py",
+        '        return [Withdraw(why), *self._hup(now, "disable"), ClearDeath()]',
+        "        self._become(Fence.FENCED, now, why, Proof.METRICS)\n        return [Withdraw(why), ClearDeath()]",
+    ),
+    _one(
+        "a handing-over elector goes on granting",
+        "policy/election.py",
+        "        if self.role is not Role.LEADER:\n            return None\n        pool",
+        "        if not self.leading:\n            return None\n        pool",
+    ),
+    _one(
+        "the elector's degraded grant outlasts the lock",
+        "policy/election.py",
+        "            return Grant(self.identity, self.token, pool.deadline, pool.renewed_at, exclusive=False)",
+        "            return Grant(self.identity, self.token, pool.deadline + 9 * timing.SECOND, pool.renewed_at, "
+        "exclusive=False)",
+    ),
+)
+
+
+def faulty(mutant: Mutant, folder: Path) -> None:
+    """A copy of the product with the mutant's lines.  Raises ValueError where the product has not those lines once."""
+    for package in PACKAGES:
+        shutil.copytree(ROOT / package, folder / package, ignore=shutil.ignore_patterns("__pycache__"))
+    for file, old, new in mutant.edits:
+        path = folder / file
+        text = path.read_text(encoding="utf-8")
+        if text.count(old) != 1:
+            raise ValueError(f"{mutant.name}: {file} has these lines {text.count(old)} times: {old!r}")
+        path.write_text(text.replace(old, new), encoding="utf-8")
+
+
+def caught(mutant: Mutant, seeds: int) -> tuple[str, float]:
+    """What the first failing schedule says (empty: none of `seeds` fails), and the seconds that it took."""
+    began = time.monotonic()
+    with tempfile.TemporaryDirectory(prefix="mutant-", dir=MEMORY) as folder:
+        faulty(mutant, Path(folder))
+        program = Path(folder) / "tests/simulation/sim.py"
+        command = [sys.executable, str(program), "--seeds", str(seeds), "--jobs", "1", "--failures", "1"]
+        if mutant.by:
+            shutil.copy(ROOT / "pyproject.toml", folder)
+            files = ["-q", "-x", "-p", "no:cacheprovider", str(program.with_name("test_fleet.py"))]
+            command = [sys.executable, "-m", "pytest", *files, "-k", mutant.by]
+        environment = os.environ | {"PYTHONDONTWRITEBYTECODE": "1", "PYTHONPATH": folder}
+        done = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=folder, check=False)
+    if mutant.by:
+        failed = [
+            line
+            for line in done.stdout.splitlines()
+            if line.startswith(f"FAILED tests/simulation/test_fleet.py::{mutant.by}")
+        ]
+        seed = failed[0].partition("[")[2].partition("]")[0] if failed else ""
+        return (f"seed {seed}: `{mutant.by}` fails" if failed else ""), time.monotonic() - began
+    lines = [line for line in done.stdout.splitlines() if line.startswith("seed ")]
+    if done.returncode not in (0, 1) or (done.returncode == 1 and not lines):
+        raise RuntimeError(f"{mutant.name}: the simulation itself failed\n{done.stdout[-2000:]}\n{done.stderr[-2000:]}")
+    return (lines[0] if lines else ""), time.monotonic() - began
+
+
+def said(line: str) -> str:
+    """The kind of a failure, without its seed, its time and whom it is about."""
+    text = line.partition(": ")[2]
+    text = re.sub(r"^[0-9.]+: ", "", text)
+    text = re.sub(r"\[[^]]*\]", "", re.sub(r"\b[abc]-[a-z]+-[0-9]\b", "a pod", text))
+    text = re.sub(r"[0-9.]+ s\b", "some time", text)
+    return text.strip(" :")
+
+
+def table(found: Sequence[tuple[Mutant, str]]) -> str:
+    """For the page."""
+    lines = ["| fault | files | the first that was seen | seed |", "|---|---|---|---|"]
+    for mutant, line in found:
+        files = ", ".join(f"`{file}`" for file in sorted({file for file, _, _ in mutant.edits}))
+        seed = line.split(":")[0].removeprefix("seed ")
+        lines.append(f"| {mutant.name} | {files} | {said(line) or 'NOT SEEN'} | {seed} |")
+    return "\n".join(lines) + "\n"
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="make mutants", description=__doc__)
+    parser.add_argument("--only", default="", help="those whose name contains this")
+    parser.add_argument("--seeds", type=int, default=MOST_SEEDS, help="schedules at most for each")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
+    parser.add_argument("--after", default="", help="those after the one of this name")
+    parser.add_argument("--record", action="store_true", help="write what saw each into the page")
+    chosen = parser.parse_args()
+    names = [mutant.name for mutant in MUTANTS]
+    first = names.index(chosen.after) + 1 if chosen.after else 0
+    mutants = [mutant for mutant in MUTANTS[first:] if chosen.only in mutant.name]
+    survived, found = [], []
+    with concurrent.futures.ThreadPoolExecutor(chosen.jobs) as pool:
+        for mutant, (what, took) in zip(
+            mutants, pool.map(lambda each: caught(each, chosen.seeds), mutants), strict=True
+        ):
+            print(f"{mutant.name}: {what or 'NOT CAUGHT'} ({took:.0f} s)", flush=True)  # its output
+            survived += [] if what else [mutant.name]
+            found.append((mutant, what))
+    if chosen.record:
+        page = PAGE.read_text(encoding="utf-8")
+        before, after = page.partition(BEGIN)[0], page.partition(END)[2]
+        PAGE.write_text(f"{before}{BEGIN}{table(found)}{END}{after}", encoding="utf-8")
+    print(f"{len(mutants) - len(survived)} of {len(mutants)} caught")  # its output
+    return 1 if survived else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,247 @@
+"""A pool of whole pods, and what must hold of it at every step.
+
+Checked whenever a node begins or ends to forge, a worker says something, or a Lease is written:
+
+- one forger at most, over all pods;
+- a node is off before anybody else could take what its pod renewed last (a lease duration of the fastest clock);
+- the Lease is released only when the pod's node does not forge;
+- keys are shown to a node that may forge with them only under an unexpired grant of the elector and one of the arbiter;
+- a grant never lasts longer than a lease duration, less the margin, from the last write that a server took;
+- no SIGHUP reaches a node that has no handler for it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import itertools
+import random
+from pathlib import Path
+from typing import Any, Final
+
+from ipc.messages import ArbiterState, Body, ElectorState, Worker
+from policy.lease import LeaseRecord
+
+from simulated_fleet import Fleet, Server
+from simulated_time import Clock
+from whole_pod import WholePod
+
+LEASE_S: Final = 15.0
+FASTEST_S: Final = LEASE_S / 1.01
+"""A lease duration of a clock that is 1 % faster than ours (A2)."""
+GRANT_S: Final = LEASE_S - 2.0 - LEASE_S / 100
+"""What a renewal gives at most, counted from before it was sent: less two seconds' margin and 1 %."""
+PHASES: Final = (
+    "nobody leads",
+    "leading, off",
+    "arming",
+    "forging",
+    "handing over",
+    "fencing",
+    "acquiring",
+    "draining",
+)
+HOUR_S: Final = 3600.0
+
+
+@dataclasses.dataclass(frozen=True)
+class Kind:
+    """What pool it is."""
+
+    name: str
+    regions: tuple[str, ...] = ("a-east",)
+    pods_each: int = 2
+    members: int = 0
+    """How many of the regions' servers hold the pool-wide lock; 0: there is no cluster management."""
+
+
+KINDS: Final = (
+    Kind("one cluster", pods_each=2),
+    Kind("one cluster of three", pods_each=3),
+    Kind("two regions, one lock", ("a-east", "b-west"), 1, 1),
+    Kind("two regions, three locks", ("a-east", "b-west", "c-north"), 1, 3),
+)
+
+
+class World(Fleet):
+    """See above."""
+
+    def __init__(self, kind: Kind, folder: Path, *, drift: float = 0.004) -> None:
+        """`drift`: by which share the rates of the pods' clocks are off, each way; A2 allows 0.005."""
+        self.kind, self.drift = kind, drift
+        self.waiting: dict[str, asyncio.Event] = {}
+        self._renewed: dict[tuple[str, str], tuple[float, int]] = {}
+        """(pod, Lease) -> when a server took its last write that says it holds it (s, true time), and in which term."""
+        self._granted: dict[tuple[str, Worker], int] = {}
+        super().__init__(seed=0, folder=folder, regions=kind.regions, pods_each=kind.pods_each, members=kind.members)
+
+    def __post_init__(self) -> None:
+        kind = self.kind
+        self.rng = random.Random(kind.name)
+        self.servers = {name: Server(name, self.rng, self._written) for name in self.regions}
+        self.coordinators = list(self.servers.values())[: kind.members]
+        self.clusters = {region: self._pods_of(index, region) for index, region in enumerate(kind.regions)}
+        self.pods = [pod for pods in self.clusters.values() for pod in pods]
+        for pod, way in zip(self.pods, itertools.cycle((-1, 1, 0.5))):  # the slowest often forges first
+            pod.machine.clock = Clock(1 + self.drift * way, HOUR_S * self.rng.uniform(-1, 1))
+
+    def _pods_of(self, index: int, region: str) -> list[Any]:
+        environment = {}
+        if self.kind.members:
+            environment = {
+                "ENABLE_CLUSTER_MANAGEMENT": "true",
+                "POOL_ID": "pool1simulatedpool",
+                "CLUSTER_REGION": region,
+                "CLUSTER_PRIORITY": str(index + 1),
+                "PREEMPTION_DELAY": "5",
+                "COORDINATION_KUBECONFIGS": ",".join(f"/k/{server.name}" for server in self.coordinators),
+            }
+        return [self._pod(number, region, environment) for number in range(self.kind.pods_each)]
+
+    def _pod(self, number: int, region: str, environment: dict[str, str]) -> WholePod:
+        pod = WholePod(
+            number,
+            self.folder / region / str(number),
+            self.servers[region],
+            self.changed,
+            name=f"{region}-{number}",
+            environment=environment,
+            coordinators=self.coordinators,
+        )
+        pod.node.broken = lambda what: self.violate(f"{pod.name}: {what}")
+        pod.on_publish = lambda worker, body: self._said(pod, worker, body)
+        pod.machine.on_expose = lambda: self._exposed(pod)
+        return pod
+
+    @property
+    def managed(self) -> bool:
+        return bool(self.kind.members)
+
+    def violate(self, what: str) -> None:
+        what = f"{asyncio.get_running_loop().time():.4f}: {what}"
+        self.violations.append(what)
+        self.story.append(f"!!! {what}")
+
+    # --- what is checked ---
+
+    def changed(self) -> None:
+        """A node began or ended to forge."""
+        now_s = asyncio.get_running_loop().time()
+        forgers = self.forgers()
+        names = {pod.name for pod in forgers}
+        if names == self._forged:
+            return
+        self.tell("forging: " + (", ".join(sorted(names)) or "nobody"))
+        if len(names) > 1:
+            self.violate(f"two forge: {sorted(names)}")
+        for pod in self.pods:
+            if pod.name in self._forged and pod.name not in names and now_s > self.right_until_s(pod):
+                self.violate(f"{pod.name} forged for {now_s - self.right_until_s(pod):.3f} s beyond its lease")
+        self._forged = names
+        if not forgers:
+            self._none_since = now_s
+        elif self._none_since is not None:
+            self.gaps.append(now_s - self._none_since)
+            self._none_since = None
+        self._phase_changed()
+
+    def right_until_s(self, pod: Any) -> float:
+        """Nobody else can hold what this pod renewed before this instant (s, true time)."""
+        if not self.managed:
+            at, _ = self._renewed.get((pod.name, pod.api.name), (0.0, 0))
+            return at + FASTEST_S
+        times = [self._renewed.get((pod.name, _lock_on(server.name)), (0.0, 0))[0] for server in self.coordinators]
+        return sorted(times, reverse=True)[len(times) // 2] + FASTEST_S
+
+    def _written(self, where: str, by: str, record: LeaseRecord | None) -> None:
+        super()._written(where, by, record)
+        pod = next((each for each in self.pods if each.name == by), None)
+        if pod is None or record is None:
+            return
+        key, now_s = (by, where), asyncio.get_running_loop().time()
+        if record.holder:
+            self._renewed[key] = now_s, record.transitions
+        elif pod.node.forging and record.transitions >= self._term(pod, where):
+            self.violate(f"{by} released {where} under its forging node")
+
+    def _term(self, pod: Any, where: str) -> int:
+        """The last one that this pod began, there or (of the lock) on any member: what is left of others is nothing."""
+        of_lock = where.startswith(_lock_on(""))
+        told = [
+            (at.startswith(_lock_on("")), term) for (name, at), (_, term) in self._renewed.items() if name == pod.name
+        ]
+        return max((term for lock, term in told if lock is of_lock), default=0)
+
+    def _said(self, pod: Any, worker: Worker, body: Body) -> None:
+        if isinstance(body, ElectorState | ArbiterState) and body.grant is not None:
+            self._granted[pod.name, worker] = max(self._granted.get((pod.name, worker), 0), body.grant.deadline)
+            self._measure(pod, worker, body)
+        self._phase_changed()
+
+    def _measure(self, pod: Any, worker: Worker, body: ElectorState | ArbiterState) -> None:
+        """The grant against the last write that a server took from this pod."""
+        assert body.grant is not None
+        if self.managed and (worker is Worker.ARBITER or not body.grant.exclusive):
+            until_s = self.right_until_s(pod) - FASTEST_S
+        else:
+            until_s = self._renewed.get((pod.name, pod.api.name), (0.0, 0))[0]
+        most = int((until_s * pod.machine.clock.rate + GRANT_S) * 1e9) + 1000
+        if body.grant.deadline > most:
+            beyond = (body.grant.deadline - most) / 1e9
+            self.violate(f"{pod.name}: the {worker} grants {beyond:.3f} s more than its last renewal gives")
+
+    def _exposed(self, pod: Any) -> None:
+        now = pod.machine.now()
+        for worker in (Worker.ELECTOR, Worker.ARBITER):
+            if self._granted.get((pod.name, worker), 0) <= now:
+                self.violate(f"{pod.name}: keys are shown without a grant of the {worker}")
+
+    # --- phases ---
+
+    def phase(self) -> str:
+        """The pool's, for a person: of whichever pod is farthest."""
+        fences = {pod.fence() for pod in self.pods}
+        if "arming" in fences:
+            return "arming"
+        if any(pod.role() == "handover" for pod in self.pods):
+            return "handing over"
+        if "fencing" in fences:
+            return "fencing"
+        locks = {pod.lock_phase() for pod in self.pods} if self.managed else set()
+        for phase in ("draining", "acquiring"):
+            if phase in locks:
+                return phase
+        if self.forgers():
+            return "forging"
+        return "leading, off" if any(pod.leads() for pod in self.pods) else "nobody leads"
+
+    def _phase_changed(self) -> None:
+        if self.waiting and (event := self.waiting.get(self.phase())) is not None:
+            event.set()
+
+    async def until_phase(self, wanted: str, most_s: float) -> None:
+        """Until the pool is in this phase, or for so long."""
+        event = self.waiting.setdefault(wanted, asyncio.Event())
+        event.clear()
+        if self.phase() == wanted:
+            return
+        try:
+            async with asyncio.timeout(most_s):
+                await event.wait()
+        except TimeoutError:
+            return
+        finally:
+            self.waiting.pop(wanted, None)
+
+
+def _lock_on(server: str) -> str:
+    return f"the pool's lock on {server}"
+
+
+async def warmed(world: World) -> None:
+    """All pods are started; somebody forges; a little later."""
+    for pod in world.pods:
+        pod.start_all()
+        pod.node.start()
+    await world.until_somebody_forges(60)
+    await asyncio.sleep(3)
