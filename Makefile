@@ -154,7 +154,7 @@ format: install
 bench: install
 	$(BIN)/python -m bench
 
-## docs/benchmarks.md anew: fail-over, cost and scaling beside the peers (half an hour; a quiet machine, Go, a package index)
+## docs/benchmarks.md anew: fail-over, cost and scaling beside the peers (forty minutes; a quiet machine, Go, a package index)
 benchmarks: install
 	$(BIN)/python -m bench.failover
 	$(BIN)/python -m bench.scaling
