@@ -121,7 +121,7 @@ sim: install
 
 ## deliberate faults of the product, each of which the simulation must see (ONLY=... those whose name contains it)
 mutants: install
-	@$(BIN)/python tests/simulation/mutants.py $(if $(ONLY),--only "$(ONLY)") $(if $(RECORD),--record)
+	@$(BIN)/python tests/simulation/product_mutants.py $(if $(ONLY),--only "$(ONLY)") $(if $(RECORD),--record)
 
 ## a million schedules of whole pods, and two thousand of fleets side by side (SEEDS=, FORGE_FLEET_SEEDS=: how many)
 soak: install

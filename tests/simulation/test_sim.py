@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from mutants import BEGIN, END, MUTANTS, PACKAGES, PAGE, ROOT, Mutant, caught, faulty, said
+from product_mutants import BEGIN, END, MUTANTS, PACKAGES, PAGE, ROOT, Mutant, caught, faulty, said
 from script import FAULTS, ROW, row_of, script
 
 SIM = Path(__file__).with_name("sim.py")

@@ -215,12 +215,6 @@ MUTANTS: Final = (
         ),
     ),
     _one(
-        "the timeout of a contender's request is removed",
-        "policy/timing.py",
-        "CONTENDER_TIMEOUT: Final = SECOND * 5 // 2",
-        "CONTENDER_TIMEOUT: Final = SECOND * 10**6",
-    ),
-    _one(
         "who handed over stays away for ever",
         "policy/timing.py",
         "STEP_BACK: Final = 20 * SECOND",
