@@ -227,40 +227,10 @@ MUTANTS: Final = (
         "        self._unanswered = self._unanswered or not conflict",
     ),
     _one(
-        "after a failed request of the lock nothing is read",
-        "policy/pool_lock.py",
-        "        member.must_read, member.reachable = True, answered",
-        "        member.must_read, member.reachable = False, answered",
-    ),
-    _one(
-        "a restarted arbiter has forgotten what it granted",
-        "policy/pool_lock.py",
-        "        self.granted = kept.granted\n",
-        "        self.granted = None\n",
-    ),
-    _one(
-        "the files stay when the actuator stops",
-        "workers/actuator.py",
-        '        self._credentials.withdraw("stopping")\n',
-        "",
-    ),
-    _one(
-        "an unproven fence is left without the kernel's signal",
-        "workers/actuator.py",
-        "        if self._machine.fence is Fence.FENCED:\n            self._death.close()\n        else:",
-        "        self._death.close()\n        if self._machine.fence is not Fence.FENCED:",
-    ),
-    _one(
         "a fence is not told to the node",
         "policy/fencing.py",
         '        return [Withdraw(why), *self._hup(now, "disable"), ClearDeath()]',
         "        self._become(Fence.FENCED, now, why, Proof.METRICS)\n        return [Withdraw(why), ClearDeath()]",
-    ),
-    _one(
-        "a handing-over elector goes on granting",
-        "policy/election.py",
-        "        if self.role is not Role.LEADER:\n            return None\n        pool",
-        "        if not self.leading:\n            return None\n        pool",
     ),
     _one(
         "the elector's degraded grant outlasts the lock",
