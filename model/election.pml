@@ -7,8 +7,8 @@
  *     Whoever counts a whole lease duration from an instant o on is not done before every right that counts from an
  *     instant s <= o has ended *and* its node has had the fence margin to stop.
  *
- * A right that counts from s is a clock: CUR(p), of the renewal that was confirmed last, REQ(p), of the request that is
- * under way.  A waiting pod keeps the set of the clocks that ran at o; its wait may be over, at any later moment, once
+ * A right that counts from s is a clock: CUR(p), of the renewal that was confirmed last; REQ(p), of the request that is
+ * under way; OLD(p), of the grant by which an actuator goes on that has not heard of the hand-over yet.  A waiting pod keeps the set of the clocks that ran at o; its wait may be over, at any later moment, once
  * all of these are over.  Everything else takes any time, none to for ever: requests, answers, watches, states between
  * workers, a frozen process, a reload.  So every run of the product under A1 to A4 is a run of the model; the reverse
  * is not true, and need not be.
@@ -35,9 +35,15 @@
 #define NOBODY PODS
 #define STRANGER (PODS + 1)
 
-#define CUR(p) (1 << (2 * (p)))
-#define REQ(p) (2 << (2 * (p)))
-#define OF(p)  (3 << (2 * (p)))
+#define OLD(p) (1 << (3 * (p)))
+#define CUR(p) (2 << (3 * (p)))
+#define REQ(p) (4 << (3 * (p)))
+#define OF(p)  (7 << (3 * (p)))
+#if PODS == 2
+#define clocks byte
+#else
+#define clocks short
+#endif
 
 #define OBSERVER 0      /* and standby: whether it wants is the world's choice */
 #define LEADER 1
@@ -66,7 +72,7 @@ bit given_up;           /* released in due form, with the key of its term */
 byte edits = EDITS;
 
 /* clocks */
-byte on;                /* those that are not over */
+clocks on;                /* those that are not over */
 bit lag[PODS];          /* CUR(p) has ended; its node, told in time, has not stopped yet */
 
 /* the elector */
@@ -78,8 +84,8 @@ bit unseen[PODS];       /* so was a term of which it had not seen the last */
 #ifdef MUTANT_wait_not_begun_anew
 bit seen[PODS];
 #endif
-byte waits[PODS];       /* clocks that ran when it saw the last change */
-byte owed[PODS];        /* those of terms that were displaced; a term's own release strikes them out */
+clocks waits[PODS];       /* clocks that ran when it saw the last change */
+clocks owed[PODS];        /* those of terms that were displaced; a term's own release strikes them out */
 bit late_write[PODS];   /* timed out, and may arrive yet */
 bit late_release[PODS];
 bit old_grant[PODS];    /* the actuator has not heard yet that the elector grants no more */
@@ -88,7 +94,8 @@ bit old_grant[PODS];    /* the actuator has not heard yet that the elector grant
 byte arbiter[PODS];
 bit old_sight[PODS];    /* it has not seen yet that the Lease is not ours any more */
 #ifdef LEDGER
-byte ledger[PODS];      /* clocks of others that ran when a version of theirs was written */
+clocks ledger[PODS];    /* clocks that ran when a version of another's was written */
+bit stolen[PODS];       /* the term in the Lease is ours, and began before these were over */
 #endif
 bit old_word[PODS];     /* the actuator has not heard yet that the arbiter grants no more */
 byte actuator[PODS];
@@ -103,10 +110,12 @@ byte k, k2;             /* of the helpers; 0 between two steps */
 #define grants(p) ((role[p] == LEADER && right(p)) || old_grant[p])
 #ifdef LEDGER
 #define clear(p) (ledger[p] == 0)
+#define honest(p) (!stolen[p])
 #else
 #define clear(p) 1
+#define honest(p) 1
 #endif
-#define signs(p) (arbiter[p] == SIGNING && (ours(p) || old_sight[p]) && clear(p))
+#define signs(p) (arbiter[p] == SIGNING && (ours(p) || old_sight[p]) && honest(p))
 #define countersigns(p) (signs(p) || old_word[p])
 #define regains(p) (role[p] != OBSERVER && orphaned && right(p))
 #define lets_go(p) (role[p] == HANDOVER || (role[p] == OBSERVER && current[p] && ours(p)))
@@ -152,13 +161,13 @@ byte k, k2;             /* of the helpers; 0 between two steps */
 
 /* ---- helpers: no transitions of their own ---- */
 
-inline over(clocks) {
-    on = on & ~(clocks);
+inline over(set) {
+    on = on & ~(set);
     k = 0;
     do
-    :: k < PODS -> waits[k] = waits[k] & ~(clocks); owed[k] = owed[k] & ~(clocks);
+    :: k < PODS -> waits[k] = waits[k] & ~(set); owed[k] = owed[k] & ~(set);
 #ifdef LEDGER
-        ledger[k] = ledger[k] & ~(clocks);
+        ledger[k] = ledger[k] & ~(set);
 #endif
         k++
     :: else -> break
@@ -167,7 +176,12 @@ inline over(clocks) {
 
 /* The clock of the request becomes that of the right: for whoever waits for it, too. */
 inline shift(p, set) {
-    set = (set & ~OF(p)) | ((set & REQ(p)) >> 1)
+    set = (set & ~(CUR(p) | REQ(p))) | ((set & REQ(p)) >> 1)
+}
+
+/* ... and what was the right's is that of a grant which was not heard to be gone. */
+inline keep_old(p, set) {
+    set = (set & ~OLD(p)) | ((set & CUR(p)) >> 1)
 }
 
 inline forget_request(p) {
@@ -176,7 +190,10 @@ inline forget_request(p) {
 
 /* The Lease is not p's any more: its arbiter grants nothing once it sees that, and has another half of the seal. */
 inline not_ours(p) {
-    old_sight[p] = old_sight[p] || arbiter[p] == SIGNING;
+    old_sight[p] = old_sight[p] || signs(p);
+#ifdef LEDGER
+    stolen[p] = 0;
+#endif
     arbiter[p] = SIGNING
 }
 
@@ -220,7 +237,11 @@ inline version(by, ends, begins) {
 inline commit_write(p) {
     version(p, holder != p && holder != NOBODY, holder != p);
     if
-    :: holder != p -> arbiter[p] = SIGNING; old_sight[p] = 0   /* a new term has a new half of the seal */
+    :: holder != p ->
+        arbiter[p] = SIGNING; old_sight[p] = 0;   /* a new term has a new half of the seal */
+#ifdef LEDGER
+        stolen[p] = !clear(p)
+#endif
     :: else
     fi;
 #ifdef LEDGER
@@ -317,8 +338,21 @@ inline hear_written(p) {
 #ifdef MUTANT_counted_from_the_answer
     on = on | REQ(p);
 #endif
+    if
+    :: role[p] == HANDOVER && old_grant[p] && right(p) && !(on & OLD(p)) ->
+        k = 0;
+        do
+        :: k < PODS -> keep_old(p, waits[k]); keep_old(p, owed[k]);
+#ifdef LEDGER
+            keep_old(p, ledger[k]);
+#endif
+            k++
+        :: else -> break
+        od; k = 0;
+        keep_old(p, on)
+    :: else
+    fi;
     lag[p] = 0;
-    shift(p, on);
     k = 0;
     do
     :: k < PODS -> shift(p, waits[k]); shift(p, owed[k]);
@@ -328,9 +362,10 @@ inline hear_written(p) {
         k++
     :: else -> break
     od; k = 0;
+    shift(p, on);
     waits[p] = 0; owed[p] = 0;
     if
-    :: role[p] == OBSERVER -> role[p] = LEADER; old_grant[p] = 0
+    :: role[p] == OBSERVER -> role[p] = LEADER; old_grant[p] = 0; over(OLD(p))
     :: else
     fi
 }
@@ -371,7 +406,11 @@ inline restart_elector(p) {
 
 /* impl: policy.election.Election.published_grant, workers.actuator.Actuator._elector_says */
 inline hear_elector(p) {
-    old_grant[p] = 0
+    old_grant[p] = 0;
+    if
+    :: node[p] == OFF -> over(OLD(p))
+    :: else
+    fi
 }
 
 /* ---- the arbiter ---- */
@@ -474,7 +513,10 @@ inline end_right(p) {
     :: node[p] == FORGING -> die(p)
     :: else
     fi;
-    old_grant[p] = 0;
+    if
+    :: !(on & OLD(p)) -> old_grant[p] = 0
+    :: else
+    fi;
 #ifdef MUTANT_margin_zero
     over(CUR(p))
 #else
@@ -485,11 +527,28 @@ inline end_right(p) {
 #endif
 }
 
+/* world: A4, as above, of a grant that was withdrawn unheard */
+inline end_old_grant(p) {
+    if
+    :: node[p] == FORGING -> die(p)
+    :: else
+    fi;
+    old_grant[p] = 0;
+    if
+    :: node[p] == OFF -> over(OLD(p))
+    :: else
+    fi
+}
+
 /* world: A3, a node that was told stops */
 inline stop(p) {
     node[p] = OFF;
     if
     :: lag[p] -> lag[p] = 0; over(CUR(p))
+    :: else
+    fi;
+    if
+    :: !old_grant[p] -> over(OLD(p))
     :: else
     fi
 }
@@ -508,7 +567,7 @@ inline reborn(p) {
     actuator[p] = FENCED; node[p] = OFF; lag[p] = 0; over(OF(p));
     current[p] = 0; displaced[p] = 0; unseen[p] = 1; waits[p] = 0; owed[p] = 0
 #ifdef LEDGER
-    ; ledger[p] = on
+    ; ledger[p] = on; stolen[p] = 0
 #endif
 }
 
@@ -545,8 +604,8 @@ proctype Elector(byte p) {
     :: d_step { request[p] == IDLE && current[p] && ours(p) && may_release(p) -> send_release(p) }
     :: d_step { request[p] == WRITTEN -> hear_written(p) }
     :: d_step { !calm && request[p] != IDLE -> give_request_up(p) }
-    :: d_step { role[p] == LEADER && (!calm || arbiter[p] == GIVEN_AWAY) -> begin_handover(p) }
-    :: d_step { role[p] != OBSERVER && !right(p) -> lose_right(p) }
+    :: d_step { request[p] == IDLE && role[p] == LEADER && (!calm || arbiter[p] == GIVEN_AWAY) -> begin_handover(p) }
+    :: d_step { request[p] == IDLE && role[p] != OBSERVER && !right(p) -> lose_right(p) }
     :: d_step { !calm -> restart_elector(p) }
     od
 }
@@ -564,7 +623,7 @@ proctype Actuator(byte p) {
     do
     :: d_step { old_grant[p] -> hear_elector(p) }
     :: d_step { old_word[p] -> hear_arbiter(p) }
-    :: d_step { actuator[p] == FENCED && grants(p) && right(p) && second_key(p) -> arm(p) }
+    :: d_step { actuator[p] == FENCED && grants(p) && second_key(p) -> arm(p) }
     :: d_step { actuator[p] == ARMED && (!calm || !grants(p) || !countersigns(p)) -> fence(p) }
     :: d_step { actuator[p] == FENCING && proven(p) -> confirm(p) }
     :: d_step { !calm && actuator[p] != FENCING -> die(p) }
@@ -577,6 +636,7 @@ proctype World(byte p) {
     :: d_step { late_write[p] -> arrive_late(p) }
     :: d_step { late_release[p] -> arrive_late_release(p) }
     :: d_step { right(p) && !(calm && role[p] == LEADER) -> end_right(p) }
+    :: d_step { (on & OLD(p)) && (old_grant[p] || node[p] == FORGING) -> end_old_grant(p) }
     :: d_step { node[p] == STOPPING -> stop(p) }
     :: d_step { !calm -> reborn(p) }
     od
