@@ -632,7 +632,7 @@ proctype Actuator(byte p) {
 
 proctype World(byte p) {
     do
-    :: d_step { request[p] == WRITING || request[p] == RELEASING -> arrive(p) }
+    :: d_step { (request[p] == WRITING || request[p] == RELEASING) && !(calm && node[p] == STOPPING) -> arrive(p) }
     :: d_step { late_write[p] -> arrive_late(p) }
     :: d_step { late_release[p] -> arrive_late_release(p) }
     :: d_step { right(p) && !(calm && role[p] == LEADER) -> end_right(p) }
