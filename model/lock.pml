@@ -92,6 +92,13 @@ bit away[CONTENDERS];   /* its own API server does not answer */
 bit calm;
 byte k, j, n;     /* of the helpers; 0 between two steps */
 
+#ifdef LIVENESS
+#define sees(c) (!away[c])
+#define blind(c) away[c]
+#else
+#define sees(c) 1       /* it may be so or so at any moment */
+#define blind(c) 1
+#endif
 #define ours(c, m) (holder[m] == c && term[m] == PRESENT)
 #define left_behind(c, m) (holder[m] == c && term[m] == OVER)
 #define runs(c, m) (clock[AT(c, m)] == RUNS)
@@ -138,6 +145,46 @@ byte k, j, n;     /* of the helpers; 0 between two steps */
 #endif
 
 /* ---- helpers: no transitions of their own ---- */
+
+/* Members are alike, so of the states that differ in their order alone one is kept: the one in which they are sorted by
+ * all that there is of each.  (Not with LIVENESS: fairness knows a member by its number.  The one that goes back to a
+ * backup is the first.)
+ */
+#define of_pair(x) (late[x] + 2 * (clock[x] + 3 * (waits[x] + 4 * owed[x])))
+#define rank(m) (holder[m] + 4 * (term[m] + 2 * (given_up[m] + 2 * (on[m] + 4 * (of_pair(AT(0, m)) + 96 * of_pair(AT(1, m)))))))
+#define first_is_another (restores > 0 || backed_up)
+
+inline exchange(one, other) {
+    k = one; one = other; other = k; k = 0
+}
+
+inline in_order(a, b) {
+    if
+    :: rank(a) > rank(b) ->
+        exchange(holder[a], holder[b]); exchange(term[a], term[b]); exchange(given_up[a], given_up[b]); exchange(on[a], on[b]);
+        j = 0;
+        do
+        :: j < CONTENDERS ->
+            exchange(late[AT(j, a)], late[AT(j, b)]); exchange(clock[AT(j, a)], clock[AT(j, b)]);
+            exchange(waits[AT(j, a)], waits[AT(j, b)]); exchange(owed[AT(j, a)], owed[AT(j, b)]);
+            j++
+        :: else -> break
+        od; j = 0
+    :: else
+    fi
+}
+
+inline sort() {
+#ifndef LIVENESS
+    in_order(1, 2);
+    if
+    :: !first_is_another -> in_order(0, 1); in_order(1, 2)
+    :: else
+    fi
+#else
+    skip
+#endif
+}
 
 inline over(m, set) {
     on[m] = on[m] & ~(set);
@@ -453,75 +500,77 @@ inline become_calm() {
 
 proctype Line(byte c; byte m) {
     do
-    :: d_step { may_write(c, m) -> write(c, m) }
-    :: d_step { !calm && may_write(c, m) -> write_unheard(c, m) }
+    :: d_step { may_write(c, m) -> write(c, m); sort() }
+    :: d_step { !calm && may_write(c, m) -> write_unheard(c, m); sort() }
 #ifdef MUTANT_lost_answer_is_a_yes
-    :: d_step { may_write(c, m) && !stands(c, m) -> write_in_vain(c, m) }
+    :: d_step { may_write(c, m) && !stands(c, m) -> write_in_vain(c, m); sort() }
 #endif
-    :: d_step { left_behind(c, m) || (ours(c, m) && phase[c] == RELEASING) -> release(c, m) }
+    :: d_step { left_behind(c, m) || (ours(c, m) && phase[c] == RELEASING) -> release(c, m); sort() }
 #ifdef MUTANT_counted_from_the_answer
-    :: d_step { ours(c, m) && !stands(c, m) && phase[c] != RELEASING -> hear_late(c, m) }
+    :: d_step { ours(c, m) && !stands(c, m) && phase[c] != RELEASING -> hear_late(c, m); sort() }
 #endif
     od
 }
 
 proctype Contender(byte c) {
     do
-    :: d_step { phase[c] == IDLE && elector[c] != NOT && may_succeed(c) -> begin_term(c) }
-    :: d_step { phase[c] == ACQUIRING && right(c) -> hold(c) }
-    :: d_step { phase[c] == ACQUIRING && !right(c) && !calm -> give_term_up(c) }
-    :: d_step { phase[c] == HELD && (!calm || !right(c) || elector[c] == NOT) -> drain(c) }
-    :: d_step { phase[c] == DRAINING && right(c) && alive(c) && elector[c] != NOT -> hold_on(c) }
-    :: d_step { phase[c] == DRAINING && proven(c) -> begin_release(c) }
-    :: d_step { phase[c] == RELEASING && (!calm || kept(c) == 0) -> end_release(c) }
-    :: d_step { phase[c] == DRAINING && !standing(c) -> let_run_out(c) }
+    :: d_step { phase[c] == IDLE && elector[c] != NOT && may_succeed(c) -> begin_term(c); sort() }
+    :: d_step { phase[c] == ACQUIRING && right(c) -> hold(c); sort() }
+    :: d_step { phase[c] == ACQUIRING && !right(c) && !calm -> give_term_up(c); sort() }
+    :: d_step { phase[c] == HELD && (!calm || !right(c) || elector[c] == NOT) -> drain(c); sort() }
+    :: d_step { phase[c] == DRAINING && right(c) && alive(c) && elector[c] != NOT -> hold_on(c); sort() }
+    :: d_step { phase[c] == DRAINING && proven(c) -> begin_release(c); sort() }
+    :: d_step { phase[c] == RELEASING && (!calm || kept(c) == 0) -> end_release(c); sort() }
+    :: d_step { phase[c] == DRAINING && !standing(c) -> let_run_out(c); sort() }
     od
 }
 
 proctype Actuator(byte c) {
     do
-    :: d_step { old_word[c] -> hear_withdrawal(c) }
-    :: d_step { actuator[c] == FENCED && elector[c] != NOT && exclusive(c) -> arm(c) }
-    :: d_step { actuator[c] == ARMED && (!calm || !grants(c) || elector[c] == NOT) -> fence(c) }
-    :: d_step { actuator[c] == FENCING && node[c] == OFF -> confirm(c) }
-    :: d_step { !calm && actuator[c] != FENCING -> die(c) }
+    :: d_step { old_word[c] -> hear_withdrawal(c); sort() }
+    :: d_step { actuator[c] == FENCED && elector[c] != NOT && exclusive(c) -> arm(c); sort() }
+    :: d_step { actuator[c] == ARMED && (!calm || !grants(c) || elector[c] == NOT) -> fence(c); sort() }
+    :: d_step { actuator[c] == FENCING && node[c] == OFF -> confirm(c); sort() }
+    :: d_step { !calm && actuator[c] != FENCING -> die(c); sort() }
     od
 }
 
 #ifdef SIBLINGS
 proctype Elector(byte c) {
     do
-    :: d_step { elector[c] == NOT && !away[c] && elector[1 - c] != EXCLUSIVE -> lead(c) }
-    :: d_step { elector[c] == EXCLUSIVE && away[c] && grants(c) -> degrade(c) }
-    :: d_step { elector[c] != NOT && (!calm || (elector[c] == DEGRADED && !grants(c))) -> cease_to_lead(c) }
-    :: d_step { !calm && !away[c] -> lose_sight(c) }
-    :: d_step { !calm && away[c] -> see_again(c) }
+    :: d_step { elector[c] == NOT && sees(c) && elector[1 - c] != EXCLUSIVE -> lead(c); sort() }
+    :: d_step { elector[c] == EXCLUSIVE && blind(c) && grants(c) -> degrade(c); sort() }
+    :: d_step { elector[c] != NOT && (!calm || (elector[c] == DEGRADED && !grants(c))) -> cease_to_lead(c); sort() }
+#ifdef LIVENESS
+    :: d_step { !calm && !away[c] -> lose_sight(c); sort() }
+    :: d_step { !calm && away[c] -> see_again(c); sort() }
+#endif
     od
 }
 #endif
 
 proctype World(byte c; byte m) {
     do
-    :: d_step { late[AT(c, m)] -> arrive_late(c, m) }
-    :: d_step { runs(c, m) && !(calm && phase[c] == HELD) -> end_clock(c, m) }
+    :: d_step { late[AT(c, m)] -> arrive_late(c, m); sort() }
+    :: d_step { runs(c, m) && !(calm && phase[c] == HELD) -> end_clock(c, m); sort() }
     od
 }
 
 proctype Node(byte c) {
     do
-    :: d_step { node[c] == STOPPING -> stop(c) }
+    :: d_step { node[c] == STOPPING -> stop(c); sort() }
 #ifndef NO_REBIRTH
-    :: d_step { !calm -> reborn(c) }
+    :: d_step { !calm -> reborn(c); sort() }
 #endif
     od
 }
 
 proctype Others() {
     do
-    :: d_step { !calm && restores > 0 && !backed_up -> back_up() }
-    :: d_step { !calm && restores > 0 && backed_up -> restore() }
+    :: d_step { !calm && restores > 0 && !backed_up -> back_up(); sort() }
+    :: d_step { !calm && restores > 0 && backed_up -> restore(); sort() }
 #ifdef LIVENESS
-    :: d_step { !calm -> become_calm() }
+    :: d_step { !calm -> become_calm(); sort() }
 #endif
     od
 }
