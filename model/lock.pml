@@ -13,6 +13,11 @@
  * any time, as in election.pml; and so does a clock, which may run for ever as long as nobody waits for it.  A restart of
  * the arbiter changes nothing that is not written down but one thing: an attempt is given up.
  *
+ * RESTORES.  A member that shows a term again which was written over is the one thing for which it matters that an attempt
+ * is short (`policy.pool_lock.ROUND`): two of them, one after the other, are over before a lease duration is.  So a clock
+ * of an attempt does not end in it, and who sees a member change in an attempt of his own, or while another makes one,
+ * does not take it in that attempt.  Without restores none of this is assumed.
+ *
  * The cluster's own Lease is a contract (election.pml holds it): of two pods of one cluster at most one has an exclusive
  * grant.  With SIBLINGS the contenders are such pods, and each of them may lose sight of its own API server: then it
  * leads on, degraded, while the lock is its own.  Without, each leads a cluster of its own.
@@ -39,6 +44,11 @@
 #endif
 
 #define CUR(c) (1 << (c))
+#if RESTORES
+#define ATTEMPT (1 << CONTENDERS)   /* in `waits`: not in this attempt */
+#else
+#define ATTEMPT 0
+#endif
 #define AT(c, m) ((c) * MEMBERS + (m))
 #define PAIRS (CONTENDERS * MEMBERS)
 
@@ -50,6 +60,7 @@
 
 #define RUNS 1          /* the clock of a confirmed renewal; 0: it is over, or there is none */
 #define ENDED 2         /* it has ended, and the node, told before, has not stopped yet */
+#define UNHEARD 3       /* a write of which nobody heard, in an attempt */
 
 #define FENCED 0
 #define ARMED 1
@@ -103,6 +114,11 @@ byte k, j, n;     /* of the helpers; 0 between two steps */
 #define left_behind(c, m) (holder[m] == c && term[m] == OVER)
 #define runs(c, m) (clock[AT(c, m)] == RUNS)
 #define stands(c, m) (clock[AT(c, m)] != 0)
+#if RESTORES
+#define may_end(c) (phase[c] != ACQUIRING)
+#else
+#define may_end(c) 1
+#endif
 #if MEMBERS == 3
 #define running(c) (runs(c, 0) + runs(c, 1) + runs(c, 2))
 #define standing(c) (stands(c, 0) + stands(c, 1) + stands(c, 2))
@@ -150,8 +166,8 @@ byte k, j, n;     /* of the helpers; 0 between two steps */
  * all that there is of each.  (Not with LIVENESS: fairness knows a member by its number.  The one that goes back to a
  * backup is the first.)
  */
-#define of_pair(x) (late[x] + 2 * (clock[x] + 3 * (waits[x] + 4 * owed[x])))
-#define rank(m) (holder[m] + 4 * (term[m] + 2 * (given_up[m] + 2 * (on[m] + 4 * (of_pair(AT(0, m)) + 96 * of_pair(AT(1, m)))))))
+#define of_pair(x) (late[x] + 2 * (clock[x] + 4 * (waits[x] + 8 * owed[x])))
+#define rank(m) (holder[m] + 4 * (term[m] + 2 * (given_up[m] + 2 * (on[m] + 4 * (of_pair(AT(0, m)) + 256 * of_pair(AT(1, m)))))))
 #define first_is_another (restores > 0 || backed_up)
 
 inline exchange(one, other) {
@@ -201,7 +217,7 @@ inline version(m) {
     j = 0;
     do
     :: j < CONTENDERS ->
-        waits[AT(j, m)] = on[m] & ~CUR(j);
+        waits[AT(j, m)] = (on[m] & ~CUR(j)) | (phase[j] == ACQUIRING -> ATTEMPT : 0);
         late[AT(j, m)] = 0;
         j++
     :: else -> break
@@ -215,7 +231,11 @@ inline commit(c, m, which) {
 
 /* Whatever could have been sent by now may be under way when the term is over. */
 inline note_late(c, m) {
+#ifdef NO_LATE
+    skip
+#else
     late[AT(c, m)] = late[AT(c, m)] || may_write(c, m)
+#endif
 }
 
 /* The term is over: wherever it stands it is to be given back. */
@@ -225,6 +245,7 @@ inline spend(c) {
     :: n < MEMBERS ->
         note_late(c, n);
         over(n, CUR(c)); clock[AT(c, n)] = 0;
+        waits[AT(c, n)] = waits[AT(c, n)] & ~ATTEMPT;
         n++
     :: else -> break
     od; n = 0;
@@ -252,8 +273,14 @@ inline write(c, m) {
 }
 
 /* It is carried out, and its answer lost: the member must be read, and gives no right.
- * impl: policy.pool_lock.PoolLock.failed, workers.pool_lock.PoolLockKeeper._failed */
+ * impl: policy.pool_lock.PoolLock.failed, workers.pool_lock.PoolLockKeeper._failed, policy.pool_lock.ROUND */
 inline write_unheard(c, m) {
+#if RESTORES
+    if
+    :: clock[AT(c, m)] == 0 -> clock[AT(c, m)] = UNHEARD; on[m] = on[m] | CUR(c)
+    :: else
+    fi;
+#endif
     commit(c, m, PRESENT);
     waits[AT(c, m)] = 0; owed[AT(c, m)] = 0
 }
@@ -284,11 +311,28 @@ inline release(c, m) {
 
 /* impl: policy.pool_lock.PoolLock._while_idle, policy.pool_lock.PoolLock.available_at */
 inline begin_term(c) {
+#if RESTORES
+    n = 0;
+    do
+    :: n < MEMBERS ->
+        if
+        :: phase[1 - c] == ACQUIRING && waits[AT(c, n)] -> waits[AT(c, n)] = waits[AT(c, n)] | ATTEMPT
+        :: else
+        fi;
+        n++
+    :: else -> break
+    od; n = 0;
+#endif
     phase[c] = ACQUIRING
 }
 
 /* impl: policy.pool_lock.PoolLock._while_acquiring, policy.pool_lock.PoolLock.majority */
 inline hold(c) {
+    n = 0;
+    do
+    :: n < MEMBERS -> waits[AT(c, n)] = waits[AT(c, n)] & ~ATTEMPT; n++
+    :: else -> break
+    od; n = 0;
     phase[c] = HELD
 }
 
@@ -431,6 +475,11 @@ inline end_clock(c, m) {
     fi
 }
 
+/* world: A2 */
+inline end_unheard(c, m) {
+    clock[AT(c, m)] = 0; over(m, CUR(c))
+}
+
 /* world: A3, a node that was told stops */
 inline stop(c) {
     node[c] = OFF;
@@ -552,7 +601,8 @@ proctype Elector(byte c) {
 proctype World(byte c; byte m) {
     do
     :: d_step { late[AT(c, m)] -> arrive_late(c, m); sort() }
-    :: d_step { runs(c, m) && !(calm && phase[c] == HELD) -> end_clock(c, m); sort() }
+    :: d_step { runs(c, m) && may_end(c) && !(calm && phase[c] == HELD) -> end_clock(c, m); sort() }
+    :: d_step { clock[AT(c, m)] == UNHEARD && phase[c] != ACQUIRING -> end_unheard(c, m); sort() }
     od
 }
 
