@@ -138,6 +138,7 @@ byte k, j, n;     /* of the helpers; 0 between two steps */
 #endif
 #define free_to_take(c, m) (!ours(c, m) && !left_behind(c, m) && takeable(c, m))
 #define may_succeed(c) (free_to_take(c, 0) + free_to_take(c, 1) + free_to_take(c, 2) >= MAJORITY)
+#define hopeless(c) (running(c) + free_to_take(c, 0) + free_to_take(c, 1) + free_to_take(c, 2) < MAJORITY)
 #define contends(c) (phase[c] == ACQUIRING || (phase[c] == HELD && right(c)))
 #define may_write(c, m) ((contends(c) && free_to_take(c, m)) || may_renew(c, m))
 #define may_renew(c, m) (ours(c, m) && phase[c] != RELEASING && alive(c))
@@ -163,8 +164,7 @@ byte k, j, n;     /* of the helpers; 0 between two steps */
 /* ---- helpers: no transitions of their own ---- */
 
 /* Members are alike, so of the states that differ in their order alone one is kept: the one in which they are sorted by
- * all that there is of each.  (Not with LIVENESS: fairness knows a member by its number.  The one that goes back to a
- * backup is the first.)
+ * all that there is of each.  (The one that goes back to a backup is the first.)
  */
 #define of_pair(x) (late[x] + 2 * (clock[x] + 4 * (waits[x] + 8 * owed[x])))
 #define rank(m) (holder[m] + 4 * (term[m] + 2 * (given_up[m] + 2 * (on[m] + 4 * (of_pair(AT(0, m)) + 256 * of_pair(AT(1, m)))))))
@@ -191,15 +191,11 @@ inline in_order(a, b) {
 }
 
 inline sort() {
-#ifndef LIVENESS
     in_order(1, 2);
     if
     :: !first_is_another -> in_order(0, 1); in_order(1, 2)
     :: else
     fi
-#else
-    skip
-#endif
 }
 
 inline over(m, set) {
@@ -545,11 +541,12 @@ inline become_calm() {
     calm = 1
 }
 
-/* ---- who does what; one process each, for fairness.  When calm, what should be done is done, and nothing else ---- */
+/* ---- who does what.  When calm, what should be done is done, and nothing else: no run goes on for ever then, so no
+ * fairness is needed.  A renewal in time changes nothing, and is left out then. ---- */
 
 proctype Line(byte c; byte m) {
     do
-    :: d_step { may_write(c, m) -> write(c, m); sort() }
+    :: d_step { may_write(c, m) && !(calm && (runs(c, m) || phase[c] == DRAINING)) -> write(c, m); sort() }
     :: d_step { !calm && may_write(c, m) -> write_unheard(c, m); sort() }
 #ifdef MUTANT_lost_answer_is_a_yes
     :: d_step { may_write(c, m) && !stands(c, m) -> write_in_vain(c, m); sort() }
@@ -565,7 +562,7 @@ proctype Contender(byte c) {
     do
     :: d_step { phase[c] == IDLE && elector[c] != NOT && may_succeed(c) -> begin_term(c); sort() }
     :: d_step { phase[c] == ACQUIRING && right(c) -> hold(c); sort() }
-    :: d_step { phase[c] == ACQUIRING && !right(c) && !calm -> give_term_up(c); sort() }
+    :: d_step { phase[c] == ACQUIRING && !right(c) && (!calm || hopeless(c)) -> give_term_up(c); sort() }
     :: d_step { phase[c] == HELD && (!calm || !right(c) || elector[c] == NOT) -> drain(c); sort() }
     :: d_step { phase[c] == DRAINING && right(c) && alive(c) && elector[c] != NOT -> hold_on(c); sort() }
     :: d_step { phase[c] == DRAINING && proven(c) -> begin_release(c); sort() }
@@ -584,12 +581,15 @@ proctype Actuator(byte c) {
     od
 }
 
+/* Its own right has ended unrenewed, the lock's is gone, or it hears of another holder. */
+#define must_cease(c) ((blind(c) && !grants(c)) || (elector[c] == DEGRADED && sees(c) && elector[1 - c] == EXCLUSIVE))
+
 #ifdef SIBLINGS
 proctype Elector(byte c) {
     do
-    :: d_step { elector[c] == NOT && sees(c) && elector[1 - c] != EXCLUSIVE -> lead(c); sort() }
+    :: d_step { elector[c] != EXCLUSIVE && sees(c) && elector[1 - c] != EXCLUSIVE -> lead(c); sort() }
     :: d_step { elector[c] == EXCLUSIVE && blind(c) && grants(c) -> degrade(c); sort() }
-    :: d_step { elector[c] != NOT && (!calm || (elector[c] == DEGRADED && !grants(c))) -> cease_to_lead(c); sort() }
+    :: d_step { elector[c] != NOT && (!calm || must_cease(c)) -> cease_to_lead(c); sort() }
 #ifdef LIVENESS
     :: d_step { !calm && !away[c] -> lose_sight(c); sort() }
     :: d_step { !calm && away[c] -> see_again(c); sort() }
@@ -601,7 +601,7 @@ proctype Elector(byte c) {
 proctype World(byte c; byte m) {
     do
     :: d_step { late[AT(c, m)] -> arrive_late(c, m); sort() }
-    :: d_step { runs(c, m) && may_end(c) && !(calm && phase[c] == HELD) -> end_clock(c, m); sort() }
+    :: d_step { runs(c, m) && may_end(c) && !(calm && (phase[c] == HELD || phase[c] == ACQUIRING)) -> end_clock(c, m); sort() }
     :: d_step { clock[AT(c, m)] == UNHEARD && phase[c] != ACQUIRING -> end_unheard(c, m); sort() }
     od
 }
@@ -620,7 +620,7 @@ proctype Others() {
     :: d_step { !calm && restores > 0 && !backed_up -> back_up(); sort() }
     :: d_step { !calm && restores > 0 && backed_up -> restore(); sort() }
 #ifdef LIVENESS
-    :: d_step { !calm -> become_calm(); sort() }
+    :: d_step { !calm && !(away[0] && away[1]) -> become_calm() }
 #endif
     od
 }
@@ -651,7 +651,7 @@ init {
 
 #ifdef LIVENESS
 #define forges (node[0] == FORGING || node[1] == FORGING)
-#define alone (calm && away[0] && phase[0] == HELD && elector[0] == DEGRADED)
+#define alone (calm && away[0] && phase[0] == HELD && right(0) && elector[0] == DEGRADED)
 ltl somebody_forges { [] (calm -> <> forges) }
 ltl goes_on_degraded { [] (alone -> <> [] (node[0] == FORGING)) }
 #endif
