@@ -7,15 +7,16 @@
  *     Whoever counts a whole lease duration from an instant o on is not done before every right that counts from an
  *     instant s <= o has ended *and* its node has had the fence margin to stop.
  *
- * A right that counts from s is a clock: CUR(p), of the renewal that was confirmed last; REQ(p), of the request that is
- * under way; OLD(p), of the grant by which an actuator goes on that has not heard of the hand-over yet.  A waiting pod keeps the set of the clocks that ran at o; its wait may be over, at any later moment, once
- * all of these are over.  Everything else takes any time, none to for ever: requests, answers, watches, states between
- * workers, a frozen process, a reload.  So every run of the product under A1 to A4 is a run of the model; the reverse
- * is not true, and need not be.
+ * A right that counts from s is a clock: CUR(p), of the renewal that was confirmed last; REQ(p), of the request that
+ * is under way; OLD(p), of the grant by which an actuator goes on that has not heard of the hand-over yet.  A waiting
+ * pod keeps the set of the clocks that ran at o; its wait may be over, at any later moment, once all of these are
+ * over.  Everything else takes any time, none to for ever: requests, answers, watches, states between workers, a
+ * frozen process, a reload.  So every run of the product under A1 to A4 is a run of the model; the reverse is not
+ * true, and need not be.
  *
- * VERSIONS.  Of a Lease's version only this matters: is what I know still what is there.  So a pod keeps one bit, and a
- * write takes it from all others (A1: no version is given twice).  What is stale can do one thing only: be refused; a
- * request that is sure to be refused is refused at once.  What came between two looks is told in full (the watch, or
+ * VERSIONS.  Of a Lease's version only this matters: is what I know still what is there.  So a pod keeps one bit, and
+ * a write takes it from all others (A1: no version is given twice).  What is stale can do one thing only: be refused;
+ * a request that is sure to be refused is refused at once.  What came between two looks is told in full (the watch, or
  * `workers.catch_up`): where it is not, the product waits longer, and whoever waits longer does less.
  *
  * TWO EYES.  With LEDGER the arbiter signs as `policy.witness` says, when all rights of others that it saw are over.
@@ -109,8 +110,13 @@ byte k, k2;             /* of the helpers; 0 between two steps */
 #define right(p) ((on & CUR(p)) && !lag[p])
 #define grants(p) ((role[p] == LEADER && right(p)) || old_grant[p])
 #ifdef LEDGER
+#ifdef MUTANT_stolen_term_signed
+#define clear(p) 1
+#define honest(p) 1
+#else
 #define clear(p) (ledger[p] == 0)
 #define honest(p) (!stolen[p])
+#endif
 #else
 #define clear(p) 1
 #define honest(p) 1
@@ -186,6 +192,14 @@ inline keep_old(p, set) {
 
 inline forget_request(p) {
     request[p] = IDLE; over(REQ(p))
+}
+
+/* What this pod has under way names the version that was. */
+inline forget_own(p) {
+    if
+    :: request[p] == WRITING || request[p] == RELEASING -> forget_request(p)
+    :: else
+    fi
 }
 
 /* The Lease is not p's any more: its arbiter grants nothing once it sees that, and has another half of the seal. */
@@ -480,14 +494,6 @@ inline arrive(p) {
     fi
 }
 
-/* What this pod has under way names the version that was. */
-inline forget_own(p) {
-    if
-    :: request[p] == WRITING || request[p] == RELEASING -> forget_request(p)
-    :: else
-    fi
-}
-
 /* world: A1, so is one whose sender waits no more */
 inline arrive_late(p) {
     forget_own(p); commit_write(p); current[p] = 0
@@ -498,7 +504,8 @@ inline arrive_late_release(p) {
     forget_own(p); commit_release(p); current[p] = 0
 }
 
-/* world: A4, any process dies at any moment, and its node is told (fence.pml); impl: kernel.deathpipe.DeathSignal.aim */
+/* world: A4, any process dies at any moment, and its node is told (fence.pml)
+ * impl: kernel.deathpipe.DeathSignal.aim */
 inline die(p) {
     actuator[p] = FENCING;
     if
@@ -599,8 +606,11 @@ inline become_calm() {
 proctype Elector(byte p) {
     do
     :: d_step { request[p] == IDLE && !current[p] -> see(p) }
-    :: d_step { request[p] == IDLE && current[p] && role[p] == OBSERVER && !ours_as_known(p) && may_take(p) && clear(p) -> send_take(p) }
-    :: d_step { request[p] == IDLE && current[p] && may_renew(p) && !(calm && arbiter[p] == GIVING_UP) -> send_renewal(p) }
+    :: d_step { request[p] == IDLE && current[p] && role[p] == OBSERVER && !ours_as_known(p) && may_take(p) &&
+            clear(p) ->
+            send_take(p) }
+    :: d_step { request[p] == IDLE && current[p] && may_renew(p) && !(calm && arbiter[p] == GIVING_UP) ->
+            send_renewal(p) }
     :: d_step { request[p] == IDLE && current[p] && ours(p) && may_release(p) -> send_release(p) }
     :: d_step { request[p] == WRITTEN -> hear_written(p) }
     :: d_step { !calm && request[p] != IDLE -> give_request_up(p) }

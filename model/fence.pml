@@ -1,12 +1,12 @@
 /*
- * The fence of one pod, step by step: actuator, kernel, node.  It holds the contract by which election.pml and lock.pml
- * know it: a node forges only between an arming and what ends it; when the right's end passes, the node has been told
- * that it finds no keys; `fenced` is said only of a node that does not forge.
+ * The fence of one pod, step by step: actuator, kernel, node.  It holds the contract by which election.pml and
+ * lock.pml know it: a node forges only between an arming and what ends it; when the right's end passes, the node has
+ * been told that it finds no keys; `fenced` is said only of a node that does not forge.
  *
- * The right is one clock, as there: it runs, has ended, and the margin is over.  The world may give it anew whenever it
- * likes.  The actuator carries an action out and may die, or be frozen for any time, before the next; the kernel acts at
- * once (A4).  A node that takes SIGHUP reads the files in its own time, yet within the margin (A3), or is killed.  One that
- * starts is offered the files without a right.
+ * The right is one clock, as there: it runs, has ended, and the margin is over.  The world may give it anew whenever
+ * it likes.  The actuator carries an action out and may die, or be frozen for any time, before the next; the kernel
+ * acts at once (A4).  A node that takes SIGHUP reads the files in its own time, yet within the margin (A3), or is
+ * killed.  One that starts is offered the files without a right.
  *
  * Above each transition stands what implements it (`impl:`), or by what the world may do it (`world:`).
  */
@@ -46,9 +46,13 @@ bit pending;            /* SIGHUP */
 #define AFTER_AIM SETS_DEATH
 #endif
 
+/* ---- helpers: no transitions of their own ---- */
+
 inline check() {
     assert(!(node == FORGING && right == OVER))   /* nobody forges beyond his right and the margin */
 }
+
+/* ---- the actuator, action by action ---- */
 
 /* impl: policy.grants.right_to_forge, policy.fencing.FenceMachine._arm */
 inline begin_arming() {
@@ -150,8 +154,10 @@ inline start_again() {
     actuator = TELLS_OFF
 }
 
+/* ---- the world ---- */
+
 /* Working directory first, then the signal: whoever gets it finds no files.
- * world: A4, it dies of whatever; impl: kernel.cwdstage.CwdStage, kernel.deathpipe.DeathSignal */
+ * world: A4, it dies of whatever; impl: kernel.cwdstage.Stage.withdraw, kernel.deathpipe.DeathSignal */
 inline die() {
 #ifndef MUTANT_signal_before_the_keys_vanish
     visible = 0;

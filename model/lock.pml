@@ -7,20 +7,20 @@
  *
  * BOUNDS.  Between contender and member all is as early as it can be: a write is carried out and heard of when it is
  * sent, a version is seen when it is written.  Later means less.  A right counts from before its request was sent, so
- * from the commit on it is at most as long as here; who sees a version later waits longer; who acts on one that is gone
- * is refused.  Late is dangerous in two cases, which are here: a write that was carried out is not heard of
- * (write_unheard), and one arrives when its term is over (arrive_late).  What goes on between the workers of a pod takes
- * any time, as in election.pml; and so does a clock, which may run for ever as long as nobody waits for it.  A restart of
- * the arbiter changes nothing that is not written down but one thing: an attempt is given up.
+ * from the commit on it is at most as long as here; who sees a version later waits longer; who acts on one that is
+ * gone is refused.  Late is dangerous in two cases, which are here: a write that was carried out is not heard of
+ * (write_unheard), and one arrives when its term is over (arrive_late).  What goes on between the workers of a pod
+ * takes any time, as in election.pml; and so does a clock, which may run for ever as long as nobody waits for it.  A
+ * restart of the arbiter changes nothing that is not written down but one thing: an attempt is given up.
  *
- * RESTORES.  A member that shows a term again which was written over is the one thing for which it matters that an attempt
- * is short (`policy.pool_lock.ROUND`): two of them, one after the other, are over before a lease duration is.  So a clock
- * of an attempt does not end in it, and who sees a member change in an attempt of his own, or while another makes one,
- * does not take it in that attempt.  Without restores none of this is assumed.
+ * RESTORES.  A member that shows a term again which was written over is the one thing for which it matters that an
+ * attempt is short (`policy.pool_lock.ROUND`): two of them, one after the other, are over before a lease duration is.
+ * So a clock of an attempt does not end in it, and who sees a member change in an attempt of his own, or while another
+ * makes one, does not take it in that attempt.  Without restores none of this is assumed.
  *
- * The cluster's own Lease is a contract (election.pml holds it): of two pods of one cluster at most one has an exclusive
- * grant.  With SIBLINGS the contenders are such pods, and each of them may lose sight of its own API server: then it
- * leads on, degraded, while the lock is its own.  Without, each leads a cluster of its own.
+ * The cluster's own Lease is a contract (election.pml holds it): of two pods of one cluster at most one has an
+ * exclusive grant.  With SIBLINGS the contenders are such pods, and each of them may lose sight of its own API server:
+ * then it leads on, degraded, while the lock is its own.  Without, each leads a cluster of its own.
  *
  * The order in which members are taken is left out, and so are the pauses: any order and any pause happen here.
  *
@@ -167,7 +167,8 @@ byte k, j, n;     /* of the helpers; 0 between two steps */
  * all that there is of each.  (The one that goes back to a backup is the first.)
  */
 #define of_pair(x) (late[x] + 2 * (clock[x] + 4 * (waits[x] + 8 * owed[x])))
-#define rank(m) (holder[m] + 4 * (term[m] + 2 * (given_up[m] + 2 * (on[m] + 4 * (of_pair(AT(0, m)) + 256 * of_pair(AT(1, m)))))))
+#define of_pairs(m) (of_pair(AT(0, m)) + 256 * of_pair(AT(1, m)))
+#define rank(m) (holder[m] + 4 * (term[m] + 2 * (given_up[m] + 2 * (on[m] + 4 * of_pairs(m)))))
 #define first_is_another (restores > 0 || backed_up)
 
 inline exchange(one, other) {
@@ -177,7 +178,8 @@ inline exchange(one, other) {
 inline in_order(a, b) {
     if
     :: rank(a) > rank(b) ->
-        exchange(holder[a], holder[b]); exchange(term[a], term[b]); exchange(given_up[a], given_up[b]); exchange(on[a], on[b]);
+        exchange(holder[a], holder[b]); exchange(term[a], term[b]); exchange(given_up[a], given_up[b]);
+        exchange(on[a], on[b]);
         j = 0;
         do
         :: j < CONTENDERS ->
@@ -332,8 +334,8 @@ inline hold(c) {
     phase[c] = HELD
 }
 
-/* impl: policy.pool_lock.PoolLock._while_acquiring, policy.pool_lock.PoolLock._spend, policy.pool_lock.PoolLock.__init__,
- * workers.pool_lock.PoolLockKeeper.__init__, policy.pool_lock.PoolLock.kept */
+/* impl: policy.pool_lock.PoolLock._while_acquiring, policy.pool_lock.PoolLock._spend,
+ * policy.pool_lock.PoolLock.__init__, workers.pool_lock.PoolLockKeeper.__init__, policy.pool_lock.PoolLock.kept */
 inline give_term_up(c) {
     spend(c)
 }
@@ -442,7 +444,8 @@ inline arrive_late(c, m) {
     waits[AT(c, m)] = 0
 }
 
-/* world: A4, any process dies at any moment, and its node is told (fence.pml); impl: kernel.deathpipe.DeathSignal.aim */
+/* world: A4, any process dies at any moment, and its node is told (fence.pml)
+ * impl: kernel.deathpipe.DeathSignal.aim */
 inline die(c) {
     actuator[c] = FENCING;
     if
@@ -601,7 +604,8 @@ proctype Elector(byte c) {
 proctype World(byte c; byte m) {
     do
     :: d_step { late[AT(c, m)] -> arrive_late(c, m); sort() }
-    :: d_step { runs(c, m) && may_end(c) && !(calm && (phase[c] == HELD || phase[c] == ACQUIRING)) -> end_clock(c, m); sort() }
+    :: d_step { runs(c, m) && may_end(c) && !(calm && (phase[c] == HELD || phase[c] == ACQUIRING)) ->
+            end_clock(c, m); sort() }
     :: d_step { clock[AT(c, m)] == UNHEARD && phase[c] != ACQUIRING -> end_unheard(c, m); sort() }
     od
 }
