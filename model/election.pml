@@ -131,11 +131,7 @@ byte k, k2;             /* of the helpers; 0 between two steps */
 #else
 #define ours_as_known(p) ours(p)
 #endif
-#ifdef MUTANT_erased_is_released
-#define free (holder == NOBODY)
-#else
 #define free (holder == NOBODY && given_up)
-#endif
 #if defined(MUTANT_takes_without_waiting)
 #define may_take(p) 1
 #elif defined(MUTANT_displaced_term_forgotten)
