@@ -134,6 +134,8 @@ byte k, k2;             /* of the helpers; 0 between two steps */
 #define free (holder == NOBODY && given_up)
 #if defined(MUTANT_takes_without_waiting)
 #define may_take(p) 1
+#elif defined(MUTANT_expired_term_never_taken)
+#define may_take(p) (owed[p] == 0 && free)
 #elif defined(MUTANT_displaced_term_forgotten)
 #define may_take(p) (free || waits[p] == 0)
 #else

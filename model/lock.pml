@@ -585,7 +585,11 @@ proctype Actuator(byte c) {
 }
 
 /* Its own right has ended unrenewed, the lock's is gone, or it hears of another holder. */
+#ifdef MUTANT_degraded_gives_up
+#define must_cease(c) (blind(c) || elector[c] == DEGRADED)
+#else
 #define must_cease(c) ((blind(c) && !grants(c)) || (elector[c] == DEGRADED && sees(c) && elector[1 - c] == EXCLUSIVE))
+#endif
 
 #ifdef SIBLINGS
 proctype Elector(byte c) {

@@ -68,7 +68,8 @@ def test_an_error_is_what_was_violated() -> None:
     outcome = parsed(VIOLATED)
     assert outcome.error == "assertion violated ((k==p)||(node[k]==0))"
     assert property_of(outcome.error) == "at most one forges"
-    assert property_of("acceptance cycle") == "acceptance cycle"
+    assert property_of("acceptance cycle", "somebody_forges") == "`somebody_forges`"
+    assert property_of("invalid end state", "somebody_forges") == "invalid end state"
 
 
 @pytest.mark.parametrize(
