@@ -12,7 +12,7 @@ IMAGE = $(PYTHON) -m devkit.podman.image --tool "$(IMAGE_TOOL)" --platform "$(PL
 # Whole pods wait most of the time: two files of their tests at a time.
 PODS := -n $(TEST_WORKERS) --maxprocesses 2 --dist loadfile
 
-.PHONY: help install demo play build push sbom lock package test test-fast test-e2e test-k8s test-chart test-page test-image test-package test-systemd test-kernels fuzz sim mutants soak explore test-coverage check format bench benchmarks clean
+.PHONY: help install demo play build push sbom lock package test test-fast test-e2e test-k8s test-chart test-page test-image test-package test-systemd test-kernels fuzz sim mutants soak explore test-coverage check format bench benchmarks model clean
 
 ## show this help
 help:
@@ -127,6 +127,10 @@ mutants: install
 soak: install
 	$(BIN)/python tests/simulation/sim.py --seeds $(or $(SEEDS),1000000)
 	FORGE_FLEET_SEEDS=$${FORGE_FLEET_SEEDS:-2000} $(PYTEST) tests/simulation/test_fleet.py -q -n $(TEST_WORKERS) --dist load
+
+## every state of the models in model/, and their mutants (needs spin and gcc; RECORD=1 writes the counts down; about four minutes)
+model: install
+	$(BIN)/python -m devkit.model $(if $(RECORD),--record)
 
 ## the property tests with examples drawn anew, ten rounds (ROUNDS=...): goes on after a failure and says it
 explore: install

@@ -13,7 +13,7 @@ from typing import Final
 
 from bench import report
 from config.markdown import configuration_table
-from devkit import chart_doc, dashboard, doctor_doc, logs_doc, messages_doc, metrics_doc, notices_doc, privileges
+from devkit import chart_doc, dashboard, doctor_doc, logs_doc, messages_doc, metrics_doc, model, notices_doc, privileges
 
 ROOT: Final = Path(__file__).parent.parent
 
@@ -64,6 +64,8 @@ PARTS: Final = (
     Part("docs/doctor.md", "rights", doctor_doc.needed),
     Part("docs/chart.md", "values", partial(chart_doc.table, chart_doc.CHART)),
     Part("docs/chart.md", "crds", partial(chart_doc.table, chart_doc.CHART_CRDS)),
+    Part("docs/model.md", "searches", model.check_table),
+    Part("docs/model.md", "mutants", model.mutant_table),
     Part("docs/notifications.md", "whole", notices_doc.whole),
     Part("docs/notifications.md", "kinds", notices_doc.kinds),
     *(Part("docs/benchmarks.md", name, make) for name, make in report.PARTS.items()),
