@@ -147,7 +147,7 @@ LINES = EVENTS.map(lambda events: "".join(json.dumps(each) + "\n" for each in ev
 def test_who_follows_a_record_knows_at_any_time_what_who_reads_all_of_it_knows(
     text: str, cuts: list[int], now: int
 ) -> None:
-    raw = text.encode("utf-8", "surrogatepass")
+    raw = text.encode()
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "record")
         follower = Follower(path)
