@@ -12,7 +12,7 @@ IMAGE = $(PYTHON) -m devkit.podman.image --tool "$(IMAGE_TOOL)" --platform "$(PL
 # Whole pods wait most of the time: two files of their tests at a time.
 PODS := -n $(TEST_WORKERS) --maxprocesses 2 --dist loadfile
 
-.PHONY: help install demo play build push sbom lock package test test-fast test-e2e test-k8s test-chart test-page test-image test-package test-systemd test-kernels fuzz soak explore test-coverage check format bench clean
+.PHONY: help install demo play build push sbom lock package test test-fast test-e2e test-k8s test-chart test-page test-image test-package test-systemd test-kernels fuzz soak campaign explore test-coverage check format bench clean
 
 ## show this help
 help:
@@ -118,6 +118,10 @@ fuzz: install
 ## two thousand schedules of faults for fleets in simulated time, side by side (FORGE_FLEET_SEEDS: how many)
 soak: install
 	FORGE_FLEET_SEEDS=$${FORGE_FLEET_SEEDS:-2000} $(PYTEST) tests/simulation/test_fleet.py -q -n $(TEST_WORKERS) --dist load
+
+## random faults upon real pods for MINUTES=20, judged by the nodes' own records (SEED=n repeats one; API=real|embedded)
+campaign: install
+	$(BIN)/python tests/campaign --minutes $(or $(MINUTES),20) $(if $(SEED),--seed $(SEED)) $(if $(API),--api $(API))
 
 ## the property tests with examples drawn anew, ten rounds (ROUNDS=...): goes on after a failure and says it
 explore: install

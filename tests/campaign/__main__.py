@@ -66,9 +66,9 @@ def _list(seed: int, minutes: float, parts: list[str], count: int) -> None:
 
 def _play(asked: argparse.Namespace) -> int:
     """One part, in a process of its own: a pool's kubelets wait for no other pool."""
-    from campaign_parts import Part, Setting
-
     from kernel.process import die_with_parent
+
+    from campaign_parts import Part, Setting
 
     die_with_parent(signal.SIGKILL, asked.parent)
     signal.signal(signal.SIGTERM, signal.default_int_handler)

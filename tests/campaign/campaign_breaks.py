@@ -18,13 +18,12 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
 
-from campaign_arenas import REFUSALS, Arena, ClusterArena, FleetArena, empty
-from campaign_plan import Card
-
 from devkit.pods import WORKERS, Pod
 from devkit.proxy import FaultyProxy
 from devkit.siege import Siege
 
+from campaign_arenas import REFUSALS, Arena, ClusterArena, FleetArena, empty
+from campaign_plan import Card
 from faults import FAULTS, FENCED_EARLY_S, FORGING_ON_S, LEASE_S, LONGEST_RENEWAL_S
 from fleets import cut
 from hands import forge_a_release, give_lease_to, lease, make_lease_without_holder, other_secrets
@@ -36,8 +35,8 @@ CLUSTER, FLEET = "cluster", "fleet"
 BOTH: Final = (CLUSTER, FLEET)
 
 
-class Missed(Exception):
-    """There was nothing to strike."""
+class MissedError(Exception):
+    """There was nothing to strike, and why."""
 
 
 @dataclass(slots=True)
@@ -129,11 +128,11 @@ def _kill_worker(worker: str) -> Make:
 
 def _signal(pid: int, sig: int) -> None:
     if pid <= 1:
-        raise Missed("no such process")
+        raise MissedError("no such process")
     try:
         os.kill(pid, sig)
     except ProcessLookupError:
-        raise Missed("it had just ended") from None
+        raise MissedError("it had just ended") from None
 
 
 for _worker in WORKERS:
@@ -154,7 +153,7 @@ def _revive(pod: Pod) -> None:
 @a_break(1, HAND_OVER_S, weight=3, hold=(0.5, 3), victims=("forger", "forger", "any"), name="SIGTERM of the sidecar")
 def sigterm_of_the_sidecar(arena: Arena, stroke: Stroke) -> Iterator[None]:
     if not stroke.pod.sidecar_running():
-        raise Missed("its sidecar is down")
+        raise MissedError("its sidecar is down")
     stroke.pod.terminate()
     yield
     _revive(stroke.pod)
@@ -270,7 +269,7 @@ def _control(pod: Pod, command: str) -> None:
     try:
         pod.node_control(command)
     except OSError as error:
-        raise Missed(f"its node does not listen: {error}") from None
+        raise MissedError(f"its node does not listen: {error}") from None
 
 
 def _node_manner(bad: str, good: str) -> Make:
@@ -366,11 +365,15 @@ def _all_paths(how: str) -> Make:
     return make
 
 
-# A fleet's holder has to find its majority again; a member that was out of reach counts as held for a lease duration.
+def _fleet_outage(lasted_s: float) -> float:
+    """Of a majority: members that were out of reach count as held for a lease duration, for all but their holder."""
+    return _outage(lasted_s) and UNPLANNED_S + _outage(lasted_s)
+
+
 for _how in ("hangs", "refuses", "answers 500"):
     a_break(
         cluster=_outage,
-        fleet=lambda lasted_s: _outage(lasted_s) and UNPLANNED_S + _outage(lasted_s),
+        fleet=_fleet_outage,
         hold=(2, 12),
         victims=POOL,
         group="api",
@@ -429,7 +432,7 @@ def _hand(act: Callable[[ClusterArena, Stroke], object]) -> Make:
         try:
             act(arena, stroke)
         except REFUSALS as error:
-            raise Missed(f"the API server did not let it: {str(error)[:80]}") from None
+            raise MissedError(f"the API server did not let it: {str(error)[:80]}") from None
         yield
 
     return make
@@ -443,7 +446,7 @@ def _delete_and_make(arena: ClusterArena, stroke: Stroke) -> None:
 def _give_to_standby(arena: ClusterArena, stroke: Stroke) -> None:
     identity = (stroke.pod.status().get("leader") or {}).get("identity", "")
     if not identity:
-        raise Missed("nobody tells its identity")
+        raise MissedError("nobody tells its identity")
     give_lease_to(arena.cluster, identity)
 
 
@@ -465,7 +468,7 @@ for _name, (_bound, _victims, _act) in HANDS.items():
 def _tell(pod: Pod, *words: str) -> None:
     done = pod.forgectl(*words)
     if done.returncode != 0:
-        raise Missed(f"forgectl {words[0]}: {done.stderr.strip()[:120]}")
+        raise MissedError(f"forgectl {words[0]}: {done.stderr.strip()[:120]}")
 
 
 @a_break(1, HAND_OVER_S, weight=2, hold=(0.5, 4), victims=("forger", "forger", "any"), name="forgectl stand-down")
@@ -512,13 +515,15 @@ def the_credentials_are_rotated(arena: ClusterArena, stroke: Stroke) -> Iterator
     yield
 
 
-@a_break(0, hold=(1, 5), victims=("forger", "standby"), group="secrets")
+@a_break(
+    0, hold=(1, 5), victims=("forger", "standby"), group="secrets", name="the pod's secret has an expired certificate"
+)
 def the_pods_secret_has_an_expired_certificate(arena: Arena, stroke: Stroke) -> Iterator[None]:
     with other_secrets(stroke.pod, kes_period=1):
         yield
 
 
-@a_break(0, 0, hold=(1, 5), victims=("forger", "standby"), group="secrets")
+@a_break(0, 0, hold=(1, 5), victims=("forger", "standby"), group="secrets", name="a key is missing in the pod's secret")
 def a_key_is_missing_in_the_pods_secret(arena: Arena, stroke: Stroke) -> Iterator[None]:
     path = stroke.pod.secrets / stroke.dice.choice(["kes.skey", "vrf.skey", "node.cert"])
     stroke.tell(path.name)
@@ -535,7 +540,7 @@ def a_target_link_is_removed(arena: Arena, stroke: Stroke) -> Iterator[None]:
     path: Path = stroke.pod.ipc / stroke.dice.choice(["kes.skey", "vrf.skey", "node.cert"])
     stroke.tell(path.name)
     if not path.is_symlink():
-        raise Missed("there is none")
+        raise MissedError("there is none")
     path.unlink()
     yield
 
@@ -552,7 +557,7 @@ def a_crowd_asks_the_gateways(arena: Arena, stroke: Stroke) -> Iterator[None]:
 # --- regions, members, and the pool-wide lock ---
 
 
-@a_break(fleet=HAND_OVER_S, weight=3, hold=(2, 15))
+@a_break(fleet=HAND_OVER_S, weight=3, hold=(2, 15), name="a pod's path to one member breaks")
 def a_pods_path_to_one_member_breaks(arena: FleetArena, stroke: Stroke) -> Iterator[None]:
     region, how = stroke.dice.choice(arena.regions), stroke.dice.choice(list(WAYS))
     stroke.tell(f"{region} {how}")
@@ -587,7 +592,7 @@ for _name, _out, _in in (
 
 
 @a_break(
-    fleet=lambda lasted_s: _outage(lasted_s) and UNPLANNED_S + _outage(lasted_s),
+    fleet=_fleet_outage,
     hold=(3, 10),
     victims=POOL,
     group="api",
@@ -618,7 +623,7 @@ def _lock_by_hand(act: str) -> Make:
                     admin.merge(arena.lock_path, {"spec": {"holderIdentity": ""}})
                     done += 1
         if not done:
-            raise Missed("no server let it")
+            raise MissedError("no server let it")
         yield
 
     return make
@@ -669,7 +674,7 @@ def _edit(make: Callable[[FleetArena, Stroke], Callable[[], object]]) -> Make:
         try:
             undo = make(arena, stroke)
         except REFUSALS as error:
-            raise Missed(f"no API server took the edit: {str(error)[:80]}") from None
+            raise MissedError(f"no API server took the edit: {str(error)[:80]}") from None
         yield
         arena.insist(undo)
 

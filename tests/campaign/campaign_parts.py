@@ -12,17 +12,17 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
 
-import campaign_judge as judge
-import campaign_plan as plan
 import psutil
-from campaign_arenas import REFUSALS, Arena, ClusterArena, FleetArena, Pulse
-from campaign_breaks import BREAKS, Missed, Stroke, cards, scripts
-from campaign_logs import Reader
-from campaign_resources import Sampler, drifts, left_behind
 
 from devkit.record import NS
 from kernel.wallclock import WallClockWatch
 
+import campaign_judge as judge
+import campaign_plan as plan
+from campaign_arenas import REFUSALS, Arena, ClusterArena, FleetArena, Pulse
+from campaign_breaks import BREAKS, MissedError, Stroke, cards, scripts
+from campaign_logs import Reader
+from campaign_resources import Sampler, drifts, left_behind
 from faults import FAULTS, LEASE_S
 
 START_S: Final = 240.0
@@ -34,13 +34,18 @@ LONG_MINUTES: Final = 60
 SCRIPT_SHARE: Final = {"cluster": 0.12, "fleet": 0.0}
 SHORT_SCRIPTS_S: Final = 30.0
 """In a campaign of less than an hour no longer ones are played."""
+STALL_S: Final = 2.0
+"""A machine that lets nobody run for so long is a fault that was not planned: in that round no bound proves anything.
+
+Two forgers are never excused.
+"""
 GONE_S: Final = 3.0
 """A sidecar that was ended by none of us is started again after so long, as the kubelet would."""
 PLANNED_S: Final = 1.0
 PREFIX: Final = "script: "
 
 
-class Broken(Exception):
+class BrokenError(Exception):
     """The pool does not come to rest: nothing more can be learned from it."""
 
 
@@ -115,7 +120,12 @@ class Part:
                 if time.monotonic() >= end:
                     break
                 self._round(planned, pulse, clock, readers)
-        except (Broken, RuntimeError, AssertionError, *REFUSALS) as error:  # an API server that does not start, too
+        except (
+            BrokenError,
+            RuntimeError,
+            AssertionError,
+            *REFUSALS,
+        ) as error:  # an API server that does not start, too
             self.trouble.append(f"{type(error).__name__}: {error}"[:2000])
             self.say(f"BROKEN: {error}")
         except KeyboardInterrupt:
@@ -142,7 +152,7 @@ class Part:
             arena.prepare()
             arena.pods.wait_for(arena.at_rest, START_S, "the pool is at rest")
         except TimeoutError as error:
-            raise Broken(f"the pool never came to rest: {error}") from error
+            raise BrokenError(f"the pool never came to rest: {error}") from error
         self._began = time.monotonic_ns()
         self._transitions[0] = arena.transitions()
         self.say("at rest: the first round begins")
@@ -167,6 +177,8 @@ class Part:
             played.late_s = pulse.worst_since(began)
             if clock.jumped():
                 played.excused = "somebody set the machine's clock"
+            elif played.late_s >= STALL_S:
+                played.excused = f"the machine stood still for {played.late_s:.1f} s"
             for line in itertools.chain.from_iterable(reader.unexpected() for reader in readers):
                 played.notes.append(f"unexpected in a log: {line}")
             self._report(played)
@@ -218,7 +230,7 @@ class Part:
         beside = " + " if place else ""
         try:
             next(making)
-        except Missed as error:
+        except MissedError as error:
             done.missed = str(error) or "nothing to strike"
         except (OSError, KeyError, subprocess.TimeoutExpired) as error:
             done.missed = f"{type(error).__name__}: {error}"[:200]
@@ -249,7 +261,7 @@ class Part:
     # --- its end ---
 
     def _recover(self, played: judge.Round) -> None:
-        """Until the pool is at rest.  Broken: it does not, not even when everything is mended that could be."""
+        """Until the pool is at rest.  BrokenError: it does not, not even when everything is mended that could be."""
         for chance in ("", "after everything was mended once more"):
             if chance:
                 self._arena.heal()
@@ -257,7 +269,7 @@ class Part:
                 return
             played.notes.append(f"not at rest within {READY_S:g} s {chance}".strip())
             self._evidence(played, "not at rest")
-        raise Broken(f"round {played.number}: the pool does not come to rest")
+        raise BrokenError(f"round {played.number}: the pool does not come to rest")
 
     def _at_rest(self, played: judge.Round) -> bool:
         arena, end = self._arena, time.monotonic() + READY_S
@@ -266,7 +278,7 @@ class Part:
             settled = arena.settle_debts()
             for pod in arena.pods.pods:
                 if pod.fault is not None:
-                    raise Broken(f"{pod.name}'s kubelet failed: {pod.fault}")
+                    raise BrokenError(f"{pod.name}'s kubelet failed: {pod.fault}")
                 if pod.sidecar_running():
                     gone.pop(pod.name, None)
                 elif time.monotonic() - gone.setdefault(pod.name, time.monotonic()) > GONE_S:

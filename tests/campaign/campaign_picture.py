@@ -62,12 +62,12 @@ def _band(part: dict[str, Any], low: float, high: float, band: int) -> str:
     nodes = part["nodes"]
     top = MARKS * MARK + 4
     bottom = top + len(nodes) * (LANE + LANE_SPACE)
-    scale = (WIDTH - LABEL - 6) / band
+    scale = (WIDTH - LABEL - 14) / band
 
     def x(at: float) -> float:
         return LABEL + (at - low) * scale
 
-    inside: list[str] = []
+    inside = [f'<text class="lane faint" x="{LABEL - 8}" y="{top - 6}">faults</text>']
     for number, (name, intervals) in enumerate(nodes.items()):
         y = top + number * (LANE + LANE_SPACE)
         inside.append(f'<text class="lane" x="{LABEL - 8}" y="{n(y + LANE - 2)}">{escape(name)}</text>')
@@ -160,13 +160,9 @@ def _title(text: str) -> str:
 def bins(gaps: Sequence[float]) -> list[tuple[str, int]]:
     """How many gaps are so long; every length has its place."""
     edges = [0.0, *BINS_S, float("inf")]
-    names = [f"up to {_short(BINS_S[0])}", *(f"to {_short(edge)}" for edge in BINS_S[1:]), f"over {_short(BINS_S[-1])}"]
+    names = [*(f"≤ {edge:g} s" for edge in BINS_S), f"> {BINS_S[-1]:g} s"]
     counts = [sum(low < gap <= high for gap in gaps) for low, high in itertools.pairwise(edges)]
     return list(zip(names, counts, strict=True))
-
-
-def _short(seconds: float) -> str:
-    return f"{seconds:g} s"
 
 
 def histogram(gaps: Sequence[float], label: str) -> str:
@@ -186,7 +182,7 @@ def histogram(gaps: Sequence[float], label: str) -> str:
         )
         inside.append(
             f'<text class="count" x="{n(left + step / 2)}" y="{n(115 - tall)}">{count or ""}</text>'
-            f'<text class="tick" x="{n(left + step / 2)}" y="134">{escape(name.replace("up to", "≤").replace("to ", "≤ ").replace("over", ">"))}</text>'
+            f'<text class="tick" x="{n(left + step / 2)}" y="134">{escape(name)}</text>'
         )
     inside.append(f'<line class="base" x1="0" x2="{width}" y1="120.5" y2="120.5"/>')
     return (

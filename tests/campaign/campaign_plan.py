@@ -94,10 +94,7 @@ def rounds(
     deck = Deck(cards, rng)
     played = Deck(scripts, rng) if scripts else None
     for number in itertools.count(1):
-        if played is not None and rng.random() < script_share:
-            first = played.draw()
-        else:
-            first = deck.draw()
+        first = (played if played is not None and rng.random() < script_share else deck).draw()
         assert first is not None
         drawn, faults = [first], [_planned(first, 0.0, rng)]
         for share in (PAIRS, TRIPLES / PAIRS):

@@ -1,4 +1,4 @@
-"""The report of a campaign: one page that needs nothing but a browser, in light and dark, and a few lines for a terminal.
+"""The report of a campaign: one page, in light and dark, that needs a browser and nothing else; and some lines of text.
 
 Made of results.json alone.  Whatever came from outside is escaped; the page has no script and loads nothing.
 """
@@ -47,6 +47,11 @@ def forged_share(part: dict[str, Any]) -> float:
     return 1 - sum(gap_lengths(part)) / length if length > 0 else 0.0
 
 
+def excused(part: dict[str, Any]) -> int:
+    """Rounds whose gaps prove nothing."""
+    return sum(bool(played["excused"]) for played in part.get("rounds", []))
+
+
 def transitions(part: dict[str, Any]) -> int:
     begin, end = part.get("lease_transitions", [-1, -1])
     return max(0, end - begin) if begin >= 0 and end >= 0 else 0
@@ -65,7 +70,7 @@ def summary(results: dict[str, Any]) -> str:
             f"{part['name']}: {len(faults(part))} faults in {len(part.get('rounds', []))} rounds and "
             f"{length_s(part) / 60:.1f} minutes; two forged for {overlap_s(part):.3f} s; {len(gaps)} gaps, the longest "
             f"{max(gaps, default=0.0):.3f} s; one forged for {forged_share(part):.2%} of the time; the lease changed "
-            f"hands {transitions(part)} times"
+            f"hands {transitions(part)} times" + (f"; {excused(part)} rounds excused" if excused(part) else "")
         )
     wrong = violations(results)
     told += [f"VIOLATION {each}" for each in wrong]
@@ -172,6 +177,7 @@ def _part(part: dict[str, Any]) -> str:
         f"{len(faults(part))} faults in {len(part['rounds'])} rounds, {picture.clock(length_s(part))}; "
         f"{overlap_s(part):.3f} s with two forgers; {len(gaps)} gaps, {sum(gaps):.1f} s together, "
         f"the longest {max(gaps, default=0.0):.2f} s; one forged for {forged_share(part):.2%} of the time."
+        + (f" {excused(part)} rounds are excused: the machine itself stood still." if excused(part) else "")
     )
     legend = (
         '<p class="legend"><span class="k forges"></span>forges <span class="k idle"></span>does not '
@@ -188,9 +194,24 @@ def _part(part: dict[str, Any]) -> str:
     )
 
 
-def _table(heads: Sequence[str], rows: Iterable[str], kind: str = "") -> str:
+def _name(part: dict[str, Any]) -> str:
+    return escape(KNOWN.get(part["name"], (part["name"],))[0])
+
+
+def _table(heads: Sequence[str], rows: Iterable[str]) -> str:
     cells = "".join(f"<th scope=col>{escape(head)}</th>" for head in heads)
-    return f'<div class="scroll"><table class="{kind}"><thead><tr>{cells}</tr></thead><tbody>{"".join(rows)}</tbody></table></div>'
+    inside = f"<thead><tr>{cells}</tr></thead><tbody>{''.join(rows)}</tbody>"
+    return f'<div class="scroll"><table>{inside}</table></div>'
+
+
+def _row(name: str, *cells: object) -> str:
+    """The name is escaped, cells are HTML."""
+    return f"<tr><th scope=row>{escape(name)}</th>{''.join(f'<td>{cell}</td>' for cell in cells)}</tr>"
+
+
+def _section(key: str, title: str, note: str, *inside: str) -> str:
+    head = f"<h2>{title}</h2>" + (f"<p class=note>{note}</p>" if note else "")
+    return f'<section id="{key}">{head}{"".join(inside)}</section>'
 
 
 def _s(value: float | None) -> str:
@@ -198,126 +219,112 @@ def _s(value: float | None) -> str:
 
 
 def _kinds(parts: Sequence[dict[str, Any]]) -> str:
-    sections = []
+    heads = ("fault", "times", "alone", "missed", "median s", "p95 s", "max s", "bound s", "of bound and slack")
+    inside = []
     for part in parts:
-        rows = []
-        for kind in part["kinds"]:
-            most, bound = kind["max_s"], kind["bound_s"]
-            meter = ""
-            if most is not None and bound:
-                share = min(1.0, most / (bound + part["terms"]["slack_s"]))
-                over = most > bound
-                told = f"{most:.2f} s of {bound:g} s"
-                meter = (
-                    f'<span class="meter{" over" if over else ""}" title="{escape(told)}">'
-                    f'<span style="width:{share:.0%}"></span></span>'
-                )
-            rows.append(
-                f"<tr><th scope=row>{escape(kind['kind'])}</th><td>{kind['count']}</td><td>{kind['alone']}</td>"
-                f"<td>{kind['missed'] or ''}</td><td>{_s(kind['median_s'])}</td><td>{_s(kind['p95_s'])}</td>"
-                f"<td>{_s(most)}</td><td>{_s(bound)}</td><td>{meter}</td></tr>"
+        rows = [
+            _row(
+                kind["kind"],
+                kind["count"],
+                kind["alone"],
+                kind["missed"] or "",
+                *(_s(kind[each]) for each in ("median_s", "p95_s", "max_s", "bound_s")),
+                _meter(kind, part["terms"]["slack_s"]),
             )
-        heads = ("fault", "times", "alone", "missed", "median s", "p95 s", "max s", "bound s", "of bound and slack")
-        title = KNOWN.get(part["name"], (part["name"],))[0]
+            for kind in part["kinds"]
+        ]
         measure = "the longest single time" if part["terms"]["longest"] else "all together in its round"
-        sections.append(
-            f"<h3>{escape(title)}</h3><p class=note>Seconds without a forger: {measure}, of faults that struck alone.</p>"
-            + _table(heads, rows, "figures")
-        )
-    return f'<section id="kinds"><h2>Faults by kind</h2>{"".join(sections)}</section>'
+        note = f"<p class=note>Seconds without a forger, {measure}, of faults that struck alone.</p>"
+        inside.append(f"<h3>{_name(part)}</h3>{note}{_table(heads, rows)}")
+    return _section("kinds", "Faults by kind", "", *inside)
+
+
+def _meter(kind: dict[str, Any], slack_s: float) -> str:
+    """How near it came; none where the bound is zero."""
+    most, bound = kind["max_s"], kind["bound_s"]
+    if most is None or not bound:
+        return ""
+    over = " over" if most > bound else ""
+    filled = f'<span style="width:{min(1.0, most / (bound + slack_s)):.0%}"></span>'
+    return f'<span class="meter{over}" title="{most:.2f} s of {bound:g} s">{filled}</span>'
 
 
 def _histograms(parts: Sequence[dict[str, Any]]) -> str:
-    charts = "".join(
-        f"<figure>{picture.histogram(gap_lengths(part), 'how long nobody forged: ' + part['name'])}"
-        f"<figcaption>{escape(KNOWN.get(part['name'], (part['name'],))[0])}: {len(part['gaps'])} gaps</figcaption></figure>"
-        for part in parts
-    )
-    return f'<section id="gaps"><h2>How long nobody forged</h2><div class="charts">{charts}</div></section>'
+    charts = []
+    for part in parts:
+        chart = picture.histogram(gap_lengths(part), f"how long nobody forged: {part['name']}")
+        caption = f"<figcaption>{_name(part)}: {len(part['gaps'])} times</figcaption>"
+        charts.append(f"<figure>{chart}{caption}</figure>")
+    return _section("gaps", "How long nobody forged", "", f'<div class="charts">{"".join(charts)}</div>')
 
 
 def _operations(parts: Sequence[dict[str, Any]]) -> str:
     rows = [
-        f"<tr><th scope=row>{escape(name)}</th>"
-        + "".join(f"<td>{counts.get(event, 0) or ''}</td>" for event in EVENTS)
-        + "</tr>"
+        _row(name, *(counts.get(event, 0) or "" for event in EVENTS))
         for part in parts
         for name, counts in part["operations"].items()
     ]
     heads = ("node", "began to forge", "ceased", "slots", "SIGHUP", "reloads", "starts", "orderly stops", "ends")
-    return (
-        '<section id="operations"><h2>Operations</h2><p class=note>What each node wrote down itself, and when its process '
-        f"was reaped; from the pool's start on.</p>{_table(heads, rows, 'figures')}</section>"
-    )
+    note = "What each node wrote down itself, and when its process was reaped; from the pool's start on."
+    return _section("operations", "Operations", note, _table(heads, rows))
 
 
 def _resources(parts: Sequence[dict[str, Any]]) -> str:
-    sections = []
+    heads = ("process", "samples", "PSS MiB, first quarter", "last quarter", "most")
+    heads += ("descriptors, first quarter", "last quarter", "most", "PSS over time", "")
+    inside = []
     for part in parts:
+        samples = part["resources"]["samples"]
         rows = []
         for drift in part["resources"]["drift"]:
-            points = [
-                (sample["at_s"], sample["pss_kib"])
-                for sample in part["resources"]["samples"]
-                if sample["kind"] == drift["kind"]
-            ]
-            mark = '<b class="bad">grows</b>' if drift["leaks"] else ""
+            kind = drift["kind"]
+            points = [(sample["at_s"], sample["pss_kib"]) for sample in samples if sample["kind"] == kind]
             rows.append(
-                f"<tr><th scope=row>{escape(drift['kind'])}</th><td>{drift['samples']}</td>"
-                f"<td>{drift['pss_first_kib'] / 1024:.1f}</td><td>{drift['pss_last_kib'] / 1024:.1f}</td>"
-                f"<td>{drift['pss_max_kib'] / 1024:.1f}</td><td>{drift['fds_first']:g}</td><td>{drift['fds_last']:g}</td>"
-                f"<td>{drift['fds_max']}</td><td>{picture.sparkline(points, 'PSS of the ' + drift['kind'])} {mark}</td></tr>"
+                _row(
+                    kind,
+                    drift["samples"],
+                    *(f"{drift[each] / 1024:.1f}" for each in ("pss_first_kib", "pss_last_kib", "pss_max_kib")),
+                    *(f"{drift[each]:g}" for each in ("fds_first", "fds_last", "fds_max")),
+                    picture.sparkline(points, f"PSS of the {kind}"),
+                    '<b class="bad">grows</b>' if drift["leaks"] else "",
+                )
             )
-        heads = (
-            "process",
-            "samples",
-            "PSS MiB, first quarter",
-            "last quarter",
-            "most",
-            "descriptors, first",
-            "last",
-            "most",
-            "PSS over time",
-        )
-        title = KNOWN.get(part["name"], (part["name"],))[0]
-        sections.append(f"<h3>{escape(title)}</h3>{_table(heads, rows, 'figures')}")
-    return (
-        '<section id="resources"><h2>Memory and descriptors</h2><p class=note>Medians over all pods, every ten seconds; '
-        f"processes are killed and started all the time.</p>{''.join(sections)}</section>"
-    )
+        inside.append(f"<h3>{_name(part)}</h3>{_table(heads, rows)}")
+    note = "Medians over all pods, looked at every ten seconds; processes are killed and started all the time."
+    return _section("resources", "Memory and descriptors", note, *inside)
 
 
 def _logged(parts: Sequence[dict[str, Any]]) -> str:
-    rows = [
-        f"<tr><th scope=row>{escape(name)}</th><td>{escape(part['name'])}</td><td>{count}</td></tr>"
-        for part in parts
-        for name, count in part.get("logged", {}).items()
-    ]
-    table = _table(("level and event", "part", "lines"), rows, "figures")
-    return f'<section id="logged"><details><summary>What the logs said above INFO</summary>{table}</details></section>'
+    rows = [_row(name, escape(part["name"]), count) for part in parts for name, count in part.get("logged", {}).items()]
+    table = _table(("level and event", "part", "lines"), rows)
+    note = "Lines of ERROR and worse that no fault explains are findings."
+    return _section("logged", "Logs", note, f"<details><summary>All lines above INFO</summary>{table}</details>")
 
 
 def _rounds(parts: Sequence[dict[str, Any]]) -> str:
-    sections = []
+    heads = ("round", "at", "faults", "gap s", "bound s", "machine late s", "")
+    inside = []
     for part in parts:
-        rows = []
-        for played in part["rounds"]:
-            told = "<br>".join(_fault(fault) for fault in played["faults"])
-            bound = "recovery" if played["bound_s"] is None else f"{played['bound_s']:g}"
-            notes = [*played["violations"], *([f"excused: {played['excused']}"] if played["excused"] else [])]
-            kind = ' class="bad"' if played["violations"] else ""
-            rows.append(
-                f'<tr id="{escape(part["name"])}-{played["number"]}"{kind}><th scope=row>{played["number"]}</th>'
-                f"<td>{picture.clock(played['began_s'] - part['began_s'])}</td><td class=text>{told}</td>"
-                f"<td>{played['gap_s']:.3f}</td><td>{bound}</td><td>{played['late_s'] or ''}</td>"
-                f"<td class=text>{'<br>'.join(escape(note) for note in notes)}</td></tr>"
-            )
-        heads = ("round", "at", "faults", "gap s", "bound s", "machine late s", "")
-        title = KNOWN.get(part["name"], (part["name"],))[0]
-        sections.append(
-            f"<details><summary>{escape(title)}: all {len(rows)} rounds</summary>{_table(heads, rows, 'figures')}</details>"
-        )
-    return f'<section id="rounds"><h2>Rounds</h2>{"".join(sections)}</section>'
+        table = _table(heads, (_round(part, played) for played in part["rounds"]))
+        summary = f"<summary>{_name(part)}: all {len(part['rounds'])} rounds</summary>"
+        inside.append(f"<details>{summary}{table}</details>")
+    return _section("rounds", "Rounds", "", *inside)
+
+
+def _round(part: dict[str, Any], played: dict[str, Any]) -> str:
+    told = "<br>".join(_fault(fault) for fault in played["faults"])
+    notes = [*played["violations"], *([f"excused: {played['excused']}"] if played["excused"] else [])]
+    cells = (
+        f"<th scope=row>{played['number']}</th>",
+        f"<td>{picture.clock(played['began_s'] - part['began_s'])}</td>",
+        f"<td class=text>{told}</td>",
+        f"<td>{played['gap_s']:.3f}</td>",
+        f"<td>{'recovery' if played['bound_s'] is None else format(played['bound_s'], 'g')}</td>",
+        f"<td>{played['late_s'] or ''}</td>",
+        f"<td class=text>{'<br>'.join(escape(note) for note in notes)}</td>",
+    )
+    bad = ' class="bad"' if played["violations"] else ""
+    return f'<tr id="{escape(part["name"])}-{played["number"]}"{bad}>{"".join(cells)}</tr>'
 
 
 def _fault(fault: dict[str, Any]) -> str:
@@ -331,10 +338,13 @@ def _method(facts: dict[str, Any]) -> str:
     seed, minutes = escape(str(facts["seed"])), f"{facts['minutes']:g}"
     api = escape(facts["api"])
     return f"""<section id="method"><h2>How this was measured</h2>
-<p>Each pool is real processes: the sidecar with its workers, and a simulated cardano-node that writes down when it begins
-and ceases to forge, on the machine's monotonic clock. Nothing here rests on what the product says of itself. A node that
-is killed counts as forging until its process is reaped.</p>
-<p>A round begins with a pool at rest. One fault alone has to keep its bound; {facts["slack_s"]:g} s are allowed beside it
-for the machine, and a bound of zero is zero. Where the next fault begins while the first lasts, no bound holds but these:
-never two forge, and when all is mended one forges soon. A gap is its round's, from the first fault to the next round.</p>
-<p>The same faults in the same order: <code>make campaign MINUTES={minutes} SEED={seed} API={api}</code></p></section>"""
+<p>Each pool is real processes: the sidecar with its workers, and a simulated cardano-node that writes down when it
+begins and ceases to forge, on the machine's monotonic clock. Nothing here rests on what the product says of itself. A
+node that is killed counts as forging until its process is reaped.</p>
+<p>A round begins with a pool at rest. One fault alone has to keep its bound; {facts["slack_s"]:g} s are allowed beside
+it for the machine, and a bound of zero is zero. Where the next fault begins while the first lasts, no bound holds but
+these: never two forge, and when all is mended one forges soon. A gap belongs to its round, which lasts from its first
+fault to the next round. Where the machine itself stood still for two seconds, or its clock was set, the gaps of that
+round prove nothing and are excused; two forgers never are.</p>
+<p>The same faults in the same order: <code>make campaign MINUTES={minutes} SEED={seed} API={api}</code></p>
+</section>"""

@@ -1,8 +1,8 @@
 """Memory and descriptors of every process of the pods, over the whole campaign: is the end as the beginning was?
 
-PSS is the kernel's proportional share (smaps_rollup): what a process costs, with what it shares divided among those who
-share it.  Workers are killed all the time, so one process tells little: all of a kind are compared, in the first quarter
-of the time and in the last.
+PSS is the kernel's proportional share (smaps_rollup): what a process costs, with what it shares divided among those
+who share it.  Workers are killed all the time, so one process tells little: all of a kind are compared, in the first
+quarter of the time and in the last.
 """
 
 from __future__ import annotations
@@ -132,7 +132,7 @@ class Sampler:
 
 
 def left_behind(folder: Path) -> list[str]:
-    """Processes that have to do with the folder: by their arguments or their environment.  None should, when it is gone."""
+    """Processes that name the folder in their arguments or their environment.  When it is gone, none should."""
     needle, found = os.fsencode(folder), []
     for entry in Path("/proc").iterdir():
         if not entry.name.isdigit() or int(entry.name) == os.getpid():
