@@ -30,6 +30,7 @@ _ROOT = _HERE.parents[1]
 sys.path[:0] = [str(_HERE), str(_HERE.parent / "e2e"), str(_ROOT)]
 
 PARTS = ("cluster", "fleet")
+_ENDS = (signal.SIGINT, signal.SIGTERM)
 
 
 def _arguments() -> argparse.Namespace:
@@ -64,6 +65,13 @@ def _list(seed: int, minutes: float, parts: list[str], count: int) -> None:
             print(f"{part:<7} #{planned.number} {told}")
 
 
+def _interrupt_once(*_: object) -> None:
+    """What is done because of it is not interrupted again."""
+    for sig in _ENDS:
+        signal.signal(sig, signal.SIG_IGN)
+    raise KeyboardInterrupt
+
+
 def _play(asked: argparse.Namespace) -> int:
     """One part, in a process of its own: a pool's kubelets wait for no other pool."""
     from kernel.process import die_with_parent
@@ -71,7 +79,8 @@ def _play(asked: argparse.Namespace) -> int:
     from campaign_parts import Part, Setting
 
     die_with_parent(signal.SIGKILL, asked.parent)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    for sig in _ENDS:
+        signal.signal(sig, _interrupt_once)
     setting = Setting(asked.play, asked.seed, asked.minutes, asked.slack, asked.zero, asked.out, asked.pods_each)
     results = Part(setting).run()
     (asked.out / f"{asked.play}.json").write_text(json.dumps(results))
@@ -109,12 +118,14 @@ def _run(asked: argparse.Namespace, parts: list[str], api: str) -> int:
     running = {
         part: subprocess.Popen([sys.executable, str(_HERE), "--play", part, *common], env=environment) for part in parts
     }
-    for process in running.values():
-        while process.poll() is None:
-            try:
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    while any(process.poll() is None for process in running.values()):
+        try:
+            for process in running.values():
                 process.wait()
-            except KeyboardInterrupt:  # they were told too, and end their rounds
-                continue
+        except KeyboardInterrupt:  # each part ends its round; there is a report of what was
+            for process in running.values():
+                process.terminate()
     found = []
     for part, process in running.items():
         file = asked.out / f"{part}.json"

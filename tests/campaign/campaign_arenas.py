@@ -222,7 +222,9 @@ class FleetArena(Arena):
         return super().heal()
 
     def at_rest(self) -> bool:
-        return super().at_rest() and whole(self.fleet)
+        with contextlib.suppress(AssertionError):  # the forger changed between two looks
+            return super().at_rest() and whole(self.fleet)
+        return False
 
     @property
     def lock_path(self) -> str:
