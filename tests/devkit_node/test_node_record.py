@@ -169,3 +169,9 @@ def test_what_is_written_down_late_of_an_earlier_time_is_put_where_it_belongs(tm
     with path.open("a") as file:
         file.write(json.dumps(event(7, "exit")) + "\n")
     assert follower.intervals(20) == [Interval(5, 7), Interval(9, 20)]
+
+
+def test_of_a_node_that_began_only_after_the_moment_asked_about_nothing_negative_is_told(tmp_path: Path) -> None:
+    path = tmp_path / "record"
+    path.write_text(json.dumps(event(9, "on")) + "\n")
+    assert Follower(path).intervals(5) == [Interval(9, 9)]
