@@ -56,11 +56,11 @@ def _real_is_built() -> bool:
     return program_path().exists()
 
 
-def _list(seed: int, minutes: float, parts: list[str], count: int) -> None:
+def _list(asked: argparse.Namespace, parts: list[str], *, real: bool) -> None:
     from campaign_parts import planned_rounds
 
     for part in parts:
-        for planned in itertools.islice(planned_rounds(part, seed, minutes), count):
+        for planned in itertools.islice(planned_rounds(part, asked.seed, asked.minutes, real=real), asked.list):
             told = " + ".join(f"{f.kind} ({f.victim}, at {f.at_s:.1f} s for {f.hold_s:.1f} s)" for f in planned.faults)
             print(f"{part:<7} #{planned.number} {told}")
 
@@ -158,10 +158,11 @@ def main() -> int:
     if asked.play:
         return _play(asked)
     parts = [part for part in PARTS if part in asked.parts.split(",")]
+    api = asked.api or ("real" if _real_is_built() else "embedded")
     if asked.list is not None:
-        _list(asked.seed, asked.minutes, parts, asked.list)
+        _list(asked, parts, real=api == "real")
         return 0
-    return _run(asked, parts, asked.api or ("real" if _real_is_built() else "embedded"))
+    return _run(asked, parts, api)
 
 
 if __name__ == "__main__":

@@ -70,6 +70,8 @@ class Break:
     make: Make
     bound: dict[str, Bound]
     """For each kind of arena that it is for."""
+    real: bool = False
+    """Whether it needs a real API server."""
 
     def bound_s(self, arena: str, lasted_s: float, *, forging: bool) -> float:
         """Who does not forge costs nothing when it is struck, as long as it is struck alone."""
@@ -91,6 +93,7 @@ def a_break(
     victims: tuple[str, ...] = ("forger",),
     group: str = "",
     name: str = "",
+    real: bool = False,
 ) -> Callable[[Make], Make]:
     def register(make: Make) -> Make:
         kind = (name or make.__name__).replace("_", " ")
@@ -100,15 +103,15 @@ def a_break(
         if fleet is not None:
             bounds[FLEET] = fleet
         assert kind not in BREAKS, kind
-        BREAKS[kind] = Break(Card(kind, weight, hold, victims, group), make, bounds)
+        BREAKS[kind] = Break(Card(kind, weight, hold, victims, group), make, bounds, real)
         return make
 
     return register
 
 
-def cards(arena: str) -> list[Card]:
-    """Of the kinds for this kind of arena."""
-    return [each.card for each in BREAKS.values() if arena in each.bound]
+def cards(arena: str, *, real: bool) -> list[Card]:
+    """Of the kinds for this kind of arena, around real API servers or embedded ones."""
+    return [each.card for each in BREAKS.values() if arena in each.bound and (real or not each.real)]
 
 
 MOSTLY_THE_FORGER: Final = ("forger", "forger", "standby")
@@ -419,7 +422,7 @@ def _stall(program: str) -> Make:
 
 
 for _program in ("kube-apiserver", "etcd"):
-    a_break(_outage, HAND_OVER_S, hold=(2, 11), victims=POOL, group="api", name=f"SIGSTOP of {_program}")(
+    a_break(_outage, HAND_OVER_S, hold=(2, 11), victims=POOL, group="api", name=f"SIGSTOP of {_program}", real=True)(
         _stall(_program)
     )
 

@@ -24,6 +24,7 @@ from campaign_breaks import BREAKS, MissedError, Stroke, cards, scripts
 from campaign_logs import Reader
 from campaign_resources import Sampler, drifts, left_behind
 from faults import FAULTS, LEASE_S
+from fleets import REAL
 
 START_S: Final = 240.0
 RECOVERY_S: Final = 2 * LEASE_S + 10
@@ -56,11 +57,11 @@ def terms(name: str, slack_s: float) -> judge.Terms:
     return judge.Terms(slack_s, RECOVERY_S)
 
 
-def planned_rounds(name: str, seed: int, minutes: float) -> Iterator[plan.Round]:
+def planned_rounds(name: str, seed: int, minutes: float, *, real: bool) -> Iterator[plan.Round]:
     """What a part plays."""
     longest = float("inf") if minutes >= LONG_MINUTES else SHORT_SCRIPTS_S
     share = SCRIPT_SHARE[name]
-    return plan.rounds(cards(name), seed, name, scripts(longest) if share else (), share)
+    return plan.rounds(cards(name, real=real), seed, name, scripts(longest) if share else (), share)
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +117,7 @@ class Part:
         try:
             self._start()
             end = time.monotonic() + setting.minutes * 60
-            for planned in planned_rounds(setting.name, setting.seed, setting.minutes):
+            for planned in planned_rounds(setting.name, setting.seed, setting.minutes, real=REAL):
                 if time.monotonic() >= end:
                     break
                 self._round(planned, pulse, clock, readers)
