@@ -17,6 +17,7 @@ import json
 import os
 import platform
 import secrets
+import shutil
 import signal
 import subprocess
 import sys
@@ -107,8 +108,7 @@ def _facts(asked: argparse.Namespace, api: str) -> dict[str, Any]:
 
 def _run(asked: argparse.Namespace, parts: list[str], api: str) -> int:
     asked.out.mkdir(parents=True, exist_ok=True)
-    for part in PARTS:
-        (asked.out / f"{part}.json").unlink(missing_ok=True)
+    _forget(asked.out)
     zero, facts = time.monotonic_ns(), _facts(asked, api)
     print(f"campaign: seed {asked.seed}, {asked.minutes:g} minutes, {api} API server, {', '.join(parts)}", flush=True)
     common = ["--minutes", str(asked.minutes), "--seed", str(asked.seed), "--slack", str(asked.slack)]
@@ -137,6 +137,14 @@ def _run(asked: argparse.Namespace, parts: list[str], api: str) -> int:
     results = {"campaign": facts | {"ended": datetime.now(UTC).isoformat(timespec="seconds")}, "parts": found}
     (asked.out / "results.json").write_text(json.dumps(results, indent=1))
     return _report(results, asked.out)
+
+
+def _forget(out: Path) -> None:
+    """What an earlier campaign left there."""
+    for path in (*(out / f"{part}.json" for part in PARTS), *out.glob("evidence-*.txt")):
+        path.unlink(missing_ok=True)
+    for folder in out.glob("logs-*"):
+        shutil.rmtree(folder)
 
 
 def _report(results: dict[str, Any], out: Path) -> int:

@@ -300,10 +300,11 @@ class Part:
         late = f", the machine was late by {played.late_s:.2f} s" if played.late_s > 0.2 else ""
         took = (played.ended - played.began) / NS
         self.say(f"#{played.number} over after {took:.1f} s: {measured:.3f} s without a forger ({allowed}){late}")
-        for violation in verdict.violations:
+        wrong = [*(each for each in verdict.violations if each.startswith("two")), *judged.violations]
+        for violation in wrong:
             self.say(f"VIOLATION {violation}")
-        if verdict.violations:
-            self._evidence(played, "; ".join(verdict.violations))
+        if wrong:
+            self._evidence(played, "; ".join(wrong))
 
     # --- what is kept ---
 
