@@ -147,8 +147,13 @@ def judge(played: Round, gaps: Sequence[Gap], terms: Terms, *, forgers: int = 1)
 
 
 def forgers_in(nodes: Mapping[str, Sequence[Interval]], begin: int, end: int) -> list[str]:
-    """Who forged at any moment of the window."""
-    return [name for name, found in nodes.items() if any(i.begin < end and begin < i.end for i in found)]
+    """Who forged at any moment of the window; each node's intervals are in order and apart, as a record has them."""
+    forged = []
+    for name, found in nodes.items():
+        first = bisect.bisect_right(found, begin, key=lambda interval: interval.end)
+        if first < len(found) and found[first].begin < end:
+            forged.append(name)
+    return forged
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,14 +177,19 @@ def verdict(
         for overlap in overlaps
     ]
     judgements = []
+    of_round: dict[int | None, list[Gap]] = {}
+    for gap in gaps:
+        of_round.setdefault(gap.round, []).append(gap)
     for played in rounds:
-        mine = [gap for gap in gaps if gap.round == played.number]
         forgers = len(forgers_in(nodes, played.began, played.ended))
-        judgements.append(judge(played, mine, terms, forgers=forgers))
+        judgements.append(judge(played, of_round.get(played.number, []), terms, forgers=forgers))
         wrong += [f"round {played.number}: {violation}" for violation in judgements[-1].violations]
-    stray = [gap for gap in gaps if gap.round is None]
     allowed = terms.planned_s + terms.slack_s if terms.planned_s else MEASURING_S
-    wrong += [f"before the first round nobody forged for {gap.seconds:.3f} s" for gap in stray if gap.seconds > allowed]
+    wrong += [
+        f"before the first round nobody forged for {gap.seconds:.3f} s"
+        for gap in of_round.get(None, [])
+        if gap.seconds > allowed
+    ]
     return Verdict(tuple(overlaps), tuple(gaps), tuple(judgements), tuple(wrong))
 
 

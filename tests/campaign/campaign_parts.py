@@ -111,7 +111,7 @@ class Part:
         folder = arena.pods._folder.path
         self.say(f"{len(arena.pods.pods)} pods around {len(arena.apis)} API server(s), in {folder}")
         pulse, clock = Pulse(), WallClockWatch()
-        sampler = Sampler(arena.pods.pods, setting.zero)
+        sampler = Sampler(arena.pods.pods, setting.zero, setting.minutes)
         readers = [Reader(pod.name, pod.log) for pod in arena.pods.pods]
         results: dict[str, Any] = {}
         try:
@@ -383,7 +383,7 @@ class Part:
             ],
             "kinds": [asdict(k) for k in judge.by_kind(self.rounds, verdict.judgements, longest=self.terms.longest)],
             "resources": {
-                "every_s": 10,
+                "every_s": sampler.every_s,
                 "drift": [asdict(each) | {"leaks": each.leaks} for each in drift],
                 "samples": [asdict(sample) for sample in sampler.samples],
             },

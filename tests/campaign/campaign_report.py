@@ -292,7 +292,8 @@ def _resources(parts: Sequence[dict[str, Any]]) -> str:
                 )
             )
         inside.append(f"<h3>{_name(part)}</h3>{_table(heads, rows)}")
-    note = "Medians over all pods, looked at every ten seconds; processes are killed and started all the time."
+    every = max((part["resources"]["every_s"] for part in parts), default=10)
+    note = f"Medians over all pods, looked at every {every:g} s; processes are killed and started all the time."
     return _section("resources", "Memory and descriptors", note, *inside)
 
 

@@ -20,6 +20,8 @@ from typing import Final
 from devkit.pods import Pod
 
 EVERY_S: Final = 10.0
+LOOKS: Final = 500
+"""In a long campaign one looks so often, not more."""
 ENOUGH: Final = 40
 """Samples of a kind in a quarter, from which on a drift is a finding: fewer are of too few lives."""
 PSS_DRIFT: Final = 1.25
@@ -99,18 +101,19 @@ def look(pid: int) -> tuple[int, int] | None:
 
 
 class Sampler:
-    """Looks at all processes of the pods every ten seconds, in a thread of its own."""
+    """Looks at all processes of the pods every ten seconds, or less often, in a thread of its own."""
 
-    def __init__(self, pods: Iterable[Pod], zero: int) -> None:
+    def __init__(self, pods: Iterable[Pod], zero: int, minutes: float) -> None:
         """zero: CLOCK_MONOTONIC, ns; what `at_s` counts from."""
         self.samples: list[Sample] = []
+        self.every_s = max(EVERY_S, minutes * 60 / LOOKS)
         self._pods, self._zero = list(pods), zero
         self._end = threading.Event()
         self._thread = threading.Thread(target=self._run, name="sampler", daemon=True)
         self._thread.start()
 
     def _run(self) -> None:
-        while not self._end.wait(EVERY_S):
+        while not self._end.wait(self.every_s):
             for pod in self._pods:
                 with contextlib.suppress(OSError):
                     self._sample(pod)
