@@ -7,20 +7,24 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
 SEVERE: Final = frozenset({"ERROR", "CRITICAL"})
-EXPECTED: Final = {
-    "actuator_lost": "a container ends when its actuator cannot be kept alive",
-    "credential_finding": "secrets were spoilt on purpose",
-    "credential_operation": "a set could not be taken from a secret that was spoilt on purpose",
-    "release_abandoned": "the API was away when a sidecar was to stop: the lease runs out",
-    "unfenced_at_exit": "a node was deaf or frozen when its sidecar was to stop",
+SCRIPT: Final = "script:"
+NODE: Final = ("deaf", "SIGSTOP of the node", "long to reload", "metrics", SCRIPT)
+SECRETS: Final = ("secret", "rotated", "target link", SCRIPT)
+EXPECTED: Final[dict[str, tuple[str, tuple[str, ...]]]] = {
+    "actuator_lost": ("its container ends when it cannot be kept alive", ("of the actuator", SCRIPT)),
+    "credential_finding": ("secrets were spoilt, or changed one file after another", SECRETS),
+    "credential_operation": ("a set could not be taken from a secret that was spoilt", SECRETS),
+    "release_abandoned": ("no API server took it when a sidecar was to stop: the lease runs out", ("",)),
+    "signal": ("a node that does not obey, or does not tell, is ended", NODE),
+    "unfenced_at_exit": ("the node did not obey when its sidecar was to stop", NODE),
 }
-"""Event -> why a campaign may see it at ERROR or worse."""
+"""Event -> why a campaign may see it at ERROR or worse, and beside which faults: a word of their kinds' names."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,8 +52,8 @@ class Reader:
     _offset: int = 0
     _rest: bytes = b""
 
-    def unexpected(self) -> list[Line]:
-        """Since the last call."""
+    def unexpected(self, kinds: Iterable[str]) -> list[Line]:
+        """Since the last call, beside faults of these kinds."""
         try:
             with self.path.open("rb") as file:
                 file.seek(self._offset)
@@ -62,7 +66,7 @@ class Reader:
         self.counts.update(
             f"{each['level']} {each['event']}" for each in found if each["level"] not in ("INFO", "DEBUG")
         )
-        return unexpected(self.pod, found)
+        return unexpected(self.pod, found, tuple(kinds))
 
 
 def parsed(lines: Iterable[str]) -> Iterable[dict[str, Any]]:
@@ -76,8 +80,8 @@ def parsed(lines: Iterable[str]) -> Iterable[dict[str, Any]]:
             yield line
 
 
-def unexpected(pod: str, lines: Iterable[dict[str, Any]]) -> list[Line]:
-    """Of these lines, in order."""
+def unexpected(pod: str, lines: Iterable[dict[str, Any]], kinds: Sequence[str]) -> list[Line]:
+    """Of these lines, in order, what none of these faults explains."""
     return [
         Line(
             pod,
@@ -87,5 +91,11 @@ def unexpected(pod: str, lines: Iterable[dict[str, Any]]) -> list[Line]:
             (str(line.get("message", "")) + (" " + str(line["trace"]) if line.get("trace") else ""))[:2000],
         )
         for line in lines
-        if line["level"] in SEVERE and line["event"] not in EXPECTED
+        if line["level"] in SEVERE and not explained(line["event"], kinds)
     ]
+
+
+def explained(event: str, kinds: Sequence[str]) -> bool:
+    """Whether one of these faults may cause it."""
+    _, words = EXPECTED.get(event, ("", ()))
+    return any(word in kind for word in words for kind in kinds)

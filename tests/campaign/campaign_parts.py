@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import itertools
 import random
 import subprocess
 import time
@@ -180,8 +179,10 @@ class Part:
                 played.excused = "somebody set the machine's clock"
             elif played.late_s >= STALL_S:
                 played.excused = f"the machine stood still for {played.late_s:.1f} s"
-            for line in itertools.chain.from_iterable(reader.unexpected() for reader in readers):
-                played.notes.append(f"unexpected in a log: {line}")
+            # What the round before did may be told only now.
+            kinds = [fault.kind for each in self.rounds[-2:] for fault in each.faults]
+            for reader in readers:
+                played.notes += [f"unexpected in a log: {line}" for line in reader.unexpected(kinds)]
             self._report(played)
             self._ended = 0
 
