@@ -22,7 +22,7 @@ from typing import Any, Final
 from devkit import keys
 from devkit.api.server_protocol import SyncApiServer
 from devkit.fleet import Fleet
-from devkit.pods import LEASE, SERVICE_ACCOUNT, Cluster, Pod, PodSet
+from devkit.pods import Cluster, Pod, PodSet
 from devkit.realapi.client import SetupError
 
 from fleets import Endpoints, new_apis, watch_health, whole
@@ -66,6 +66,8 @@ class Arena:
 
     name: str
     pods: PodSet
+    root: Path
+    """Everything of the pods lies in it."""
     apis: dict[str, SyncApiServer]
 
     def __init__(self) -> None:
@@ -146,7 +148,7 @@ class ClusterArena(Arena):
         with closing_on_error(self.apis):
             self.apis["only"].start_sync()
             self.cluster = Cluster(self.apis["only"], namespace=NAMESPACES[0], environment={"LOG_FORMAT": "json"})
-        self.pods = self.cluster
+        self.pods, self.root = self.cluster, self.cluster.root
         self.counter = 0
         """Of the pool's certificate."""
 
@@ -190,7 +192,7 @@ class FleetArena(Arena):
                 api.start_sync()
             environment = {"LOG_FORMAT": "json", "HEALTH_CHECK_ENDPOINT": self.endpoints.url("any")}
             self.fleet = Fleet(self.apis, pods_each=pods_each, namespace=FLEET_NAMESPACE, environment=environment)
-        self.pods = self.fleet
+        self.pods, self.root = self.fleet, self.fleet.root
 
     def prepare(self) -> None:
         """Health checks in every region, once its object is there."""
@@ -262,6 +264,3 @@ def empty(folder: Path) -> None:
             shutil.rmtree(path, ignore_errors=True)
         else:
             path.unlink(missing_ok=True)
-
-
-__all__ = ["LEASE", "SERVICE_ACCOUNT", "Arena", "ClusterArena", "FleetArena", "Pulse", "empty"]

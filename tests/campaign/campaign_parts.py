@@ -92,6 +92,8 @@ class Part:
         self._arena: Arena
         self._began = self._ended = 0
         self._transitions = [-1, -1]
+        self._told = False
+        """Whether a record was printed: the first one is enough."""
 
     # --- telling ---
 
@@ -107,7 +109,7 @@ class Part:
         """Play; what came of it."""
         setting = self.setting
         self._arena = arena = FleetArena(setting.pods_each) if setting.name == "fleet" else ClusterArena()
-        folder = arena.pods._folder.path
+        folder = arena.root
         self.say(f"{len(arena.pods.pods)} pods around {len(arena.apis)} API server(s), in {folder}")
         pulse, clock = Pulse(), WallClockWatch()
         sampler = Sampler(arena.pods.pods, setting.zero, setting.minutes)
@@ -324,8 +326,8 @@ class Part:
         with file.open("a") as out:
             out.write("\n".join(lines) + "\n")
         self.say(f"evidence: {file}")
-        if "evidence told" not in self.remarks:
-            self.remarks.append("evidence told")
+        if not self._told:
+            self._told = True
             print("\n".join(self._record_lines(since)), flush=True)
 
     def _record_lines(self, since: int) -> list[str]:
@@ -389,7 +391,7 @@ class Part:
                 "samples": [asdict(sample) for sample in sampler.samples],
             },
             "logged": dict(sorted(logged.items())),
-            "remarks": [each for each in self.remarks if each != "evidence told"],
+            "remarks": self.remarks,
             "violations": [*self.trouble, *verdict.violations, *leaks],
         }
 
