@@ -31,6 +31,8 @@ from lanes import NAMESPACES, new_api
 
 REFUSALS: Final = (OSError, http.client.HTTPException, SetupError, AssertionError, TimeoutError)
 """What a request to an API server that another fault has struck may end with."""
+PATIENCE_S: Final = 3.0
+"""With an API server that may stand still while an operator wants something of it."""
 FLEET_NAMESPACE: Final = "cardano"
 PULSE_S: Final = 0.05
 
@@ -149,6 +151,7 @@ class ClusterArena(Arena):
             self.apis["only"].start_sync()
             self.cluster = Cluster(self.apis["only"], namespace=NAMESPACES[0], environment={"LOG_FORMAT": "json"})
         self.pods, self.root = self.cluster, self.cluster.root
+        self.cluster.admin.timeout_s = PATIENCE_S
         self.counter = 0
         """Of the pool's certificate."""
 
@@ -193,13 +196,15 @@ class FleetArena(Arena):
             environment = {"LOG_FORMAT": "json", "HEALTH_CHECK_ENDPOINT": self.endpoints.url("any")}
             self.fleet = Fleet(self.apis, pods_each=pods_each, namespace=FLEET_NAMESPACE, environment=environment)
         self.pods, self.root = self.fleet, self.fleet.root
+        for admin in self.fleet.admins.values():
+            admin.timeout_s = PATIENCE_S
 
     def prepare(self) -> None:
         """Health checks in every region, once its object is there."""
         self.fleet.wait_for(
             lambda: all(self.fleet.cluster(region) for region in self.apis), 60, "the objects are there"
         )
-        watch_health(self.fleet, self.endpoints)
+        self.insist(lambda: watch_health(self.fleet, self.endpoints))
 
     @property
     def regions(self) -> list[str]:

@@ -430,10 +430,15 @@ for _program in ("kube-apiserver", "etcd"):
 # --- hands on the Lease ---
 
 
+UNANSWERED: Final = "the API server did not answer"
+
+
 def _hand(act: Callable[[ClusterArena, Stroke], object]) -> Make:
     def make(arena: ClusterArena, stroke: Stroke) -> Iterator[None]:
         try:
             act(arena, stroke)
+        except TimeoutError:  # it may be done all the same, now or later
+            stroke.tell(UNANSWERED)
         except REFUSALS as error:
             raise MissedError(f"the API server did not let it: {str(error)[:80]}") from None
         yield
@@ -619,12 +624,17 @@ def _lock_by_hand(act: str) -> Make:
         done = 0
         for region in chosen:
             admin = arena.fleet.admins[region]
-            with contextlib.suppress(*REFUSALS):
+            try:
                 if act == "delete":
                     done += admin.request("DELETE", arena.lock_path).code == 200
                 else:
                     admin.merge(arena.lock_path, {"spec": {"holderIdentity": ""}})
                     done += 1
+            except TimeoutError:
+                stroke.tell(UNANSWERED)
+                done += 1
+            except REFUSALS:
+                continue
         if not done:
             raise MissedError("no server let it")
         yield
