@@ -70,7 +70,7 @@ def summary(results: dict[str, Any]) -> str:
             f"{part['name']}: {len(faults(part))} faults in {len(part.get('rounds', []))} rounds and "
             f"{length_s(part) / 60:.1f} minutes; two forged for {overlap_s(part):.3f} s; {len(gaps)} gaps, the longest "
             f"{max(gaps, default=0.0):.3f} s; one forged for {forged_share(part):.2%} of the time; the lease changed "
-            f"hands {transitions(part)} times" + (f"; {excused(part)} rounds excused" if excused(part) else "")
+            f"hands {transitions(part)} times" + (f"; excused: {_rounds_told(excused(part))}" if excused(part) else "")
         )
     wrong = violations(results)
     told += [f"VIOLATION {each}" for each in wrong]
@@ -132,7 +132,8 @@ def _banner(wrong: Sequence[str], parts: Sequence[dict[str, Any]]) -> str:
         return f'<section class="banner bad" role="status">{text}</section>'
     text = "<b>All held.</b> Never two nodes forged at once, and no time without a forger was longer than promised."
     if several := sum(excused(part) for part in parts):
-        text += f"<br><small>{several} rounds prove nothing of the second: the machine itself stood still.</small>"
+        why = f"Excused from the second, since the machine itself stood still: {_rounds_told(several)}."
+        text += f"<br><small>{why}</small>"
     return f'<section class="banner good" role="status">{text}</section>'
 
 
@@ -149,7 +150,7 @@ def _tiles(parts: Sequence[dict[str, Any]]) -> str:
         ("faults", f"{struck}", f"in {len(rounds)} rounds, {several} of them with several at once"),
         ("two forging at once", f"{two:.3f} s", "by the nodes' own records"),
         ("longest time without a forger", f"{max(gaps, default=0.0):.2f} s", f"of {len(gaps)}; median {_median(gaps)}"),
-        ("a node forged", f"{share:.2%}", f"of {picture.clock(length)} that all parts lasted together"),
+        ("a node forged", f"{share:.2%}", f"of {picture.clock(length)}, with {_every(length, struck)}"),
         ("lease transitions", f"{sum(transitions(part) for part in parts)}", "the lease and the pool-wide lock"),
         ("leadership checks", f"{slots:,}".replace(",", "\u202f"), "slots in which a node asked whether it leads"),
     ]
@@ -159,6 +160,14 @@ def _tiles(parts: Sequence[dict[str, Any]]) -> str:
         for name, value, more in tiles
     )
     return f'<section class="tiles">{cells}</section>'
+
+
+def _every(length: float, struck: int) -> str:
+    return f"a fault every {length / struck:.0f} s" if struck else "no fault"
+
+
+def _rounds_told(count: int) -> str:
+    return f"{count} round{'s' * (count != 1)}"
 
 
 def _median(values: Sequence[float]) -> str:
@@ -179,7 +188,7 @@ def _part(part: dict[str, Any]) -> str:
         f"{len(faults(part))} faults in {len(part['rounds'])} rounds, {picture.clock(length_s(part))}; "
         f"{overlap_s(part):.3f} s with two forgers; {len(gaps)} gaps, {sum(gaps):.1f} s together, "
         f"the longest {max(gaps, default=0.0):.2f} s; one forged for {forged_share(part):.2%} of the time."
-        + (f" {excused(part)} rounds are excused: the machine itself stood still." if excused(part) else "")
+        + (f" Excused, since the machine itself stood still: {_rounds_told(excused(part))}." if excused(part) else "")
     )
     legend = (
         '<p class="legend"><span class="k forges"></span>forges <span class="k idle"></span>does not '
