@@ -18,6 +18,8 @@ KNOWN: Final = {
     "cluster": ("One cluster", "three pods around one API server"),
     "fleet": ("A fleet", "three regions with pods and an API server each, which coordinate"),
 }
+WORDS: Final = ("faults", "findings")
+"""Columns of words; the others are of figures."""
 EVENTS: Final = ("on", "off", "slot", "hup", "reload", "start", "stop", "exit")
 
 
@@ -210,7 +212,7 @@ def _name(part: dict[str, Any]) -> str:
 
 
 def _table(heads: Sequence[str], rows: Iterable[str]) -> str:
-    cells = "".join(f"<th scope=col>{escape(head)}</th>" for head in heads)
+    cells = "".join(f"<th scope=col{' class=text' * (head in WORDS)}>{escape(head)}</th>" for head in heads)
     inside = f"<thead><tr>{cells}</tr></thead><tbody>{''.join(rows)}</tbody>"
     return f'<div class="scroll"><table>{inside}</table></div>'
 
@@ -314,7 +316,7 @@ def _logged(parts: Sequence[dict[str, Any]]) -> str:
 
 
 def _rounds(parts: Sequence[dict[str, Any]]) -> str:
-    heads = ("round", "at", "faults", "gap s", "bound s", "machine late s", "")
+    heads = ("round", "at", "faults", "gap s", "bound s", "machine late s", "findings")
     inside = []
     for part in parts:
         table = _table(heads, (_round(part, played) for played in part["rounds"]))
