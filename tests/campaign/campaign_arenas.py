@@ -24,6 +24,7 @@ from devkit.api.server_protocol import SyncApiServer
 from devkit.fleet import Fleet
 from devkit.pods import Cluster, Pod, PodSet
 from devkit.realapi.client import SetupError
+from devkit.record import NS
 
 from fleets import Endpoints, new_apis, watch_health, whole
 from hands import lease, put
@@ -33,6 +34,8 @@ REFUSALS: Final = (OSError, http.client.HTTPException, SetupError, AssertionErro
 """What a request to an API server that another fault has struck may end with."""
 PATIENCE_S: Final = 3.0
 """With an API server that may stand still while an operator wants something of it."""
+STEADY_S: Final = 3.5
+"""A fleet whose forger is as new as that may be about to hand over once more: its hold-down is 2 s."""
 FLEET_NAMESPACE: Final = "cardano"
 PULSE_S: Final = 0.05
 
@@ -230,8 +233,12 @@ class FleetArena(Arena):
 
     def at_rest(self) -> bool:
         with contextlib.suppress(AssertionError):  # the forger changed between two looks
-            return super().at_rest() and whole(self.fleet)
+            return super().at_rest() and self._steady() and whole(self.fleet)
         return False
+
+    def _steady(self) -> bool:
+        now = time.monotonic_ns()
+        return now - self.fleet.leader().intervals(now)[-1].begin >= STEADY_S * NS
 
     @property
     def lock_path(self) -> str:

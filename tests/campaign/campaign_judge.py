@@ -116,6 +116,8 @@ class Judgement:
     """What was allowed, without slack; None: of several faults at once only the recovery is bounded."""
     back_s: float
     """From when the last fault was mended until one forged for good; 0: one did then already."""
+    restless: int
+    """So often forging ceased again after the last fault was mended."""
     violations: tuple[str, ...]
 
 
@@ -143,7 +145,8 @@ def judge(played: Round, gaps: Sequence[Gap], terms: Terms, *, forgers: int = 1)
             wrong.append(
                 f"nobody forged for {late:.3f} s after all was mended, at most {terms.recovery_s:g} s expected"
             )
-    return Judgement(played.number, total, longest, bound, back_s, (*wrong, *played.notes))
+    restless = sum(gap.begin > mended for gap in gaps)
+    return Judgement(played.number, total, longest, bound, back_s, restless, (*wrong, *played.notes))
 
 
 def forgers_in(nodes: Mapping[str, Sequence[Interval]], begin: int, end: int) -> list[str]:

@@ -41,6 +41,8 @@ Two forgers are never excused.
 """
 GONE_S: Final = 3.0
 """A sidecar that was ended by none of us is started again after so long, as the kubelet would."""
+RESTLESS: Final = 3
+"""So many interruptions after all was mended are remarked upon: a lease that runs out and a way home are two."""
 PLANNED_S: Final = 1.0
 PREFIX: Final = "script: "
 
@@ -303,6 +305,10 @@ class Part:
         late = f", the machine was late by {played.late_s:.2f} s" if played.late_s > 0.2 else ""
         took = (played.ended - played.began) / NS
         self.say(f"#{played.number} over after {took:.1f} s: {measured:.3f} s without a forger ({allowed}){late}")
+        if judged.restless >= RESTLESS:
+            remark = f"round {played.number}: forging ceased {judged.restless} times after all was mended"
+            self.remarks.append(remark)
+            self.say(remark)
         wrong = [*(each for each in verdict.violations if each.startswith("two")), *judged.violations]
         for violation in wrong:
             self.say(f"VIOLATION {violation}")
@@ -416,6 +422,7 @@ class Part:
             "longest_s": round(judged.longest_s, 6),
             "bound_s": judged.bound_s if judged.bound_s is None else round(judged.bound_s, 3),
             "back_s": round(judged.back_s, 3),
+            "restless": judged.restless,
             "late_s": round(played.late_s, 3),
             "excused": played.excused,
             "violations": list(judged.violations),

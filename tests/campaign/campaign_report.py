@@ -202,7 +202,7 @@ def _part(part: dict[str, Any]) -> str:
     return (
         f'<section id="{escape(part["name"])}"><h2>{escape(title)} <small>{escape(more)}</small></h2>'
         f"<p>{escape(told)}</p>{legend}<div class=scroll><div class=timeline>{picture.timeline(part)}</div></div>"
-        + (f"<details><summary>Remarks</summary><ul>{remarks}</ul></details>" if remarks else "")
+        + (f"<details open><summary>Remarks</summary><ul>{remarks}</ul></details>" if remarks else "")
         + "</section>"
     )
 

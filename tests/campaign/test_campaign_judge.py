@@ -136,6 +136,12 @@ def test_of_several_faults_at_once_only_the_recovery_is_bounded() -> None:
     assert judge(played, [gap(11, 89)], TERMS).back_s == 39
 
 
+def test_interruptions_after_all_was_mended_are_counted() -> None:
+    gaps = [gap(10.5, 12), gap(13, 14), gap(15, 16), gap(17, 18)]
+    assert judge(alone(1), gaps, FLEET).restless == 3
+    assert judge(alone(1), gaps[:1], FLEET).restless == 0
+
+
 def test_a_hand_on_the_machines_clock_excuses_gaps_and_never_two_forgers() -> None:
     played = alone(0)
     played.excused = "somebody set the clock"
