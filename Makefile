@@ -12,7 +12,7 @@ IMAGE = $(PYTHON) -m devkit.podman.image --tool "$(IMAGE_TOOL)" --platform "$(PL
 # Whole pods wait most of the time: two files of their tests at a time.
 PODS := -n $(TEST_WORKERS) --maxprocesses 2 --dist loadfile
 
-.PHONY: help install demo play build push sbom lock package test test-fast test-e2e test-k8s test-chart test-page test-image test-package test-systemd test-kernels fuzz sim mutants soak explore test-coverage check format bench benchmarks model clean
+.PHONY: help install demo play build push sbom lock package test test-fast test-e2e test-k8s test-chart test-page test-image test-package test-systemd test-kernels fuzz sim mutants soak explore test-coverage check format bench benchmarks model campaign clean
 
 ## show this help
 help:
@@ -131,6 +131,10 @@ soak: install
 ## every state of the models in model/, and their mutants (needs spin and gcc; RECORD=1 writes the counts down; about four minutes)
 model: install
 	$(BIN)/python -m devkit.model $(if $(RECORD),--record)
+
+## random faults upon real pods for MINUTES=20, judged by the nodes' own records (SEED=n repeats one; API=real|embedded)
+campaign: install
+	$(BIN)/python tests/campaign --minutes $(or $(MINUTES),20) $(if $(SEED),--seed $(SEED)) $(if $(API),--api $(API))
 
 ## the property tests with examples drawn anew, ten rounds (ROUNDS=...): goes on after a failure and says it
 explore: install

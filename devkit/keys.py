@@ -104,14 +104,17 @@ def _envelope(path: Path, kind: str, description: str, cbor: bytes, mode: int) -
     return path
 
 
-def generate(folder: Path, *, kes_period: int = 0, counter: int = 0, seed: bytes | None = None) -> KeySet:
+def generate(
+    folder: Path, *, kes_period: int = 0, counter: int = 0, seed: bytes | None = None, kes_seed: bytes = b""
+) -> KeySet:
     """Make a consistent set in `folder` (0700): what a node needs, and what its pool keeps in the safe.
 
-    kes.skey, vrf.skey, cold.skey 0400; node.cert, cold.vkey, cold.counter 0600.  The same seed gives the same keys.
+    kes.skey, vrf.skey, cold.skey 0400; node.cert, cold.vkey, cold.counter 0600.  The same seed gives the same keys;
+    with another `kes_seed` the pool is the same and its KES key is not, as after a rotation.
     """
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     seed = seed or secrets.token_bytes(32)
-    cold, hot_seed, vrf_seed = _blake(b"cold" + seed), _blake(b"kes" + seed), _blake(b"vrf" + seed)
+    cold, hot_seed, vrf_seed = _blake(b"cold" + seed), _blake(b"kes" + (kes_seed or seed)), _blake(b"vrf" + seed)
     signing, cold_public = kes_signing_key(hot_seed), _public(cold)
     certificate = operational_certificate(kes_root(signing), counter, kes_period, cold)
     vrf, pool = vrf_seed + _public(vrf_seed), _blake(cold_public, 28)

@@ -132,6 +132,7 @@ class Pod:
         for file in secrets_from.iterdir():
             shutil.copy(file, self.secrets / file.name)
         self.log, self.record_file = self.root / "sidecar.log", self.root / "record"
+        self.record = record.Follower(self.record_file)
         self.metrics_port, self.node_port = free_port(), free_port()
         self.node_flags = node_flags
         self.non_producing = non_producing
@@ -425,7 +426,7 @@ class Pod:
 
     def intervals(self, now: int) -> list[record.Interval]:
         """When the node forged, as it says itself; `now` ends one that goes on (CLOCK_MONOTONIC, ns)."""
-        return record.intervals(record.read(self.record_file), now)
+        return self.record.intervals(now)
 
     def healthy(self) -> bool:
         return bool(self.status().get("ready", {}).get("ready"))

@@ -8,8 +8,11 @@ Reading apart, everything here is pure.  Times are ns on that clock; only durati
 
 from __future__ import annotations
 
+import bisect
 import itertools
 import json
+import threading
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +22,8 @@ NS = 1_000_000_000
 
 _ENDS = frozenset({"off", "stop", "exit", "start"})
 """Events at which a node does not forge, or no more."""
+_STILL = 1 << 63
+"""Later than any time of a record: the end of an interval that goes on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +57,59 @@ def read(path: Path) -> list[dict[str, Any]]:
         return parse(path.read_text(encoding="utf-8", errors="replace"))
     except FileNotFoundError:
         return []
+
+
+class Follower:
+    """One record that grows, of which each byte is read once: for whoever looks many times a second for hours.
+
+    May be used by several threads.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._offset, self._rest = 0, b""
+        self._events: list[dict[str, Any]] = []
+        self._counts: Counter[str] = Counter()
+        self._intervals: list[Interval] | None = None
+        self._lock = threading.Lock()
+
+    def intervals(self, now: int) -> list[Interval]:
+        """As `intervals` says of the record up to now."""
+        with self._lock:
+            self._read()
+            if self._intervals is None:
+                self._intervals = intervals(self._events, _STILL)
+            found = list(self._intervals)
+        if found and found[-1].end == _STILL:
+            found[-1] = Interval(found[-1].begin, max(now, found[-1].begin))
+        return found
+
+    def events(self) -> list[dict[str, Any]]:
+        """All so far but for `slot`, in the order of time."""
+        with self._lock:
+            self._read()
+            return list(self._events)
+
+    def counts(self) -> dict[str, int]:
+        """How many events of each name, `slot` too."""
+        with self._lock:
+            self._read()
+            return dict(self._counts)
+
+    def _read(self) -> None:
+        try:
+            with self._path.open("rb") as file:
+                file.seek(self._offset)
+                fresh = file.read()
+        except FileNotFoundError:
+            return
+        self._offset += len(fresh)
+        whole, newline, self._rest = (self._rest + fresh).rpartition(b"\n")
+        for event in parse(whole.decode(errors="replace")) if newline else []:
+            self._counts[event["event"]] += 1
+            if event["event"] != "slot":
+                bisect.insort(self._events, event, key=lambda each: int(each["t"]))
+                self._intervals = None
 
 
 def read_nodes(records: Mapping[str, Path], now: int) -> dict[str, list[Interval]]:

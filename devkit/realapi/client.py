@@ -39,6 +39,8 @@ class AdminClient:
     """Requests to one server as one user."""
 
     def __init__(self, url: str, ca_file: Path | None, token: str | None) -> None:
+        self.timeout_s = _TIMEOUT_S
+        """Of each step of a request."""
         parts = urlsplit(url)
         self._host, self._port = parts.hostname or "", parts.port or 0
         self._context = ssl.create_default_context(cafile=str(ca_file)) if parts.scheme == "https" else None
@@ -52,9 +54,11 @@ class AdminClient:
         """One request.  OSError, http.client.HTTPException."""
         connection: http.client.HTTPConnection
         if self._context is None:
-            connection = http.client.HTTPConnection(self._host, self._port, timeout=_TIMEOUT_S)
+            connection = http.client.HTTPConnection(self._host, self._port, timeout=self.timeout_s)
         else:
-            connection = http.client.HTTPSConnection(self._host, self._port, timeout=_TIMEOUT_S, context=self._context)
+            connection = http.client.HTTPSConnection(
+                self._host, self._port, timeout=self.timeout_s, context=self._context
+            )
         try:
             headers = self._headers | {"Content-Type": content_type}
             connection.request(method, path, None if body is None else json.dumps(body), headers)

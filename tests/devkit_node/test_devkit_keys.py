@@ -160,6 +160,19 @@ def test_the_command_makes_a_set_for_now_and_prints_the_pool_id(tmp_path: Path) 
     assert before <= period <= current_kes_period("preview")
 
 
+def test_a_rotation_is_of_the_same_pool_with_another_kes_key(tmp_path: Path) -> None:
+    seed = bytes(32)
+    before, after = (
+        generate(tmp_path / name, seed=seed, kes_seed=name.encode(), counter=n) for n, name in enumerate("ab")
+    )
+    assert before.pool_id == after.pool_id
+    assert before.vrf.read_bytes() == after.vrf.read_bytes()
+    assert before.kes.read_bytes() != after.kes.read_bytes()
+    for made in (before, after):
+        (hot, counter, _, _), _ = cbor2.loads(raw(made.cert))
+        assert (hot, counter) == (kes_root(cbor2.loads(raw(made.kes))), made.counter)
+
+
 # --- as the node reads them ---
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import itertools
 import json
+import tempfile
+from collections import Counter
 from pathlib import Path
 
 from hypothesis import given
@@ -11,6 +13,7 @@ from hypothesis import strategies as st
 
 from devkit.record import (
     NS,
+    Follower,
     Interval,
     first_on_after,
     forgers_at,
@@ -135,3 +138,40 @@ def test_a_line_cut_short_is_left_out_and_the_rest_is_put_in_order(tmp_path: Pat
     path.write_text("\n".join(json.dumps(event(t, name)) for t, name in ((9, "off"), (3, "on"))) + '\n{"t": 12, "eve')
     assert [e["t"] for e in read(path)] == [3, 9]
     assert read_nodes({"a": path}, 20) == {"a": [Interval(3, 9)]}
+
+
+LINES = EVENTS.map(lambda events: "".join(json.dumps(each) + "\n" for each in events))
+
+
+@given(LINES | st.text(max_size=30), st.lists(st.integers(0, 400), max_size=4), st.integers(0, 2 * HORIZON))
+def test_who_follows_a_record_knows_at_any_time_what_who_reads_all_of_it_knows(
+    text: str, cuts: list[int], now: int
+) -> None:
+    raw = text.encode()
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "record")
+        follower = Follower(path)
+        assert follower.intervals(now) == []
+        for begin, end in itertools.pairwise([0, *sorted(cuts), len(raw)]):
+            with path.open("ab") as file:
+                file.write(raw[begin:end])
+            whole = parse(path.read_bytes().rpartition(b"\n")[0].decode(errors="replace"))
+            assert follower.intervals(now) == intervals(whole, now)
+            assert follower.counts() == Counter(each["event"] for each in whole)
+            assert follower.events() == [each for each in whole if each["event"] != "slot"]
+
+
+def test_what_is_written_down_late_of_an_earlier_time_is_put_where_it_belongs(tmp_path: Path) -> None:
+    path = tmp_path / "record"
+    follower = Follower(path)
+    path.write_text(json.dumps(event(5, "on")) + "\n" + json.dumps(event(9, "on")) + "\n")
+    assert follower.intervals(20) == [Interval(5, 20)]
+    with path.open("a") as file:
+        file.write(json.dumps(event(7, "exit")) + "\n")
+    assert follower.intervals(20) == [Interval(5, 7), Interval(9, 20)]
+
+
+def test_of_a_node_that_began_only_after_the_moment_asked_about_nothing_negative_is_told(tmp_path: Path) -> None:
+    path = tmp_path / "record"
+    path.write_text(json.dumps(event(9, "on")) + "\n")
+    assert Follower(path).intervals(5) == [Interval(9, 9)]

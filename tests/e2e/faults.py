@@ -15,14 +15,14 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from cardano.credentials import Source, credential_set
 from cardano.kes import KesKey
 from cardano.opcert import OperationalCertificate
 from devkit import keys, record
-from devkit.pods import LEASE, WORKERS, Cluster, Pod
-from kube.leases import KEY
+from devkit.pods import WORKERS, Cluster, Pod
+
+from hands import forge_a_release, give_lease_to, lease, make_lease_without_holder, other_secrets, put
 
 LEASE_S = 15.0
 
@@ -325,69 +325,37 @@ fault(bound=40 - FORGING_ON_S + 2, seconds=50)(_all_api_gone(40, "hang"))
 # --- hands on the Lease ---
 
 
-def _lease(cluster: Cluster, method: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
-    path = f"/apis/coordination.k8s.io/v1/namespaces/{cluster.namespace}/leases/{LEASE}"
-    answer = cluster.admin.request(method, path, body)
-    assert answer.code == 200, answer.text
-    return answer.body
-
-
-def _edit_lease(cluster: Cluster, change: Callable[[dict[str, Any]], None]) -> None:
-    """As kubectl edit does: read, change, write; again after a conflict."""
-    path = f"/apis/coordination.k8s.io/v1/namespaces/{cluster.namespace}/leases/{LEASE}"
-    for _ in range(20):
-        lease = _lease(cluster, "GET")
-        change(lease)
-        answer = cluster.admin.request("PUT", path, lease)
-        if answer.code != 409:
-            assert answer.code == 200, answer.text
-            return
-    raise AssertionError("twenty conflicts in a row")
-
-
-def _give_lease_to(cluster: Cluster, holder: str) -> None:
-    _edit_lease(cluster, lambda lease: lease["spec"].update(holderIdentity=holder))
-
-
 @fault(bound=0)
 def the_lease_is_deleted(cluster: Cluster) -> None:
-    _lease(cluster, "DELETE")
+    lease(cluster, "DELETE")
     settle(cluster, 8)
 
 
 @fault(bound=0, seconds=20)
 def the_lease_is_deleted_and_made_anew_without_a_holder(cluster: Cluster) -> None:
     """As `kubectl replace --force` does with a manifest."""
-    path = f"/apis/coordination.k8s.io/v1/namespaces/{cluster.namespace}/leases"
-    _lease(cluster, "DELETE")
-    body = {"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": {"name": LEASE}, "spec": {}}
-    answer = cluster.admin.request("POST", path, body)
-    assert answer.code in (201, 409), answer.text  # 409: the leader was faster
+    lease(cluster, "DELETE")
+    make_lease_without_holder(cluster)
     settle(cluster, 8)
 
 
 @fault(bound=0, seconds=20)
 def the_holder_is_erased_by_hand(cluster: Cluster) -> None:
-    _give_lease_to(cluster, "")
+    give_lease_to(cluster, "")
     settle(cluster, 8)
 
 
 @fault(bound=0, seconds=20)
 def a_release_is_forged(cluster: Cluster) -> None:
     """As a pod's elector gone bad could do it: all is right but the key."""
-
-    def forge(lease: dict[str, Any]) -> None:
-        lease["spec"] |= {"holderIdentity": "", "leaseDurationSeconds": 1}
-        lease["metadata"]["annotations"] |= {KEY: "00" * 16}
-
-    _edit_lease(cluster, forge)
+    forge_a_release(cluster)
     settle(cluster, 8)
 
 
 @fault(bound=LEASE_S + 6, seconds=30)
 def the_lease_is_taken_over_by_hand(cluster: Cluster) -> None:
     """The stranger's term is respected for a whole lease duration; the leader notices at its next renewal."""
-    _give_lease_to(cluster, "somebody")
+    give_lease_to(cluster, "somebody")
     cluster.wait_for(lambda: not cluster.forgers(), 10, "the leader stops")
     cluster.wait_for_one_forger(40)
     settle(cluster)
@@ -397,7 +365,7 @@ def the_lease_is_taken_over_by_hand(cluster: Cluster) -> None:
 def the_lease_is_given_to_a_standby_by_hand(cluster: Cluster) -> None:
     standby = cluster.standbys()[0]
     identity = standby.status()["leader"]["identity"]
-    _give_lease_to(cluster, identity)
+    give_lease_to(cluster, identity)
     cluster.wait_for(lambda: not cluster.forgers(), 10, "the leader stops")
     cluster.wait_for_one_forger(40)
     settle(cluster)
@@ -449,38 +417,11 @@ def a_source_secret_is_missing_at_the_moment_of_promotion(cluster: Cluster) -> N
     leader.revive()
 
 
-def put(path: Path, content: bytes) -> None:
-    """Another file in its place, with its owner and mode."""
-    info = path.stat()
-    fresh = path.with_name(f".{path.name}")
-    fresh.write_bytes(content)
-    fresh.chmod(info.st_mode & 0o777)
-    if os.getuid() == 0:
-        os.chown(fresh, info.st_uid, info.st_gid)
-    fresh.replace(path)
-
-
-@contextlib.contextmanager
-def _other_secrets(pod: Pod, **how: int) -> Iterator[None]:
-    """In place of its own: those of another pool."""
-    before = {path: path.read_bytes() for path in pod.secrets.iterdir() if path.is_file()}
-    folder = pod.root / "other-keys"
-    made = keys.generate(folder, **{"kes_period": keys.current_kes_period("mainnet"), **how})
-    try:
-        for path in before:
-            put(path, (made.folder / path.name).read_bytes())
-        yield
-    finally:
-        for path, raw in before.items():
-            put(path, raw)
-        shutil.rmtree(folder)
-
-
 @fault(bound=1)
 def a_standby_whose_certificate_has_expired_is_passed_over(cluster: Cluster) -> None:
     leader = cluster.leader()
     poor, rich = cluster.standbys()
-    with _other_secrets(poor, kes_period=1):
+    with other_secrets(poor, kes_period=1):
         cluster.wait_for(lambda: _says_why(poor, "the certificate expired"), 10, "it is known before it is needed")
         leader.terminate()
         cluster.wait_for(lambda: cluster.forgers() == [rich], 20, "the one with good keys forges")
@@ -492,7 +433,7 @@ def a_standby_whose_certificate_has_expired_is_passed_over(cluster: Cluster) -> 
 @fault(bound=0)
 def the_secret_goes_bad_under_the_one_who_forges(cluster: Cluster) -> None:
     leader = cluster.leader()
-    with _other_secrets(leader, kes_period=1):
+    with other_secrets(leader, kes_period=1):
 
         def known() -> bool:
             return "error" in {each["severity"] for each in leader.status()["credentials"]["findings"]}
@@ -507,7 +448,7 @@ def a_rotation_under_the_one_who_forges(cluster: Cluster) -> None:
     """The files change one after another; in what is exposed each certificate is that of the key beside it."""
     leader = cluster.leader()
     before = _hups(leader)
-    with _other_secrets(leader, counter=7):
+    with other_secrets(leader, counter=7):
         _takes_up(cluster, leader, 7, before)
     _goes_back(cluster, leader, before)
 

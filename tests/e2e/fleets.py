@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import http.server
 import json
 import os
 import shutil
 import subprocess
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -100,7 +102,7 @@ def settle(fleet: Fleet) -> None:
         say(fleet, region, {"forgeState": "Priority-based", "override": {"enabled": False, "forceState": None}})
     fleet.wait_for_region(next(iter(fleet.apis)), 120)
     fleet.wait_for(lambda: all(pod.healthy() for pod in fleet.pods), 90, "all pods are ready")
-    fleet.wait_for(lambda: _whole(fleet), 30, "every coordination API has the lock in the forger's name")
+    fleet.wait_for(lambda: whole(fleet), 30, "every coordination API has the lock in the forger's name")
 
 
 def cut(fleet: Fleet, region: str, *, outwards: bool = True, inwards: bool = True) -> None:
@@ -113,7 +115,8 @@ def cut(fleet: Fleet, region: str, *, outwards: bool = True, inwards: bool = Tru
                 fleet.path(pod, region).hang()
 
 
-def _whole(fleet: Fleet) -> bool:
+def whole(fleet: Fleet) -> bool:
+    """Whether every coordination API has the lock in the forger's name, by the forger's own word."""
     members = fleet.leader().status().get("pool", {}).get("members", [])
     return bool(members) and all(member["seconds_left"] for member in members)
 
@@ -141,6 +144,42 @@ def leaders(fleet: Fleet) -> list[Pod]:
         if told.get("role") == "leader":
             found.append(pod)
     return found
+
+
+class Endpoints:
+    """An HTTP server with a path for each region, which answers 200 or 503."""
+
+    def __init__(self) -> None:
+        self.bad: set[str] = set()
+        bad = self.bad
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            def do_GET(self) -> None:  # the library's name
+                self.send_response(503 if self.path.strip("/") in bad else 200)
+                self.send_header("Content-Length", "0")
+                self.end_headers()
+
+            def log_message(self, *_: object) -> None:
+                pass
+
+        self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
+        self._thread.start()
+
+    def url(self, region: str) -> str:
+        return f"http://127.0.0.1:{self._server.server_address[1]}/{region}"
+
+    def close(self) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join(5)
+
+
+def watch_health(fleet: Fleet, endpoints: Endpoints) -> None:
+    """Each region's health is that of its path."""
+    for region in fleet.apis:
+        check = {"enabled": True, "endpoint": endpoints.url(region), "interval": "1s", "failureThreshold": 2}
+        say(fleet, region, {"healthCheck": check})
 
 
 class Watched:

@@ -16,7 +16,7 @@ from devkit.api.server_protocol import SyncApiServer
 from devkit.pod import LEASE, MemoryFolder, Pod
 from devkit.pods import Cluster
 
-from faults import put
+from hands import put
 from lanes import NAMESPACES
 
 pytestmark = [pytest.mark.e2e, pytest.mark.k8s, pytest.mark.timeout(300)]

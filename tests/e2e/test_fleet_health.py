@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import http.server
 import json
 import os
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,41 +14,12 @@ import pytest
 
 from devkit.fleet import Fleet
 
-from fleets import REGIONS, SLACK, Watched, say, settle, started
+from fleets import REGIONS, SLACK, Endpoints, Watched, say, settle, started, watch_health
 
 pytestmark = [pytest.mark.e2e, pytest.mark.k8s, pytest.mark.timeout(300)]
 FIRST, SECOND, _ = REGIONS
 CHANGE_S = 2 + SLACK
 """Longest without a forger in a change that is planned."""
-
-
-class Endpoints:
-    """An HTTP server with a path for each region, which answers 200 or 503."""
-
-    def __init__(self) -> None:
-        self.bad: set[str] = set()
-        bad = self.bad
-
-        class Handler(http.server.BaseHTTPRequestHandler):
-            def do_GET(self) -> None:  # the library's name
-                self.send_response(503 if self.path.strip("/") in bad else 200)
-                self.send_header("Content-Length", "0")
-                self.end_headers()
-
-            def log_message(self, *_: object) -> None:
-                pass
-
-        self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
-        self._thread.start()
-
-    def url(self, region: str) -> str:
-        return f"http://127.0.0.1:{self._server.server_address[1]}/{region}"
-
-    def close(self) -> None:
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join(5)
 
 
 @pytest.fixture(scope="module")
@@ -64,9 +33,7 @@ def endpoints() -> Iterator[Endpoints]:
 def one_fleet(endpoints: Endpoints) -> Iterator[Fleet]:
     with started(pods_each=1, environment={"HEALTH_CHECK_ENDPOINT": endpoints.url("any")}) as fleet:
         settle(fleet)
-        for region in REGIONS:
-            check = {"enabled": True, "endpoint": endpoints.url(region), "interval": "1s", "failureThreshold": 2}
-            say(fleet, region, {"healthCheck": check})
+        watch_health(fleet, endpoints)
         yield fleet
 
 
