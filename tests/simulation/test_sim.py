@@ -78,7 +78,7 @@ def test_the_page_has_every_deliberate_fault_and_what_saw_it() -> None:
     page = PAGE.read_text(encoding="utf-8")
     rows = page.partition(BEGIN)[2].partition(END)[0].splitlines()[2:]
     assert [row.split(" | ")[0].removeprefix("| ") for row in rows] == [each.name for each in MUTANTS]
-    assert len(rows) >= 30
+    assert len(rows) >= 25
     assert "NOT SEEN" not in page
 
 
