@@ -78,11 +78,7 @@ async def a_worker_dies(world: World, step: Step, pod: Any) -> None:
 
 
 async def a_worker_freezes(world: World, step: Step, pod: Any) -> None:
-    life = pod.lives.get(WORKERS[int(step.amount * len(WORKERS))])
-    if life is not None:
-        life.freeze()
-        await asyncio.sleep(step.lasts_s)
-        life.thaw()
+    await _freeze(pod, WORKERS[int(step.amount * len(WORKERS))], step)
 
 
 async def the_actuator_dies(world: World, step: Step, pod: Any) -> None:
@@ -90,7 +86,11 @@ async def the_actuator_dies(world: World, step: Step, pod: Any) -> None:
 
 
 async def the_actuator_freezes(world: World, step: Step, pod: Any) -> None:
-    life = pod.lives.get(Worker.ACTUATOR)
+    await _freeze(pod, Worker.ACTUATOR, step)
+
+
+async def _freeze(pod: Any, worker: Worker, step: Step) -> None:
+    life = pod.lives.get(worker)
     if life is not None:
         life.freeze()
         await asyncio.sleep(step.lasts_s)

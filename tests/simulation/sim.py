@@ -90,9 +90,7 @@ class Stage:
     async def _played(self, row: Sequence[Script]) -> list[Outcome]:
         world, loop = self.world, asyncio.get_running_loop()
         if self._cold:
-            for pod in world.pods:
-                pod.start_all()
-                pod.node.start()
+            world.start()
         found: list[Outcome] = []
         for each in row:
             outcome, began = Outcome(), loop.time()

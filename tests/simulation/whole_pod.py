@@ -27,7 +27,7 @@ import workers.pool_lock
 import workers.prober
 from config import load
 from gateway.views import Picture, ready
-from ipc.messages import ActuatorState, ArbiterState, Body, ElectorState, Fence, LockPhase, Role, StandDown, Worker
+from ipc.messages import ActuatorState, ArbiterState, Body, ElectorState, Role, StandDown, Worker
 from ipc.peers import Peer
 from kube.session import ApiSession
 from policy import timing
@@ -45,9 +45,7 @@ from simulated_fleet import ForgeClusters
 from simulated_host import Machine, Process
 from simulated_node import Node
 from simulated_pod import WORKERS, Sockets, Surroundings
-from simulated_time import clock, loop_now, wall_s
-
-OWN_WORKERS = WORKERS
+from simulated_time import loop_now, wall_s
 
 
 class _Surroundings(Surroundings):
@@ -98,7 +96,6 @@ class WholePod:
         self.on_publish: Callable[[Worker, Body], None] = lambda _worker, _body: None
         self.supervised = False
         """A worker that ends is started again."""
-        self.stopping = False
         self._around: dict[Worker, _Surroundings] = {}
         self._elector: Elector | None = None
 
@@ -111,7 +108,6 @@ class WholePod:
     def start(self, worker: Worker) -> None:
         if worker not in self.lives:
             life = self.lives[worker] = Process(self.machine, str(worker))
-            life.context.run(clock.set, self.machine.clock)
             life.at_death.append(lambda: self._died(worker, life))
             life.failed = lambda error: self._failed(life, error)
             life.context.copy().run(self._start, worker, life)
@@ -173,13 +169,13 @@ class WholePod:
 
     def start_all(self) -> None:
         """Each some time within a second, as real processes do."""
-        self.supervised, self.stopping = True, False
+        self.supervised = True
         for worker in WORKERS:
             self.machine.soon(self.rng.uniform(0, 0.8), lambda worker=worker: self._restart(worker))
 
     def ask_to_stop(self) -> None:
         """SIGTERM to all, by supervisord, which starts none of them again."""
-        self.supervised, self.stopping = False, True
+        self.supervised = False
         loop = asyncio.get_running_loop()
         for worker, life in self.lives.items():
             loop.call_soon(self._around[worker].stopping.set, context=life.context.copy())
@@ -219,17 +215,9 @@ class WholePod:
             return "absent"
         return str(said.pool.phase) if said.pool is not None else "granting" if said.grant is not None else "silent"
 
-    def fenced(self) -> bool:
-        said = self.said(Worker.ACTUATOR)
-        return isinstance(said, ActuatorState) and said.fence is Fence.FENCED
-
     def leads(self) -> bool:
         said = self.said(Worker.ELECTOR)
         return isinstance(said, ElectorState) and said.role in (Role.LEADER, Role.HANDOVER)
-
-    def holds_lock(self) -> bool:
-        said = self.said(Worker.ARBITER)
-        return isinstance(said, ArbiterState) and said.pool is not None and said.pool.phase is LockPhase.HELD
 
     def ready(self) -> bool:
         """As the gateway would answer /ready."""

@@ -113,6 +113,12 @@ class World(Fleet):
         pod.machine.on_expose = lambda: self._exposed(pod)
         return pod
 
+    def start(self) -> None:
+        """All pods, and their nodes."""
+        for pod in self.pods:
+            pod.start_all()
+            pod.node.start()
+
     @property
     def managed(self) -> bool:
         return bool(self.kind.members)
@@ -240,8 +246,6 @@ def _lock_on(server: str) -> str:
 
 async def warmed(world: World) -> None:
     """All pods are started; somebody forges; a little later."""
-    for pod in world.pods:
-        pod.start_all()
-        pod.node.start()
+    world.start()
     await world.until_somebody_forges(60)
     await asyncio.sleep(3)
