@@ -14,7 +14,7 @@
  * restart of the arbiter changes nothing that is not written down but one thing: an attempt is given up.
  *
  * RESTORES.  A member that shows a term again which was written over is the one thing for which it matters that an
- * attempt is short (`policy.pool_lock.ROUND`): two of them, one after the other, are over before a lease duration is.
+ * attempt is short (`policy.pool_lock.round_lasts`): two of them, one after the other, are over before a lease duration is.
  * So a clock of an attempt does not end in it, and who sees a member change in an attempt of his own, or while another
  * makes one, does not take it in that attempt.  Without restores none of this is assumed.
  *
@@ -271,7 +271,7 @@ inline write(c, m) {
 }
 
 /* It is carried out, and its answer lost: the member must be read, and gives no right.
- * impl: policy.pool_lock.PoolLock.failed, workers.pool_lock.PoolLockKeeper._failed, policy.pool_lock.ROUND */
+ * impl: policy.pool_lock.PoolLock.failed, workers.pool_lock.PoolLockKeeper._failed, policy.pool_lock.round_lasts */
 inline write_unheard(c, m) {
 #if RESTORES
     if

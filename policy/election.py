@@ -138,6 +138,10 @@ class Election:
         """When the Lease was read last, and not only told of by a watch."""
         self._unanswered = False
         """The last request found nobody who answers."""
+        self._seal = ""
+        """Of our term, as our last confirmed write has it."""
+        self._release_sent = False
+        """Since that write: it may have arrived though its answer did not, and another may have followed."""
         self._world: Circumstances | None = None
         self._settled = held is None
         self._granted_since = 0
@@ -164,7 +168,8 @@ class Election:
             if record.holder:
                 self._held = None  # whoever writes our old term over another's does not give it back
         if self.leading and not self._ours(record):
-            if self.observed.orphaned and now < self._right_ends():
+            followed = self._release_sent and (record is None or record.seal != self._seal)
+            if self.observed.orphaned and now < self._right_ends() and not followed:
                 return  # nobody else may take it before our right has ended; we make it ours again
             holder = record.holder if record is not None else ""
             self._lose(now, f"the lease was taken by {holder}" if holder else "the lease was released by hand")
@@ -174,6 +179,7 @@ class Election:
         self.observed = Observed(record, now)
         self._must_read = self._unanswered = False
         self._retry_at = 0
+        self._seal, self._release_sent = record.seal, False  # one that is under way is refused from now on
         self._renewed_at = sent_at
         self._settled = True
         if not self.leading:
@@ -472,6 +478,7 @@ class Election:
         A new term's token is kept in mind: if the answer is lost, the record will tell whether the write arrived.
         """
         record = self.observed.record if self.observed is not None else None
+        self._release_sent = self._release_sent or act is Do.RELEASE
         if act in (Do.RENEW, Do.RELEASE) and record is not None:
             return self.token if self.leading else record.transitions
         self._tried_token = max(record.transitions if record is not None else 0, self.token) + 1

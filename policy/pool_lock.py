@@ -40,8 +40,8 @@ from policy.election import Do, Step
 from policy.lease import LeaseRecord, Observed, observe, seen_lately
 from policy.seal import half_of
 
-ROUND: Final = 4 * timing.SECOND
-"""An attempt to get a majority that takes longer is given up."""
+LONGEST_ROUND: Final = 4 * timing.SECOND
+"""An attempt to get a majority that takes longer is given up; with a short lease sooner: `round_lasts`."""
 RELEASE_PATIENCE: Final = 3 * timing.SECOND
 """A member that cannot be reached is not waited for: its Lease runs out, or is released when it answers again."""
 PAUSE: Final = timing.SECOND // 2
@@ -116,6 +116,11 @@ class Kept:
     granted: Grant | None = None
     withdrawn: int = 0
     highest: int = 0
+
+
+def round_lasts(lease_duration: int) -> int:
+    """How long an attempt to get a majority may take: two of them are over before a lease duration is.  All in ns."""
+    return min(LONGEST_ROUND, lease_duration * 9 // 20)
 
 
 def one_set(*told: tuple[int, tuple[str, ...]]) -> bool:
@@ -294,7 +299,7 @@ class PoolLock:
             self._become(LockPhase.HELD, now, "the lock is ours")
         elif not wish.want:
             self._spend(now)
-        elif now - self._since >= ROUND or not self._may_succeed(now):
+        elif now - self._since >= round_lasts(self._duration) or not self._may_succeed(now):
             self._attempts += 1
             longest = PAUSE << min(self._attempts - 1, MOST_DOUBLINGS)
             self._pause_until = now + longest // 4 + int(longest * chance)
@@ -503,6 +508,10 @@ class PoolLock:
         if self.phase is not LockPhase.IDLE:
             return 0
         return sorted(self._unsure_until(member) for member in self.members)[self.majority - 1]
+
+    def could_take(self, now: int) -> bool:
+        """Whether we have the lock, or could take it at once if its holder released it now."""
+        return self.phase is not LockPhase.IDLE or now >= self.unsure_until
 
     @staticmethod
     def _unsure_until(member: Member) -> int:

@@ -334,7 +334,7 @@ class Coordination:
         conditions = {
             READY: Condition(ready, "Fit" if ready else "NotFit", f"led by {pod}" if ready else why_not),
             FORGING: Condition(forging, "Forging" if forging else "NotForging", why),
-            PREFERRED: self._preferred(verdict, reached),
+            PREFERRED: self._preferred(now, verdict, reached),
             ACCEPTED: Condition(
                 not wrong,
                 "Unreadable" if wrong else "Read",
@@ -377,13 +377,18 @@ class Coordination:
             )
         )
 
-    def _preferred(self, verdict: Verdict, reached: int) -> Condition:
+    def _preferred(self, now: int, verdict: Verdict, reached: int) -> Condition:
         """Upon this word a holder lets go in our favour: not to be said by who could not take the lock then."""
-        majority = self._keeper.lock.majority
+        lock = self._keeper.lock
+        majority = lock.majority
         if reached < majority:
             why = f"it could not take the lock: {reached} coordination APIs answer, {majority} are needed"
             return Condition(False, "MajorityLost", why)
-        return Condition(verdict.want and verdict.place == 0, "Ranked", verdict.why)
+        first = verdict.want and verdict.place == 0
+        if first and not lock.could_take(now):
+            why = "it could not take the lock yet: it has not seen for a lease duration who may hold a majority"
+            return Condition(False, "NotSureYet", why)
+        return Condition(first, "Ranked", verdict.why)
 
     def _counter(self) -> CertificateCounter | None:
         """Of the whole pool."""

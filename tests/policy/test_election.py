@@ -221,6 +221,40 @@ def test_a_holder_erased_by_hand_may_hand_over_all_the_same() -> None:
     assert gap_after(pool, 30) < 1
 
 
+def test_who_may_have_released_the_lease_does_not_take_it_for_erased_by_hand() -> None:
+    """The release arrived, its answer did not; another took the Lease, and was erased by hand: it is that one's."""
+    pool = led_pool()
+    leader, server = pool.leader(), pool.server
+    now, before = leader.clock(pool.true), server.record
+    assert before is not None
+    election, world = leader.election, dataclasses.replace(leader.world(), stopping=True, fence=Fence.FENCED)
+    assert election.next(now, world).act is Do.RELEASE
+    token = election.begin(Do.RELEASE)
+    election.failed(now + S, conflict=False, pause=0)
+    erased = dataclasses.replace(before, resource_version="999", holder="", transitions=token + 1, seal="another's")
+    election.saw(erased, now + 2 * S, missed=True, read=True)
+    assert not election.leading
+    assert election.next(now + 2 * S, world).act is Do.WAIT
+
+
+def test_a_renewal_that_succeeds_after_a_lost_release_makes_the_lease_ours_again_when_it_is_erased() -> None:
+    pool = led_pool()
+    leader = pool.leader()
+    now, election = leader.clock(pool.true), leader.election
+    world = dataclasses.replace(leader.world(), stopping=True, fence=Fence.FENCED)
+    assert election.next(now, world).act is Do.RELEASE
+    election.begin(Do.RELEASE)
+    election.failed(now, conflict=False, pause=0)
+    record = pool.server.record
+    assert record is not None
+    election.begin(Do.RENEW)
+    renewed = dataclasses.replace(record, resource_version="998")
+    election.wrote(renewed, sent_at=now, now=now + S)
+    election.saw(dataclasses.replace(renewed, resource_version="999", holder=""), now + 2 * S, read=True)
+    assert election.leading
+    assert election.next(now + 2 * S, world).act is Do.RENEW
+
+
 def test_a_release_is_believed_of_the_same_lease_and_no_earlier_term_only() -> None:
     held = observe(None, LeaseRecord("5", "a", 15, 7, uid="u"), 100)
     for record, free in (

@@ -13,7 +13,7 @@ from ipc.messages import Grant, LockPhase
 from policy import timing
 from policy.election import Do
 from policy.lease import LeaseRecord
-from policy.pool_lock import MOST_AHEAD, MOST_TOKEN, PAUSE, RELEASE_PATIENCE, ROUND, Kept, PoolLock, Wish
+from policy.pool_lock import MOST_AHEAD, MOST_TOKEN, PAUSE, RELEASE_PATIENCE, Kept, PoolLock, Wish, round_lasts
 from policy.seal import opens, seal_of
 
 from lock_world import D, S, World
@@ -23,6 +23,7 @@ LET_GO = Wish(want=False)
 FENCED = Wish(want=False, fenced=True)
 START = 1000 * S
 MEMBERS = "abcde"
+ROUND = round_lasts(D * S)
 
 
 class Pod:
@@ -648,6 +649,13 @@ def test_who_is_not_wanted_any_more_gives_back_what_he_took() -> None:
     pod.serve(only=[0])
     pod.live(0.5, LET_GO)
     assert pod.mine() == []
+
+
+def test_a_short_lease_has_short_attempts_of_which_two_fit_into_it() -> None:
+    for seconds in (6, 7, 8, 9, 15, 3600):
+        lasts = round_lasts(seconds * S)
+        assert 2 * lasts < seconds * S
+        assert lasts == min(4 * S, seconds * S * 9 // 20)
 
 
 def test_an_attempt_does_not_last_longer_than_a_round() -> None:

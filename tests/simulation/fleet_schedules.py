@@ -420,6 +420,24 @@ async def the_best_region_is_cut_off_one_way_for_long(fleet: Fleet, *, enabled: 
     await fleet.until_forging_in(best, HOME_S)
 
 
+async def the_best_region_comes_back_from_a_partition(fleet: Fleet) -> None:
+    """It is Enabled, so that nothing holds it down; for a lease duration it counts the others' members as held."""
+    await fleet.until_the_best_forges(HOME_S)
+    best = fleet.forging_region()
+    fleet.patch(best, {"forgeState": "Enabled"})
+    await asyncio.sleep(SETTLED_S)
+    fleet.tell(f"{best} is cut off")
+    broken = _cut(fleet, best, PathState.HANGING, inwards=True, outwards=True)
+    await asyncio.sleep(2 * SETTLED_S)
+    fleet.gaps.clear()
+    _mend(broken)
+    fleet.tell(f"{best} is connected again")
+    await asyncio.sleep(2 * SETTLED_S)
+    if len(fleet.gaps) != 1 or sum(fleet.gaps) > HAND_OVER_S:
+        fleet.violations.append(f"one hand-over was to be, and not {len(fleet.gaps)}: {fleet.gaps} s")
+    await fleet.until_forging_in(best, HOME_S)
+
+
 async def the_holders_arbiter_restarts_long_after_the_best_region_died(fleet: Fleet, *, enabled: bool) -> None:
     """Its object still says on every member that it is ready and should forge."""
     await fleet.until_the_best_forges(HOME_S)

@@ -20,6 +20,7 @@ from fleet_schedules import (
     one_by_one,
     one_upon_another,
     run,
+    the_best_region_comes_back_from_a_partition,
     the_best_region_is_cut_off_one_way_for_long,
     the_holders_arbiter_restarts_long_after_the_best_region_died,
 )
@@ -71,6 +72,14 @@ def test_a_region_that_is_cut_off_one_way_for_ten_minutes_costs_one_hand_over_en
     """What it says on its own API server, where the others read it, is not to make them leave the lock to it."""
     schedule = functools.partial(the_best_region_is_cut_off_one_way_for_long, enabled=enabled)
     assert not none_of(run(monkeypatch, 0, schedule, pods_each=1, hold_down_s=HOLD_DOWN_S))
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_the_lock_is_left_to_a_region_that_comes_back_once_it_can_take_it_and_not_before(
+    monkeypatch: pytest.MonkeyPatch, seed: int
+) -> None:
+    how = {"pods_each": 1, "hold_down_s": HOLD_DOWN_S}
+    assert not none_of(run(monkeypatch, seed, the_best_region_comes_back_from_a_partition, **how))
 
 
 @pytest.mark.parametrize("enabled", [False, True])

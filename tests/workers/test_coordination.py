@@ -75,7 +75,22 @@ def test_only_who_reaches_a_majority_of_the_coordination_apis_says_that_it_shoul
     restarted: Coordination,
 ) -> None:
     first = Verdict((), want=True, place=0, successor="", why="it is the best", look_again=0)
-    cut_off = restarted._preferred(first, 0)
+    now = boottime_ns()
+    cut_off = restarted._preferred(now, first, 0)
     assert (cut_off.status, cut_off.reason) == (False, "MajorityLost")
-    assert restarted._preferred(first, 1).status
-    assert not restarted._preferred(dataclasses.replace(first, place=1), 1).status
+    assert restarted._preferred(now, first, 1).status
+    assert not restarted._preferred(now, dataclasses.replace(first, place=1), 1).status
+
+
+def test_only_who_could_take_the_lock_when_it_is_released_says_that_it_should_forge(restarted: Coordination) -> None:
+    """On this word a holder lets go: who has not seen a member yet counts it as held, and would leave a gap."""
+    first = Verdict((), want=True, place=0, successor="", why="it is the best", look_again=0)
+    assert _phase(restarted, STANDBY) is LockPhase.DRAINING
+    assert restarted._preferred(boottime_ns(), first, 1).status, "it has the lock yet"
+    lock = restarted._keeper.lock
+    lock.phase, lock.term = LockPhase.IDLE, None
+    unsure = restarted._preferred(boottime_ns(), first, 1)
+    assert (unsure.status, unsure.reason) == (False, "NotSureYet")
+    lock.saw(0, None, boottime_ns(), read=True)
+    later = boottime_ns() + 16 * timing.SECOND
+    assert restarted._preferred(later, first, 1).status
