@@ -451,6 +451,7 @@ class FenceMachine:
                     self.exposed = ""
                     actions.append(Withdraw("before a signal that must not find keys"))
                 actions += self._hup(now, "startup")
+                self._fencing_since = now  # what it has had no time to obey is no reason for force
             return actions
         if self._second_hup_due and now >= self._second_hup_due and not view.hup_pending:
             self._second_hup_due = 0

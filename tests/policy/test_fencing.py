@@ -449,6 +449,26 @@ def test_a_node_of_unknown_history_that_says_it_is_off_gets_no_needless_signal()
     assert not [line for line in world.log if "Hup" in line]
 
 
+def test_a_slow_node_of_unknown_history_has_its_time_to_obey_from_the_signal_on() -> None:
+    """On a busy machine: neither has it taken the signal for half a second, nor has anybody asked for its metrics."""
+    world = World(node=Node(pid=10, born_after_us=False, forging=False, frozen=True, metrics=False))
+    while not [line for line in world.log if "Hup" in line]:
+        world.tick()
+    world.run(1)
+    assert world.node is not None
+    world.node.frozen, world.node.metrics = False, True
+    world.run_until(Fence.FENCED)
+    assert not [line for line in world.log if "Kill" in line]
+
+
+def test_a_node_of_unknown_history_that_does_not_obey_is_ended_within_two_seconds_of_the_signal() -> None:
+    world = World(node=Node(pid=10, born_after_us=False, forging=True, deaf=True))
+    while not [line for line in world.log if "Hup" in line]:
+        world.tick()
+    assert world.run_until(Fence.FENCED) < 2.1
+    assert world.node is None
+
+
 def test_a_producing_node_is_told_to_stop_as_soon_as_it_is_up_and_again_until_its_count_is_flat() -> None:
     world = World()
     world.step()
