@@ -27,7 +27,7 @@ from fleet_schedules import (
 from simulated_fleet import Fleet
 
 pytestmark = pytest.mark.timeout(1800)  # minutes of simulated time, on a machine that may be busy
-SEEDS = int(os.environ.get("FORGE_FLEET_SEEDS", "60"))
+SEEDS = int(os.environ.get("FORGE_FLEET_SEEDS", "200"))
 ALONE = SEEDS * 3 // 10
 """Of these many each fault is alone, and has to keep its bound."""
 REGIONS = ("a-east", "b-west", "c-north", "d-south")
