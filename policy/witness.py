@@ -58,6 +58,7 @@ FRESH: Final = timing.SECOND // 2
 """A term that begins with an older challenge is renewed once, at once: one request for each new leader at most."""
 MOST_RIGHTS: Final = 64
 """Entries of the ledger; more are counted as one that ends last."""
+MOST_MACS: Final = 16
 
 
 @dataclass(slots=True)
@@ -97,6 +98,7 @@ class Witness:
         self.reason = "the lease is not known yet"
         self._prefix = f"{pod_name}_"
         self._key = key
+        self._macs: dict[str, str] = {}
         self._duration = lease_duration_s * timing.SECOND
         self._interval = sleep_interval
         self._made = now
@@ -307,7 +309,12 @@ class Witness:
         return min(due, void_before + 1) if self._made <= void_before else due
 
     def _mac(self, text: str) -> str:
-        return hmac.new(self._key, text.encode("ascii", "replace"), hashlib.sha256).hexdigest()[:32]
+        """Of the same few texts at each judgement."""
+        if text not in self._macs:
+            if len(self._macs) >= MOST_MACS:
+                self._macs.clear()
+            self._macs[text] = hmac.new(self._key, text.encode("ascii", "replace"), hashlib.sha256).hexdigest()[:32]
+        return self._macs[text]
 
     def _is_ours(self, record: LeaseRecord) -> bool:
         return self._issued(record) is not None

@@ -41,6 +41,6 @@ class Told:
             self._log.info("%s", message or why or new, extra={"event": self._event, **told})
             return
         self._token = token or self._token
-        if self._tells_reasons and _MEASURE.sub("", why) != _MEASURE.sub("", self._why):
+        if self._tells_reasons and why != self._why and _MEASURE.sub("", why) != _MEASURE.sub("", self._why):
             self._why = why
             self._reason.again(message=why, state=new, why=why, token=self._token, **more)
