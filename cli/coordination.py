@@ -108,7 +108,7 @@ class Pool:
             raise kind(f"no coordination API could be asked: {why}")
         self.label = self._one_label(answering)
         for member in answering:
-            member.clusters = [one for one in member.clusters if _label(one) == self.label]
+            member.clusters = [one for one in member.clusters if one.label == self.label]
         if self.label:
             await asyncio.gather(*(self._look_at_lock(member) for member in asked if member.answers))
         self.read_at, self.wall_s = boottime_ns(), time.time()
@@ -126,7 +126,7 @@ class Pool:
             member.problem, member.clusters, member.lock = _in_words(failure), [], None
             return
         member.problem = ""
-        member.clusters = [one for one in found if _label(one).partition("-")[0] in self._wanted.networks]
+        member.clusters = [one for one in found if one.label.partition("-")[0] in self._wanted.networks]
 
     async def _look_at_lock(self, member: Member) -> None:
         assert member.session is not None
@@ -146,7 +146,7 @@ class Pool:
         return f"/apis/{config.crd_group}/{config.crd_version}/namespaces/{member.place.namespace}/{PLURAL}"
 
     def _one_label(self, answering: list[Member]) -> str:
-        labels = sorted({_label(one) for member in answering for one in member.clusters})
+        labels = sorted({one.label for member in answering for one in member.clusters})
         if len(labels) > 1:
             raise Misused(f"several pools are there: {', '.join(labels)}; choose one by --network and --pool")
         only = self._wanted.labels
@@ -309,11 +309,6 @@ def items_of(raw: Json) -> list[Json]:
     """The objects of a list as it was answered."""
     items = raw.get("items")
     return [item for item in items if isinstance(item, dict)] if isinstance(items, list) else []
-
-
-def _label(cluster: ForgeCluster) -> str:
-    label = cluster.raw["metadata"]["labels"].get(POOL_LABEL) if cluster.labelled else ""
-    return label if isinstance(label, str) else ""
 
 
 def _heard(cluster: ForgeCluster) -> tuple[float, float]:

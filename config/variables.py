@@ -281,7 +281,7 @@ class Config:
         _dns_subdomain,
         "Coordination lease name; with POOL_ID set and this unset: cardano-leader-<network>-<pool id, 10>",
     )
-    lease_duration: int = _var("LEASE_DURATION", "15", _integer(6, 3600), "Lease duration (seconds)")
+    lease_duration: int = _var("LEASE_DURATION", "15", _integer(6, timing.LONGEST_LEASE_S), "Lease duration (seconds)")
     sleep_interval: float = _var(
         "SLEEP_INTERVAL", "5", _seconds(0.5, 1200), "Main loop interval: pause between renewals (seconds)"
     )

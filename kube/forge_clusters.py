@@ -50,8 +50,11 @@ class ForgeCluster:
     network: str
     spec: ClusterSpec | None
     unreadable: str
+    stops: ClusterSpec | None
+    """Of a spec that cannot be read as a whole: that it says Disabled; None: it can be, or does not."""
     mark: str
-    labelled: bool
+    label: str
+    """The value of POOL_LABEL; empty: it has none."""
     status: Json
     raw: Json = field(repr=False)
 
@@ -182,11 +185,11 @@ def parse_cluster(raw: Json) -> ForgeCluster:
     spec, status = raw.get("spec"), raw.get("status")
     spec = spec if isinstance(spec, dict) else {}
     annotations, labels = metadata.get("annotations"), metadata.get("labels")
-    parsed, why = None, ""
+    parsed, why, stops = None, "", None
     try:
         parsed = parse_spec(spec)
     except Unreadable as error:
-        why = str(error)
+        why, stops = str(error), parse_disabled(spec)
     return ForgeCluster(
         name=metadata["name"],
         version=version if isinstance(version, str) else "",
@@ -197,8 +200,9 @@ def parse_cluster(raw: Json) -> ForgeCluster:
         network=_told(_inner(spec, "network"), "name"),
         spec=parsed,
         unreadable=why,
+        stops=stops,
         mark=_told(annotations if isinstance(annotations, dict) else {}, MARK),
-        labelled=isinstance(labels, dict) and POOL_LABEL in labels,
+        label=_told(labels if isinstance(labels, dict) else {}, POOL_LABEL),
         status=status if isinstance(status, dict) else {},
         raw=raw,
     )
@@ -233,6 +237,23 @@ def parse_spec(spec: Json) -> ClusterSpec:
             force_state=forced,
         ),
     )
+
+
+def parse_disabled(spec: Json) -> ClusterSpec | None:
+    """What counts of a spec that cannot be read as a whole: Disabled, as a state or by an override; None: neither.
+
+    An instant at which the override ends that cannot be read has not come.
+    """
+    if spec.get("forgeState") == ForgeState.DISABLED:
+        return ClusterSpec(state=ForgeState.DISABLED)
+    override = _inner(spec, "override")
+    if override.get("forceState") != ForgeState.DISABLED or override.get("enabled") in (None, False):
+        return None
+    until = None
+    with contextlib.suppress(Unreadable):
+        until = _instant(override, "expiresAt", "override.")
+    reason = _told(override, "reason")
+    return ClusterSpec(override=Override(True, reason, until, force_state=ForgeState.DISABLED))
 
 
 def _told(raw: Json, name: str) -> str:
@@ -300,7 +321,7 @@ def _instant(raw: Json, name: str, of: str) -> float | None:
     if value is None:
         return None
     with contextlib.suppress(ValueError, OverflowError):
-        if isinstance(value, str) and (instant := datetime.fromisoformat(value)).tzinfo is not None:
+        if isinstance(value, str) and (instant := datetime.fromisoformat(value.upper())).tzinfo is not None:
             rfc3339(instant.timestamp())  # in UTC too it is of the years 1 to 9999
             return instant.timestamp()
     raise Unreadable(f"spec.{of}{name} must be an instant with its zone, such as 2026-01-31T18:00:00Z")

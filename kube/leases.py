@@ -18,6 +18,7 @@ from kube.session import ApiSession, Json
 from policy.certificate_counter import ANNOTATION as COUNTER
 from policy.lease import RELEASED_DURATION_S, LeaseRecord
 from policy.pause import ANNOTATION as PAUSED
+from policy.timing import LONGEST_LEASE_S
 
 T = TypeVar("T", str, int)
 
@@ -287,7 +288,7 @@ def parse_lease(raw: Json) -> LeaseRecord:
     return LeaseRecord(
         resource_version=version,
         holder=_field(spec, "holderIdentity", ""),
-        duration_s=_field(spec, "leaseDurationSeconds", 0),
+        duration_s=min(_field(spec, "leaseDurationSeconds", 0), LONGEST_LEASE_S),  # by hand: not for years
         transitions=_field(spec, "leaseTransitions", 0),
         acquire_time=_field(spec, "acquireTime", ""),
         uid=_field(metadata, "uid", ""),

@@ -97,6 +97,12 @@ class ClusterSpec:
         """Before health."""
         return self.acting_override(wall_s).force_priority or self.priority
 
+    def stopped_by(self, other: ClusterSpec) -> ClusterSpec:
+        """The same, but for the Disabled of another one, of which nothing else counts."""
+        if other.state is ForgeState.DISABLED:
+            return replace(self, state=other.state, override=Override())
+        return replace(self, override=other.override)
+
     def commanded(self, wall_s: float) -> bool:
         """Whether a person has decided where this cluster stands: that acts at once."""
         override = self.acting_override(wall_s)

@@ -169,6 +169,8 @@ class PoolLock:
         self._since = self._held_since = now
         self._attempts = 0
         self._pause_until = 0
+        self._strangers_until = 0
+        """The Lease of a pod that counts other members went: it may forge by members that we do not see."""
         if self.phase is LockPhase.ACQUIRING:  # nothing was granted in it: what was taken is given back
             self._spend(now)
 
@@ -219,6 +221,7 @@ class PoolLock:
         that, and others may have written over it meanwhile, or renewed it up to the same version.
         """
         member = self.members[index]
+        strange = self.differs(member)
         back = not member.reachable and (self._lapsed(now) or not self._names_us(record))
         member.observed = observe(member.observed, record, now, at_least_s=self._duration_s, missed=missed or back)
         member.must_read, member.reachable = False, True
@@ -227,6 +230,8 @@ class PoolLock:
             self._highest = max(self._highest, min(record.transitions, MOST_TOKEN))
         if not self._is_ours(member) and not member.observed.orphaned:
             member.renewed_at = 0
+        if strange and not self.differs(member):
+            self._strangers_until = now + self._duration
 
     def wrote(self, index: int, record: LeaseRecord, *, sent_at: int, now: int) -> None:
         """Our CREATE, TAKE or RENEW succeeded; `sent_at` taken before the request left."""
@@ -280,12 +285,15 @@ class PoolLock:
         if not wish.want:
             self.reason = self.objection or "not wanted"
             return
-        at = self.available_at + wish.delay
+        at = max(self.available_at, self._strangers_until) + wish.delay
         if now < max(at, self._pause_until):
             self.reason = "the lock cannot be taken yet" if now < at else "pausing after a failed attempt"
             return
         if self._highest >= MOST_TOKEN:
-            self.reason = "the fencing tokens are used up: delete the pool's Lease on every member"
+            self.reason = (
+                "the fencing tokens are used up (somebody wrote leaseTransitions by hand): stop every pod of the pool, "
+                "delete the pool's Lease on every member, and let the pods be made anew, without their RUN_DIR"
+            )
             return
         self._highest += 1
         self.term, self.over, self.granted = Term(self._highest, key, now), False, None
@@ -492,7 +500,8 @@ class PoolLock:
                     counts = "other coordination APIs than this one"
                 return (
                     f"the lock on {member.name} was written by a pod that counts {counts}: set "
-                    "COORDINATION_KUBECONFIGS alike on every pod of the pool; if it is, delete that Lease"
+                    "COORDINATION_KUBECONFIGS alike on every pod of the pool; if it is, stop all of them in every "
+                    "region, and only then delete that Lease"
                 )
         return ""
 
@@ -507,7 +516,8 @@ class PoolLock:
         """Until then not even a release by its holder would let us take a majority at once; 0: it would."""
         if self.phase is not LockPhase.IDLE:
             return 0
-        return sorted(self._unsure_until(member) for member in self.members)[self.majority - 1]
+        sure_at = sorted(self._unsure_until(member) for member in self.members)[self.majority - 1]
+        return max(sure_at, self._strangers_until)
 
     def could_take(self, now: int) -> bool:
         """Whether we have the lock, or could take it at once if its holder released it now."""

@@ -32,7 +32,7 @@ from policy.arbitration import ClusterSpec, ForgeState
 
 _DIGITS: Final = 16
 _LAST: Final = 10**15 - 1
-"""Revision that only a hand can have written: there is none after it."""
+"""A mark with this revision, or a higher one, only a hand can have written: it is none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,13 +52,12 @@ class Copy:
     @property
     def marked(self) -> bool:
         """It tells upon which revision it stands, edited or not."""
-        number = self.mark.partition(".")[0]
-        return number.isascii() and number.isdecimal() and len(number) <= len(str(_LAST))
+        return _revision(self.mark) is not None
 
     @property
     def revision(self) -> int:
         """0: it was made from what the environment says, or is not marked."""
-        return int(self.mark.partition(".")[0]) if self.marked else 0
+        return _revision(self.mark) or 0
 
     @property
     def edited(self) -> bool:
@@ -84,6 +83,19 @@ class Step:
 def mark(revision: int, spec: ClusterSpec) -> str:
     """What stands beside a copy that was brought into step."""
     return f"{revision}.{digest(spec)}"
+
+
+def older(one: str, other: str) -> bool:
+    """Whether this mark is of an earlier revision than the other one; both must be marks."""
+    this, that = _revision(one), _revision(other)
+    return this is not None and that is not None and this < that
+
+
+def _revision(mark: str) -> int | None:
+    number = mark.partition(".")[0]
+    if not number.isascii() or not number.isdecimal() or len(number) > len(str(_LAST)):
+        return None
+    return int(number) if int(number) < _LAST else None
 
 
 def digest(spec: ClusterSpec) -> str:
@@ -129,7 +141,7 @@ def step(copies: Sequence[Copy]) -> Step | None:
         return None
     source = max(_each(copies), key=lambda i: _standing(copies, i))
     chosen = copies[source]
-    following = min(max(copy.revision for copy in copies) + 1, _LAST)
+    following = min(max(copy.revision for copy in copies) + 1, _LAST - 1)
     wanted = mark(following, chosen.spec) if chosen.edited else chosen.mark
     onto = frozenset(i for i, c in enumerate(copies) if c.reachable and not (c.mark == wanted and _same(c, chosen)))
     onto -= {i for i in onto if i != source and copies[i].alters == digest(chosen.spec)}

@@ -18,6 +18,9 @@ MILLISECOND: Final = 1_000_000
 NEVER: Final = 2**62
 """An instant that does not come."""
 
+LONGEST_LEASE_S: Final = 3600
+"""LEASE_DURATION is no longer than this, so no right lasts longer, whatever a Lease says (seconds)."""
+
 FENCE_MARGIN: Final = 2 * SECOND
 """Between the end of a grant and the end of the lease: one slot, one reload, and a kill if both failed."""
 

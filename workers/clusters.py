@@ -40,7 +40,7 @@ from kube.forge_clusters import (
 from kube.leases import went_back
 from kube.session import ApiSession, Json
 from policy import replicas, timing
-from policy.arbitration import Cluster, ClusterSpec
+from policy.arbitration import Cluster, ClusterSpec, ForgeState
 from policy.wall_time import rfc3339
 from workers.cluster_report import Report, counter_of, news, of_status, status
 from workers.reopening import Reopening
@@ -113,6 +113,10 @@ class _Line:
     failed: bool = False
     refused: str = ""
     """Version of our object upon which our last write was refused."""
+    marks: dict[str, str] = field(default_factory=dict)
+    """Of each object's copy, as it counts, since it was listed."""
+    brought: dict[str, str] = field(default_factory=dict)
+    """The older marks that came with saved copies: such a one was edited upon what stands in `marks`."""
     writable: bool = True
     """Nothing was refused there since it was listed, or took a write."""
     alters: str = ""
@@ -263,6 +267,11 @@ class Clusters:
                 found.append(replicas.Copy(line.ok, spec, seen.cluster.mark, line.writable, line.alters))
         return lines, found
 
+    def _stops(self, name: str) -> list[ClusterSpec]:
+        """Of copies that can be reached, and cannot be read as a whole: that they say Disabled."""
+        read = [line.seen[name].cluster for line in self._lines if name in line.seen and line.ok]
+        return [one.stops for one in read if one.stops is not None and not self._wrong_pool(one)]
+
     def _view(self, name: str) -> Cluster:
         seen = [line.seen[name] for line in self._lines if name in line.seen]
         newest = max(seen, key=lambda one: one.changed_at)
@@ -274,6 +283,8 @@ class Clusters:
         spec = copies[counting].spec if counting is not None and not wrong else None
         if ours:
             spec = self._last_good = spec or self._last_good
+        for stops in self._stops(name):
+            spec = (spec or ClusterSpec()).stopped_by(stops)
         return dataclasses.replace(
             cluster,
             spec=spec,
@@ -313,6 +324,7 @@ class Clusters:
                 asked = boottime_ns()
                 listed, version = await line.client.every(timeout_s=TIMEOUT_S)
                 now = boottime_ns()
+                line.marks, line.brought = {}, {}
                 line.seen = self._foremost({one.name: self._note(line, one, now, listed=True) for one in listed})
                 line.looked_at = asked
                 line.told, line.wrote, line.listed, line.writable, line.alters = version, "", True, True, ""
@@ -338,10 +350,13 @@ class Clusters:
                 name = change.cluster.name
                 known = line.seen.get(name)
                 if change.kind == "DELETED":
-                    line.seen.pop(name, None)
+                    for known_there in (line.seen, line.marks, line.brought):
+                        known_there.pop(name, None)
                 elif known is not None and went_back(change.version, known.cluster.version):
                     pass  # it is late: the answer to a write of ours has told more
                 else:
+                    if replicas.older(change.cluster.mark, line.marks.get(name, "")):
+                        line.brought[name] = change.cluster.mark
                     line.seen[name] = self._note(line, change.cluster, boottime_ns())
                     if len(line.seen) > MOST_CLUSTERS:
                         line.seen = self._foremost(line.seen)
@@ -356,11 +371,25 @@ class Clusters:
     def _note(self, line: _Line, cluster: ForgeCluster, now: int, *, listed: bool = False) -> _Seen:
         """`listed`: it was found so, and may have been written at any time since the list before, or long before."""
         old = line.seen.get(cluster.name)
+        cluster = self._as_it_counts(line, cluster)
         if old is not None and old.cluster.status == cluster.status:
             return _Seen(cluster, old.changed_at, old.said_at)
         if not listed:
             return _Seen(cluster, now, now)
         return _Seen(cluster, now, max(old.said_at, line.looked_at) if old is not None else 0)
+
+    @staticmethod
+    def _as_it_counts(line: _Line, cluster: ForgeCluster) -> ForgeCluster:
+        """A saved copy that somebody applies brings its mark along, which would make of his edit something old.
+
+        A member that came back from a backup has older copies, too: but that breaks its watches, and is listed.
+        """
+        name = cluster.name
+        if cluster.mark and line.brought.get(name) == cluster.mark:
+            return dataclasses.replace(cluster, mark=line.marks[name])
+        line.brought.pop(name, None)
+        line.marks[name] = cluster.mark
+        return cluster
 
     def _fine(self, line: _Line) -> None:
         line.ok, line.tried, line.crd_ok = True, True, True
@@ -463,18 +492,27 @@ class Clusters:
         if found is not None:
             self._take(line, found)
             await self._apply(line)
+            if line.seen[self._name].cluster.label != self._pool:  # somebody's, and no opinion: nobody would see us
+                await self._label(line)
             return
         _, copies = self._copies(self._name)
         body = self._defaults()
+        stays = not copies and self._last_good is not None and self._last_good.state is ForgeState.DISABLED
+        if stays:  # whoever deletes an object does not say that its cluster may forge
+            body["spec"]["forgeState"] = str(ForgeState.DISABLED)
         spec, mark = replicas.made(copies, parse_spec(body["spec"]))
         if len(self._lines) > 1:
             body["metadata"]["annotations"] = {MARK: mark}
-        if not copies:
+        if not copies and not stays:
             self._take(line, await line.client.apply(self._name, body, timeout_s=TIMEOUT_S))
             log.info("made our CardanoForgeCluster", extra={"event": "cluster_made", "member": line.name})
             return
         body["spec"] |= spec_of(spec)
         self._take(line, await line.client.create(self._name, body, timeout_s=TIMEOUT_S))
+        if stays:
+            why = "the object was deleted while it said Disabled, and says so again: enable the cluster if it may forge"
+            line.news.append(("StaysDisabled", why, True))
+            log.warning(why, extra={"event": "stays_disabled", "member": line.name})
 
     async def _apply(self, line: _Line) -> None:
         """Set what the environment says, where it is nobody else's."""
@@ -501,10 +539,11 @@ class Clusters:
                 "the environment's values are not applied: the object's fields are others'",
                 extra={"event": "defaults_not_applied", "member": line.name},
             )
-            label = {"metadata": {"labels": {POOL_LABEL: self._pool}}}
-            self._take(
-                line, await line.client.patch(self._name, label, version="", manager=MANAGER, timeout_s=TIMEOUT_S)
-            )
+            await self._label(line)
+
+    async def _label(self, line: _Line) -> None:
+        label = {"metadata": {"labels": {POOL_LABEL: self._pool}}}
+        self._take(line, await line.client.patch(self._name, label, version="", manager=MANAGER, timeout_s=TIMEOUT_S))
 
     def _defaults(self) -> Json:
         config = self._config

@@ -183,6 +183,7 @@ OTHERS: Final[dict[str, Event]] = {
     "credential_finding": Event("Something is wrong with the source credentials", ("check", "remedy")),
     "credentials_right": Event("Nothing is wrong with them any more"),
     "defaults_not_applied": Event("All fields of our CardanoForgeCluster are others'", ("member",)),
+    "stays_disabled": Event("Our object was deleted while it said Disabled, and is made so anew", ("member",)),
     "edit_set_aside": Event("An edit that did not know of a newer one", ("member", "kept")),
     "even_members": Event("COORDINATION_KUBECONFIGS has an even number of entries", ("members",)),
     "gateway_file_right": Event("A file of the gateway's can be used again"),

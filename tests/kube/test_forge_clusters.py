@@ -229,7 +229,7 @@ def raw_cluster(**spec: Any) -> Json:
 def test_an_object_is_read_with_all_that_it_says() -> None:
     found = parse_cluster(raw_cluster(priority=7, region="eu", pool={"id": "pool1"}, network={"name": "preview"}))
     assert (found.name, found.version, found.uid, found.generation, found.mark) == ("east", "5", "u", 3, "1.ab")
-    assert (found.region, found.pool_id, found.network, found.labelled) == ("eu", "pool1", "preview", True)
+    assert (found.region, found.pool_id, found.network, found.label) == ("eu", "pool1", "preview", "p")
     assert found.spec == ClusterSpec(priority=7)
     assert (found.unreadable, found.status) == ("", {"fencingToken": 4})
 
@@ -375,7 +375,7 @@ async def test_a_patch_upon_an_old_version_is_refused(clusters: ForgeClusterClie
     change = {"metadata": {"annotations": {MARK: "2.x"}}, "spec": {"priority": 6}}
     found = await clusters.patch("east", change, version=made.version, manager=CARRIER, timeout_s=TIMEOUT_S)
     assert found.spec is not None
-    assert (found.spec.priority, found.mark, found.labelled) == (6, "2.x", True)
+    assert (found.spec.priority, found.mark, found.label) == (6, "2.x", "preview-pool1")
     with pytest.raises(ApiFailure) as caught:
         await clusters.patch("east", change, version=made.version, manager=CARRIER, timeout_s=TIMEOUT_S)
     assert caught.value.kind is Failure.CONFLICT

@@ -310,6 +310,13 @@ async def test_a_replacement_that_failed_is_not_tried_again(tmp_path: Path, answ
 # --- reading what others wrote ---
 
 
+@pytest.mark.parametrize(("written", "read"), [(15, 15), (3600, 3600), (3601, 3600), (2**31 - 1, 3600)])
+def test_no_lease_lasts_longer_than_a_lease_duration_may_be(written: int, read: int) -> None:
+    """Written over a dead holder's it would keep everybody out for 68 years, its deletion included."""
+    spec = {"holderIdentity": "a", "leaseDurationSeconds": written}
+    assert parse_lease({"metadata": {"resourceVersion": "1"}, "spec": spec}).duration_s == read
+
+
 @pytest.mark.parametrize("spec", [None, {}, {"holderIdentity": None, "leaseDurationSeconds": None}])
 def test_absent_fields_mean_nobody_and_nothing(spec: Json | None) -> None:
     record = parse_lease({"metadata": {"resourceVersion": "1", "uid": None}, "spec": spec})

@@ -453,9 +453,25 @@ def test_when_its_lease_is_deleted_the_pool_can_be_locked_again() -> None:
     pod.live(2 * D)
     pod.servers[0] = None
     pod.lock.saw(0, None, pod.now)
-    pod.live(D + 1)
+    assert not pod.lock.could_take(pod.now)
+    pod.live(D - 0.5)
+    assert not pod.mine(), "whoever wrote it may hold a majority of members that we do not see"
+    pod.live(1.5)
     assert pod.grant is not None
     assert not pod.lock.objection
+
+
+def test_a_lease_of_another_set_that_is_deleted_under_its_living_holder_gives_the_lock_to_nobody_else() -> None:
+    """It makes its Lease anew at its next renewal."""
+    pod = known(3)
+    told_of(pod, members=3, apis=OTHER)
+    pod.live(2 * D)
+    pod.servers[0] = None
+    pod.lock.saw(0, None, pod.now)
+    pod.live(5)
+    told_of(pod, members=3, apis=OTHER)
+    pod.live(3 * D)
+    assert not pod.mine()
 
 
 @pytest.mark.parametrize("apis", [SAME, SAME[:1], SAME[1:], ()])

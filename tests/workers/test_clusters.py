@@ -17,9 +17,10 @@ from devkit.realapi.client import AdminClient
 from ipc.messages import Worker
 from kernel.clock import boottime_ns
 from kube.errors import ApiFailure, Failure
-from kube.forge_clusters import ForgeCluster, ForgeClusterClient
+from kube.forge_clusters import MARK, POOL_LABEL, ForgeCluster, ForgeClusterClient
 from kube.session import ApiSession
-from policy import timing
+from policy import replicas, timing
+from policy.arbitration import ForgeState
 from workers.clusters import Clusters, Own
 from workers.coordination import sessions
 
@@ -190,6 +191,119 @@ async def test_an_edit_that_did_not_know_of_a_disabling_elsewhere_is_set_aside_a
         return "EditSetAside" in {event["reason"] for event in answer.body["items"]}
 
     await leader.until(told)
+
+
+LONGER_THAN_CAN_BE_READ = {"healthCheck": {"headers": {f"h{number}": "x" * 4000 for number in range(6)}}}
+
+
+FOR_NOW = {"enabled": True, "reason": "now", "forceState": "Disabled", "expiresAt": "2999-01-01T00:00:00Z"}
+
+
+@pytest.mark.parametrize("said", [{"forgeState": "Disabled"}, {"override": FOR_NOW}])
+async def test_a_cluster_is_disabled_though_something_else_in_its_object_cannot_be_read(
+    leader: Leader, said: dict[str, Any]
+) -> None:
+    await leader.edits(LONGER_THAN_CAN_BE_READ, on=0)
+    await leader.edits(said, on=0)
+
+    async def disabled() -> bool:
+        view = next(view for view in leader.clusters.views() if view.ours)
+        stopped = view.spec is not None and view.spec.effective_state(0) is ForgeState.DISABLED
+        return stopped and "spec.healthCheck.headers" in view.unreadable
+
+    await leader.until(disabled)
+    await leader.edits({"forgeState": "Priority-based", "override": {"enabled": False}}, on=0)
+
+    async def enabled() -> bool:
+        spec = leader.clusters.spec()
+        return spec is not None and spec.effective_state(0) is ForgeState.PRIORITY_BASED
+
+    await leader.until(enabled)
+
+
+@pytest.mark.parametrize("on", [0, 1])
+async def test_a_saved_copy_that_is_applied_is_an_edit_though_it_brings_an_old_mark(leader: Leader, on: int) -> None:
+    """As `kubectl get -o json` wrote it, and `kubectl apply` or `replace` sends it."""
+    await leader.edits({"forgeState": "Disabled"}, on=0)
+
+    async def state(wanted: str) -> bool:
+        found = [await leader.seen(each) for each in (0, 1)]
+        states = {each.raw["spec"].get("forgeState") for each in found if each is not None}
+        return states == {wanted} and len({each.mark for each in found if each is not None}) == 1
+
+    await leader.until(lambda: state("Disabled"))
+    saved = await leader.seen(on)
+    assert saved is not None
+    await leader.edits({"forgeState": "Priority-based"}, on=0)
+    await leader.until(lambda: state("Priority-based"))
+    before = await leader.seen(on)
+    assert before is not None
+    applied = {"metadata": {"annotations": {MARK: saved.mark}}, "spec": {"forgeState": "Disabled"}}
+    await leader._hands[on].patch(leader._name, applied, version="", manager="kubectl", timeout_s=PATIENCE_S)
+    await leader.until(lambda: state("Disabled"))
+    after = await leader.seen(on)
+    assert after is not None
+    assert replicas.older(before.mark, after.mark)
+
+
+async def test_a_cluster_that_was_disabled_stays_so_when_its_object_is_deleted_everywhere(leader: Leader) -> None:
+    await leader.edits({"forgeState": "Disabled", "priority": 7}, on=0)
+
+    async def disabled() -> bool:
+        leader.clusters.views()  # as at each judgement
+        return [(await leader.spec(on)).get("forgeState") for on in (0, 1)] == ["Disabled", "Disabled"]
+
+    await leader.until(disabled)
+    uids = {each.uid for on in (0, 1) if (each := await leader.seen(on)) is not None}
+    leader.clusters.say(None)  # whoever writes makes one good from the other
+    for on in (0, 1):
+        await leader.deletes(on=on)
+
+    async def gone() -> bool:
+        return not any(line.seen for line in leader.clusters._lines)
+
+    await leader.until(gone)
+    leader.says("again")
+
+    async def made_anew() -> bool:
+        found = [await leader.seen(on) for on in (0, 1)]
+        return all(each is not None and each.uid not in uids for each in found) and await disabled()
+
+    await leader.until(made_anew)
+    await leader.edits({"forgeState": "Priority-based"}, on=1)
+
+    async def enabled() -> bool:
+        return [(await leader.spec(on)).get("forgeState") for on in (0, 1)] == ["Priority-based", "Priority-based"]
+
+    await leader.until(enabled)
+
+
+async def test_a_wrong_label_is_put_right(leader: Leader) -> None:
+    """Nobody else would see the cluster."""
+    before = await leader.seen(0)
+    assert before is not None
+    wrong = {"metadata": {"labels": {POOL_LABEL: "mainnet-another"}}}
+    await leader._hands[0].patch(leader._name, wrong, version="", manager="kubectl", timeout_s=PATIENCE_S)
+
+    async def put_right() -> bool:
+        found = await leader.seen(0)
+        return found is not None and found.label == before.label and found.uid == before.uid
+
+    await leader.until(put_right)
+
+
+async def test_a_revision_that_only_a_hand_can_have_written_does_not_decide(leader: Leader) -> None:
+    for priority in (7, 8, 9):
+        mark = {"metadata": {"annotations": {MARK: "999999999999999.aaaa"}}, "spec": {"priority": priority}}
+        await leader._hands[1].patch(leader._name, mark, version="", manager="kubectl", timeout_s=PATIENCE_S)
+
+        async def carried(priority: int = priority) -> bool:
+            found = [await leader.seen(on) for on in (0, 1)]
+            marks = {each.mark for each in found if each is not None}
+            same = all(each is not None and each.raw["spec"]["priority"] == priority for each in found)
+            return same and len(marks) == 1 and not marks.pop().startswith("999")
+
+        await leader.until(carried)
 
 
 async def test_an_edit_that_overtakes_the_answer_to_a_write_of_ours_is_not_forgotten(leader: Leader) -> None:
