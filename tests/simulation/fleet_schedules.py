@@ -351,10 +351,10 @@ FAULTS: Final[dict[Callable[[Fleet], Awaitable[None]], float]] = {
     a_member_is_restored_from_a_backup: HAND_OVER_S,
     a_member_answers_stale_reads: HAND_OVER_S,
     the_lock_is_deleted_by_hand: 0.0,
-    an_object_is_deleted: HAND_OVER_S,  # on every member: the environment's priority counts again
+    an_object_is_deleted: HAND_OVER_S,  # on every member within an instant: the environment's priority counts again
     a_spec_is_spoilt: 0.0,
     a_spoilt_copy_is_out_of_reach_while_the_others_are_edited: HAND_OVER_S,
-    all_leaders_die: UNPLANNED_S + LEASE_S,
+    all_leaders_die: UNPLANNED_S,
     a_sidecar_dies: UNPLANNED_S,
     a_region_dies: UNPLANNED_S,
     a_worker_dies: HAND_OVER_S,
@@ -418,6 +418,30 @@ async def the_best_region_is_cut_off_one_way_for_long(fleet: Fleet, *, enabled: 
     _mend(broken)
     fleet.tell(f"{best} is connected again")
     await fleet.until_forging_in(best, HOME_S)
+
+
+async def the_own_api_server_is_away_for_an_hour(fleet: Fleet) -> None:
+    """Of the forging region, whose pods reach the other members; in the middle of it the forger's sidecar dies."""
+    await fleet.until_the_best_forges(HOME_S)
+    best = fleet.forging_region()
+    await asyncio.sleep(SETTLED_S)
+    fleet.gaps.clear()
+    fleet.tell(f"the API server of {best} goes for an hour")
+    fleet.servers[best].stop()
+    await asyncio.sleep(1800)
+    if fleet.gaps or fleet.forging_region() != best:
+        fleet.violations.append(f"{fleet.forging_region()} forges after half an hour, {fleet.gaps} s without a forger")
+    forger = fleet.forgers()[0]
+    fleet.tell(f"{forger.name}: all its workers die")
+    forger.kill_all()
+    await asyncio.sleep(1800)
+    if len(fleet.gaps) != 1 or sum(fleet.gaps) > UNPLANNED_S or fleet.forging_region() == best:
+        fleet.violations.append(f"one fail-over was to be, and not {len(fleet.gaps)}: {fleet.gaps} s")
+    forger.start_all()
+    fleet.servers[best].start()
+    await fleet.until_forging_in(best, HOME_S)
+    if len(fleet.gaps) != 2 or fleet.gaps[1] > HAND_OVER_S:
+        fleet.violations.append(f"then one hand-over was to be: {fleet.gaps} s")
 
 
 async def the_best_region_comes_back_from_a_partition(fleet: Fleet) -> None:

@@ -23,6 +23,7 @@ from fleet_schedules import (
     the_best_region_comes_back_from_a_partition,
     the_best_region_is_cut_off_one_way_for_long,
     the_holders_arbiter_restarts_long_after_the_best_region_died,
+    the_own_api_server_is_away_for_an_hour,
 )
 from simulated_fleet import Fleet
 
@@ -72,6 +73,13 @@ def test_a_region_that_is_cut_off_one_way_for_ten_minutes_costs_one_hand_over_en
     """What it says on its own API server, where the others read it, is not to make them leave the lock to it."""
     schedule = functools.partial(the_best_region_is_cut_off_one_way_for_long, enabled=enabled)
     assert not none_of(run(monkeypatch, 0, schedule, pods_each=1, hold_down_s=HOLD_DOWN_S))
+
+
+def test_forging_goes_on_while_the_own_api_server_is_away_for_an_hour_and_is_taken_over_in_the_midst_of_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    how = {"pods_each": 1, "hold_down_s": HOLD_DOWN_S}
+    assert not none_of(run(monkeypatch, 0, the_own_api_server_is_away_for_an_hour, **how))
 
 
 @pytest.mark.parametrize("seed", range(6))
