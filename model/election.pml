@@ -21,8 +21,9 @@
  *
  * TWO EYES.  With LEDGER the arbiter signs as `policy.witness` says, when all rights of others that it saw are over.
  * Without, it signs whatever is its pod's: then what holds is held by the electors alone.  With RASH, too, an elector
- * does not wait of itself, but takes what its arbiter would sign, and claims whatever was erased: then what holds is held
- * by the arbiters alone.  It still asks first: an arbiter's word ends with the elector's grant here, having no clock.
+ * takes whatever its arbiter would sign, without a wait of its own, and claims whatever was erased while it led: then
+ * what holds is held by the arbiters alone.  It still asks: an arbiter's word has no clock here, and ends with the
+ * elector's grant.
  *
  * SLOWNESS.  Who has not heard yet of a right acts as one who is slow.  Who has not heard yet that a right is gone is
  * dangerous: old_grant, old_word, old_sight.
@@ -127,6 +128,7 @@ byte k, k2;             /* of the helpers; 0 between two steps */
 #endif
 #define signs(p) (arbiter[p] == SIGNING && (ours(p) || old_sight[p]) && honest(p))
 #define countersigns(p) (signs(p) || old_word[p])
+/* Without an edit nothing is orphaned that was ever held, and what is never asked costs no states. */
 #if EDITS == 0 || defined(RASH) || defined(MUTANT_regains_after_a_release)
 #define followed(p) 0
 #else
