@@ -62,18 +62,20 @@ class Mutant:
         return f"{self.model}: {self.name}"
 
 
+_RASH: Final = ("EDITS=1", "LEDGER", "RASH")
 _SIBLINGS: Final = ("SIBLINGS", "NO_REBIRTH", "NO_LATE")
 _RESTORED: Final = ("RESTORES=1", "NO_REBIRTH", "NO_LATE")
 
 CHECKS: Final = (
     Check("fence", "fence", "one pod's actuator, kernel and node, action by action"),
-    Check("electors alone", "election", "two pods; a stranger writes over the Lease and releases it", ("EDITS=1",)),
     Check(
-        "both keys",
+        "electors alone",
         "election",
-        "the same with the arbiters' ledgers; the Lease is erased by hand, too",
-        ("EDITS=1", "LEDGER"),
+        "two pods; a stranger writes over the Lease and releases it, or erases what it says",
+        ("EDITS=1",),
     ),
+    Check("both keys", "election", "the same with the arbiters' ledgers", ("EDITS=1", "LEDGER")),
+    Check("arbiters alone", "election", "the same; the electors wait for nothing but their arbiters", _RASH),
     Check("somebody forges", "election", "after the faults", ("LIVENESS",), "somebody_forges", fair=True),
     Check("a hand-over ends", "election", "after the faults", ("LIVENESS",), "handover_completes", fair=True),
     Check("lock", "lock", "two contenders, three members; writes that arrive late, pods that are made anew"),
@@ -107,7 +109,13 @@ MUTANTS: Final = (
     Mutant("gap_not_noticed", "election", "a release is believed of a term that was not seen", ("EDITS=1",)),
     Mutant("displaced_term_forgotten", "election", "a term that was written over is forgotten", ("EDITS=1",)),
     Mutant("named_by_hand_is_ours", "election", "a Lease that names us is ours, whoever wrote it", ("EDITS=1",)),
-    Mutant("stolen_term_signed", "election", "an arbiter signs a term that began too early", ("EDITS=1", "LEDGER")),
+    Mutant(
+        "regains_after_a_release",
+        "election",
+        "who has sent a release claims whatever is erased, in whosever seal",
+        ("EDITS=1",),
+    ),
+    Mutant("stolen_term_signed", "election", "an arbiter signs a term that began too early", _RASH),
     Mutant(
         "expired_term_never_taken",
         "election",

@@ -20,7 +20,10 @@
  * `workers.catch_up`): where it is not, the product waits longer, and whoever waits longer does less.
  *
  * TWO EYES.  With LEDGER the arbiter signs as `policy.witness` says, when all rights of others that it saw are over.
- * Without, it signs whatever is its pod's: then what holds is held by the electors alone.
+ * Without, it signs whatever is its pod's: then what holds is held by the electors alone.  With RASH, too, an elector
+ * takes whatever its arbiter would sign, without a wait of its own, and claims whatever was erased while it led: then
+ * what holds is held by the arbiters alone.  It still asks: an arbiter's word has no clock here, and ends with the
+ * elector's grant.
  *
  * SLOWNESS.  Who has not heard yet of a right acts as one who is slow.  Who has not heard yet that a right is gone is
  * dangerous: old_grant, old_word, old_sight.
@@ -70,6 +73,7 @@
 /* the Lease */
 byte holder = NOBODY;
 bit given_up;           /* released in due form, with the key of its term */
+byte seal = NOBODY;     /* whose stands in it, kept while it names nobody: who is named has put in his own */
 byte edits = EDITS;
 
 /* clocks */
@@ -89,6 +93,7 @@ clocks waits[PODS];       /* clocks that ran when it saw the last change */
 clocks owed[PODS];        /* those of terms that were displaced; a term's own release strikes them out */
 bit late_write[PODS];   /* timed out, and may arrive yet */
 bit late_release[PODS];
+bit release_sent[PODS]; /* by who leads, since its last confirmed write: another term may have followed */
 bit old_grant[PODS];    /* the actuator has not heard yet that the elector grants no more */
 
 /* the arbiter, the actuator, the node */
@@ -123,7 +128,13 @@ byte k, k2;             /* of the helpers; 0 between two steps */
 #endif
 #define signs(p) (arbiter[p] == SIGNING && (ours(p) || old_sight[p]) && honest(p))
 #define countersigns(p) (signs(p) || old_word[p])
-#define regains(p) (role[p] != OBSERVER && orphaned && right(p))
+/* Without an edit nothing is orphaned that was ever held, and what is never asked costs no states. */
+#if EDITS == 0 || defined(RASH) || defined(MUTANT_regains_after_a_release)
+#define followed(p) 0
+#else
+#define followed(p) (release_sent[p] && seal != p)
+#endif
+#define regains(p) (role[p] != OBSERVER && orphaned && right(p) && !followed(p))
 #define lets_go(p) (role[p] == HANDOVER || (role[p] == OBSERVER && current[p] && ours(p)))
 
 #ifdef MUTANT_named_by_hand_is_ours
@@ -132,7 +143,7 @@ byte k, k2;             /* of the helpers; 0 between two steps */
 #define ours_as_known(p) ours(p)
 #endif
 #define free (holder == NOBODY && given_up)
-#if defined(MUTANT_takes_without_waiting)
+#if defined(RASH) || defined(MUTANT_takes_without_waiting)
 #define may_take(p) 1
 #elif defined(MUTANT_expired_term_never_taken)
 #define may_take(p) (owed[p] == 0 && free)
@@ -264,14 +275,14 @@ inline commit_write(p) {
     :: k >= PODS -> break
     od; k = 0;
 #endif
-    holder = p; given_up = 0
+    holder = p; given_up = 0; seal = NOBODY
 }
 
 inline commit_release(p) {
     assert(node[p] == OFF);   /* released only after fenced */
     version(p, 0, 0);
     not_ours(p);
-    holder = NOBODY; given_up = 1;
+    holder = NOBODY; given_up = 1; seal = p;
     k = 0;
     do   /* its key strikes out what was owed to this term */
     :: k < PODS -> owed[k] = owed[k] & ~(OF(p) | OF(k));
@@ -285,7 +296,7 @@ inline commit_release(p) {
 
 inline lose(p) {
     old_grant[p] = old_grant[p] || (role[p] == LEADER && right(p));
-    role[p] = OBSERVER
+    role[p] = OBSERVER; release_sent[p] = 0   /* who leads next has had a write confirmed */
 }
 
 /* ---- the elector ---- */
@@ -339,14 +350,15 @@ inline send_renewal(p) {
 #endif
 }
 
-/* impl: policy.election.Election.next, workers.elector.Elector._given_up_by_arbiter */
+/* impl: policy.election.Election.next, policy.election.Election.begin, workers.elector.Elector._given_up_by_arbiter */
 inline send_release(p) {
-    request[p] = RELEASING; late_release[p] = 0
+    request[p] = RELEASING; late_release[p] = 0;
+    release_sent[p] = role[p] == HANDOVER
 }
 
 /* impl: policy.election.Election.wrote, policy.timing.grant_deadline */
 inline hear_written(p) {
-    request[p] = IDLE;
+    request[p] = IDLE; release_sent[p] = 0;
 #ifdef MUTANT_counted_from_the_answer
     on = on | REQ(p);
 #endif
@@ -567,7 +579,7 @@ inline reborn(p) {
     :: holder == p -> holder = STRANGER
     :: else
     fi;
-    late_write[p] = 0; late_release[p] = 0; role[p] = OBSERVER; old_grant[p] = 0;
+    late_write[p] = 0; late_release[p] = 0; role[p] = OBSERVER; release_sent[p] = 0; old_grant[p] = 0;
     arbiter[p] = SIGNING; old_sight[p] = 0; old_word[p] = 0;
     actuator[p] = FENCED; node[p] = OFF; lag[p] = 0; over(OF(p));
     current[p] = 0; displaced[p] = 0; unseen[p] = 1; waits[p] = 0; owed[p] = 0
@@ -585,12 +597,17 @@ inline write_over() {
 /* world: I7, and releases, with his own key */
 inline strange_release() {
     version(NOBODY, 0, 0);
-    holder = NOBODY; given_up = 1
+    holder = NOBODY; given_up = 1; seal = STRANGER
 }
 
-/* world: I7, the holder is erased by hand, or the Lease deleted */
+/* The seal stays.  It would go with a Lease that is deleted: who loses its claim by that does as after a restart.
+ * world: I7, the holder is erased by hand, or a release's key, or the Lease deleted */
 inline erase() {
-    version(NOBODY, 1, 0);
+    version(NOBODY, holder != NOBODY, 0);
+    if
+    :: holder != NOBODY -> seal = holder
+    :: else
+    fi;
     holder = NOBODY; given_up = 0; edits--
 }
 
@@ -654,9 +671,7 @@ proctype Hand() {
     do
     :: d_step { !calm && edits > 0 && holder < NOBODY -> write_over() }
     :: d_step { !calm && holder == STRANGER -> strange_release() }
-#ifdef LEDGER
-    :: d_step { !calm && edits > 0 && holder < NOBODY -> erase() }
-#endif
+    :: d_step { !calm && edits > 0 && !orphaned -> erase() }
 #ifdef LIVENESS
     :: d_step { !calm -> become_calm() }
 #endif

@@ -14,9 +14,9 @@
  * restart of the arbiter changes nothing that is not written down but one thing: an attempt is given up.
  *
  * RESTORES.  A member that shows a term again which was written over is the one thing for which it matters that an
- * attempt is short (`policy.pool_lock.round_lasts`): two of them, one after the other, are over before a lease duration is.
- * So a clock of an attempt does not end in it, and who sees a member change in an attempt of his own, or while another
- * makes one, does not take it in that attempt.  Without restores none of this is assumed.
+ * attempt is short (`policy.pool_lock.round_lasts`): two of them, one after the other, are over before a lease
+ * duration is.  So a clock of an attempt does not end in it, and who sees a member change in an attempt of his own, or
+ * while another makes one, does not take it in that attempt.  Without restores none of this is assumed.
  *
  * The cluster's own Lease is a contract (election.pml holds it): of two pods of one cluster at most one has an
  * exclusive grant.  With SIBLINGS the contenders are such pods, and each of them may lose sight of its own API server:

@@ -7,7 +7,7 @@ import re
 
 import pytest
 
-from devkit.model import MUTANTS, ROOT
+from devkit.model import CHECKS, MUTANTS, ROOT, Mutant
 
 from promela import MODELS, Inline, inlines, names, options, text_of
 
@@ -68,6 +68,13 @@ def test_the_mutants_that_are_run_are_the_switches_of_the_models() -> None:
     switches = {(model, name) for model in MODELS for name in re.findall(r"MUTANT_(\w+)", text_of(model))}
     assert switches == {(mutant.model, mutant.name) for mutant in MUTANTS}
     assert len(MUTANTS) >= 12
+
+
+@pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.key)
+def test_what_a_mutant_violates_holds_without_it(mutant: Mutant) -> None:
+    assert not mutant.switches or (mutant.model, mutant.switches, mutant.claim, mutant.fair) in {
+        (check.model, check.switches, check.claim, check.fair) for check in CHECKS
+    }
 
 
 @pytest.mark.parametrize("model", MODELS)
