@@ -522,7 +522,8 @@ class Clusters:
             body["metadata"]["annotations"] = {MARK: known.mark}
         body = without(body, owned_by_others(known.raw))
         # Without the uid, an apply would make one that is gone anew, less all that others had set: a Disabled too.
-        body.setdefault("metadata", {})["uid"] = known.uid
+        # With the version, it needs no owner of each field to be refused where the mark was written meanwhile.
+        body.setdefault("metadata", {}).update(uid=known.uid, resourceVersion=known.version)
         try:
             self._take(line, await line.client.apply(self._name, body, timeout_s=TIMEOUT_S))
         except ApiFailure as failure:

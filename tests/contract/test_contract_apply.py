@@ -428,6 +428,19 @@ async def test_of_many_managers_the_oldest_changes_become_one_entry(api: Api) ->
     assert "ancient-changes" in [entry["manager"] for entry in answer.managers]
 
 
+async def test_an_apply_upon_an_old_version_is_a_conflict_and_changes_nothing(api: Api) -> None:
+    created = await api.apply(api.clusters("c"), cluster("c", priority=3), "ops")
+    newer = await api.patch(api.clusters("c"), {"metadata": {"annotations": {"a": "2"}}})
+    named = cluster("c", priority=4)
+    named["metadata"] |= {"resourceVersion": created.version, "annotations": {"b": "1"}}
+    answer = await api.apply(api.clusters("c"), named, "ops")
+    assert (answer.code, answer.reason) == (409, "Conflict")
+    assert (await api.get(api.clusters("c"))).version == newer.version
+    named["metadata"]["resourceVersion"] = newer.version
+    answer = await api.apply(api.clusters("c"), named, "ops")
+    assert (answer.code, answer.spec["priority"]) == (200, 4)
+
+
 async def test_an_apply_that_names_the_uid_of_what_is_gone_makes_nothing(api: Api) -> None:
     created = await api.apply(api.clusters("c"), cluster("c", priority=3), "ops")
     named = cluster("c", priority=4)

@@ -233,6 +233,9 @@ class ForgeClusters:
             if name not in self._objects.objects and body["metadata"].get("uid"):
                 raise ApiFailure(Failure.CONFLICT, "no existing object was found")
             known = self._objects.objects.get(name, {})
+            wanted = body["metadata"].get("resourceVersion")
+            if known and wanted not in (None, known["metadata"]["resourceVersion"]):
+                raise ApiFailure(Failure.CONFLICT, "another version")
             spec = {"spec": body.get("spec", {})}
             if merge(known, spec) != merge(known, without(spec, owned_by_others(known))):
                 raise ApiFailure(Failure.CONFLICT, "what another manager owns would be changed")
