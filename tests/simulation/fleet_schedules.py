@@ -379,7 +379,7 @@ async def a_leading_pod_is_replaced(fleet: Fleet) -> None:
     await asyncio.sleep(2)
 
 
-SLOW: Final = (
+UNBOUNDED: Final = (
     a_regions_paths_are_slow,
     two_regions_do_not_see_each_other,
     leaders_arbiters_restart,
@@ -536,7 +536,7 @@ async def a_command_upon_faults(fleet: Fleet) -> None:
     One, because a pod of the forging region is another, or its node; and one, to who comes first.
     """
     await asyncio.sleep(SETTLED_S)
-    chosen = fleet.rng.sample([*(f for f in FAULTS if f is not priorities_change_at_random), *SLOW], 2)
+    chosen = fleet.rng.sample([*(f for f in FAULTS if f is not priorities_change_at_random), *UNBOUNDED], 2)
     command = fleet.rng.choice(COMMANDS)
     fleet.tell(f"=== {command.__name__}, {[fault.__name__ for fault in chosen]}")
     if fleet.rng.random() < 0.5:
