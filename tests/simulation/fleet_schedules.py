@@ -342,6 +342,98 @@ def _mend(broken: list[Callable[[], None]]) -> None:
         mend()
 
 
+async def a_regions_paths_are_slow(fleet: Fleet) -> None:
+    region = _region(fleet)
+    fleet.tell(f"{region}: its paths are slow")
+    broken = [_break(s, pod.name, PathState.SLOW) for s in fleet.servers.values() for pod in fleet.clusters[region]]
+    await asyncio.sleep(fleet.rng.choice([10, 60]))
+    _mend(broken)
+
+
+async def two_regions_do_not_see_each_other(fleet: Fleet) -> None:
+    one, other = fleet.rng.sample(fleet.regions, 2)
+    state = fleet.rng.choice([PathState.REFUSED, PathState.HANGING])
+    fleet.tell(f"{one} and {other} do not see each other ({state.value})")
+    broken = [_break(fleet.servers[one], pod.name, state) for pod in fleet.clusters[other]]
+    broken += [_break(fleet.servers[other], pod.name, state) for pod in fleet.clusters[one]]
+    await asyncio.sleep(fleet.rng.choice([5, 20, 60]))
+    _mend(broken)
+
+
+async def leaders_arbiters_restart(fleet: Fleet) -> None:
+    for _ in range(3):
+        for pod in fleet.clusters[_region(fleet)]:
+            if pod.leads():
+                fleet.tell(f"{pod.name}: the arbiter restarts")
+                pod.kill(Worker.ARBITER)
+                await asyncio.sleep(0.3)
+                pod.start(Worker.ARBITER)
+        await asyncio.sleep(fleet.rng.uniform(0.1, 12))
+
+
+async def a_leading_pod_is_replaced(fleet: Fleet) -> None:
+    for pod in fleet.clusters[_region(fleet)]:
+        if pod.leads():
+            fleet.tell(f"{pod.name} is replaced")
+            pod.replace()
+    await asyncio.sleep(2)
+
+
+UNBOUNDED: Final = (
+    a_regions_paths_are_slow,
+    two_regions_do_not_see_each_other,
+    leaders_arbiters_restart,
+    a_leading_pod_is_replaced,
+)
+"""Faults with no bound of their own: what counts is how often the lock changes hands after them."""
+
+
+# --- commands, which stay in force ---
+
+
+async def nobody_commands(_: Fleet) -> None:
+    """Most of the time."""
+
+
+async def the_best_is_enabled(fleet: Fleet) -> None:
+    fleet.patch(fleet.regions[0], {"forgeState": "Enabled"})
+
+
+async def another_is_enabled(fleet: Fleet) -> None:
+    fleet.patch(fleet.rng.choice(fleet.regions[1:]), {"forgeState": "Enabled"})
+
+
+async def the_best_is_disabled(fleet: Fleet) -> None:
+    fleet.patch(fleet.regions[0], {"forgeState": "Disabled"})
+
+
+async def two_are_enabled(fleet: Fleet) -> None:
+    for region in fleet.rng.sample(fleet.regions, 2):
+        fleet.patch(region, {"forgeState": "Enabled"})
+
+
+async def an_override_is_in_force(fleet: Fleet) -> None:
+    """Until long after, by whatever clock."""
+    forced = fleet.rng.choice([{"forceState": "Enabled"}, {"forceState": "Disabled"}, {"forcePriority": 1}])
+    override = {"enabled": True, "reason": "a drill", "expiresAt": fleet.expiry(10 * 3600), **forced}
+    fleet.patch(fleet.rng.choice(fleet.regions[1:]), {"override": override})
+
+
+async def a_priority_is_edited_on_one_member(fleet: Fleet) -> None:
+    where = fleet.rng.choice(fleet.coordinators).name
+    fleet.patch(fleet.rng.choice(fleet.regions[1:]), {"priority": fleet.rng.choice([1, 2, 50])}, on=where)
+
+
+COMMANDS: Final = (
+    nobody_commands,
+    the_best_is_enabled,
+    another_is_enabled,
+    the_best_is_disabled,
+    two_are_enabled,
+    an_override_is_in_force,
+    a_priority_is_edited_on_one_member,
+)
+
 FAULTS: Final[dict[Callable[[Fleet], Awaitable[None]], float]] = {
     an_api_server_goes_for_long: HAND_OVER_S,
     an_api_server_restarts: HAND_OVER_S,
@@ -460,6 +552,113 @@ async def the_best_region_comes_back_from_a_partition(fleet: Fleet) -> None:
     if len(fleet.gaps) != 1 or sum(fleet.gaps) > HAND_OVER_S:
         fleet.violations.append(f"one hand-over was to be, and not {len(fleet.gaps)}: {fleet.gaps} s")
     await fleet.until_forging_in(best, HOME_S)
+
+
+async def a_command_upon_faults(fleet: Fleet) -> None:
+    """Once all is mended, no more hand-overs than the causes explain, and who comes first forges in the end, and stays.
+
+    One, because a pod of the forging region is another, or its node; and one, to who comes first.
+    """
+    await asyncio.sleep(SETTLED_S)
+    chosen = fleet.rng.sample([*(f for f in FAULTS if f is not priorities_change_at_random), *UNBOUNDED], 2)
+    command = fleet.rng.choice(COMMANDS)
+    fleet.tell(f"=== {command.__name__}, {[fault.__name__ for fault in chosen]}")
+    if fleet.rng.random() < 0.5:
+        await command(fleet)
+        await _first_for(fleet, LEASE_S, HOME_S)
+        await asyncio.gather(*(_late(fleet, fault) for fault in chosen))
+    else:
+        await asyncio.gather(*(_late(fleet, each) for each in (*chosen, command)))
+    for number, region in enumerate(fleet.regions):
+        for server in fleet.spoilt(region):
+            fleet.patch(region, {"priority": number + 1, "forgeState": "Priority-based"}, on=server)
+    mended_s = asyncio.get_running_loop().time()
+    fleet.tell("=== all is mended")
+    await _first_for(fleet, 2 * SETTLED_S, 2 * HOME_S)
+    _no_more(fleet, 2, since_s=mended_s, most_s=2 * HAND_OVER_S)
+
+
+async def _first_for(fleet: Fleet, seconds: float, most_s: float) -> None:
+    """Until it has forged for so long on end."""
+    loop = asyncio.get_running_loop()
+    end_s = loop.time() + most_s
+    since_s = loop.time()
+    while loop.time() - since_s < seconds:
+        if loop.time() >= end_s:
+            fleet.violations.append(f"{fleet.first()} comes first, and did not forge for {seconds:.0f} s on end")
+            return
+        await asyncio.sleep(0.1)
+        if not fleet.first() or fleet.forging_region() != fleet.first():
+            since_s = loop.time()
+
+
+def _no_more(fleet: Fleet, hand_overs: int, *, since_s: float, most_s: float) -> None:
+    found = fleet.interruptions(since_s)
+    if len(found) > hand_overs or sum(found) > most_s:
+        fleet.violations.append(f"{hand_overs} hand-overs at most, in {most_s:.1f} s, and not {len(found)}: {found} s")
+
+
+def _now_s() -> float:
+    return asyncio.get_running_loop().time()
+
+
+async def the_best_region_is_enabled_while_a_member_is_slow(fleet: Fleet) -> None:
+    """Its own, for everybody: an answer takes up to 1.2 s."""
+    await fleet.until_the_best_forges(HOME_S)
+    best = fleet.forging_region()
+    fleet.patch(best, {"forgeState": "Disabled"})
+    await asyncio.sleep(SETTLED_S)
+    for pod in fleet.pods:
+        fleet.servers[best].break_path(pod.name, PathState.SLOW)
+    await asyncio.sleep(SETTLED_S)
+    fleet.patch(best, {"forgeState": "Enabled"})
+    since_s = _now_s()
+    await asyncio.sleep(4 * SETTLED_S)
+    _no_more(fleet, 1, since_s=since_s, most_s=HAND_OVER_S)
+    await fleet.until_forging_in(best, 0)
+
+
+async def a_region_is_enabled_that_the_holder_has_not_seen_for_long(fleet: Fleet) -> None:
+    """They do not reach each other's API server; the third region, which hears the command, sees both."""
+    await fleet.until_the_best_forges(HOME_S)
+    best, between, other = fleet.regions
+    await asyncio.sleep(SETTLED_S)
+    fleet.patch(other, {"forgeState": "Enabled"})
+    await fleet.until_forging_in(other, SETTLED_S)
+    fleet.tell(f"{best} and {other} do not see each other")
+    for one, its_own in ((best, other), (other, best)):
+        for pod in fleet.clusters[its_own]:
+            fleet.servers[one].break_path(pod.name, PathState.HANGING)
+    await asyncio.sleep(SETTLED_S)
+    since_s = _now_s()
+    fleet.patch(other, {"forgeState": "Priority-based"}, on=between)
+    fleet.patch(best, {"forgeState": "Enabled"}, on=between)
+    await asyncio.sleep(4 * SETTLED_S)
+    _no_more(fleet, 1, since_s=since_s, most_s=HAND_OVER_S)
+    await fleet.until_forging_in(best, 0)
+
+
+async def a_paused_pool_is_commanded(fleet: Fleet) -> None:
+    """Each command is one hand-over; its end is none."""
+    await fleet.until_the_best_forges(HOME_S)
+    best, second, third = fleet.regions
+    await asyncio.sleep(SETTLED_S)
+    fleet.pause("new switches")
+    forced = {"enabled": True, "reason": "a drill", "expiresAt": fleet.expiry(5 * SETTLED_S), "forceState": "Enabled"}
+    for region, spec, forges, hand_overs in (
+        (second, {"forgeState": "Enabled"}, second, 1),
+        (second, {"forgeState": "Priority-based"}, second, 0),
+        (second, {"forgeState": "Disabled"}, best, 1),
+        (third, {"override": forced}, third, 1),
+        (third, {"priority": 900}, third, 0),
+    ):
+        since_s = _now_s()
+        fleet.patch(region, spec)
+        await asyncio.sleep(SETTLED_S)
+        await fleet.until_forging_in(forges, 0)
+        _no_more(fleet, hand_overs, since_s=since_s, most_s=HAND_OVER_S)
+    await asyncio.sleep(2 * SETTLED_S)
+    await fleet.until_forging_in(third, 0)
 
 
 async def the_holders_arbiter_restarts_long_after_the_best_region_died(fleet: Fleet, *, enabled: bool) -> None:

@@ -30,6 +30,7 @@ from kube.forge_clusters import (
     without,
 )
 from policy import replicas
+from policy.arbitration import ForgeState
 from policy.lease import LeaseRecord
 
 from simulated_api import PathState, Session, SimulatedApi
@@ -371,6 +372,23 @@ class Fleet(PoolRecord):
         server = self.rng.choice(up)
         self.tell(f"{region} is told {spec} on {server.name}")
         server.clusters.edit(self.object_name(region), spec)
+
+    def first(self) -> str:
+        """The region that is to forge if all can, by what the first coordination API has; empty: none may."""
+        found = []
+        for region in self.regions:
+            body = self.coordinators[0].clusters.objects.get(self.object_name(region))
+            spec = parse_cluster(body).spec if body is not None else None
+            if spec is not None and spec.effective_state(wall_s()) is not ForgeState.DISABLED:
+                enabled = spec.effective_state(wall_s()) is ForgeState.ENABLED
+                found.append((not enabled, spec.base_priority(wall_s()), region))
+        return min(found)[2] if found else ""
+
+    def pause(self, reason: str) -> None:
+        """`forgectl pause`, on every coordination API."""
+        for server in self.coordinators:
+            if server.lock.record is not None:
+                server.lock.write("", dataclasses.replace(server.lock.record, paused=f"true {reason}"))
 
     def spoilt(self, region: str) -> list[str]:
         """Servers on which its object cannot be read: whoever spoilt it has to mend it."""

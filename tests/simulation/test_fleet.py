@@ -15,13 +15,18 @@ from kube.errors import Failure
 
 from fleet_schedules import (
     HOLD_DOWN_S,
+    Schedule,
+    a_command_upon_faults,
     a_holder_comes_back_to_a_backup_of_its_own_term,
+    a_paused_pool_is_commanded,
+    a_region_is_enabled_that_the_holder_has_not_seen_for_long,
     every_watch_is_over_at_once,
     one_by_one,
     one_upon_another,
     run,
     the_best_region_comes_back_from_a_partition,
     the_best_region_is_cut_off_one_way_for_long,
+    the_best_region_is_enabled_while_a_member_is_slow,
     the_holders_arbiter_restarts_long_after_the_best_region_died,
     the_own_api_server_is_away_for_an_hour,
 )
@@ -88,6 +93,30 @@ def test_the_lock_is_left_to_a_region_that_comes_back_once_it_can_take_it_and_no
 ) -> None:
     how = {"pods_each": 1, "hold_down_s": HOLD_DOWN_S}
     assert not none_of(run(monkeypatch, seed, the_best_region_comes_back_from_a_partition, **how))
+
+
+@pytest.mark.parametrize("seed", range(max(SEEDS // 15, 1)))
+def test_once_faults_are_mended_the_lock_changes_hands_twice_at_most_and_stays_where_it_was_commanded(
+    monkeypatch: pytest.MonkeyPatch, seed: int
+) -> None:
+    """Hold-downs of 0 and 10 s, one, three or four members, clocks up to an hour apart."""
+    regions, members = ((3, 3), (3, 1), (4, 4), (4, 3))[seed % 4]
+    how = {"regions": REGIONS[:regions], "members": members, "pods_each": 1 + seed % 2, "clocks": float(seed % 3 > 0)}
+    assert not none_of(run(monkeypatch, seed, a_command_upon_faults, hold_down_s=HOLD_DOWN_S * (seed % 5 > 1), **how))
+
+
+@pytest.mark.parametrize(
+    "schedule",
+    [
+        the_best_region_is_enabled_while_a_member_is_slow,
+        a_region_is_enabled_that_the_holder_has_not_seen_for_long,
+        a_paused_pool_is_commanded,
+    ],
+)
+def test_the_lock_changes_hands_as_often_as_it_was_commanded_to(
+    monkeypatch: pytest.MonkeyPatch, schedule: Schedule
+) -> None:
+    assert not none_of(run(monkeypatch, 0, schedule, pods_each=1, hold_down_s=HOLD_DOWN_S))
 
 
 @pytest.mark.parametrize("enabled", [False, True])
