@@ -34,6 +34,9 @@ STEP: Final = timing.SECOND * 7 // 10
 FORGIVEN: Final = 3600 * timing.SECOND
 """A cluster that lost its fitness, or forging by its health checks, is held down longer for this time."""
 MOST_DOUBLINGS: Final = 6
+PASSED_OVER: Final = 15 * timing.SECOND
+"""A cluster that did not take the lock when it was left to it is not left it again so soon; doubled each time."""
+MOST_PASSED_DOUBLINGS: Final = 4
 
 
 class ForgeState(enum.StrEnum):
@@ -126,6 +129,8 @@ class Cluster:
     why_not: str = ""
     prefers_itself: bool = False
     """Its leader's word that it should forge."""
+    coordinated: bool = True
+    """Not its leader's word that it does not reach a majority of the coordination APIs."""
     failures: int = 0
     """Health checks that failed in a row."""
     leader: str = ""
@@ -213,6 +218,8 @@ class Arbitration:
         self._able: dict[str, bool] = {}
         self._flaps: dict[str, list[int]] = {}
         """When a cluster that could forge ceased to, or its failing health checks made forging come to us."""
+        self._passed_over: dict[str, tuple[ClusterSpec | None, tuple[int, ...]]] = {}
+        """When a cluster did not take what was left to it, and under which spec: another one is a new word."""
         self._held_since = 0
 
     def forget(self) -> None:
@@ -228,11 +235,13 @@ class Arbitration:
         wall_s: float,
         quiet_at: int = 0,
         paused: str = "",
+        passed_over: str = "",
     ) -> Verdict:
         """`clusters`: all that are known, ours among them.  `held_since`: when the lock became ours; 0: it is not.
 
         `quiet_at`: a preemption that nobody commanded waits for it, `policy.quiet`; 0: it need not.
         `paused`: an operator's pause (`policy.pause`): who holds the lock leaves it by command only; empty: none.
+        `passed_over`: the cluster to which the lock was left when we took it; empty: to none, or to ours.
         """
         ranking = rank(clusters, now, wall_s)
         ours = next((cluster for cluster in clusters if cluster.ours), None)
@@ -240,13 +249,13 @@ class Arbitration:
         against = ours.against(now, wall_s) if ours is not None else "this cluster's CardanoForgeCluster is not known"
         if ours is None or against:
             self._better = {}  # nobody has been better than nothing for any time
-            if paused and held_since and ours is not None and not _disabled(ours, wall_s):
+            if paused and held_since and ours is not None and not disabled(ours, wall_s):
                 why = f"paused {paused}; it keeps the lock although: {against}"
                 return Verdict(ranking, True, len(ranking), ours.name, why, 0)
-            others = [cluster.name for cluster in ranking if cluster is not ours]
+            others = [cluster.name for cluster in ranking if cluster is not ours and cluster.coordinated]
             return Verdict(ranking, False, len(ranking), others[0] if others else "", against, 0)
         place = ranking.index(ours)
-        self._note_taking(ranking, place, held_since, now, wall_s)
+        self._note_taking(ranking, place, held_since, now, wall_s, passed_over)
         better = ranking[:place]
         self._better = {c.name: self._better.get(c.name, now) for c in better}
         if place == 0:
@@ -277,11 +286,18 @@ class Arbitration:
 
     def _due(self, candidate: Cluster, ours: Cluster, held_since: int, wall_s: float) -> int:
         """When it may preempt us."""
-        since = max(self._better[candidate.name], held_since)
+        since = max(self._better[candidate.name], held_since, self._not_again_before(candidate))
         if self._commanded(candidate, ours, wall_s):
             return since
         doublings = min(len(self._flaps.get(candidate.name, ())), MOST_DOUBLINGS)
         return since + (self._hold_down << doublings)
+
+    def _not_again_before(self, candidate: Cluster) -> int:
+        """For commands, too: each attempt that fails is a moment in which nobody forges."""
+        spec, times = self._passed_over.get(candidate.name, (None, ()))
+        if not times or spec != candidate.spec:
+            return 0
+        return times[-1] + (PASSED_OVER << min(len(times) - 1, MOST_PASSED_DOUBLINGS))
 
     @staticmethod
     def _commanded(candidate: Cluster, ours: Cluster, wall_s: float) -> bool:
@@ -294,7 +310,7 @@ class Arbitration:
         for cluster in clusters:
             was = self._able.get(cluster.name, False)
             self._able[cluster.name] = cluster.name in able
-            if was and cluster.name not in able and not _disabled(cluster, wall_s):
+            if was and cluster.name not in able and not disabled(cluster, wall_s):
                 self._flaps.setdefault(cluster.name, []).append(now)
         known = {cluster.name for cluster in clusters}
         self._flaps = {
@@ -303,14 +319,22 @@ class Arbitration:
             if name in known and (kept := [at for at in times if now - at < FORGIVEN][-MOST_DOUBLINGS:])
         }
         self._able = {name: able for name, able in self._able.items() if name in known}
+        self._passed_over = {name: kept for name, kept in self._passed_over.items() if name in known}
 
-    def _note_taking(self, ranking: Sequence[Cluster], place: int, held_since: int, now: int, wall_s: float) -> None:
-        """Whose health checks brought us the lock: who comes behind us for them alone when it becomes ours.
+    def _note_taking(
+        self, ranking: Sequence[Cluster], place: int, held_since: int, now: int, wall_s: float, passed_over: str
+    ) -> None:
+        """Who could have had the lock instead, and whose health checks brought it to us when it becomes ours.
 
         A check that fails without moving anything is no flapping: one in twenty would keep its cluster out for good.
         """
         ours, taken = ranking[place], held_since not in (0, self._held_since)
         self._held_since = held_since
+        for cluster in ranking[:place] if taken else ():
+            if cluster.name == passed_over:
+                spec, times = self._passed_over.get(cluster.name, (None, ()))
+                lately = [at for at in times if now - at < FORGIVEN] if spec == cluster.spec else []
+                self._passed_over[cluster.name] = cluster.spec, (*lately, now)[-MOST_PASSED_DOUBLINGS - 1 :]
         for cluster in ranking[place + 1 :] if taken else ():
             well = replace(cluster, failures=0)
             if rank((ours, well), now, wall_s)[0] is well:
@@ -326,5 +350,6 @@ class Arbitration:
         return f"{state}, priority {priority}{by}{last}"
 
 
-def _disabled(cluster: Cluster, wall_s: float) -> bool:
+def disabled(cluster: Cluster, wall_s: float) -> bool:
+    """Whether a person says that it may not forge."""
     return cluster.spec is not None and cluster.spec.effective_state(wall_s) is ForgeState.DISABLED

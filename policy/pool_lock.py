@@ -167,6 +167,8 @@ class PoolLock:
         self.withdrawn = kept.withdrawn
         self._highest = kept.highest
         self._since = self._held_since = now
+        self.passed_over = ""
+        """The cluster to which the lock was left when our term began; empty: to none, or to ours."""
         self._attempts = 0
         self._pause_until = 0
         self._strangers_until = 0
@@ -213,18 +215,26 @@ class PoolLock:
             self.apis = tuple(sorted({each.api for each in self.members if each.api}))
 
     def saw(
-        self, index: int, record: LeaseRecord | None, now: int, *, missed: bool = False, read: bool = False
+        self,
+        index: int,
+        record: LeaseRecord | None,
+        now: int,
+        *,
+        missed: bool = False,
+        read: bool = False,
+        more: bool = False,
     ) -> None:
         """A member's Lease as read or watched; `missed`: it may have changed unseen in between.
 
         So it counts for one that was out of reach, though it shows what we know: it may come from a backup of just
         that, and others may have written over it meanwhile, or renewed it up to the same version.
+        `more`: later versions are known to be told yet, so nothing follows from this one.
         """
         member = self.members[index]
         strange = self.differs(member)
         back = not member.reachable and (self._lapsed(now) or not self._names_us(record))
         member.observed = observe(member.observed, record, now, at_least_s=self._duration_s, missed=missed or back)
-        member.must_read, member.reachable = False, True
+        member.must_read, member.reachable = more, True
         member.read_at = now if read else member.read_at
         if record is not None:
             self._highest = max(self._highest, min(record.transitions, MOST_TOKEN))
@@ -296,6 +306,7 @@ class PoolLock:
             )
             return
         self._highest += 1
+        self.passed_over = self.preferred if self.preferred != cluster_of(self.identity) else ""
         self.term, self.over, self.granted = Term(self._highest, key, now), False, None
         for member in self.members:
             member.renewed_at = member.given_up_at = 0

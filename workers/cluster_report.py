@@ -196,6 +196,7 @@ def of_status(name: str, region: str, status: Json) -> Cluster:
         ready=ready.get("status") == "True",
         why_not=why if isinstance(why, str) and why else "it does not say that it is ready",
         prefers_itself=prefers.get("status") == "True",
+        coordinated=condition_of(status, COORDINATED).get("status") != "False",
         failures=failures if type(failures) is int and 0 <= failures < 1_000_000 else 0,
         leader=leader if isinstance(leader, str) else "",
     )

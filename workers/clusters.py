@@ -318,13 +318,15 @@ class Clusters:
     # --- following ---
 
     async def _follow(self, line: _Line) -> None:
-        loop = asyncio.get_running_loop()
+        loop, lost = asyncio.get_running_loop(), False
         while True:
             try:
                 asked = boottime_ns()
                 listed, version = await line.client.every(timeout_s=TIMEOUT_S)
                 now = boottime_ns()
                 line.marks, line.brought = {}, {}
+                if lost:  # what was written since, or before a backup, nobody can tell
+                    line.looked_at, lost = 0, False
                 line.seen = self._foremost({one.name: self._note(line, one, now, listed=True) for one in listed})
                 line.looked_at = asked
                 line.told, line.wrote, line.listed, line.writable, line.alters = version, "", True, True, ""
@@ -336,6 +338,7 @@ class Clusters:
                     version = await self._watch(line, version)
                     await asyncio.sleep(line.between.ended(loop.time()))
             except ApiFailure as failure:
+                lost = lost or failure.kind is Failure.GONE
                 if failure.kind is Failure.GONE:
                     await asyncio.sleep(line.between.gone())
                 else:
@@ -376,7 +379,9 @@ class Clusters:
             return _Seen(cluster, old.changed_at, old.said_at)
         if not listed:
             return _Seen(cluster, now, now)
-        return _Seen(cluster, now, max(old.said_at, line.looked_at) if old is not None else 0)
+        if old is None or not line.looked_at or went_back(cluster.version, old.cluster.version):
+            return _Seen(cluster, now, 0)
+        return _Seen(cluster, now, max(old.said_at, line.looked_at))
 
     @staticmethod
     def _as_it_counts(line: _Line, cluster: ForgeCluster) -> ForgeCluster:

@@ -140,7 +140,13 @@ class Coordination:
         if leading:
             quiet_at = around.prober.quiet_at if around.prober is not None else 0
             verdict = self._arbitration.judge(
-                clusters, held_since=lock.held_since, now=now, wall_s=wall_s, quiet_at=quiet_at, paused=paused
+                clusters,
+                held_since=lock.held_since,
+                now=now,
+                wall_s=wall_s,
+                quiet_at=quiet_at,
+                paused=paused,
+                passed_over=lock.passed_over,
             )
         else:
             self._arbitration.forget()
@@ -148,6 +154,8 @@ class Coordination:
             why = "this pod does not lead its cluster"
             verdict = Verdict(ranking, False, len(ranking), self._config.forge_cluster_name, why, 0)
         kept_for = lock.last_cluster if paused and not lock.held_since else ""
+        if any(each.name == kept_for and arbitration.disabled(each, wall_s) for each in clusters):
+            kept_for = ""  # what a person commands acts in a pause, too
         kept_out = kept_for not in ("", self._config.forge_cluster_name) and not self._commanded_here(verdict, wall_s)
         wanted = leading and verdict.want and self._clusters.known and not kept_out
         want = wanted or self._learns(now, around)

@@ -154,7 +154,9 @@ class PoolLockKeeper:
     def judge(self, now: int, wish: Wish, successor: str) -> int:
         """Take the arbiter's wish; the instant (ns) at which to call again at the latest."""
         changed = wish != self._wish
-        self._wish, self._successor = wish, successor
+        self._wish = wish
+        if not self.lock.over:  # by then the verdict is that of one who holds nothing
+            self._successor = successor
         before = (self.lock.phase, self.lock.over)
         until = self.lock.update(now, wish, key=secrets.token_hex(16), chance=random.random())  # noqa: S311
         self._remember()
@@ -316,7 +318,7 @@ class PoolLockKeeper:
         leases = LeaseClient(line.session, self._config.coordination_namespace, self._config.pool_lock_name)
 
         def tell(change: LeaseChange) -> None:
-            self.lock.saw(line.index, change.record, boottime_ns())
+            self.lock.saw(line.index, change.record, boottime_ns(), more=True)
             line.position = change.version or line.position
 
         return bool(line.position) and await caught_up(leases, line.position, record, tell, by=by)

@@ -297,13 +297,27 @@ class Watch:
         self.now = NOW
         self.ours = cluster("a", 50)
 
+    held_since = 1
+    passed_over = ""
+
     def sees(self, other: Cluster, seconds: int = 0, *, holding: bool = True) -> Verdict:
         """For so long, and the last verdict."""
         for second in range(seconds + 1):
             self.now += S * bool(second)
             pool = [dataclasses.replace(self.ours, ours=True), heard(other, self.now)]
-            verdict = self.arbitration.judge(pool, held_since=int(holding), now=self.now, wall_s=WALL)
+            held_since = self.held_since if holding else 0
+            verdict = self.arbitration.judge(
+                pool, held_since=held_since, now=self.now, wall_s=WALL, passed_over=self.passed_over
+            )
         return verdict
+
+    def takes_back_from(self, other: Cluster) -> None:
+        """What was left to this one, which did not take it."""
+        self.sees(other, holding=False)
+        self.now += S
+        self.held_since, self.passed_over = self.now, other.name
+        self.now += S
+        self.sees(other)
 
     def gives_way_after(self, other: Cluster) -> int:
         """Seconds."""
@@ -334,6 +348,40 @@ def test_a_holder_gives_way_to_a_better_cluster_that_has_been_fit_for_the_hold_d
 )
 def test_what_a_person_has_commanded_acts_at_once(commanded: Cluster) -> None:
     assert Watch().gives_way_after(commanded) == 0
+
+
+def test_a_cluster_that_does_not_take_what_is_left_to_it_is_left_it_more_and_more_rarely_though_commanded() -> None:
+    watch, other = Watch(), cluster("b", state=ENABLED)
+    assert watch.gives_way_after(other) == 0
+    waited = []
+    for _ in range(6):
+        watch.takes_back_from(other)
+        waited.append(watch.gives_way_after(other))
+    assert waited == [15, 30, 60, 120, 240, 240]
+
+
+def test_another_word_of_an_operator_is_not_waited_for_what_came_of_the_last() -> None:
+    watch, other = Watch(), cluster("b", state=ENABLED)
+    watch.takes_back_from(other)
+    assert watch.gives_way_after(cluster("b", 7, state=ENABLED)) == 0
+
+
+def test_what_was_not_taken_an_hour_ago_is_forgiven() -> None:
+    watch, other = Watch(), cluster("b", state=ENABLED)
+    for _ in range(3):
+        watch.takes_back_from(other)
+    watch.now += 3600 * S
+    watch.takes_back_from(other)
+    assert watch.gives_way_after(other) == 15
+
+
+def test_the_lock_is_left_to_the_best_of_those_that_reach_a_majority() -> None:
+    ours = cluster("a", 1, state=DISABLED, ours=True)
+    lost, next_one = dataclasses.replace(cluster("b", 2), coordinated=False), cluster("c", 3)
+    verdict = Arbitration(0).judge([ours, lost, next_one], held_since=1, now=NOW, wall_s=WALL)
+    assert (verdict.want, verdict.successor) == (False, "c")
+    verdict = Arbitration(0).judge([ours, lost], held_since=1, now=NOW, wall_s=WALL)
+    assert (verdict.want, verdict.successor) == (False, "")
 
 
 def test_an_expired_command_does_not_act_at_once() -> None:

@@ -667,6 +667,29 @@ def test_who_is_not_wanted_any_more_gives_back_what_he_took() -> None:
     assert pod.mine() == []
 
 
+@pytest.mark.parametrize(("left_to", "passed_over"), [("eu", "eu"), ("us", ""), ("", "")])
+def test_who_takes_what_was_left_to_another_knows_it(left_to: str, passed_over: str) -> None:
+    pod = known(3)
+    for index in range(3):
+        pod.others(index)
+    pod.passes(D)
+    for index in range(3):
+        pod.let_go_by_others(index, preferred=left_to)
+    pod.live(0.5)
+    assert pod.grant is not None
+    assert pod.lock.passed_over == passed_over
+
+
+def test_nothing_follows_from_a_version_of_which_it_is_known_that_there_are_later_ones() -> None:
+    pod = known(1)
+    pod.lock.saw(0, None, pod.now, more=True)
+    assert not pod.lock.could_take(pod.now)
+    pod.update()
+    assert not pod.mine()
+    pod.lock.saw(0, None, pod.now)
+    assert pod.lock.could_take(pod.now)
+
+
 def test_a_short_lease_has_short_attempts_of_which_two_fit_into_it() -> None:
     for seconds in (6, 7, 8, 9, 15, 3600):
         lasts = round_lasts(seconds * S)

@@ -536,6 +536,85 @@ async def the_own_api_server_is_away_for_an_hour(fleet: Fleet) -> None:
         fleet.violations.append(f"then one hand-over was to be: {fleet.gaps} s")
 
 
+async def the_best_region_may_read_the_lock_but_not_write_it(fleet: Fleet, *, enabled: bool) -> None:
+    """It says that it should forge, and does not take what is left to it."""
+    await fleet.until_the_best_forges(HOME_S)
+    best = fleet.forging_region()
+    fleet.patch(best, {"forgeState": "Disabled"})
+    await asyncio.sleep(SETTLED_S)
+    fleet.tell(f"{best} may not write the lock any more")
+    for server in fleet.coordinators:
+        server.lock.readers.update(pod.name for pod in fleet.clusters[best])
+    fleet.gaps.clear()
+    fleet.patch(best, {"forgeState": "Enabled" if enabled else "Priority-based"})
+    await asyncio.sleep(300)
+    if not 1 <= len(fleet.gaps) <= 6 or max(fleet.gaps) > HAND_OVER_S:
+        fleet.violations.append(f"the lock was left {len(fleet.gaps)} times in 300 s: {fleet.gaps} s")
+    for server in fleet.coordinators:
+        server.lock.readers.clear()
+    fleet.tell(f"{best} may write it again")
+    fleet.patch(
+        best, {"priority": 2, "forgeState": "Enabled"}
+    )  # another word: it is not waited for what came of the last
+    await fleet.until_forging_in(best, HAND_OVER_S + HOLD_DOWN_S)
+
+
+async def a_paused_holder_is_disabled_while_the_next_region_is_cut_off(fleet: Fleet) -> None:
+    """The pause keeps the lock for whom it is left to: that must be one who can take it."""
+    await fleet.until_the_best_forges(HOME_S)
+    best, others = fleet.forging_region(), sorted(set(fleet.regions) - {fleet.forging_region()})
+    await asyncio.sleep(SETTLED_S)
+    fleet.pause("a drill")
+    await asyncio.sleep(5)
+    fleet.tell(f"{others[0]} is cut off, and read by the others")
+    broken = _cut(fleet, others[0], PathState.REFUSED, inwards=False, outwards=True)
+    await asyncio.sleep(SETTLED_S)
+    fleet.patch(best, {"forgeState": "Disabled"})
+    await fleet.until_forging_in(others[1], HAND_OVER_S)
+    _mend(broken)
+
+
+async def a_paused_holder_dies_and_is_disabled(fleet: Fleet) -> None:
+    """The pause keeps the lock for it, until a person says that it may not forge."""
+    await fleet.until_the_best_forges(HOME_S)
+    best = fleet.forging_region()
+    await asyncio.sleep(SETTLED_S)
+    fleet.pause("a drill")
+    fleet.tell(f"the pods of {best} are gone")
+    for pod in fleet.clusters[best]:
+        pod.kill_all()
+    await asyncio.sleep(3 * LEASE_S)
+    if fleet.forgers():
+        fleet.violations.append("the lock was taken over in a pause")
+    fleet.patch(best, {"forgeState": "Disabled"})
+    await fleet.until_somebody_forges(HAND_OVER_S)
+
+
+async def a_member_comes_back_from_a_backup_with_the_word_of_the_dead(fleet: Fleet) -> None:
+    """Of the best region, whose pods are gone for long: it says there that it should forge, which is news to nobody."""
+    await fleet.until_the_best_forges(HOME_S)
+    best = fleet.forging_region()
+    fleet.patch(best, {"forgeState": "Enabled"})
+    await asyncio.sleep(SETTLED_S)
+    server = next(server for server in fleet.coordinators if server.name != best)
+    restore = server.backup()
+    await asyncio.sleep(SETTLED_S)  # it says something else meanwhile: what comes back is not what was seen last
+    for pod in fleet.clusters[best]:
+        pod.kill_all()
+    fleet.tell(f"the pods of {best} are gone")
+    await asyncio.sleep(2 * SETTLED_S)
+    server.stop()
+    await asyncio.sleep(1)
+    server.start()
+    await asyncio.sleep(2 * SETTLED_S)
+    fleet.gaps.clear()
+    fleet.tell(f"{server.name} is restored from a backup")
+    restore()
+    await asyncio.sleep(4 * SETTLED_S)
+    if fleet.gaps:
+        fleet.violations.append(f"the lock was left to the dead: {fleet.gaps} s without a forger")
+
+
 async def the_best_region_comes_back_from_a_partition(fleet: Fleet) -> None:
     """It is Enabled, so that nothing holds it down; for a lease duration it counts the others' members as held."""
     await fleet.until_the_best_forges(HOME_S)

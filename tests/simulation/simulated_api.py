@@ -58,6 +58,8 @@ class SimulatedApi:
         """Watches, by pod and by the task that follows."""
         self._lives = self._writes = 0
         self._on_write = on_write
+        self.readers: set[str] = set()
+        """Pods that may read the Lease, and not write it."""
 
     def lease(self, _name: str) -> SimulatedApi:
         """The Lease of that name: here there is one."""
@@ -71,6 +73,8 @@ class SimulatedApi:
         self.opened[pod, task.get_name() if task is not None else ""] += 1
 
     def write(self, by: str, record: LeaseRecord | None) -> LeaseRecord | None:
+        if by in self.readers:
+            raise ApiFailure(Failure.FORBIDDEN, "the Role lacks a right")
         self.version += 1
         if record is not None and self.record is None:
             self._lives += 1

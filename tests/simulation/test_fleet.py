@@ -18,6 +18,9 @@ from fleet_schedules import (
     Schedule,
     a_command_upon_faults,
     a_holder_comes_back_to_a_backup_of_its_own_term,
+    a_member_comes_back_from_a_backup_with_the_word_of_the_dead,
+    a_paused_holder_dies_and_is_disabled,
+    a_paused_holder_is_disabled_while_the_next_region_is_cut_off,
     a_paused_pool_is_commanded,
     a_region_is_enabled_that_the_holder_has_not_seen_for_long,
     every_watch_is_over_at_once,
@@ -27,6 +30,7 @@ from fleet_schedules import (
     the_best_region_comes_back_from_a_partition,
     the_best_region_is_cut_off_one_way_for_long,
     the_best_region_is_enabled_while_a_member_is_slow,
+    the_best_region_may_read_the_lock_but_not_write_it,
     the_holders_arbiter_restarts_long_after_the_best_region_died,
     the_own_api_server_is_away_for_an_hour,
 )
@@ -78,6 +82,32 @@ def test_a_region_that_is_cut_off_one_way_for_ten_minutes_costs_one_hand_over_en
     """What it says on its own API server, where the others read it, is not to make them leave the lock to it."""
     schedule = functools.partial(the_best_region_is_cut_off_one_way_for_long, enabled=enabled)
     assert not none_of(run(monkeypatch, 0, schedule, pods_each=1, hold_down_s=HOLD_DOWN_S))
+
+
+@pytest.mark.parametrize("enabled", [False, True])
+def test_a_region_that_does_not_take_the_lock_is_left_it_more_and_more_rarely(
+    monkeypatch: pytest.MonkeyPatch, enabled: bool
+) -> None:
+    schedule = functools.partial(the_best_region_may_read_the_lock_but_not_write_it, enabled=enabled)
+    assert not none_of(run(monkeypatch, 0, schedule, pods_each=1, hold_down_s=HOLD_DOWN_S))
+
+
+@pytest.mark.parametrize(
+    "schedule",
+    [
+        a_paused_holder_is_disabled_while_the_next_region_is_cut_off,
+        a_paused_holder_dies_and_is_disabled,
+    ],
+)
+def test_who_is_disabled_in_a_pause_keeps_nobody_else_from_forging(
+    monkeypatch: pytest.MonkeyPatch, schedule: Schedule
+) -> None:
+    assert not none_of(run(monkeypatch, 0, schedule, pods_each=1, hold_down_s=HOLD_DOWN_S))
+
+
+def test_what_a_member_says_after_its_restore_is_not_taken_for_said_since(monkeypatch: pytest.MonkeyPatch) -> None:
+    how = {"pods_each": 1, "hold_down_s": HOLD_DOWN_S}
+    assert not none_of(run(monkeypatch, 0, a_member_comes_back_from_a_backup_with_the_word_of_the_dead, **how))
 
 
 def test_forging_goes_on_while_the_own_api_server_is_away_for_an_hour_and_is_taken_over_in_the_midst_of_it(

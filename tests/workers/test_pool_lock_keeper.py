@@ -50,6 +50,20 @@ async def until(keeper: PoolLockKeeper, what: Callable[[], bool]) -> None:
             await asyncio.sleep(0.01)
 
 
+async def test_a_lock_that_is_over_is_left_to_whom_it_was_meant_for_when_that_was_decided(
+    one: EmbeddedApi, tmp_path: Path
+) -> None:
+    """A release that is sent late goes by the verdict of one who held the lock, and does not any more."""
+    config = configured(tmp_path, tmp_path / "one")
+    async with sessions(config) as found:
+        keeper = PoolLockKeeper(config, found, lambda: None)
+        for phase, over, successor in ((LockPhase.DRAINING, False, "other"), (LockPhase.DRAINING, True, "our own")):
+            keeper.lock.phase, keeper.lock.over = phase, over
+            keeper.judge(boottime_ns(), Wish(want=False), successor)
+        assert keeper._successor == "other"
+        await keeper.close()
+
+
 async def test_one_server_under_two_names_is_noticed_and_not_locked(one: EmbeddedApi, tmp_path: Path) -> None:
     shutil.copy(tmp_path / "one", tmp_path / "by-another-name")
     config = configured(tmp_path, tmp_path / "one", tmp_path / "by-another-name")
