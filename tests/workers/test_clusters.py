@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
@@ -385,3 +386,31 @@ async def test_a_copy_keeps_its_mark_when_the_environment_is_applied_anew(leader
 
     await leader.until(written)
     assert await marks() == before
+
+
+@pytest.mark.parametrize(("by_hand", "stands"), [(None, 7), (50, 50)])
+async def test_what_the_environment_says_anew_counts_unless_a_person_has_set_it(
+    leader: Leader, config: Config, by_hand: int | None, stands: int
+) -> None:
+    """As docs/clusters.md has it, "Whose field is whose": here CLUSTER_PRIORITY."""
+
+    def all_have(priority: int) -> Callable[[], Any]:
+        async def have() -> bool:
+            return [(await leader.spec(on))["priority"] for on in (0, 1)] == [priority] * 2
+
+        return have
+
+    await leader.until(all_have(100))
+    if by_hand is not None:
+        await leader.edits({"priority": by_hand}, 0)
+        await leader.until(all_have(by_hand))
+    await leader.clusters.close()
+    leader.clusters = Clusters(dataclasses.replace(config, cluster_priority=7), leader.sessions, lambda: None)
+    leader.clusters.start()
+    leader.says("after a restart")
+
+    async def written() -> bool:
+        return await leader.messages() == ["after a restart"] * 2
+
+    await leader.until(written)
+    await leader.until(all_have(stands))
