@@ -414,3 +414,42 @@ async def test_what_the_environment_says_anew_counts_unless_a_person_has_set_it(
 
     await leader.until(written)
     await leader.until(all_have(stands))
+
+
+@pytest.mark.parametrize(("while_it_runs", "stands"), [(True, 50), (False, 7)])
+async def test_an_object_that_is_deleted_everywhere_is_made_by_the_environment_only_where_no_pod_ran_meanwhile(
+    leader: Leader, config: Config, *, while_it_runs: bool, stands: int
+) -> None:
+    """As docs/clusters.md has it: why the way back to the environment's values begins with the end of the pods."""
+
+    def all_have(priority: int) -> Callable[[], Any]:
+        async def have() -> bool:
+            return [(await leader.spec(on)).get("priority") for on in (0, 1)] == [priority] * 2
+
+        return have
+
+    await leader.edits({"priority": 50}, 0)
+    await leader.until(all_have(50))
+    if while_it_runs:
+        for on in (0, 1):
+            before = await leader.seen(on)
+            await leader.deletes(on)
+
+            async def made_good(on: int = on, before: ForgeCluster | None = before) -> bool:
+                found = await leader.seen(on)
+                return found is not None and before is not None and found.uid != before.uid
+
+            await leader.until(made_good)
+    await leader.clusters.close()
+    if not while_it_runs:
+        for on in (0, 1):
+            await leader.deletes(on)
+    leader.clusters = Clusters(dataclasses.replace(config, cluster_priority=7), leader.sessions, lambda: None)
+    leader.clusters.start()
+    leader.says("after a restart")
+
+    async def written() -> bool:
+        return await leader.messages() == ["after a restart"] * 2
+
+    await leader.until(written)
+    await leader.until(all_have(stands))
