@@ -16,8 +16,8 @@ from config import Config
 from policy.health import parse_duration
 
 CODES: Final = (
-    "exit codes: 0 done; 1 nobody forges, a conflict, sets that differ, refused or not in time; 2 usage or "
-    "configuration; 3 no coordination API could be asked"
+    "exit codes: 0 done; 1 nobody forges, a conflict, sets that differ, an object that cannot be read, refused or not "
+    "in time; 2 usage or configuration; 3 no coordination API could be asked"
 )
 MOST_S: Final = 366 * 86400.0
 ABOUT: Final = (

@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from cli.asking import Failed, Misused, printable
-from cli.coordination import Pool, with_pool
+from cli.coordination import Pool, refused, with_pool
 from cli.pool import span, utc
 from config import Config
-from kube.forge_clusters import PLURAL
+from kube.forge_clusters import PLURAL, ForgeCluster
 from kube.session import Json
 from policy.arbitration import Cluster, ForgeState, Override, rank
 
@@ -36,9 +36,12 @@ class Done:
     text: str
     member: str
     kubectl: str
+    unread: str = ""
+    """Why it does not count, or not all of it, and what to do; empty: it does."""
 
     def as_json(self) -> dict[str, Any]:
-        return {"cluster": self.cluster, "did": self.text, "written_on": self.member, "kubectl": self.kubectl}
+        shown = {"cluster": self.cluster, "did": self.text, "written_on": self.member, "kubectl": self.kubectl}
+        return shown | {"unread": self.unread or None}
 
 
 def disable(config: Config, arguments: argparse.Namespace) -> None:
@@ -150,18 +153,35 @@ def confirm(pool: Pool, name: str, *, yes: bool) -> None:
 
 
 async def write(pool: Pool, name: str, spec: Json, text: str) -> Done:
-    """Patch the spec.  Raises Failed."""
+    """Patch the spec.  Raises Failed.  `text`: what holds then, if the object can be read as a whole."""
     body = {"spec": spec}
-    member = await pool.patch(name, body)
+    member, after = await pool.patch(name, body)
     kind = f"{PLURAL}.{pool.config.crd_group}"
     patch = json.dumps(body, separators=(",", ":"))
     words = ("patch", kind, name, "--type", "merge", "--field-manager", "forgectl", "--patch", patch)
     kubectl = member.place.same_by(*words)
+    if unread := _unread(pool, after):
+        edit = member.place.same_by("edit", kind, name)
+        unread = (
+            f"{name} cannot be read as a whole: {unread.removesuffix('.')}. What was read last stays in force, but for "
+            f"Disabled, which counts by itself; mend that field: {edit}"
+        )
+        text = f"not in force as a whole yet: {text}"
     where = f" (written on {member.name}"
     if len(pool.members) > 1:
         carried = "; the arbiters carry it to the others"
         where += "; its arbiter is silent, so nobody carries it to the others" if pool.silent(name) else carried
-    return Done(name, f"{text}{where})", member.name, kubectl)
+    return Done(name, f"{text}{where})", member.name, kubectl, unread)
+
+
+def _unread(pool: Pool, after: ForgeCluster) -> str:
+    """What cannot be read of a copy that was just written; empty: nothing.
+
+    The leading pod has not judged it yet.  If it could not read what all can be read here (it is of another version),
+    it hardly can now; what could not be read here either is mended by the write, or is another copy's, over which the
+    written one is carried.
+    """
+    return after.unreadable or ("" if pool.unreadable(after.name) else refused(pool.clusters[after.name].status))
 
 
 def expiring(pool: Pool, name: str, body: Json, expires_at: float) -> str:
@@ -189,13 +209,16 @@ def ranked_after(pool: Pool, name: str, expires_at: float) -> tuple[Cluster, ...
 
 
 def tell(done: Done, arguments: argparse.Namespace, then: str = "", *, warnings: list[str] | None = None) -> None:
-    """Say what was done."""
+    """Say what was done.  Raises Failed where it does not count as a whole."""
     if arguments.json:
         print(json.dumps(done.as_json() | {"then": then or None, "warnings": warnings or []}, indent=2))
-        return
-    print(printable(done.text))
-    print(f"the same by: {printable(done.kubectl)}")
-    if then:
-        print(printable(then))
-    for warning in warnings or []:
-        print(f"forgectl: {printable(warning)}", file=sys.stderr)
+    else:
+        print(printable(done.text))
+        print(f"the same by: {printable(done.kubectl)}")
+        if then:
+            print(printable(then))
+        for warning in warnings or []:
+            print(f"forgectl: {printable(warning)}", file=sys.stderr)
+    if done.unread:
+        sys.stdout.flush()
+        raise Failed(done.unread)

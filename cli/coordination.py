@@ -26,7 +26,7 @@ from policy import arbitration, replicas, timing
 from policy.arbitration import Cluster
 from policy.lease import LeaseRecord
 from policy.pool_lock import one_set
-from workers.cluster_report import of_status
+from workers.cluster_report import ACCEPTED, condition_of, of_status
 
 TIMEOUT_S: Final = 4.0
 USER_AGENT: Final = "cardano-forge-manager/forgectl"
@@ -79,6 +79,8 @@ class Known:
     generation: int
     said_at: float | None
     """Seconds since 1970 by its leader's clock; None: never."""
+    unreadable: str = ""
+    """Which field of a copy cannot be read, here or by its leading pod, and what would be right; empty: none."""
 
 
 class Pool:
@@ -168,7 +170,9 @@ class Pool:
             unreadable=wrong or next((one.unreadable for one in seen if one.unreadable), ""),
             changed_at=self.read_at - age,
         )
-        return Known(judged, newest.status, newest.generation, said_at)
+        return Known(
+            judged, newest.status, newest.generation, said_at, wrong or self.unreadable(name) or refused(newest.status)
+        )
 
     def _wrong_pool(self, seen: list[ForgeCluster]) -> str:
         ours = self._wanted.pool_id
@@ -183,6 +187,17 @@ class Pool:
     def against(self, name: str) -> str:
         """Why this cluster cannot be chosen; empty: it can."""
         return self.clusters[name].judged.against(self.read_at, self.wall_s)
+
+    def unreadable(self, name: str) -> str:
+        """What of this cluster's copies cannot be read here, each with its member where there are several."""
+        found = [
+            f"on {member.name}: {one.unreadable}" if len(self.members) > 1 else one.unreadable
+            for member in self.members
+            if member.answers
+            for one in member.clusters
+            if one.name == name and one.unreadable
+        ]
+        return "; ".join(found)
 
     def silent(self, name: str) -> bool:
         return self.read_at - self.clusters[name].judged.changed_at >= arbitration.FRESH
@@ -240,10 +255,10 @@ class Pool:
 
     # --- writing ---
 
-    async def patch(self, name: str, body: Json) -> Member:
-        """Merge patch of one cluster on the first member that has it and takes it; which.  Raises Failed.
+    async def patch(self, name: str, body: Json) -> tuple[Member, ForgeCluster]:
+        """Merge patch of one cluster on the first member that has it and takes it; which, and what it has now.
 
-        Repeated where a member does not answer: a patch that arrives twice changes nothing.
+        Raises Failed.  Repeated where a member does not answer: a patch that arrives twice changes nothing.
         """
         why: list[str] = []
         answered = False
@@ -256,7 +271,7 @@ class Pool:
             )
             for attempt in (1, 2):
                 try:
-                    await client.patch(name, body, version="", manager="forgectl", timeout_s=TIMEOUT_S)
+                    after = await client.patch(name, body, version="", manager="forgectl", timeout_s=TIMEOUT_S)
                 except ApiFailure as failure:
                     if failure.kind is Failure.INVALID:
                         raise Failed(f"{member.name} refuses it: {failure}") from None
@@ -265,7 +280,7 @@ class Pool:
                     why.append(f"{member.name}: {_in_words(failure)}")
                     answered |= failure.kind in (Failure.FORBIDDEN, Failure.UNAUTHORIZED, *ANSWERS)
                     break
-                return member
+                return member, after
         kind = Failed if answered else NobodyAnswers
         raise kind(f"{name} could not be written: {'; '.join(why)}")
 
@@ -309,6 +324,15 @@ def items_of(raw: Json) -> list[Json]:
     """The objects of a list as it was answered."""
     items = raw.get("items")
     return [item for item in items if isinstance(item, dict)] if isinstance(items, list) else []
+
+
+def refused(status: Json) -> str:
+    """What a cluster's leading pod says that it cannot read of it (condition SpecAccepted); empty: nothing."""
+    accepted = condition_of(status, ACCEPTED)
+    if accepted.get("status") != "False":
+        return ""
+    message = accepted.get("message")
+    return message if isinstance(message, str) and message else f"its leading pod says so (condition {ACCEPTED})"
 
 
 def _heard(cluster: ForgeCluster) -> tuple[float, float]:

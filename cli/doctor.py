@@ -20,10 +20,11 @@ from cli.asking import printable
 from cli.doctor_api import Server
 from cli.where import Place, places, wanted, without_many
 from config import Config, ConfigError, load
+from config.spelling import misspelt
 from config.variables import variables
 from ipc.messages import Worker
 from policy.doctor import checks
-from policy.doctor.findings import Finding, Unseen, Weight
+from policy.doctor.findings import Finding, Subject, Unseen, Weight, worst_first
 from policy.doctor.judge import Facts, Settings, Wrong, exit_code, judge
 from policy.doctor.servers import Timing
 
@@ -37,7 +38,7 @@ def command(environment: Mapping[str, str], arguments: argparse.Namespace) -> No
     """Look, judge, show, exit.  Raises Misused for options that make no sense."""
     with _progress():
         facts = _look(environment, arguments)
-    findings = judge(facts)
+    findings = _with_spelling(judge(facts), environment if _inside(environment, arguments) else {})
     code = exit_code(findings, facts.apis if not isinstance(facts.apis, Unseen) else ())
     colour = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
     print(json.dumps(_as_json(findings, code), indent=2) if arguments.json else table(findings, colour=colour))
@@ -57,6 +58,16 @@ def _progress() -> Iterator[None]:
         yield
     finally:
         print(" " * len(text), end="\r", file=sys.stderr, flush=True)
+
+
+def _with_spelling(findings: tuple[Finding, ...], environment: Mapping[str, str]) -> tuple[Finding, ...]:
+    """The findings, and a warning of each variable whose name is almost one of ours."""
+    almost = [
+        Finding("settings", Weight.WARNING, f"{each.name} {each.REASON}", f"did you mean {each.meant}?")
+        for each in misspelt(environment)
+    ]
+    settings = [each for each in findings if checks.CHECKS[each.check].subject is Subject.CONFIGURATION]
+    return (*worst_first([*settings, *almost]), *findings[len(settings) :])  # they come first
 
 
 # --- looking ---

@@ -16,6 +16,7 @@ import workers.lean  # noqa: F401  # supervisord has no use for TLS; without ssl
 import argparse
 import errno
 import json
+import logging
 import os
 import secrets
 import signal
@@ -27,12 +28,15 @@ from pathlib import Path
 from typing import Final, NoReturn
 
 from config import Config, ConfigError, Mistake, load
+from config.spelling import Misspelt, misspelt
 from ipc.messages import Worker
 from kernel import identity
 from kernel.flock import AlreadyHeld, hold
 from kernel.process import SUPERVISOR_PID
 from sandbox.close import obstacles
 from workers import logs
+
+log = logging.getLogger("manager")
 
 _CONF: Final = "supervisor.conf"
 _PACKAGE: Final = "cardano-forge-manager"
@@ -60,25 +64,28 @@ def main() -> None:
     )
     parser.add_argument("--version", action="version", version=version(_PACKAGE))
     arguments = parser.parse_args()
+    almost = misspelt(os.environ)
     try:
         config = load(os.environ)
         _insist_on_sandbox(config)
         if arguments.worker in (None, Worker.GATEWAY):  # the others' containers need not have its files
             _insist_on_gateways_files(config)
         if arguments.check:
+            for each in almost:
+                print(f"forge-manager: {each}", file=sys.stderr)
             print("configuration is complete and consistent")
             return
         if arguments.worker:
-            _be_worker(config, Worker(arguments.worker))
+            _be_worker(config, Worker(arguments.worker), almost)
         prepare(config)
     except ConfigError as error:
-        for mistake in error.mistakes:
-            print(f"forge-manager: {mistake}", file=sys.stderr)
+        for said in (*error.mistakes, *almost):  # what is missed may be there under another name
+            print(f"forge-manager: {said}", file=sys.stderr)
         sys.exit(2)
     except AlreadyHeld as error:
         print(f"forge-manager: RUN_DIR={str(config.run_dir)!r}: {error}", file=sys.stderr)
         sys.exit(1)
-    sys.exit(_supervise(config))
+    sys.exit(_supervise(config, almost))
 
 
 def _insist_on_sandbox(config: Config) -> None:
@@ -129,20 +136,29 @@ def _tell_mistakes(config: Config, telling: int) -> NoReturn:
         os._exit(code)  # nothing of the parent's is ours to tidy up
 
 
-def _be_worker(config: Config, worker: Worker) -> NoReturn:
+def _warn(almost: tuple[Misspelt, ...]) -> None:
+    """To the log: nothing is wrong for sure, but somebody may think that it is set."""
+    for each in almost:
+        log.warning("%s", each, extra={"event": "almost_a_variable", "variable": each.name, "meant": each.meant})
+
+
+def _be_worker(config: Config, worker: Worker, almost: tuple[Misspelt, ...]) -> NoReturn:
     """Become one worker.  Raises ConfigError."""
     uid = config.worker_uids.get(worker, os.getuid())
     if uid != os.getuid():
         remedy = f"gives the {worker} uid {uid}, but this container runs as {os.getuid()}; set its runAsUser"
         raise ConfigError((Mistake("WORKER_UIDS", f"{worker}={uid}", remedy),))
     _prepare_folders(config, (worker,))
+    writer = logs.set_up(worker, config.log_level, config.log_format)
+    _warn(almost)
+    writer.finish()
     make_environment(config)
     os.environ.pop(SUPERVISOR_PID, None)
     os.chdir("/")
     os.execv(sys.executable, [sys.executable, "-P", "-m", f"workers.{worker}"])  # noqa: S606  # our own
 
 
-def _supervise(config: Config) -> int:
+def _supervise(config: Config, almost: tuple[Misspelt, ...]) -> int:
     """Be supervisord; the exit code."""
     identity.no_new_privs()
     identity.keep_only((identity.CAP_SETUID, identity.CAP_SETGID) if config.worker_uids else ())
@@ -150,6 +166,7 @@ def _supervise(config: Config) -> int:
     from cli import supervision  # half of our start: signals are held by then
 
     writer = logs.set_up("manager", config.log_level, config.log_format)
+    _warn(almost)
     os.chdir("/")  # pin nobody's mount
     tempfile.tempdir = str(config.run_dir)  # supervisord looks for one by writing into all it knows
     make_environment(config)

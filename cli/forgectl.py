@@ -16,7 +16,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -67,6 +67,7 @@ def main() -> None:
     except ConfigError as error:
         for mistake in error.mistakes:
             print(f"forgectl: {mistake}", file=sys.stderr)
+        _warn_of_spelling(environment)
         sys.exit(2)
     except Failed as error:
         print(f"forgectl: {printable(str(error))}", file=sys.stderr)  # a worker's own words may be in it
@@ -375,7 +376,16 @@ def _completion(shell: str) -> str:
     return str(shtab.complete(parser, shell))
 
 
+def _warn_of_spelling(environment: Mapping[str, str]) -> None:
+    from config.spelling import misspelt  # with difflib: most commands do without
+
+    for each in misspelt(environment):
+        print(f"forgectl: {each}", file=sys.stderr)
+
+
 def _config(config: Config, arguments: argparse.Namespace) -> None:
+    if not arguments.markdown:
+        _warn_of_spelling(os.environ)
     rows = [
         {"name": name, "value": value, "source": "environment" if name in config.explicit else "default"}
         for name, value in _effective(config)

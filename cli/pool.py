@@ -1,6 +1,6 @@
 """`forgectl clusters`: the pool's clusters and its lock, as a table and as JSON.
 
-Exit code 1 where no cluster says that it forges, or more than one is Enabled.
+Exit code 1 where no cluster says that it forges, more than one is Enabled, or what is said of one cannot be read.
 """
 
 from __future__ import annotations
@@ -42,8 +42,9 @@ async def _show_table(pool: Pool) -> bool:
 
 
 def fine(pool: Pool) -> bool:
-    """Whether a cluster forges, no person's commands contradict each other, and all pods mean the same lock."""
-    return any(map(pool.forging, pool.clusters)) and not pool.conflict() and not pool.sets_differ
+    """Whether a cluster forges, what persons say is read and does not contradict itself, and all mean the same lock."""
+    read = not any(known.unreadable for known in pool.clusters.values())
+    return any(map(pool.forging, pool.clusters)) and read and not pool.conflict() and not pool.sets_differ
 
 
 # --- for people ---
@@ -67,6 +68,8 @@ def _row(pool: Pool, name: str) -> tuple[str, ...]:
     shown = cluster_json(pool, name)
     said = "never" if shown["said_seconds_ago"] is None else f"{span(shown['said_seconds_ago'])} ago"
     why = shown["why_not"] or shown["reason"]
+    if shown["unreadable"]:
+        why = "; ".join(filter(None, (f"its spec cannot be read: {shown['unreadable']}", _standing(pool, name, why))))
     if shown["override"] is not None:
         why = f"{why}; {_override_text(shown['override'])}"
     return (
@@ -81,6 +84,11 @@ def _row(pool: Pool, name: str) -> tuple[str, ...]:
         said,
         why,
     )
+
+
+def _standing(pool: Pool, name: str, why: str) -> str:
+    """`why` of a cluster whose spec cannot be read as a whole, unless it says just that."""
+    return why if pool.clusters[name].judged.spec is not None else ""
 
 
 def _yes(value: bool | None) -> str:
@@ -203,6 +211,7 @@ def cluster_json(pool: Pool, name: str) -> dict[str, Any]:
         "forging": pool.forging(name),
         "eligible": not pool.against(name),
         "why_not": pool.against(name) or None,
+        "unreadable": known.unreadable or None,
         "reason": text_of(status, "message") or text_of(status, "reason"),
         "override": None
         if not override.enabled

@@ -32,8 +32,8 @@ def command(config: Config, arguments: argparse.Namespace) -> None:
         stale = {member.name for member in pool.members if _says_forging(member, name)}
         began = time.monotonic()
         done = await write(pool, name, {"override": body}, f"{name} comes first until {utc(expires_at)}")
-        if not arguments.json:
-            tell(done, arguments, then)
+        if not arguments.json or done.unread:
+            tell(done, arguments, then)  # whose end it is where nothing will come of it
         took = 0.0 if already else None
         if arguments.wait and took is None:
             took = await _wait(pool, name, stale, began, arguments.timeout)

@@ -111,10 +111,23 @@ class Coordination:
                 extra={"event": "even_members", "members": len(self._config.coordination_kubeconfigs)},
             )
         if [each.name for each in self._config.coordination_kubeconfigs] == ["own"]:
-            log.info(
-                "the pool-wide lock is on this pod's own API server: every cluster of the pool must use this very one "
-                "(COORDINATION_KUBECONFIGS), or each forges for itself",
+            said = "COORDINATION_KUBECONFIGS" in self._config.explicit
+            log.log(
+                logging.INFO if said else logging.WARNING,
+                "the pool-wide lock is on this pod's own API server alone: a cluster of the pool that has another one "
+                "has another lock, and forges beside this one%s",
+                ""
+                if said
+                else "; name the same API servers on every pod of the pool in COORDINATION_KUBECONFIGS, or set it to "
+                "own if every cluster of the pool does use this very one",
                 extra={"event": "own_coordination"},
+            )
+        if len(self._config.coordination_kubeconfigs) > 1 and "COORDINATION_NAMESPACE" not in self._config.explicit:
+            log.warning(
+                "COORDINATION_NAMESPACE is not set, so the lock is looked for in %s, this pod's NAMESPACE, on every "
+                "coordination API; set it alike on every pod of the pool: in another namespace is another lock",
+                self._config.coordination_namespace,
+                extra={"event": "namespace_by_default"},
             )
         self._keeper.start()
         self._clusters.start()

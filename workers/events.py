@@ -40,6 +40,7 @@ FIELDS: Final[dict[str, str]] = {
     "kes_period": "The first in which the operational certificate is good; null: not known",
     "kind": "Of failure: unreachable, timeout, forbidden and so on",
     "lines": "How many lines",
+    "meant": "The variable that it is almost",
     "member": "The coordination API, by its name in COORDINATION_KUBECONFIGS",
     "members": "How many there are",
     "new": "The state that it has now",
@@ -174,6 +175,9 @@ CONDITIONS: Final[dict[str, Event]] = {
 """What happens again and again: its first, then at most a line a minute with `repeated`, then its end."""
 
 OTHERS: Final[dict[str, Event]] = {
+    "almost_a_variable": Event(
+        "A variable is set that nobody reads: its name is almost one of ours", ("variable", "meant")
+    ),
     "already_runs": Event("Another process is this worker already"),
     "api_settings": Event("The API server's address or credentials cannot be read"),
     "actuator_lost": Event("The actuator cannot be kept alive: the container ends", ("why",)),
@@ -202,6 +206,7 @@ OTHERS: Final[dict[str, Event]] = {
     "log_failed": Event("A record that cannot be shown"),
     "member_is_another": Event("Another API server answers than before under this name", ("member",)),
     "member_went_back": Event("A coordination API was restored from a backup", ("member",)),
+    "namespace_by_default": Event("Several coordination APIs, and COORDINATION_NAMESPACE is not set"),
     "no_ipv6": Event("The gateway serves IPv4 only", ("why",)),
     "no_ledger": Event("There is no place for the gateway's ledger", ("why",)),
     "no_socket": Event("A worker's sockets cannot be made", ("path", "why")),
@@ -212,7 +217,9 @@ OTHERS: Final[dict[str, Event]] = {
     "notice": Event("NOTIFY_URL is to be told of it", ("type", "id")),
     "notices_fault": Event("A fault of ours in telling: no more notices until the prober's next life"),
     "output": Event("What a worker wrote that is no line of ours: Python's last words, mostly"),
-    "own_coordination": Event("The pool-wide lock is on this pod's own API server alone"),
+    "own_coordination": Event(
+        "The pool-wide lock is on this pod's own API server alone: a warning unless COORDINATION_KUBECONFIGS says `own`"
+    ),
     "place_appeared": Event("A declared folder is there only now: the worker starts anew", ("path",)),
     "port_taken": Event("METRICS_PORT cannot be used"),
     "privilege_violation": Event("A worker can do what it does not declare", ("count",)),

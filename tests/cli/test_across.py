@@ -20,10 +20,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from cardano.pool_id import bech32_of
 from cli import forgectl
 from cli.history import Happened, event
+from devkit.api.crd import DEFAULT_FOLDER
 from devkit.api.embedded import EmbeddedApi, ThreadedApi
 from kube import events
 from kube.errors import ApiFailure, Failure
@@ -59,9 +61,9 @@ class World:
     folder: Path
     apis: list[ThreadedApi] = field(default_factory=list)
 
-    def start(self, count: int) -> None:
+    def start(self, count: int, **options: Any) -> None:
         for number in range(count):
-            self.apis.append(EmbeddedApi.start_thread())
+            self.apis.append(EmbeddedApi.start_thread(**options))
             self.apis[-1].write_kubeconfig(self.kubeconfig(number))
 
     def kubeconfig(self, number: int) -> Path:
@@ -459,6 +461,100 @@ def test_status_on_a_laptop_shows_the_clusters(world: World, run: Run) -> None:
     world.start(1)
     world.a_pool()
     assert row(run("status"), "forging").split() == ["forging", EU]
+
+
+# --- an object that cannot be read ---
+
+
+@pytest.fixture
+def lax(tmp_path: Path) -> Json:
+    """What starts a coordination API whose CRD is another version's: it takes whatever it is given for a spec."""
+    crd = yaml.safe_load((DEFAULT_FOLDER / "cardanoforgeclusters.yaml").read_text())
+    schema = crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
+    schema["properties"]["spec"] = {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
+    (tmp_path / "lax.yaml").write_text(yaml.safe_dump(crd))
+    return {"crds": (tmp_path / "lax.yaml",)}
+
+
+SPOILT = {"healthCheck": {"interval": "soon"}}
+REFUSED = {"type": "SpecAccepted", "status": "False", "reason": "Unreadable", "message": "spec.priority must be less"}
+
+
+@pytest.mark.parametrize(
+    "verb",
+    [
+        ("disable", EU),
+        ("disable", EU, "--for", "1h"),
+        ("enable", EU),
+        ("override", EU, "--clear"),
+        ("override", EU, "--priority", "1", "--for", "1h", "--reason", "drill"),
+        ("switchover", EU, "--force"),
+    ],
+)
+@pytest.mark.parametrize("judge", ["here", "its leading pod"])
+def test_a_change_of_an_object_that_cannot_be_read_as_a_whole_is_a_fault_with_the_field_and_the_remedy(
+    world: World, run: Run, lax: Json, verb: tuple[str, ...], judge: str
+) -> None:
+    world.start(1, **lax)
+    world.make(EU, "eu-1", **(SPOILT if judge == "here" else {}))
+    world.make(US, "us-1")
+    world.say(EU, forgingEnabled=True, **({"conditions": [REFUSED]} if judge != "here" else {}))
+    field = "spec.healthCheck.interval must be a duration" if judge == "here" else "spec.priority must be less"
+    ran = run(*verb)
+    assert ran.code == 1
+    assert ran.out.startswith("not in force as a whole yet: ")
+    assert f"{EU} cannot be read as a whole: {field}" in ran.err
+    assert re.search(rf"mend that field: kubectl .* edit cardanoforgeclusters\.cardano\.io {EU}\n", ran.err)
+    as_json = run(*verb, "--json")
+    assert (as_json.code, field in as_json.json()["unread"]) == (1, True)
+
+
+def test_a_change_that_mends_the_object_is_none(world: World, run: Run, lax: Json) -> None:
+    """Though its leading pod, which has not seen it yet, still says that it cannot be read."""
+    world.start(1, **lax)
+    world.make(EU, "eu-1", override={"enabled": "perhaps"})
+    world.say(EU, conditions=[REFUSED])
+    ran = run("override", EU, "--clear")
+    assert (ran.code, ran.err) == (0, "")
+    assert ran.out.startswith(f"{EU} has no override any more")
+
+
+def test_a_cluster_whose_spec_cannot_be_read_stands_in_the_table_with_the_field_and_is_a_fault(
+    world: World, run: Run, lax: Json
+) -> None:
+    world.start(1, **lax)
+    world.a_pool()
+    assert run("clusters").code == 0
+    world.call(0, "PATCH", f"{FOLDER}/{US}", {"spec": SPOILT})
+    for verb in ("clusters", "status"):
+        ran = run(verb)
+        assert ran.code == 1
+        assert row(ran, US).count("its spec cannot be read: spec.healthCheck.interval must be a duration") == 1
+    shown = {each["name"]: each["unreadable"] for each in run("clusters", "--json").json()["clusters"]}
+    assert (shown[EU], "spec.healthCheck.interval" in shown[US]) == (None, True)
+
+
+def test_what_its_leading_pod_cannot_read_is_shown_though_it_can_be_read_here(world: World, run: Run) -> None:
+    world.start(1)
+    world.a_pool()
+    ready = {"type": "Ready", "status": "True"}
+    world.say(EU, forgingEnabled=True, message="pod-of-eu-1 forges", conditions=[ready, REFUSED])
+    ran = run("clusters")
+    assert ran.code == 1
+    assert row(ran, EU).endswith("its spec cannot be read: spec.priority must be less; pod-of-eu-1 forges")
+
+
+def test_of_several_copies_the_one_that_cannot_be_read_is_named_by_its_member(
+    world: World, run: Run, lax: Json
+) -> None:
+    world.start(2, **lax)
+    world.a_pool()
+    world.call(1, "PATCH", f"{FOLDER}/{US}", {"spec": SPOILT})
+    ran = run("clusters")
+    assert ran.code == 1
+    assert f"on {world.kubeconfig(1)}: spec.healthCheck.interval" in row(ran, US)
+    world.say(US, conditions=[REFUSED])
+    assert run("disable", US).code == 0  # the first member's copy was written, and can be read
 
 
 # --- disable, enable, override ---

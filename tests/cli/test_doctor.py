@@ -274,6 +274,18 @@ async def test_surroundings_that_are_right_have_no_error_and_no_warning(world: W
     assert skipped == []
 
 
+async def test_a_variable_that_is_almost_ours_is_warned_of_by_its_name_alone(world: World) -> None:
+    await world.start()
+    ran = await world.doctor("--json", CLUSTER_PRIORTY="canary")
+    assert ran.code == 0
+    assert ran.bad() == [("warning", "settings", "CLUSTER_PRIORTY is no variable of ours, and is not read")]
+    assert ran.of("settings")[0]["remedy"] == "did you mean CLUSTER_PRIORITY?"
+    assert "canary" not in ran.out
+    wrong = await world.doctor("--json", POOLID="canary", ENABLE_CLUSTER_MANAGEMENT="true")
+    assert wrong.code == 2
+    assert ("warning", "settings", "POOLID is no variable of ours, and is not read") in wrong.bad()
+
+
 async def test_nothing_is_changed_by_looking(world: World) -> None:
     await world.start()
     world.lease("own", LEASE, "pod-1_6dea1705")

@@ -407,6 +407,23 @@ async def test_config_shows_the_coordination_apis_as_they_were_written(run: Run)
     assert re.search(rf"^COORDINATION_KUBECONFIGS +{re.escape(written)}$", table, re.MULTILINE)
 
 
+async def test_config_warns_of_a_variable_that_is_almost_ours_by_its_name_alone(run: Run) -> None:
+    for form in ((), ("--json",)):
+        ran = await run("config", *form, CLUSTER_PRIORTY="canary")
+        assert (
+            ran.err
+            == "forgectl: CLUSTER_PRIORTY is no variable of ours, and is not read; did you mean CLUSTER_PRIORITY?\n"
+        )
+        assert (ran.code, "canary" in ran.out) == (0, False)
+
+
+async def test_where_the_configuration_is_wrong_what_is_missed_may_be_there_under_another_name(run: Run) -> None:
+    ran = await run("status", ENABLE_CLUSTER_MANAGEMENT="true", CLUSTER_REGION="eu-1", POOLID="pool1canary")
+    assert ran.code == 2
+    assert ran.err.splitlines()[-1].endswith("did you mean POOL_ID?")
+    assert "canary" not in ran.err
+
+
 async def test_a_wrong_variable_is_named_with_its_remedy(run: Run) -> None:
     ran = await run("status", LEASE_DURATION="soon")
     assert (ran.code, ran.out) == (2, "")

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from config import Config, ConfigError, load
+from config.spelling import misspelt
 from config.variables import variables
 
 CONTRACT = {
@@ -334,3 +335,48 @@ def test_a_token_that_was_put_where_its_path_belongs_is_not_shown() -> None:
         with pytest.raises(ConfigError) as caught:
             ok(GATEWAY_TOKEN_FILE=value)
         assert "kept-secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("COORDINATION_KUBECONFIG", "COORDINATION_KUBECONFIGS"),
+        ("POOLID", "POOL_ID"),
+        ("pool_id", "POOL_ID"),
+        ("CLUSTER_PRIORTY", "CLUSTER_PRIORITY"),
+        ("CLUSTER_REGOIN", "CLUSTER_REGION"),
+        ("HEALTHCHECK_ENDPOINT", "HEALTH_CHECK_ENDPOINT"),
+    ],
+)
+def test_a_variable_that_is_almost_ours_is_found_with_the_one_that_was_meant(name: str, meant: str) -> None:
+    (found,) = misspelt({name: "canary", "PATH": "/bin"})
+    assert str(found) == f"{name} is no variable of ours, and is not read; did you mean {meant}?"
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *CONTRACT,
+        *(
+            "PATH",
+            "HOME",
+            "HOSTNAME",
+            "POD_NAMESPACE",
+            "POD_IP",
+            "POD_UID",
+            "NODE_NAME",
+            "RELEASE_NAME",
+            "KUBERNETES_PORT",
+        ),
+        *(
+            "POOL_ID_PORT_80_TCP",
+            "RUN_DIRS_SERVICE_PORT",
+            "CARDANO_NODE_SOCKET_PATH",
+            "LANG",
+            "POOL_ID\n",
+            "POOLID" * 20,
+        ),
+    ],
+)
+def test_a_variable_of_ours_or_of_somebody_elses_is_not_almost_ours(name: str) -> None:
+    assert misspelt([name]) == ()

@@ -6,6 +6,8 @@ from typing import Any
 
 import pytest
 
+from kube.forge_clusters import parse_spec
+
 from contract_api import JSON_PATCH, STRATEGIC, Api, cluster, leader
 
 
@@ -134,7 +136,14 @@ async def test_a_leader_status_is_kept(api: Api) -> None:
         ({"pool": {"idHex": "abc"}}, "spec.pool.idHex"),
         ({"healthCheck": {"interval": "30"}}, "spec.healthCheck.interval"),
         ({"healthCheck": {"failureThreshold": 0}}, "spec.healthCheck.failureThreshold"),
+        ({"healthCheck": {"interval": "1s" * 17}}, "spec.healthCheck.interval"),
+        ({"healthCheck": {"timeout": "1s" * 17}}, "spec.healthCheck.timeout"),
         ({"healthCheck": {"headers": {"a": 1}}}, "spec.healthCheck.headers.a"),
+        ({"healthCheck": {"headers": {"a": "\u00e9"}}}, "spec.healthCheck.headers.a"),
+        ({"healthCheck": {"headers": {"a": "1" * 4097}}}, "spec.healthCheck.headers.a"),
+        ({"healthCheck": {"headers": {"a" * 65: ""}}}, "spec.healthCheck.headers"),
+        ({"healthCheck": {"headers": {f"h{n}": "" for n in range(17)}}}, "spec.healthCheck.headers"),
+        ({"healthCheck": {"headers": {f"h{n}": "1" * 257 for n in range(3)}}}, "spec.healthCheck.headers"),
         ({"override": {"expiresAt": "tomorrow"}}, "spec.override.expiresAt"),
         ({"override": {"expiresAt": ""}}, "spec.override.expiresAt"),
         ({"override": {"forceState": "Priority-based"}}, "spec.override.forceState"),
@@ -148,6 +157,13 @@ async def test_a_spec_outside_the_schema_is_invalid(api: Api, spec: dict[str, An
     assert answer.fields == {field}
     told = answer.body["message"].replace("is invalid: [", "is invalid: ")
     assert told.startswith(f'CardanoForgeCluster.cardano.io "c" is invalid: {field}: ')
+
+
+async def test_the_most_that_the_schema_takes_of_a_health_check_a_sidecar_reads(api: Api) -> None:
+    headers = {f"{number:02}" + "\U0001f642" * 62: "1" * (4096 if number < 2 else 256) for number in range(16)}
+    most = {"interval": "1s" * 16, "timeout": "1h" * 16, "headers": headers}
+    read = parse_spec((await api.create_cluster("c", healthCheck=most)).spec)
+    assert (read.health.interval_s, len(read.health.headers)) == (16, 16)
 
 
 async def test_a_refusal_names_every_field_at_once(api: Api) -> None:

@@ -91,6 +91,19 @@ def _gateways(root: Path, *, token: bytes = b"t" * 40, key: bytes = FIRST.key) -
     return {variable: str(folder / name) for variable, name in names.items()}
 
 
+def test_a_variable_that_is_almost_ours_is_warned_of_by_its_name_alone(root: Path) -> None:
+    said = "is no variable of ours, and is not read; did you mean"
+    checked = run(root, "--check", CLUSTER_PRIORTY="canary")
+    assert (checked.returncode, checked.stderr) == (0, f"forge-manager: CLUSTER_PRIORTY {said} CLUSTER_PRIORITY?\n")
+    wrong = run(root, ENABLE_CLUSTER_MANAGEMENT="true", CLUSTER_REGION="eu-1", POOLID="canary")
+    assert wrong.returncode == 2
+    assert wrong.stderr.splitlines()[-1] == f"forge-manager: POOLID {said} POOL_ID?"
+    assert "canary" not in checked.stderr + wrong.stderr
+    with _held(root, CLUSTER_PRIORTY="canary") as made:
+        line = made.wait_log("almost_a_variable")
+    assert (line["level"], line["worker"], line["variable"]) == ("WARNING", "manager", "CLUSTER_PRIORTY")
+
+
 def test_token_and_certificate_that_cannot_be_used_are_mistakes_that_show_neither_path_nor_content(root: Path) -> None:
     for arguments in (["--check"], []):
         done = run(root, *arguments, **_gateways(root, token=b"short", key=SECOND.key))

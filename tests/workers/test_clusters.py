@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+import kube.forge_clusters
 import workers.clusters
 from config import Config, load
 from devkit.api import EmbeddedApi
@@ -193,7 +195,7 @@ async def test_an_edit_that_did_not_know_of_a_disabling_elsewhere_is_set_aside_a
     await leader.until(told)
 
 
-LONGER_THAN_CAN_BE_READ = {"healthCheck": {"headers": {f"h{number}": "x" * 4000 for number in range(6)}}}
+LONGER_THAN_CAN_BE_READ = {"healthCheck": {"headers": {"X-Of": "another version's CRD"}}}
 
 
 FOR_NOW = {"enabled": True, "reason": "now", "forceState": "Disabled", "expiresAt": "2999-01-01T00:00:00Z"}
@@ -201,8 +203,9 @@ FOR_NOW = {"enabled": True, "reason": "now", "forceState": "Disabled", "expiresA
 
 @pytest.mark.parametrize("said", [{"forgeState": "Disabled"}, {"override": FOR_NOW}])
 async def test_a_cluster_is_disabled_though_something_else_in_its_object_cannot_be_read(
-    leader: Leader, said: dict[str, Any]
+    leader: Leader, said: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(kube.forge_clusters, "MOST_HEADERS", 5)
     await leader.edits(LONGER_THAN_CAN_BE_READ, on=0)
     await leader.edits(said, on=0)
 
@@ -499,3 +502,70 @@ async def test_a_copy_keeps_its_mark_when_the_environment_is_applied_anew(leader
 
     await leader.until(written)
     assert await marks() == before
+
+
+@pytest.mark.parametrize(("by_hand", "stands"), [(None, 7), (50, 50)])
+async def test_what_the_environment_says_anew_counts_unless_a_person_has_set_it(
+    leader: Leader, config: Config, by_hand: int | None, stands: int
+) -> None:
+    """As docs/clusters.md has it, "Whose field is whose": here CLUSTER_PRIORITY."""
+
+    def all_have(priority: int) -> Callable[[], Any]:
+        async def have() -> bool:
+            return [(await leader.spec(on))["priority"] for on in (0, 1)] == [priority] * 2
+
+        return have
+
+    await leader.until(all_have(100))
+    if by_hand is not None:
+        await leader.edits({"priority": by_hand}, 0)
+        await leader.until(all_have(by_hand))
+    await leader.clusters.close()
+    leader.clusters = Clusters(dataclasses.replace(config, cluster_priority=7), leader.sessions, lambda: None)
+    leader.clusters.start()
+    leader.says("after a restart")
+
+    async def written() -> bool:
+        return await leader.messages() == ["after a restart"] * 2
+
+    await leader.until(written)
+    await leader.until(all_have(stands))
+
+
+@pytest.mark.parametrize(("while_it_runs", "stands"), [(True, 50), (False, 7)])
+async def test_an_object_that_is_deleted_everywhere_is_made_by_the_environment_only_where_no_pod_ran_meanwhile(
+    leader: Leader, config: Config, *, while_it_runs: bool, stands: int
+) -> None:
+    """As docs/clusters.md has it: why the way back to the environment's values begins with the end of the pods."""
+
+    def all_have(priority: int) -> Callable[[], Any]:
+        async def have() -> bool:
+            return [(await leader.spec(on)).get("priority") for on in (0, 1)] == [priority] * 2
+
+        return have
+
+    await leader.edits({"priority": 50}, 0)
+    await leader.until(all_have(50))
+    if while_it_runs:
+        for on in (0, 1):
+            before = await leader.seen(on)
+            await leader.deletes(on)
+
+            async def made_good(on: int = on, before: ForgeCluster | None = before) -> bool:
+                found = await leader.seen(on)
+                return found is not None and before is not None and found.uid != before.uid
+
+            await leader.until(made_good)
+    await leader.clusters.close()
+    if not while_it_runs:
+        for on in (0, 1):
+            await leader.deletes(on)
+    leader.clusters = Clusters(dataclasses.replace(config, cluster_priority=7), leader.sessions, lambda: None)
+    leader.clusters.start()
+    leader.says("after a restart")
+
+    async def written() -> bool:
+        return await leader.messages() == ["after a restart"] * 2
+
+    await leader.until(written)
+    await leader.until(all_have(stands))

@@ -1,4 +1,4 @@
-"""The arbiter's part across clusters right after a restart: what it held is kept until it knows why not to."""
+"""The arbiter's part across clusters: what it says at its start, and that what it held is kept over a restart."""
 
 from __future__ import annotations
 
@@ -17,9 +17,10 @@ from kube.session import ApiSession
 from policy import timing
 from policy.arbitration import Verdict
 from policy.pool_lock import Kept, Term
+from workers.clusters import Clusters
 from workers.coordination import Around, Coordination
 from workers.notebook import Notebook
-from workers.pool_lock import NOTES
+from workers.pool_lock import NOTES, PoolLockKeeper
 
 LEADS = elector("pod-0")
 STANDBY = dataclasses.replace(LEADS, role=Role.STANDBY)
@@ -94,3 +95,62 @@ def test_only_who_could_take_the_lock_when_it_is_released_says_that_it_should_fo
     lock.saw(0, None, boottime_ns(), read=True)
     later = boottime_ns() + 16 * timing.SECOND
     assert restarted._preferred(later, first, 1).status
+
+
+# --- what is said at the start ---
+
+
+class Still:
+    """In place of what asks API servers."""
+
+    def start(self) -> None:
+        return
+
+
+def told(tmp_path: Path, caplog: pytest.LogCaptureFixture, **given: str) -> dict[str, tuple[str, str]]:
+    """Event -> level and text, of what is logged when an arbiter with these settings starts."""
+    least = {"RUN_DIR": str(tmp_path), "POD_NAME": "pod-0", "KUBECONFIG": "/unused", "CLUSTER_REGION": "r"}
+    config = load(least | {"ENABLE_CLUSTER_MANAGEMENT": "true", "POOL_ID": "pool1abcdefghijklmno"} | given)
+    config.worker_dir(Worker.ARBITER).mkdir(parents=True)
+    members = [cast("ApiSession", object()) for _ in config.coordination_kubeconfigs]
+    made = Coordination(config, members, lambda: None)
+    made._keeper, made._clusters = cast("PoolLockKeeper", Still()), cast("Clusters", Still())
+    caplog.clear()
+    with caplog.at_level(logging.INFO, "arbiter"):
+        made.start()
+    return {vars(record)["event"]: (record.levelname, record.getMessage()) for record in caplog.records}
+
+
+def test_a_lock_on_ones_own_api_server_is_warned_of_with_the_remedy_unless_it_was_asked_for(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """In each of three regions with the same environment it is another lock."""
+    level, text = told(tmp_path / "unset", caplog)["own_coordination"]
+    assert level == "WARNING"
+    assert "set it to own if every cluster of the pool does use this very one" in text
+    level, text = told(tmp_path / "set", caplog, COORDINATION_KUBECONFIGS="own")["own_coordination"]
+    assert level == "INFO"
+    assert "set it to own" not in text
+    assert told(tmp_path / "other", caplog, COORDINATION_KUBECONFIGS="/a") == {}
+
+
+def test_with_several_coordination_apis_a_namespace_that_was_not_set_is_warned_of(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    three = {"COORDINATION_KUBECONFIGS": "own,/a,/b", "NAMESPACE": "cardano-eu"}
+    level, text = told(tmp_path / "unset", caplog, **three)["namespace_by_default"]
+    assert level == "WARNING"
+    assert "looked for in cardano-eu, this pod's NAMESPACE" in text
+    assert told(tmp_path / "set", caplog, COORDINATION_NAMESPACE="cardano", **three) == {}
+
+
+@pytest.mark.parametrize(("members", "even"), [("own", 0), ("own,/a", 2), ("own,/a,/b", 0), ("own,/a,/b,/c", 4)])
+def test_an_even_number_of_coordination_apis_is_warned_of(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, members: str, even: int
+) -> None:
+    said = told(tmp_path / "run", caplog, COORDINATION_KUBECONFIGS=members, COORDINATION_NAMESPACE="cardano")
+    assert ("even_members" in said) is bool(even)
+    if even:
+        assert said["even_members"][0] == "WARNING"
+        (record,) = (each for each in caplog.records if vars(each)["event"] == "even_members")
+        assert vars(record)["members"] == even
