@@ -27,10 +27,10 @@ import time
 import traceback
 import types
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Final, NoReturn
+from typing import Any, Final, NoReturn, TypeVar
 
 sys.path.insert(0, str(Path(__file__).parents[2]))  # the product that it stands in
 
@@ -38,6 +38,8 @@ from script import FAULTS, ROW, Script, play, row_of, script
 from simulated_host import Loop, here
 from whole_pod import simulated
 from world import PHASES, Kind, World, warmed
+
+T = TypeVar("T")
 
 MEMORY: Final = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
 PLAYS_AT_MOST_S: Final = 10.0
@@ -104,6 +106,11 @@ class Stage:
             if outcome.violations:
                 break
         return found
+
+    def run(self, work: Coroutine[Any, Any, T]) -> T:
+        """Something else in this world, as long as it takes."""
+        asyncio.set_event_loop(self._loop)
+        return self._loop.run_until_complete(work)
 
     def close(self) -> None:
         shutil.rmtree(self._folder, ignore_errors=True)
