@@ -17,7 +17,6 @@ import argparse
 import asyncio
 import contextlib
 import gc
-import itertools
 import logging
 import os
 import random
@@ -208,8 +207,8 @@ class Tally:
     schedules: int = 0
     met: list[tuple[str, str]] = field(default_factory=list)
     gap_s: float = 0.0
-    written: int = 0
-    """How often a Lease or the lock changed hands."""
+    pauses: int = 0
+    """How often nobody forged for a while, be it milliseconds."""
     idle_cpu_s: float = 0.0
     """Of processor time, for one simulated hour in which nothing happens."""
     cpu_s: float = 0.0
@@ -249,7 +248,7 @@ class Life:
 
     async def _live(self) -> tuple[Holding, Holding]:
         loop, world = asyncio.get_running_loop(), self.world
-        begun, terms = loop.time(), self._terms()
+        begun = loop.time()
         world.gaps.clear()
         await self._idle()
         morning = look(world)
@@ -263,14 +262,10 @@ class Life:
             await asyncio.sleep(max(0.0, begun + self.day_s - loop.time()))
             await self._all_ready()
         self._tally.gap_s = max(world.gaps, default=0.0)
-        self._tally.written = self._terms() - terms
+        self._tally.pauses = len(world.gaps)
         for server in world.servers.values():
             server.opened.clear()
         return morning, look(world)
-
-    def _terms(self) -> int:
-        leases = itertools.chain.from_iterable((each, each.lock) for each in self.world.servers.values())
-        return sum(lease.record.transitions for lease in leases if lease.record is not None)
 
     async def _idle(self) -> None:
         """The least of some stretches: in the first the last of yesterday is done."""
@@ -371,7 +366,7 @@ class Life:
         told = ", ".join(f"{kind} {_objects(each)} ({each[''] // 1024} KiB)" for kind, each in most.items())
         return (
             f"day {self._day:2d}{' (calm)' if self.calm else ''}: {tally.schedules} schedules of {len(tally.met)} "
-            f"faults, {tally.written} terms, longest without a forger {tally.gap_s:.1f} s; objects held at most by one "
+            f"faults, {tally.pauses} times nobody forged, for {tally.gap_s:.1f} s at most; objects held at most by one "
             f"{told}; {now.everything} in all, {now.blocks} blocks, {now.tasks} tasks, {now.fds} fds, "
             f"{max(now.disk.values())} bytes on disk; {tally.cpu_s:.0f} s of processor time, {tally.idle_cpu_s:.1f} s "
             "an idle hour"
