@@ -398,9 +398,7 @@ def one(kind: Kind, days: int, hours: float, seed: int) -> int:
         say(f"VIOLATION {each}")
     if not held_all:
         print("\n".join(stage.world.story[-200:]), flush=True)
-    say(
-        "held" if held_all else f"FAILED: python tests/simulation/days.py --seed {seed} --days {days} --hours {hours:g}"
-    )
+    say("held" if held_all else f'FAILED: make days DAYS={days} HOURS={hours:g} SEED={seed} POOL="{kind.name}"')
     return 0 if held_all else 1
 
 

@@ -145,6 +145,7 @@ def forked(act: Callable[[], list[Outcome]]) -> list[Outcome]:
             finally:  # whoever forked us may be gone: this process must not live on as another one of it
                 os._exit(0)
 
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
         signal.signal(signal.SIGVTALRM, too_long)
         signal.setitimer(signal.ITIMER_VIRTUAL, PLAYS_AT_MOST_S)
         try:
@@ -208,6 +209,11 @@ def _begin(drift: float) -> None:
     _theatre.append(theatre)
     atexit.register(patched.__exit__, None, None, None)
     multiprocessing.util.Finalize(theatre, theatre.close, exitpriority=1)
+    signal.signal(signal.SIGTERM, _end)  # by whom enough has failed: its folders lie in memory
+
+
+def _end(*_: object) -> NoReturn:
+    sys.exit(128 + signal.SIGTERM)
 
 
 def _some(seeds: range) -> list[tuple[int, Outcome]]:
