@@ -56,6 +56,8 @@ BOUND_S: Final = 1.0
 OUT_S: Final = 1.0
 """Who stood down may lead again so long after it was told: longer than any fence should take, or it takes its own
 release."""
+UNHEEDED_S: Final = 5.0
+"""Who forges on for so long after it was told was busy elsewhere until the time was over for which it was told."""
 START_S: Final = 240.0
 READY_S: Final = 120.0
 ANSWER_S: Final = 10.0
@@ -115,6 +117,8 @@ class Endurance:
         """From the command until another forges."""
         self.returns = 0
         """So often who stood down took the Lease again: its fence had taken longer than it stood down for."""
+        self.unheeded = 0
+        """So often the time for which it was told was over before the elector got round to it."""
         self.incidents: list[Incident] = []
         self.samples: list[Sample] = []
         self.looks_ms: list[float] = []
@@ -207,7 +211,10 @@ class Endurance:
         pods.wait_for(lambda: self._another_could(leader), READY_S, "another pod is ready")
         began = time.monotonic_ns()
         self._stand_down(leader)
-        successor = self._next_forger(began)
+        while (successor := self._next_forger(began)) is None:
+            self.unheeded += 1
+            began = time.monotonic_ns()
+            self._stand_down(leader)
         now = time.monotonic_ns()
         gap_s = pods.gap_s(began, now)
         self.gaps_s.append(gap_s)
@@ -223,13 +230,21 @@ class Endurance:
         elif gap_s > BOUND_S + self.asked.slack:
             self.remarks.append(f"after {self.done} hand-overs: {gap_s:.3f} s without a forger, but {why}")
 
-    def _next_forger(self, began: int) -> Pod:
-        """Who alone forges, and began after this (CLOCK_MONOTONIC, ns)."""
-        found: list[Pod] = []
+    def _next_forger(self, began: int) -> Pod | None:
+        """Who alone forges, and began after this (CLOCK_MONOTONIC, ns); None: the leader forges on as if not told."""
+        found: list[Pod | None] = []
 
         def one() -> bool:
+            now = time.monotonic_ns()
             found[:] = self._arena.pods.forgers()
-            return len(found) == 1 and found[0].intervals(time.monotonic_ns(), began)[-1].begin > began
+            if len(found) != 1 or found[0] is None:
+                return False
+            if found[0].intervals(now, began)[-1].begin > began:
+                return True
+            if now - began < UNHEEDED_S * NS:
+                return False
+            found[0] = None
+            return True
 
         self._arena.pods.wait_for(one, READY_S, "one forges again")
         return found[0]
@@ -381,6 +396,7 @@ class Endurance:
             "asked": self.asked.transitions,
             "hand_overs": self.done,
             "returns": self.returns,
+            "unheeded": self.unheeded,
             "seconds": seconds,
             "python": platform.python_version(),
             "kernel": platform.release(),
@@ -423,7 +439,8 @@ def text(results: dict[str, Any]) -> str:
     lines = [
         f"{results['hand_overs']} hand-overs in {results['seconds']:.0f} s, seed {results['seed']}; the Lease counted "
         f"{results['transitions']['lease']} transitions, the records {results['transitions']['records']}; "
-        f"{results['returns']} returned to who stood down"
+        f"{results['returns']} returned to who stood down, {results['unheeded']} commands were over before they were "
+        "heeded"
     ]
     if gap := results["gap_s"]:
         lines.append(

@@ -107,6 +107,7 @@ def test_the_text_says_how_long_nobody_forged_and_what_leaks() -> None:
             "seed": 3,
             "hand_overs": 4,
             "returns": 0,
+            "unheeded": 0,
             "seconds": 9.0,
             "transitions": {"lease": 4, "records": 4},
             "gap_s": distribution([0.1, 0.1, 0.2, 1.5]),
