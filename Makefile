@@ -12,7 +12,7 @@ IMAGE = $(PYTHON) -m devkit.podman.image --tool "$(IMAGE_TOOL)" --platform "$(PL
 # Whole pods wait most of the time: two files of their tests at a time.
 PODS := -n $(TEST_WORKERS) --maxprocesses 2 --dist loadfile
 
-.PHONY: help install demo play build push sbom lock package test test-fast test-e2e test-k8s test-chart test-page test-image test-package test-systemd test-kernels fuzz sim mutants soak explore test-coverage check format bench benchmarks model campaign clean
+.PHONY: help install demo play build push sbom lock package test test-fast test-e2e test-k8s test-chart test-page test-image test-package test-systemd test-kernels fuzz sim days mutants soak explore test-coverage check format bench benchmarks model campaign endurance clean
 
 ## show this help
 help:
@@ -119,6 +119,10 @@ fuzz: install
 sim: install
 	@$(BIN)/python tests/simulation/sim.py $(if $(SEED),--seed $(SEED),--seeds $(or $(SEEDS),1000)) $(if $(START),--start $(START)) $(if $(DRIFT),--drift $(DRIFT))
 
+## the life of two pools over DAYS=24 days of HOURS=24 in simulated time, and what their workers hold (SEED=n, POOL=name of one)
+days: install
+	@$(BIN)/python tests/simulation/days.py --days $(or $(DAYS),24) --hours $(or $(HOURS),24) $(if $(SEED),--seed $(SEED)) $(if $(POOL),--pool "$(POOL)")
+
 ## deliberate faults of the product, each of which the simulation must see (ONLY=... those whose name contains it)
 mutants: install
 	@$(BIN)/python tests/simulation/product_mutants.py $(if $(ONLY),--only "$(ONLY)") $(if $(RECORD),--record)
@@ -135,6 +139,10 @@ model: install
 ## random faults upon real pods for MINUTES=20, judged by the nodes' own records (SEED=n repeats one; API=real|embedded)
 campaign: install
 	$(BIN)/python tests/campaign --minutes $(or $(MINUTES),20) $(if $(SEED),--seed $(SEED)) $(if $(API),--api $(API))
+
+## the right to forge from pod to pod TRANSITIONS=10000 times, on real pods: nothing that they hold may grow (SEED=n)
+endurance: install
+	$(BIN)/python tests/campaign/endurance.py --transitions $(or $(TRANSITIONS),10000) $(if $(SEED),--seed $(SEED))
 
 ## the property tests with examples drawn anew, ten rounds (ROUNDS=...): goes on after a failure and says it
 explore: install

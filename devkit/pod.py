@@ -424,9 +424,12 @@ class Pod:
         """supervisord and its children, or the worker of each container."""
         return [pid for process in list(self._sidecars.values()) for pid in (process.pid, *_children(process.pid))]
 
-    def intervals(self, now: int) -> list[record.Interval]:
-        """When the node forged, as it says itself; `now` ends one that goes on (CLOCK_MONOTONIC, ns)."""
-        return self.record.intervals(now)
+    def intervals(self, now: int, since: int = -1) -> list[record.Interval]:
+        """When the node forged, as it says itself; `now` ends one that goes on (CLOCK_MONOTONIC, ns).
+
+        Without those that were over at `since`.
+        """
+        return self.record.intervals(now, since)
 
     def healthy(self) -> bool:
         return bool(self.status().get("ready", {}).get("ready"))

@@ -54,14 +54,14 @@ class PodSet:
 
     # --- looking ---
 
-    def nodes(self, now: int) -> dict[str, list[record.Interval]]:
-        return {pod.name: pod.intervals(now) for pod in self.pods}
+    def nodes(self, now: int, since: int = -1) -> dict[str, list[record.Interval]]:
+        """Name -> intervals up to now, without those that were over at `since`."""
+        return {pod.name: pod.intervals(now, since) for pod in self.pods}
 
     def forgers(self) -> list[Pod]:
         """Pods whose nodes say in their records that they forge now."""
-        now = time.monotonic_ns()
-        names = record.forgers_at(self.nodes(now), now - 1)
-        return [pod for pod in self.pods if pod.name in names]
+        at = time.monotonic_ns() - 1
+        return [pod for pod in self.pods if pod.record.forges_at(at)]
 
     def leader(self) -> Pod:
         """The one that forges.  AssertionError: none does, or more than one."""
@@ -76,12 +76,12 @@ class PodSet:
     def overlap_s(self, since: int, until: int | None = None) -> float:
         """Seconds with two forgers from `since` to `until` (or now); CLOCK_MONOTONIC, ns."""
         end = until if until is not None else time.monotonic_ns()
-        return record.overlap_s(self.nodes(end), since, end)
+        return record.overlap_s(self.nodes(end, since), since, end)
 
     def gap_s(self, since: int, until: int | None = None) -> float:
         """Seconds without a forger."""
         end = until if until is not None else time.monotonic_ns()
-        return record.gap_s(self.nodes(end), since, end)
+        return record.gap_s(self.nodes(end, since), since, end)
 
     # --- waiting ---
 

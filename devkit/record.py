@@ -22,8 +22,6 @@ NS = 1_000_000_000
 
 _ENDS = frozenset({"off", "stop", "exit", "start"})
 """Events at which a node does not forge, or no more."""
-_STILL = 1 << 63
-"""Later than any time of a record: the end of an interval that goes on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +60,7 @@ def read(path: Path) -> list[dict[str, Any]]:
 class Follower:
     """One record that grows, of which each byte is read once: for whoever looks many times a second for hours.
 
-    May be used by several threads.
+    A look costs what is new and what it asks for, however long the record is.  May be used by several threads.
     """
 
     def __init__(self, path: Path) -> None:
@@ -70,19 +68,30 @@ class Follower:
         self._offset, self._rest = 0, b""
         self._events: list[dict[str, Any]] = []
         self._counts: Counter[str] = Counter()
-        self._intervals: list[Interval] | None = None
+        self._over: list[Interval] = []
+        """In order and apart."""
+        self._begun: int | None = None
+        """Of the interval that goes on."""
         self._lock = threading.Lock()
 
-    def intervals(self, now: int) -> list[Interval]:
-        """As `intervals` says of the record up to now."""
+    def intervals(self, now: int, since: int = -1) -> list[Interval]:
+        """As `intervals` says of the record up to now, without those that were over at `since`."""
         with self._lock:
             self._read()
-            if self._intervals is None:
-                self._intervals = intervals(self._events, _STILL)
-            found = list(self._intervals)
-        if found and found[-1].end == _STILL:
-            found[-1] = Interval(found[-1].begin, max(now, found[-1].begin))
+            first = bisect.bisect_right(self._over, since, key=lambda each: each.end)
+            found = self._over[first:]
+            if self._begun is not None:
+                found.append(Interval(self._begun, max(now, self._begun)))
         return found
+
+    def forges_at(self, at: int) -> bool:
+        """Whether the node forged at this moment, as far as it has written it down."""
+        with self._lock:
+            self._read()
+            if self._begun is not None and self._begun <= at:
+                return True
+            place = bisect.bisect_right(self._over, at, key=lambda each: each.begin)
+            return place > 0 and at < self._over[place - 1].end
 
     def events(self) -> list[dict[str, Any]]:
         """All so far but for `slot`, in the order of time."""
@@ -108,8 +117,23 @@ class Follower:
         for event in parse(whole.decode(errors="replace")) if newline else []:
             self._counts[event["event"]] += 1
             if event["event"] != "slot":
-                bisect.insort(self._events, event, key=lambda each: int(each["t"]))
-                self._intervals = None
+                self._take(event)
+
+    def _take(self, event: dict[str, Any]) -> None:
+        """Mostly the newest; what is written down late of an earlier time changes what followed from the rest."""
+        if not self._events or int(event["t"]) >= int(self._events[-1]["t"]):
+            self._events.append(event)
+            self._follow(event)
+            return
+        bisect.insort(self._events, event, key=lambda each: int(each["t"]))
+        self._over, self._begun = [], None
+        for each in self._events:
+            self._follow(each)
+
+    def _follow(self, event: Mapping[str, Any]) -> None:
+        self._begun, over = _next(self._begun, event)
+        if over is not None:
+            self._over.append(over)
 
 
 def read_nodes(records: Mapping[str, Path], now: int) -> dict[str, list[Interval]]:
@@ -120,16 +144,23 @@ def read_nodes(records: Mapping[str, Path], now: int) -> dict[str, list[Interval
 def intervals(events: Iterable[Mapping[str, Any]], now: int) -> list[Interval]:
     """When the node forged, in order; one that still does, until `now`."""
     found = []
-    begin: int | None = None
+    begun: int | None = None
     for event in events:
-        if event["event"] == "on" and begin is None:
-            begin = int(event["t"])
-        elif event["event"] in _ENDS and begin is not None:
-            found.append(Interval(begin, int(event["t"])))
-            begin = None
-    if begin is not None:
-        found.append(Interval(begin, max(now, begin)))
+        begun, over = _next(begun, event)
+        if over is not None:
+            found.append(over)
+    if begun is not None:
+        found.append(Interval(begun, max(now, begun)))
     return found
+
+
+def _next(begun: int | None, event: Mapping[str, Any]) -> tuple[int | None, Interval | None]:
+    """What one event makes of an interval that goes on (None: of none): one that goes on, and one that is over."""
+    if event["event"] == "on" and begun is None:
+        return int(event["t"]), None
+    if event["event"] in _ENDS and begun is not None:
+        return None, Interval(begun, int(event["t"]))
+    return begun, None
 
 
 def _depth(nodes: Mapping[str, list[Interval]], start: int, end: int) -> list[tuple[int, int, int]]:

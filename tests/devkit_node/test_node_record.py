@@ -29,6 +29,8 @@ from devkit.record import (
 
 HORIZON = 40
 """ns: small enough to look at each one."""
+LATER = 1000
+"""Than all of them."""
 
 
 def event(t: int, name: str) -> dict[str, object]:
@@ -157,6 +159,10 @@ def test_who_follows_a_record_knows_at_any_time_what_who_reads_all_of_it_knows(
                 file.write(raw[begin:end])
             whole = parse(path.read_bytes().rpartition(b"\n")[0].decode(errors="replace"))
             assert follower.intervals(now) == intervals(whole, now)
+            known = intervals(whole, LATER)
+            for at in range(HORIZON + 1):
+                assert follower.intervals(LATER, at) == [each for each in known if each.end > at]
+                assert follower.forges_at(at) == bool(forgers_at({"a": known}, at))
             assert follower.counts() == Counter(each["event"] for each in whole)
             assert follower.events() == [each for each in whole if each["event"] != "slot"]
 

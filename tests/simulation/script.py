@@ -462,17 +462,19 @@ def script(seed: int) -> Script:
     """The same for the same seed."""
     of_row = random.Random(f"row {seed // ROW}")
     kind, cold = of_row.choices(KINDS, (6, 1.5, 1.5, 1))[0], of_row.random() < 0.1
-    rng = random.Random(seed)  # a schedule, no secret
-    names = [fault.__name__ for fault in ANYWHERE + (ACROSS if kind.members else ())]
+    return Script(seed, kind, cold, tuple(steps(random.Random(seed), kind)))  # a schedule, no secret
+
+
+def steps(rng: random.Random, kind: Kind, *, spared: frozenset[str] = frozenset()) -> list[Step]:
+    """Of one schedule.  spared: faults that are not in it."""
+    names = [fault.__name__ for fault in ANYWHERE + (ACROSS if kind.members else ()) if fault.__name__ not in spared]
     calm = [name for name in names if name not in HURTS_ACTUATORS]
     plot = rng.random()
     if plot < 0.12:
-        steps = _upon(rng, sorted(DEAF), calm)
-    elif plot < 0.24:
-        steps = _upon(rng, ["the_node_is_slow"], [name for name in names if name not in DEAF])
-    else:
-        steps = _any_steps(rng, [name for name in names if name not in DEAF], managed=bool(kind.members))
-    return Script(seed, kind, cold, tuple(steps))
+        return _upon(rng, sorted(DEAF), calm)
+    if plot < 0.24:
+        return _upon(rng, ["the_node_is_slow"], [name for name in names if name not in DEAF])
+    return _any_steps(rng, [name for name in names if name not in DEAF], managed=bool(kind.members))
 
 
 def _upon(rng: random.Random, first: list[str], names: list[str]) -> list[Step]:

@@ -27,10 +27,10 @@ import time
 import traceback
 import types
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Final, NoReturn
+from typing import Any, Final, NoReturn, TypeVar
 
 sys.path.insert(0, str(Path(__file__).parents[2]))  # the product that it stands in
 
@@ -38,6 +38,8 @@ from script import FAULTS, ROW, Script, play, row_of, script
 from simulated_host import Loop, here
 from whole_pod import simulated
 from world import PHASES, Kind, World, warmed
+
+T = TypeVar("T")
 
 MEMORY: Final = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
 PLAYS_AT_MOST_S: Final = 10.0
@@ -105,6 +107,11 @@ class Stage:
                 break
         return found
 
+    def run(self, work: Coroutine[Any, Any, T]) -> T:
+        """Something else in this world, as long as it takes."""
+        asyncio.set_event_loop(self._loop)
+        return self._loop.run_until_complete(work)
+
     def close(self) -> None:
         shutil.rmtree(self._folder, ignore_errors=True)
 
@@ -138,6 +145,7 @@ def forked(act: Callable[[], list[Outcome]]) -> list[Outcome]:
             finally:  # whoever forked us may be gone: this process must not live on as another one of it
                 os._exit(0)
 
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
         signal.signal(signal.SIGVTALRM, too_long)
         signal.setitimer(signal.ITIMER_VIRTUAL, PLAYS_AT_MOST_S)
         try:
@@ -201,6 +209,11 @@ def _begin(drift: float) -> None:
     _theatre.append(theatre)
     atexit.register(patched.__exit__, None, None, None)
     multiprocessing.util.Finalize(theatre, theatre.close, exitpriority=1)
+    signal.signal(signal.SIGTERM, _end)  # by whom enough has failed: its folders lie in memory
+
+
+def _end(*_: object) -> NoReturn:
+    sys.exit(128 + signal.SIGTERM)
 
 
 def _some(seeds: range) -> list[tuple[int, Outcome]]:

@@ -92,6 +92,11 @@ class SimulatedApi:
         for watch in self.watches:
             watch.set()
 
+    def compact(self, version: int) -> None:
+        """As etcd does all few minutes: what happened up to this version can be watched no more."""
+        self.forgotten = max(self.forgotten, version)
+        self.history = [entry for entry in self.history if entry[0] > version]
+
     def stop(self) -> None:
         """Every connection breaks."""
         self.up = False

@@ -136,6 +136,10 @@ class Objects:
         self.forgotten = self.version
         self.history.clear()
 
+    def compact(self, version: int) -> None:
+        self.forgotten = max(self.forgotten, version)
+        self.history = [entry for entry in self.history if entry[0] > version]
+
     def put(self, name: str, body: Json) -> Json:
         self.version += 1
         old = self.objects.get(name)

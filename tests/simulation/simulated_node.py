@@ -204,7 +204,9 @@ class NodeProcess:
     def __init__(self, node: Node, life: Process) -> None:
         self._life, self._ours, self._fd = life, process(), Fd(2)
         self.pid, self.start_ticks = life.pid, life.start_ticks
-        node.ends.append(self._fd)
+        self._ends = node.ends
+        self._ends.append(self._fd)
+        self._ours.at_death.append(self._forget)
 
     @classmethod
     def open(cls, pid: int) -> NodeProcess:
@@ -227,6 +229,10 @@ class NodeProcess:
 
     def close(self) -> None:
         self._fd.reader = None
+        self._forget()
+
+    def _forget(self) -> None:
+        self._ends[:] = [fd for fd in self._ends if fd is not self._fd]  # descriptors are alike, as numbers
 
 
 def read_status(pid: int) -> ProcStatus:
