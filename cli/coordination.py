@@ -258,11 +258,16 @@ class Pool:
     async def patch(self, name: str, body: Json) -> tuple[Member, ForgeCluster]:
         """Merge patch of one cluster on the first member that has it and takes it; which, and what it has now.
 
+        Where it can be read as a whole, if that is so anywhere: what is said there is in force at once.
         Raises Failed.  Repeated where a member does not answer: a patch that arrives twice changes nothing.
         """
         why: list[str] = []
         answered = False
-        for member in self.members:
+
+        def spoilt(member: Member) -> bool:
+            return any(one.name == name and one.spec is None for one in member.clusters)
+
+        for member in sorted(self.members, key=spoilt):
             if member.session is None or not member.answers or all(one.name != name for one in member.clusters):
                 continue
             group, version = self.config.crd_group, self.config.crd_version

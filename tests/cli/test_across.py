@@ -557,6 +557,15 @@ def test_of_several_copies_the_one_that_cannot_be_read_is_named_by_its_member(
     assert run("disable", US).code == 0  # the first member's copy was written, and can be read
 
 
+def test_a_change_is_written_where_the_object_can_be_read(world: World, run: Run, lax: Json) -> None:
+    world.start(2, **lax)
+    world.a_pool()
+    world.call(0, "PATCH", f"{FOLDER}/{US}", {"spec": SPOILT})
+    ran = run("disable", US)
+    assert f"(written on {world.kubeconfig(1)}; " in ran.out
+    assert world.spec(US, 1)["forgeState"] == "Disabled"
+
+
 # --- disable, enable, override ---
 
 
