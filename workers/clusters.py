@@ -363,6 +363,8 @@ class Clusters:
                     line.seen[name] = self._note(line, change.cluster, boottime_ns())
                     if len(line.seen) > MOST_CLUSTERS:
                         line.seen = self._foremost(line.seen)
+                        line.marks = {each: line.marks.get(each, "") for each in line.seen}
+                        line.brought = {each: mark for each, mark in line.brought.items() if each in line.seen}
                 version = change.version or version
                 self._on_change(name)
                 if name == self._name:
