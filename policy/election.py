@@ -205,6 +205,8 @@ class Election:
         self._retry_at = 0
         self._held = None
         if self.leading:
+            if self.reason == STANDING_DOWN:  # its time may have ended while the node was being fenced
+                self._step_back_until = max(self._step_back_until, now + timing.SECOND)
             self._lose(now, self.reason)
 
     def failed(self, now: int, *, conflict: bool, pause: int) -> None:

@@ -541,6 +541,17 @@ def test_standing_down_hands_over_and_comes_back_when_the_time_is_over() -> None
     assert leader.election.role is Role.STANDBY
 
 
+def test_standing_down_for_less_time_than_the_fence_takes_leaves_the_lease_to_another_all_the_same() -> None:
+    pool = led_pool(2)
+    leader = pool.leader()
+    now = leader.clock(pool.true)
+    leader.election.stand_down(now + S // 20, now)
+    leader.next_at = 0  # it is told of the command
+    pool.run(3)
+    assert pool.leader() is not leader
+    assert leader.election.role is Role.STANDBY
+
+
 def drained(pool: Pool, quiet_s: float, *, at_once: bool = False, wait_s: float = 600) -> Pod:
     """Its leader, asked to stand down for 30 s, with a gap in the schedule so many seconds away."""
     leader = pool.leader()
