@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 
 import pytest
 
-from contract_api import SIDECAR, SIDECAR_NAMESPACE, Api, Kubectl, leader, lease
+from contract_api import PATIENCE_S, SIDECAR, SIDECAR_NAMESPACE, Api, Kubectl, leader, lease
 
 ROLE = Path(__file__).resolve().parents[2] / "deploy" / "rbac" / "role.yaml"
 """pool.yaml's is held to its word by tests/e2e/test_tenants.py."""
@@ -22,7 +23,9 @@ async def sidecar(api: Api, kubectl: Kubectl) -> Api:
     await kubectl("apply", "-n", SIDECAR_NAMESPACE, "-f", str(ROLE))
     for path in (admin.leases(LEASE), admin.leaders(LEADER)):
         await admin.delete(path)
-    return Api(api.session, api.server, SIDECAR_NAMESPACE, SIDECAR)
+    found = Api(api.session, api.server, SIDECAR_NAMESPACE, SIDECAR)
+    await _until_it_may(found, "create", "leases", group="coordination.k8s.io")
+    return found
 
 
 async def test_the_sidecar_looks_for_its_lease_and_follows_creates_and_renews_it(sidecar: Api) -> None:
@@ -102,6 +105,13 @@ async def test_another_service_account_may_not_even_look(api: Api, sidecar: Api)
 REVIEWS = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
 
 
+async def _until_it_may(who: Api, verb: str, resource: str, *, group: str = "", name: str = "") -> None:
+    """A real server's authorizer hears of a new binding by a watch: soon, and not at once."""
+    async with asyncio.timeout(PATIENCE_S):
+        while not await _may(who, verb, resource, group=group, name=name):
+            await asyncio.sleep(0.02)
+
+
 async def _may(who: Api, verb: str, resource: str, *, group: str = "", name: str = "", sub: str = "") -> bool:
     about = {"namespace": who.namespace, "verb": verb, "group": group, "resource": resource}
     about |= {"name": name, "subresource": sub}
@@ -151,7 +161,7 @@ async def test_a_cluster_wide_binding_to_a_group_counts_in_every_namespace(api: 
     assert (await api.post(f"{rbac}/clusterroles", {"metadata": {"name": name}, "rules": rules})).code == 201
     try:
         assert (await api.post(f"{rbac}/clusterrolebindings", {"metadata": {"name": name}, **bound})).code == 201
-        assert await _may(sidecar, "get", "namespaces", name=sidecar.namespace)
+        await _until_it_may(sidecar, "get", "namespaces", name=sidecar.namespace)
         assert (await sidecar.get(f"/api/v1/namespaces/{sidecar.namespace}")).code == 200
     finally:
         await api.delete(f"{rbac}/clusterrolebindings/{name}")
