@@ -295,7 +295,7 @@ class PoolLock:
         if not wish.want:
             self.reason = self.objection or "not wanted"
             return
-        at = max(self.available_at, self._strangers_until) + wish.delay
+        at = self._begins_at(wish)
         if now < max(at, self._pause_until):
             self.reason = "the lock cannot be taken yet" if now < at else "pausing after a failed attempt"
             return
@@ -311,6 +311,10 @@ class PoolLock:
         for member in self.members:
             member.renewed_at = member.given_up_at = 0
         self._become(LockPhase.ACQUIRING, now, "taking the lock")
+
+    def _begins_at(self, wish: Wish) -> int:
+        """When a term may begin, as far as we have seen."""
+        return max(self.available_at, self._strangers_until) + wish.delay
 
     def _while_acquiring(self, now: int, wish: Wish, chance: float) -> None:
         if self.granted is not None:
@@ -603,8 +607,8 @@ class PoolLock:
 
     def _look_again(self, now: int, wish: Wish) -> int:
         until = now + timing.SECOND
-        if self.phase is LockPhase.IDLE and wish.want:
-            until = min(until, max(self.available_at + wish.delay, self._pause_until, now + timing.MILLISECOND))
+        if self.phase is LockPhase.IDLE and wish.want and self._highest < MOST_TOKEN:
+            until = min(until, max(self._begins_at(wish), self._pause_until, now + timing.MILLISECOND))
         if self.phase is LockPhase.HELD and self.granted is not None:
             until = min(until, max(timing.soft_deadline(self.granted.deadline), now + timing.MILLISECOND))
         return until

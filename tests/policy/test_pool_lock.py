@@ -461,6 +461,22 @@ def test_when_its_lease_is_deleted_the_pool_can_be_locked_again() -> None:
     assert not pod.lock.objection
 
 
+def test_who_may_not_take_the_lock_yet_does_not_look_a_thousand_times_a_second() -> None:
+    pod = known(3)
+    told_of(pod, members=3, apis=OTHER)
+    pod.live(2 * D)
+    pod.servers[0] = None
+    pod.lock.saw(0, None, pod.now)
+    assert pod.lock.update(pod.now, WANTED, key="key", chance=0.0) == pod.now + S
+    used_up = known(1)
+    used_up.lock.note_token(MOST_AHEAD)
+    used_up.put(0, LeaseRecord("", "", 1, MOST_TOKEN, uid="u"))
+    used_up.lock.saw(0, used_up.servers[0], used_up.now)
+    used_up.passes(2 * D)
+    assert used_up.lock.update(used_up.now, WANTED, key="key", chance=0.0) == used_up.now + S
+    assert "used up" in used_up.lock.reason
+
+
 def test_a_lease_of_another_set_that_is_deleted_under_its_living_holder_gives_the_lock_to_nobody_else() -> None:
     """It makes its Lease anew at its next renewal."""
     pod = known(3)
