@@ -420,6 +420,16 @@ def told_of(pod: Pod, *, members: int, apis: tuple[str, ...] = (), at: Sequence[
         pod.others(index, members=members, apis=apis)
 
 
+def who_saw_the_lease_of_another_set_go() -> Pod:
+    """Long after it was told of it: somebody deleted it."""
+    pod = known(3)
+    told_of(pod, members=3, apis=OTHER)
+    pod.live(2 * D)
+    pod.servers[0] = None
+    pod.lock.saw(0, None, pod.now)
+    return pod
+
+
 @pytest.mark.parametrize("members", [1, 2, 4, 5])
 def test_a_pool_whose_last_holder_counted_more_or_fewer_members_is_not_locked(members: int) -> None:
     pod = known(3)
@@ -448,11 +458,7 @@ def test_also_what_a_holder_of_another_set_has_released_is_not_taken() -> None:
 
 
 def test_when_its_lease_is_deleted_the_pool_can_be_locked_again() -> None:
-    pod = known(3)
-    told_of(pod, members=3, apis=OTHER)
-    pod.live(2 * D)
-    pod.servers[0] = None
-    pod.lock.saw(0, None, pod.now)
+    pod = who_saw_the_lease_of_another_set_go()
     assert not pod.lock.could_take(pod.now)
     pod.live(D - 0.5)
     assert not pod.mine(), "whoever wrote it may hold a majority of members that we do not see"
@@ -462,11 +468,7 @@ def test_when_its_lease_is_deleted_the_pool_can_be_locked_again() -> None:
 
 
 def test_who_may_not_take_the_lock_yet_does_not_look_a_thousand_times_a_second() -> None:
-    pod = known(3)
-    told_of(pod, members=3, apis=OTHER)
-    pod.live(2 * D)
-    pod.servers[0] = None
-    pod.lock.saw(0, None, pod.now)
+    pod = who_saw_the_lease_of_another_set_go()
     assert pod.lock.update(pod.now, WANTED, key="key", chance=0.0) == pod.now + S
     used_up = known(1)
     used_up.lock.note_token(MOST_AHEAD)
@@ -479,11 +481,7 @@ def test_who_may_not_take_the_lock_yet_does_not_look_a_thousand_times_a_second()
 
 def test_a_lease_of_another_set_that_is_deleted_under_its_living_holder_gives_the_lock_to_nobody_else() -> None:
     """It makes its Lease anew at its next renewal."""
-    pod = known(3)
-    told_of(pod, members=3, apis=OTHER)
-    pod.live(2 * D)
-    pod.servers[0] = None
-    pod.lock.saw(0, None, pod.now)
+    pod = who_saw_the_lease_of_another_set_go()
     pod.live(5)
     told_of(pod, members=3, apis=OTHER)
     pod.live(3 * D)
