@@ -91,6 +91,26 @@ class Leader:
             while not await what():
                 await asyncio.sleep(0.02)
 
+    async def until_both_say(self, **wanted: Any) -> None:
+        """Fields of the spec, on both servers."""
+
+        async def said() -> bool:
+            specs = [await self.spec(on) for on in (0, 1)]
+            return all(spec.get(name) == value for spec in specs for name, value in wanted.items())
+
+        await self.until(said)
+
+    async def begins_anew(self, config: Config) -> None:
+        """In another life, whose clusters were closed before; until it has written what it says."""
+        self.clusters = Clusters(config, self.sessions, lambda: None)
+        self.clusters.start()
+        self.says("after a restart")
+
+        async def written() -> bool:
+            return await self.messages() == ["after a restart"] * 2
+
+        await self.until(written)
+
 
 @pytest.fixture
 async def leader(config: Config, one: EmbeddedApi, other: EmbeddedApi) -> AsyncIterator[Leader]:
@@ -275,10 +295,7 @@ async def test_a_cluster_that_was_disabled_stays_so_when_its_object_is_deleted_e
     await leader.until(made_anew)
     await leader.edits({"forgeState": "Priority-based"}, on=1)
 
-    async def enabled() -> bool:
-        return [(await leader.spec(on)).get("forgeState") for on in (0, 1)] == ["Priority-based", "Priority-based"]
-
-    await leader.until(enabled)
+    await leader.until_both_say(forgeState="Priority-based")
 
 
 async def test_a_wrong_label_is_put_right(leader: Leader) -> None:
@@ -510,26 +527,13 @@ async def test_what_the_environment_says_anew_counts_unless_a_person_has_set_it(
 ) -> None:
     """As docs/clusters.md has it, "Whose field is whose": here CLUSTER_PRIORITY."""
 
-    def all_have(priority: int) -> Callable[[], Any]:
-        async def have() -> bool:
-            return [(await leader.spec(on))["priority"] for on in (0, 1)] == [priority] * 2
-
-        return have
-
-    await leader.until(all_have(100))
+    await leader.until_both_say(priority=100)
     if by_hand is not None:
         await leader.edits({"priority": by_hand}, 0)
-        await leader.until(all_have(by_hand))
+        await leader.until_both_say(priority=by_hand)
     await leader.clusters.close()
-    leader.clusters = Clusters(dataclasses.replace(config, cluster_priority=7), leader.sessions, lambda: None)
-    leader.clusters.start()
-    leader.says("after a restart")
-
-    async def written() -> bool:
-        return await leader.messages() == ["after a restart"] * 2
-
-    await leader.until(written)
-    await leader.until(all_have(stands))
+    await leader.begins_anew(dataclasses.replace(config, cluster_priority=7))
+    await leader.until_both_say(priority=stands)
 
 
 @pytest.mark.parametrize(("while_it_runs", "stands"), [(True, 50), (False, 7)])
@@ -538,14 +542,8 @@ async def test_an_object_that_is_deleted_everywhere_is_made_by_the_environment_o
 ) -> None:
     """As docs/clusters.md has it: why the way back to the environment's values begins with the end of the pods."""
 
-    def all_have(priority: int) -> Callable[[], Any]:
-        async def have() -> bool:
-            return [(await leader.spec(on)).get("priority") for on in (0, 1)] == [priority] * 2
-
-        return have
-
     await leader.edits({"priority": 50}, 0)
-    await leader.until(all_have(50))
+    await leader.until_both_say(priority=50)
     if while_it_runs:
         for on in (0, 1):
             before = await leader.seen(on)
@@ -560,12 +558,5 @@ async def test_an_object_that_is_deleted_everywhere_is_made_by_the_environment_o
     if not while_it_runs:
         for on in (0, 1):
             await leader.deletes(on)
-    leader.clusters = Clusters(dataclasses.replace(config, cluster_priority=7), leader.sessions, lambda: None)
-    leader.clusters.start()
-    leader.says("after a restart")
-
-    async def written() -> bool:
-        return await leader.messages() == ["after a restart"] * 2
-
-    await leader.until(written)
-    await leader.until(all_have(stands))
+    await leader.begins_anew(dataclasses.replace(config, cluster_priority=7))
+    await leader.until_both_say(priority=stands)
