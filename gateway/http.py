@@ -2,9 +2,10 @@
 
 Promises: no request changes anything; bodies are refused; a client that does not deliver a request, or does not
 read the answer, is cut after seconds; of too many connections the one that has been idle longest is cut, so a crowd
-of silent clients cannot keep a probe out.  Answers, errors too, are JSON (but /metrics and /) and name no versions.
-What the guard does not let (`gateway.guard`) is answered before anything is looked at; what has no path here counts as
-guarded.  No page of another site gets an answer, nor a request whose framing two readers could take differently.
+of silent clients cannot keep a probe out; requests take turns, so neither can a client that sends many ahead.
+Answers, errors too, are JSON (but /metrics and /) and name no versions.  What the guard does not let
+(`gateway.guard`) is answered before anything is looked at; what has no path here counts as guarded.  No page of
+another site gets an answer, nor a request whose framing two readers could take differently.
 """
 
 from __future__ import annotations
@@ -111,6 +112,7 @@ class Site:
         """Count, refuse what nobody here would ask and who may not, answer errors in JSON."""
         if isinstance(request.protocol, Client):
             request.protocol.served()
+        await asyncio.sleep(0)  # else a client's next request, sent ahead, is answered before anybody else has a turn
         error = request.match_info.http_exception
         path = _path(request)
         self.requests[path or "other"] += 1

@@ -293,6 +293,26 @@ async def test_requests_in_one_go_get_one_answer_each_in_their_order(pod: Pod) -
     )
 
 
+async def test_of_requests_in_one_go_no_two_are_answered_in_the_same_turn_of_the_loop(pod: Pod) -> None:
+    """From Python 3.12 on aiohttp itself gives nobody else a turn between them."""
+    loop = asyncio.get_running_loop()
+    turn, seen = 0, list[int]()
+
+    def tick() -> None:
+        nonlocal turn, ticking
+        turn += 1
+        ticking = loop.call_soon(tick)
+
+    ticking = loop.call_soon(tick)
+    look = pod.look
+    pod.site._look = lambda: (seen.append(turn), look())[1]
+    asked = "GET /status HTTP/1.1\r\nHost: x\r\n\r\n" * 50 + "GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+    assert (await pod.raw(asked.encode())).count(b"HTTP/1.1 200 ") == 51
+    ticking.cancel()
+    assert len(seen) == 50
+    assert len(set(seen)) == 50
+
+
 async def test_no_other_site_is_let_in_by_a_header(pod: Pod, client: ClientSession) -> None:
     asking = {"Origin": "https://evil.example", "Access-Control-Request-Method": "GET"}
     for method in ("GET", "OPTIONS"):
