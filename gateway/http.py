@@ -121,15 +121,18 @@ class Site:
             return refused
         if not self.guard.lets(path, request.headers.getall("Authorization", ())):
             return _unauthorized(path)
-        if error is not None:
+        if error is None:
+            answer = await handler(request)
+        else:
             answer = _json(error.status, {"error": error.reason})
             if "Allow" in error.headers:
                 answer.headers["Allow"] = error.headers["Allow"]
-            return answer
-        return await handler(request)
+        if "Upgrade" in request.headers:  # refused by being ignored; but aiohttp reads no further request after it
+            answer.force_close()
+        return answer
 
     async def _index(self, request: web.Request) -> web.StreamResponse:
-        html = accepts(request.headers.get("Accept", ""), "text/html")
+        html = accepts(_asked(request, "Accept"), "text/html")
         text, kind = (self._page, "text/html") if html else (INDEX, "text/plain")
         return web.Response(text=text, content_type=kind, headers={"Vary": "Accept"})
 
@@ -172,8 +175,7 @@ class Site:
                 client.cut()
 
     async def _metrics(self, request: web.Request) -> web.StreamResponse:
-        asked = request.headers
-        made = self._exposition.render(asked.get("Accept", ""), asked.get("Accept-Encoding", ""))
+        made = self._exposition.render(_asked(request, "Accept"), _asked(request, "Accept-Encoding"))
         headers = {"Content-Type": made.content_type, "Vary": "Accept, Accept-Encoding"}
         return web.Response(body=made.body, headers=headers | ({"Content-Encoding": "gzip"} if made.encoding else {}))
 
@@ -193,6 +195,11 @@ def _path(request: web.Request) -> str:
     """As it is routed, however it was written; empty: nothing is there, or not by this method."""
     resource = request.match_info.route.resource
     return resource.canonical if resource is not None else ""
+
+
+def _asked(request: web.Request, header: str) -> str:
+    """What all headers of that name say together (RFC 9110, section 5.3)."""
+    return ", ".join(request.headers.getall(header, ()))
 
 
 def _improper(request: web.Request) -> web.Response | None:

@@ -293,6 +293,24 @@ async def test_requests_in_one_go_get_one_answer_each_in_their_order(pod: Pod) -
     )
 
 
+async def test_what_a_client_takes_may_stand_in_several_headers(pod: Pod) -> None:
+    takes = (
+        "Accept-Encoding: br\r\nAccept-Encoding: gzip\r\nAccept: text/html\r\nAccept: application/openmetrics-text\r\n"
+    )
+    answer = await pod.raw(f"GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n{takes}\r\n".encode())
+    assert b"Content-Encoding: gzip\r\n" in answer
+    assert b"Content-Type: application/openmetrics-text" in answer
+
+
+@pytest.mark.parametrize("path", ["/health", "/nowhere"])
+async def test_who_asks_for_another_protocol_is_answered_and_told_to_connect_anew(pod: Pod, path: str) -> None:
+    """Some ask with each connection whether HTTP/2 is spoken, and send their next request over it."""
+    asks = "Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMA\r\n"
+    answer = await pod.raw(f"GET {path} HTTP/1.1\r\nHost: x\r\n{asks}\r\n".encode() + SMUGGLED)
+    assert re.findall(rb"HTTP/1\.[01] (\d+)", answer) == [b"200" if path == "/health" else b"404"]
+    assert b"Connection: close\r\n" in answer
+
+
 async def test_of_requests_in_one_go_no_two_are_answered_in_the_same_turn_of_the_loop(pod: Pod) -> None:
     """From Python 3.12 on aiohttp itself gives nobody else a turn between them."""
     loop = asyncio.get_running_loop()
