@@ -83,6 +83,7 @@ CLUSTER_PRIORITY: Final = Described(
     "Effective priority of cluster (1 is highest): with cluster management by its CardanoForgeCluster, with what its "
     "health costs; else CLUSTER_PRIORITY",
     _CLUSTER,
+    "with cluster management while the arbiter is silent",
 )
 HEALTH_SUCCESS: Final = Described(
     "cardano_cluster_health_check_success",
@@ -120,6 +121,8 @@ PAUSED: Final = Described(
     "Whether an operator keeps the lease with the pod that has it, or the pool_lock with the cluster that has it (0 or "
     "1): forgectl pause",
     ("what",),
+    "for the lease while the elector is silent; for the pool_lock without cluster management, and while the arbiter is "
+    "silent",
 )
 RENEWAL_MARGIN: Final = Described(
     PREFIX + "renewal_margin_seconds",

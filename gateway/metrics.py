@@ -118,9 +118,8 @@ def _local(picture: Picture) -> Iterator[Metric]:
     yield _metric(catalogue.INTENDED, [(pod, picture.intended)])
     yield _metric(catalogue.LEADING, [(pod, picture.leading)])
     yield _metric(catalogue.READY, [(pod, ready(picture).status == HTTPStatus.OK)])
-    elector, pool = picture.elector, picture.pool
-    paused = [(("lease",), elector is not None and bool(elector.paused))]
-    paused += [(("pool_lock",), bool(pool.paused))] if pool is not None else []
+    told = {"lease": picture.elector, "pool_lock": picture.pool}
+    paused = (((what,), bool(body.paused)) for what, body in told.items() if body is not None)
     yield _metric(catalogue.PAUSED, paused)
 
 
@@ -128,8 +127,10 @@ def _cluster(picture: Picture) -> Iterator[Metric]:
     config, pool = picture.config, picture.pool
     cluster = (config.cluster, config.cluster_region, config.cardano_network, config.pool_label)
     yield _metric(catalogue.CLUSTER_ENABLED, [(cluster, picture.enabled)])
-    priority = config.cluster_priority if pool is None else pool.priority
-    yield _metric(catalogue.CLUSTER_PRIORITY, [(cluster, priority)])
+    if pool is not None:
+        yield _metric(catalogue.CLUSTER_PRIORITY, [(cluster, pool.priority)])
+    elif not config.enable_cluster_management:
+        yield _metric(catalogue.CLUSTER_PRIORITY, [(cluster, config.cluster_priority)])
     yield from _health(picture)
 
 

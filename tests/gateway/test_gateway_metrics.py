@@ -320,7 +320,23 @@ MEMBERS = "cardano_forge_manager_pool_lock_members"
 def test_the_priority_is_that_of_the_cardano_forge_cluster_and_without_one_the_environments() -> None:
     assert value(picture(arbiter=MANAGED), "cardano_cluster_forge_priority") == 107
     assert value(picture(), "cardano_cluster_forge_priority") == 7
-    assert value(picture(now=LATE, arbiter=MANAGED), "cardano_cluster_forge_priority") == 7
+    assert value(picture(silent=(Worker.ARBITER,)), "cardano_cluster_forge_priority") == 7
+
+
+def test_while_the_arbiter_is_silent_no_priority_is_shown_that_an_override_or_bad_health_may_have_changed() -> None:
+    managing = dataclasses.replace(CONFIG, enable_cluster_management=True)
+    silent = dataclasses.replace(picture(silent=(Worker.ARBITER,)), config=managing)
+    assert "cardano_cluster_forge_priority" not in families(silent)
+
+
+def test_what_is_paused_is_shown_by_who_knows_it_or_not_at_all() -> None:
+    paused = "cardano_forge_manager_paused"
+    pool = dataclasses.replace(POOL, paused="until noon: maintenance")
+    both = {"elector": {"paused": "until noon: maintenance"}, "arbiter": {**MANAGED, "pool": pool}}
+    assert [value(picture(**both), paused, what=what) for what in ("lease", "pool_lock")] == [1, 1]
+    assert [value(picture(), paused, what=what) for what in ("lease", "pool_lock")] == [0, None]
+    assert value(picture(**both, silent=(Worker.ELECTOR,)), paused, what="lease") is None
+    assert value(picture(**both, silent=(Worker.ARBITER,)), paused, what="pool_lock") is None
 
 
 def test_one_pod_of_all_clusters_is_enabled_and_that_by_the_pool_wide_lock_alone() -> None:
