@@ -34,6 +34,9 @@ SHUTDOWN_S: Final = 1.0
 COMPLAIN_EVERY_S: Final = 600.0
 
 sslproto.SSLProtocol.max_size = MOST_RECORD  # asyncio makes a buffer of this size for each connection: else 256 KiB
+_ANSWER_LOST: Final = "SSL connection is closed"
+"""asyncio's warning, of each answer to a client that has left: one who asked ahead for hundreds would fill the log."""
+logging.getLogger("asyncio").addFilter(lambda record: record.msg != _ANSWER_LOST)
 
 
 def make_context(certificate: Path, key: Path) -> ssl.SSLContext:
