@@ -1,8 +1,8 @@
 """The HTTP side of the gateway: a handful of GET paths, read-only, with limits.
 
 Promises: no request changes anything; bodies are refused; a client that does not deliver a request, or does not
-read the answer, is cut after seconds; of too many connections the one that has been idle longest is cut, so a crowd
-of silent clients cannot keep a probe out; requests take turns, so neither can a client that sends many ahead.
+read the answer, is cut after seconds; of too many connections one that has been idle longest is cut, and requests take
+turns, so that no crowd keeps a probe out, whether it is silent, asks all the time, or sends many requests ahead.
 Answers, errors too, are JSON (but /metrics and /) and name no versions.  What the guard does not let
 (`gateway.guard`) is answered before anything is looked at; what has no path here counts as guarded.  No page of
 another site gets an answer, nor a request whose framing two readers could take differently.
@@ -244,15 +244,20 @@ def _json(status: int, body: dict[str, Any]) -> web.Response:
 
 
 class _Crowd:
-    """The open connections, longest idle first."""
+    """The open connections: those that have asked, and those that have not yet, each longest idle first.
+
+    Half of the places are for either, should it need them: those who ask all the time are never idle, and would always
+    have who is about to ask for the first time cut.
+    """
 
     def __init__(self) -> None:
-        self._clients: dict[Client, None] = {}
+        self._new: dict[Client, None] = {}
+        self._known: dict[Client, None] = {}
         self._broken = Complaint(log, "connection_failed", "a connection failed", passes=True)
         self._failing = Complaint(log, "request_failed", "a request failed", level=logging.ERROR, passes=True)
 
     def __len__(self) -> int:
-        return len(self._clients)
+        return len(self._new) + len(self._known)
 
     def failed(self, error: Exception) -> None:
         """Say what a client's bytes did to the library, but not each time: strangers must not fill the log."""
@@ -263,17 +268,19 @@ class _Crowd:
         self._failing.again(error=error)
 
     def admit(self, client: Client) -> None:
-        self._clients[client] = None
-        if len(self._clients) > MOST_CONNECTIONS:
-            next(iter(self._clients)).cut()
+        self._new[client] = None
+        if len(self) > MOST_CONNECTIONS:
+            too_many = self._new if len(self._new) > MOST_CONNECTIONS // 2 else self._known
+            next(iter(too_many)).cut()
 
     def served(self, client: Client) -> None:
-        """It has just delivered a request: it is the last to be cut now."""
-        if self._clients.pop(client, True) is None:
-            self._clients[client] = None
+        """It has just delivered a request: it is the last of its kind to be cut now."""
+        if self.forget(client):
+            self._known[client] = None
 
-    def forget(self, client: Client) -> None:
-        self._clients.pop(client, None)
+    def forget(self, client: Client) -> bool:
+        """Whether it was there."""
+        return self._new.pop(client, True) is None or self._known.pop(client, True) is None
 
 
 class Client(web.RequestHandler):

@@ -435,6 +435,26 @@ async def test_a_crowd_of_silent_clients_does_not_keep_a_probe_out(pod: Pod, cli
         writer.close()
 
 
+async def test_a_crowd_that_asks_all_the_time_does_not_have_a_newcomer_cut_before_it_asks(pod: Pod) -> None:
+    asked = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
+
+    async def all_ask() -> None:
+        for reader, writer in busy:
+            writer.write(asked)
+            assert b"200 OK" in await reader.readuntil(b"/ready\n")
+
+    busy = [await pod.connect() for _ in range(http.MOST_CONNECTIONS - 1)]
+    await all_ask()
+    newcomer = await pod.connect()
+    await all_ask()
+    others = [await pod.connect() for _ in range(http.MOST_CONNECTIONS // 2 - 1)]
+    reader, writer = newcomer
+    writer.write(asked)
+    assert b"200 OK" in await reader.readuntil(b"/ready\n")
+    for _, writer in (*busy, newcomer, *others):
+        writer.close()
+
+
 async def test_a_fault_of_ours_is_a_500_in_json_and_logged(
     pod: Pod, client: ClientSession, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
