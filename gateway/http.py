@@ -243,21 +243,31 @@ def _json(status: int, body: dict[str, Any]) -> web.Response:
     return web.Response(status=status, text=text, content_type="application/json")
 
 
-class _Crowd:
-    """The open connections: those that have asked, and those that have not yet, each longest idle first.
-
-    Half of the places are for either, should it need them: those who ask all the time are never idle, and would always
-    have who is about to ask for the first time cut.
-    """
+class _Visitors:
+    """Connections from one address: those that have not asked yet, and those that have, each longest idle first."""
 
     def __init__(self) -> None:
-        self._new: dict[Client, None] = {}
-        self._known: dict[Client, None] = {}
+        self.new: dict[Client, None] = {}
+        self.known: dict[Client, None] = {}
+
+    def __len__(self) -> int:
+        return len(self.new) + len(self.known)
+
+    def first_to_go(self) -> Client:
+        """Who asks all the time is never idle, so half of the places are for those who are about to begin."""
+        return next(iter(self.new if len(self.new) > len(self.known) else self.known))
+
+
+class _Crowd:
+    """The open connections.  Of too many the address goes short that has most of them."""
+
+    def __init__(self) -> None:
+        self._visitors: dict[str, _Visitors] = {}
         self._broken = Complaint(log, "connection_failed", "a connection failed", passes=True)
         self._failing = Complaint(log, "request_failed", "a request failed", level=logging.ERROR, passes=True)
 
     def __len__(self) -> int:
-        return len(self._new) + len(self._known)
+        return sum(map(len, self._visitors.values()))
 
     def failed(self, error: Exception) -> None:
         """Say what a client's bytes did to the library, but not each time: strangers must not fill the log."""
@@ -268,25 +278,28 @@ class _Crowd:
         self._failing.again(error=error)
 
     def admit(self, client: Client) -> None:
-        self._new[client] = None
+        self._visitors.setdefault(client.address, _Visitors()).new[client] = None
         if len(self) > MOST_CONNECTIONS:
-            too_many = self._new if len(self._new) > MOST_CONNECTIONS // 2 else self._known
-            next(iter(too_many)).cut()
+            max(self._visitors.values(), key=len).first_to_go().cut()
 
     def served(self, client: Client) -> None:
         """It has just delivered a request: it is the last of its kind to be cut now."""
         if self.forget(client):
-            self._known[client] = None
+            self._visitors.setdefault(client.address, _Visitors()).known[client] = None
 
     def forget(self, client: Client) -> bool:
         """Whether it was there."""
-        return self._new.pop(client, True) is None or self._known.pop(client, True) is None
+        visitors = self._visitors.get(client.address, _Visitors())
+        found = visitors.new.pop(client, True) is None or visitors.known.pop(client, True) is None
+        if not visitors:
+            self._visitors.pop(client.address, None)
+        return found
 
 
 class Client(web.RequestHandler):
     """One connection, with a time limit on each request."""
 
-    __slots__ = ("_crowd", "_gone", "_limit", "_making", "_sent")
+    __slots__ = ("_crowd", "_gone", "_limit", "_making", "_sent", "address")
 
     def __init__(self, manager: web.Server, crowd: _Crowd, loop: asyncio.AbstractEventLoop) -> None:
         super().__init__(
@@ -304,10 +317,16 @@ class Client(web.RequestHandler):
         self._making: asyncio.Task[object] | None = None
         self._gone = False
         self._sent = 0
+        self.address = ""
 
-    def shakes_hands(self, making: asyncio.Task[object]) -> None:
+    def shakes_hands(self, making: asyncio.Task[object], peername: object) -> None:
         """With TLS: from here on it counts, and its time for the first request runs; `making` makes a transport."""
         self._making = making
+        self._enter(peername)
+
+    def _enter(self, peername: object) -> None:
+        """peername: as sockets give it, its first part the address."""
+        self.address = str(peername[0]) if isinstance(peername, tuple) else ""
         self._crowd.admit(self)
         self._within(FIRST_S)
 
@@ -324,8 +343,7 @@ class Client(web.RequestHandler):
         if self._gone:  # it was cut while its last handshake message was on the way
             self.cut()
         elif self._making is None:
-            self._crowd.admit(self)
-            self._within(FIRST_S)
+            self._enter(transport.get_extra_info("peername"))
 
     async def start(self) -> None:
         """As aiohttp's own; what it does not foresee (a CONNECT to nowhere) ends this connection, not the worker."""

@@ -108,7 +108,7 @@ class TlsAcceptor(Acceptor):
             return
         client = self._make_client()
         assert making is not None
-        client.shakes_hands(making)
+        client.shakes_hands(making, _peername(connection))
         try:
             await loop.connect_accepted_socket(lambda: client, connection, ssl=context, ssl_shutdown_timeout=SHUTDOWN_S)
         except asyncio.CancelledError as error:  # cut: the transport, if it is one yet, closes the socket
@@ -128,6 +128,13 @@ class TlsAcceptor(Acceptor):
                 "need `scheme: HTTPS`",
                 extra={"event": "plain_http"},
             )
+
+
+def _peername(connection: socket.socket) -> object:
+    try:
+        return connection.getpeername()
+    except OSError:  # it has gone already
+        return None
 
 
 def _let_go(error: BaseException) -> None:

@@ -348,6 +348,20 @@ async def test_a_crowd_that_begins_no_handshake_does_not_keep_a_probe_out(certif
                 await asyncio.sleep(0.01)
 
 
+async def test_who_begins_handshakes_in_masses_takes_the_places_of_its_own_address_only(
+    certified: Mounted, first: Pair
+) -> None:
+    async with serving(configured(certified, token=False, tls=True)) as pod:
+        early = await pod.connect()
+        crowd = [await pod.connect("127.0.0.2") for _ in range(2 * http.MOST_CONNECTIONS)]
+        reader, writer = early
+        await writer.start_tls(first.trusting, server_hostname="pod-0")
+        writer.write(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert b"200 OK" in await reader.readuntil(b"/ready\n")
+        for _, each in (early, *crowd):
+            each.close()
+
+
 async def test_a_siege_of_handshakes_leaves_nothing_behind_and_no_fault(
     certified: Mounted, first: Pair, caplog: pytest.LogCaptureFixture
 ) -> None:

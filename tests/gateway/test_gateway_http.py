@@ -58,8 +58,8 @@ class Pod:
         writer.close()
         return answer
 
-    async def connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-        return await asyncio.open_connection("127.0.0.1", self.listener.port)
+    async def connect(self, address: str = "127.0.0.1") -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        return await asyncio.open_connection("127.0.0.1", self.listener.port, local_addr=(address, 0))
 
     @staticmethod
     async def rest(reader: asyncio.StreamReader) -> bytes:
@@ -452,6 +452,20 @@ async def test_a_crowd_that_asks_all_the_time_does_not_have_a_newcomer_cut_befor
     writer.write(asked)
     assert b"200 OK" in await reader.readuntil(b"/ready\n")
     for _, writer in (*busy, newcomer, *others):
+        writer.close()
+
+
+async def test_who_opens_connections_in_masses_takes_the_places_of_its_own_address_only(pod: Pod) -> None:
+    known, new = [await pod.connect() for _ in range(2)]
+    asked = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
+    known[1].write(asked)
+    await known[0].readuntil(b"/ready\n")
+    crowd = [await pod.connect("127.0.0.2") for _ in range(2 * http.MOST_CONNECTIONS)]
+    for reader, writer in (known, new):
+        writer.write(asked)
+        assert b"200 OK" in await reader.readuntil(b"/ready\n")
+    assert pod.listener.connections == http.MOST_CONNECTIONS
+    for _, writer in (known, new, *crowd):
         writer.close()
 
 
