@@ -6,8 +6,10 @@ import fcntl
 import json
 import logging
 import os
+import pty
 import select
 import tempfile
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,7 +17,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from workers.logs import ConsoleFormatter, JsonFormatter, LineWriter, formatter
+from workers.logs import ConsoleFormatter, JsonFormatter, LineWriter, formatter, take_terminal
 
 PAGE = 4096
 
@@ -126,6 +128,59 @@ def test_somebody_elses_nonblocking_descriptor_is_no_trouble(pipe: tuple[int, in
     for n in range(50):
         writer.write(f"{n} {'x' * 1000}".encode())
     assert len(_read_all(reader, writer).splitlines()) == 50
+
+
+@pytest.fixture
+def terminal() -> Iterator[tuple[int, int]]:
+    """Its far end, and ours."""
+    master, slave = pty.openpty()
+    yield master, slave
+    os.close(slave)
+    os.close(master)
+
+
+@pytest.mark.parametrize("size", [50, 300, 1000])  # what ends where the terminal's room ends differs by them
+def test_a_terminal_that_nobody_reads_stops_nobody(terminal: tuple[int, int], size: int) -> None:
+    _, given = terminal
+    fd = os.dup(given)
+    take_terminal(fd)
+    assert _blocking(given)  # the open file that we were given is as it was
+    writer = LineWriter(fd, _note)
+
+    def write() -> None:
+        for _ in range(100_000 // size):
+            writer.write(b"x" * size)
+
+    thread = threading.Thread(target=write, daemon=True)
+    thread.start()
+    thread.join(20)
+    assert not thread.is_alive()
+    assert writer.pending
+    os.close(fd)
+
+
+def test_what_refuses_although_poll_called_it_writable_is_not_polled_without_end(
+    pipe: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, fd = pipe
+    writer = LineWriter(fd, _note)
+
+    def refuse(*_: object) -> int:
+        raise BlockingIOError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "write", refuse)
+        writer.write(b"later")
+        assert writer.pending
+        assert not writer.polled
+    writer.flush()
+    assert not writer.pending
+
+
+def test_what_is_no_terminal_is_left_as_it_is(pipe: tuple[int, int]) -> None:
+    _, fd = pipe
+    take_terminal(fd)
+    assert _blocking(fd)
 
 
 _TEXT = st.text(st.characters(codec=None), max_size=50)
