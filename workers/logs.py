@@ -49,7 +49,7 @@ def _timestamp(record: logging.LogRecord) -> str:
 
 
 class JsonFormatter(logging.Formatter):
-    """`{"time", "level", "worker", "event", "message", ...}` on one line."""
+    """`{"time", "level", "worker", "event", "message", ...}` on one line; what would speak to a terminal is escaped."""
 
     def __init__(self, worker: str) -> None:
         super().__init__()
@@ -67,7 +67,8 @@ class JsonFormatter(logging.Formatter):
         }
         if record.exc_info:
             fields["trace"] = self.formatException(record.exc_info)
-        return json.dumps(fields, default=str, ensure_ascii=False)
+        line = json.dumps(fields, default=str, ensure_ascii=False)
+        return line if line.isprintable() else "".join(c if c.isprintable() else json.dumps(c)[1:-1] for c in line)
 
 
 class ConsoleFormatter(logging.Formatter):
@@ -85,7 +86,13 @@ class ConsoleFormatter(logging.Formatter):
         tail = "".join(f"  {k}={v}" for k, v in extras.items())
         line = f"{_timestamp(record)[11:-1]} {record.levelname:<7} {self._worker:<8} {record.getMessage()}{tail}"
         trace = self.formatException(record.exc_info).split("\n") if record.exc_info else []
-        return "\n".join([line.translate(_CONTROLS), *(_INDENT + each.translate(_CONTROLS) for each in trace)])
+        return "\n".join([_harmless(line), *(_INDENT + _harmless(each) for each in trace)])
+
+
+def _harmless(text: str) -> str:
+    """Without what moves a cursor, ends a line or turns the direction of writing."""
+    text = text.translate(_CONTROLS)
+    return text if text.isprintable() else "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 
 def formatter(worker: str, form: str) -> logging.Formatter:

@@ -201,7 +201,22 @@ def test_whatever_is_logged_is_one_json_object_on_one_line(text: str, extra: dic
 @given(_TEXT)
 def test_no_text_can_begin_a_line_of_its_own_or_move_the_cursor_in_a_log_for_people(text: str) -> None:
     line = ConsoleFormatter("w").format(logging.makeLogRecord({"msg": text, "levelname": "INFO", "holder": text}))
-    assert not [c for c in line if ord(c) < 32 or 127 <= ord(c) < 160]
+    assert line.isprintable()
+
+
+@given(_TEXT)
+def test_no_text_moves_the_cursor_of_who_reads_the_objects_and_each_is_told_as_it_was(text: str) -> None:
+    line = JsonFormatter("w").format(logging.makeLogRecord({"msg": text, "levelname": "INFO", "holder": text}))
+    assert line.isprintable()
+    assert json.loads(line)["holder"] == text
+
+
+@pytest.mark.parametrize("char", ["\x9b", "\x7f", "\x85", "\u2028", "\u202e", "\u2066", "\U000e0041"])
+def test_what_turns_the_direction_or_ends_a_line_for_some_readers_is_escaped_in_both_forms(char: str) -> None:
+    record = logging.makeLogRecord({"msg": f"held by {char}pod", "levelname": "INFO"})
+    assert formatter("w", "json").format(record).isprintable()
+    assert json.loads(formatter("w", "json").format(record))["message"] == f"held by {char}pod"
+    assert ascii(char)[1:-1] in formatter("w", "text").format(record)
 
 
 def failed(text: str) -> logging.LogRecord:
@@ -234,4 +249,4 @@ def test_what_an_exception_says_forges_no_line_and_reaches_no_terminal() -> None
 def test_no_exception_can_begin_a_line_of_its_own_or_move_the_cursor_in_a_log_for_people(text: str) -> None:
     _, *trace = ConsoleFormatter("w").format(failed(text)).split("\n")
     assert all(line.startswith("    ") for line in trace)
-    assert not [c for line in trace for c in line if ord(c) < 32 or 127 <= ord(c) < 160]
+    assert all(line.isprintable() for line in trace)
