@@ -163,6 +163,27 @@ def test_every_forgectl_command_of_a_runbook_is_one_that_forgectl_takes(book: st
         pytest.fail(f"{book}: forgectl {' '.join(words)}")
 
 
+@pytest.mark.parametrize("book", sorted(BOOKS.glob("*.md")), ids=lambda book: book.stem)
+def test_what_only_cluster_management_can_do_is_advised_as_such(book: Path) -> None:
+    """Without it `forgectl disable` finds no cluster: no remedy for two forgers, though it looks like one."""
+    text = book.read_text()
+    if re.search(r"forgectl (disable|enable|switchover|override) ", text):
+        assert "cluster management" in text or "CardanoForgeCluster" in text
+
+
+def test_no_runbook_has_a_pod_deleted_by_force_or_an_order_undone_unseen() -> None:
+    """A forced deletion frees the name of a pod whose node may still run; a drain may be what keeps two from forging."""
+    books = {book.stem: " ".join(book.read_text().split()) for book in BOOKS.glob("*.md")}
+    for name, text in books.items():
+        assert text.count("--force") == len(re.findall(r"Never with `--force`", text)), name
+        assert "kubectl delete pod" not in text or "Never with `--force`" in text, name
+    undoing = r"forgectl (enable|come-back|resume)"
+    advised = [line for line in books["NobodyForges"].split("|") if re.search(undoing, line)]
+    assert len(advised) == 3
+    assert all(re.search("reason is gone|will not come", line) for line in advised)
+    assert "forgectl stand-down" not in books["PrivilegeViolation"], "it would be back in a minute"
+
+
 def labels_of_pods() -> list[dict[str, str]]:
     """That deploy/ gives its pods."""
     found = []
