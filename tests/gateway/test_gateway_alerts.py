@@ -172,7 +172,7 @@ def test_what_only_cluster_management_can_do_is_advised_as_such(book: Path) -> N
 
 
 def test_no_runbook_has_a_pod_deleted_by_force_or_an_order_undone_unseen() -> None:
-    """A forced deletion frees the name of a pod whose node may still run; a drain may be what keeps two from forging."""
+    """A forced deletion frees the name of a pod whose node may still run; a drain may keep two from forging."""
     books = {book.stem: " ".join(book.read_text().split()) for book in BOOKS.glob("*.md")}
     for name, text in books.items():
         assert text.count("--force") == len(re.findall(r"Never with `--force`", text)), name
