@@ -119,8 +119,9 @@ def _local(picture: Picture) -> Iterator[Metric]:
     yield _metric(catalogue.LEADING, [(pod, picture.leading)])
     yield _metric(catalogue.READY, [(pod, ready(picture).status == HTTPStatus.OK)])
     elector, pool = picture.elector, picture.pool
-    paused = [(("lease",), elector is not None and bool(elector.paused))]
-    paused += [(("pool_lock",), bool(pool.paused))] if pool is not None else []
+    whose = (config.cluster_region, config.cardano_network, config.pool_label)
+    paused = [(("lease", *whose), elector is not None and bool(elector.paused))]
+    paused += [(("pool_lock", *whose), bool(pool.paused))] if pool is not None else []
     yield _metric(catalogue.PAUSED, paused)
 
 
@@ -192,9 +193,9 @@ def _pool(picture: Picture, pool: PoolState) -> Iterator[Metric]:
         "reachable": sum(member.api_ok for member in pool.members),
         "total": len(pool.members),
     }
-    yield _metric(catalogue.LOCK_MEMBERS, [((state,), count) for state, count in members.items()])
+    yield _metric(catalogue.LOCK_MEMBERS, [((state, *whose), count) for state, count in members.items()])
     yield _metric(catalogue.LOCK_TOKEN, [((), pool.fencing_token)])
-    yield _metric(catalogue.CONFLICT, [((), pool.conflict)])
+    yield _metric(catalogue.CONFLICT, [(whose, pool.conflict)])
 
 
 def _sandboxes(picture: Picture) -> Iterator[Metric]:
