@@ -24,7 +24,7 @@ from gateway.chronicle import Chronicle
 from gateway.metrics import PodCollector
 from gateway.totals import Totals
 from ipc.messages import Fence
-from policy import timing
+from policy import notice_kinds, timing
 from policy.election import Circumstances, Do, Election
 from policy.lease import LeaseRecord
 
@@ -121,6 +121,20 @@ def renewed_with(config: Config, answered_after: int) -> float:
     election.wrote(dataclasses.replace(record, resource_version="2"), sent_at=now, now=now + answered_after)
     assert election.renewal_margin is not None
     return election.renewal_margin / S
+
+
+@pytest.mark.parametrize(
+    ("kind", "alert"),
+    [
+        (notice_kinds.CONFLICT_BEGAN, "ClustersConflict"),
+        (notice_kinds.CREDENTIALS_ERROR, "CredentialsUnusable"),
+        (notice_kinds.NODE_KILLED, "NodeWasEnded"),
+        (notice_kinds.NODE_UNFIT, "PodCannotTakeOver"),
+        (notice_kinds.SANDBOX_VIOLATED, "PrivilegeViolation"),
+    ],
+)
+def test_what_a_notice_and_an_alert_both_tell_of_is_as_grave_in_both(kind: notice_kinds.Kind, alert: str) -> None:
+    assert kind.gravity == rules()[alert]["labels"]["severity"]
 
 
 @pytest.mark.parametrize("name", sorted(rules()))
