@@ -275,7 +275,7 @@ NOTICES: Final = Described(
 NOTICES_QUEUED: Final = Described(
     PREFIX + "notifications_queued",
     Kind.GAUGE,
-    "Notices that wait to be sent",
+    "Notices that wait to be sent; 1 after a fault that ended them, until the prober is restarted",
     left_out="without NOTIFY_URL, and while the prober is silent",
 )
 
