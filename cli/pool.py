@@ -15,6 +15,7 @@ from cli.asking import columns, printable
 from cli.coordination import Member, Pool, with_pool
 from config import Config
 from policy.arbitration import Override
+from policy.pause import of_members
 from workers.cluster_report import READY, condition_of
 
 HEAD: Final = ("CLUSTER", "REGION", "STATE", "PRIORITY", "READY", "HEALTHY", "LEADER", "FORGING", "SAID", "WHY")
@@ -118,9 +119,18 @@ def _lock_rows(pool: Pool) -> list[tuple[str, str]]:
         told = f"held by {holder}, say {votes} of {pool.count} coordination APIs"
         told += "" if votes > pool.count // 2 else ", which is no majority"
     rows = [("lock", f"cardano-pool-{pool.label}, token {pool.token}: {told}" if pool.label else "unknown")]
+    if paused := _paused(pool):
+        rows.append(("paused", f"{paused}; no cluster takes the lock over from another by itself"))
     if pool.sets_differ:
         rows.append(("sets differ", SETS_DIFFER))
     return rows + [(f"member/{member.name}", _member_text(pool, member)) for member in pool.members]
+
+
+def _paused(pool: Pool) -> str:
+    """Until when and why; empty: it is not."""
+    texts = [member.lock.record.paused for member in pool.members if member.answers and member.lock is not None]
+    pause = of_members(texts, pool.wall_s)
+    return str(pause) if pause is not None else ""
 
 
 def _member_text(pool: Pool, member: Member) -> str:
@@ -175,6 +185,7 @@ def as_json(pool: Pool) -> dict[str, Any]:
             "said_by": votes,
             "of": pool.count,
             "token": pool.token,
+            "paused": _paused(pool) or None,
             "sets_differ": pool.sets_differ,
         },
         "members": [

@@ -48,7 +48,7 @@ def _ours(query: str, window: str = "") -> str:
 
 
 _WHO: Final = "{{pod}} {{instance}}"
-"""Of a metric that does not name its pod: the scraper does where it knows it; else the address has to do."""
+"""Pods of two regions may have one name, and of a metric that does not name its pod the scraper may not either."""
 
 
 _YES_NO: Final = (("0", "no", "text"), ("1", "yes", "green"))
@@ -76,7 +76,7 @@ ROWS: Final[tuple[tuple[str, tuple[Panel, ...]], ...]] = (
             Panel(
                 "Forging, by pod",
                 "state-timeline",
-                ((_of(c.FORGING, _OURS), "{{pod}}"),),
+                ((_of(c.FORGING, _OURS), _WHO),),
                 width=16,
                 text="As each node confirmed.",
                 mappings=_YES_NO,
@@ -148,7 +148,7 @@ ROWS: Final[tuple[tuple[str, tuple[Panel, ...]], ...]] = (
             Panel(
                 "Told and confirmed differ",
                 "timeseries",
-                ((f"abs({_of(c.INTENDED, _OURS)} - {_of(c.FORGING, _OURS)})", "{{pod}}"),),
+                ((f"abs({_of(c.INTENDED, _OURS)} - {_of(c.FORGING, _OURS)})", _WHO),),
                 text="More than a moment is a node that does not do as it is told.",
             ),
             Panel(
@@ -164,15 +164,15 @@ ROWS: Final[tuple[tuple[str, tuple[Panel, ...]], ...]] = (
             Panel(
                 "KES days left",
                 "timeseries",
-                ((f"({_of(c.EXPIRES_AT, _OURS)} - time()) / 86400", "{{pod}}"),),
+                ((f"({_of(c.EXPIRES_AT, _OURS)} - time()) / 86400", _WHO),),
                 unit="d",
                 steps=((None, "red"), (2, "orange"), (7, "yellow"), (14, "green")),
             ),
-            Panel("Certificate counter", "timeseries", ((_of(c.OPCERT_COUNTER, _OURS), "{{pod}}"),)),
+            Panel("Certificate counter", "timeseries", ((_of(c.OPCERT_COUNTER, _OURS), _WHO),)),
             Panel(
                 "Findings",
                 "timeseries",
-                ((f"{_of(c.FINDINGS, _OURS)} > 0", "{{pod}} {{severity}} {{check}}"),),
+                ((f"{_of(c.FINDINGS, _OURS)} > 0", f"{_WHO} {{{{severity}}}} {{{{check}}}}"),),
                 text="An error keeps a pod from contending.",
             ),
         ),

@@ -129,6 +129,8 @@ def _next(picture: Picture, standing: Standing, forger: _Forger | None) -> str:
     here = "this pod" if standing is Standing.STANDBY else ""
     if elector is not None and elector.paused:
         return f"nobody: the lease stays with its pod, {elector.paused}"
+    if pool is not None and pool.paused and forger is None:
+        return f"no cluster takes the lock over from another by itself: it is paused {pool.paused}"
     if pool is not None and pool.paused and forger is not None and forger.cluster != pool.cluster:
         return f"a pod of the same cluster: the lock stays there, {pool.paused}"
     if pool is None:
@@ -137,6 +139,7 @@ def _next(picture: Picture, standing: Standing, forger: _Forger | None) -> str:
         return here
     others = [each for each in pool.clusters if each.eligible and (forger is None or each.name != forger.cluster)]
     found = _named(others[0]) if others else "no other cluster can"
+    found = f"nobody: the lock stays here, {pool.paused}" if pool.paused else found
     siblings = "another pod of this cluster that is ready, else " if picture.forging else ""
     return f"{siblings}{found}"
 

@@ -912,6 +912,9 @@ def test_a_pause_is_written_on_the_lock_of_every_coordination_api_and_nothing_el
     for number in range(3):
         assert re.fullmatch(r"\S+Z new switches", annotations(world, number)["cardano.io/paused"])
         assert annotations(world, number)["cardano.io/lock-members"] == "3"
+    seen = run("clusters")
+    assert re.match(r"paused +until \S+Z: new switches; no cluster takes the lock over", row(seen, "paused"))
+    assert run("clusters", "--json").json()["lock"]["paused"].endswith("Z: new switches")
     assert world.call(0, "GET", f"{LEASES}/cardano-pool-{LABEL}")["spec"] == before
     assert run("resume", "--json").json() == {
         "lease": f"cardano-pool-{LABEL}",
@@ -922,6 +925,7 @@ def test_a_pause_is_written_on_the_lock_of_every_coordination_api_and_nothing_el
         "failed": {},
     }
     assert all("cardano.io/paused" not in annotations(world, number) for number in range(3))
+    assert run("clusters", "--json").json()["lock"]["paused"] is None
 
 
 def test_a_pause_that_is_not_written_everywhere_says_whether_it_counts(world: World, run: Run) -> None:

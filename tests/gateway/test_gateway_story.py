@@ -89,6 +89,17 @@ def test_across_clusters_the_next_is_the_best_other_cluster_that_can() -> None:
     assert one_look(nobody_else).next == "another pod of this cluster that is ready, else no other cluster can"
 
 
+def test_in_a_pause_no_other_cluster_is_said_to_follow() -> None:
+    paused = {"paused": "until resumed: switches"}
+    assert one_look(managed(paused)).next == (
+        "another pod of this cluster that is ready, else nobody: the lock stays here, until resumed: switches"
+    )
+    orphaned = managed({**paused, "holder": ""}, elector={"role": Role.STANDBY}, actuator=FENCED)
+    assert one_look(orphaned).next == (
+        "no cluster takes the lock over from another by itself: it is paused until resumed: switches"
+    )
+
+
 def test_a_sibling_that_holds_the_pool_wide_lock_is_named_and_this_pod_is_next() -> None:
     shown = managed({"sibling": f"{EU}/pod-1_bb"}, elector={"role": Role.STANDBY}, actuator=FENCED)
     told = one_look(shown)
