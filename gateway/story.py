@@ -208,6 +208,7 @@ def page(picture: Picture, chronicle: Chronicle, wall_s: float) -> dict[str, Any
     told, status = headline(picture, chronicle), views.status(picture)
     status["workers"][str(Worker.GATEWAY)] = views.gateway(picture)
     return {
+        "now": round(wall_s, 3),
         "headline": {
             "standing": str(told.standing),
             "title": told.title,
