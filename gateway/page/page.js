@@ -89,14 +89,17 @@ function show(told) {
   say($("version"), `version ${s.version}`);
   const marks = [s.standing_down_seconds > 0 && "standing down", s.paused && "paused", s.pool.state === "Disabled" && "cluster Disabled"];
   fill($("marks"), marks.filter(Boolean).map((text) => make("span", text, "mark")));
-  const since = make("span");
-  if (h.since_seconds !== null) since.append(counting(h.since_seconds, "up", "@ ago, "), moment(now - h.since_seconds, now));
+  const since = make("span"), began = h.since_seconds === null ? null : moment(now - h.since_seconds, now);
+  // What the time line began with was so before; nobody here knows since when.
+  const least = !s.forging && told.timeline.some((each) => !each.old && each.seconds_ago === h.since_seconds);
+  if (least) since.append("before ", began, counting(h.since_seconds, "up", ", at least @ ago"));
+  else if (began) since.append(began, counting(h.since_seconds, "up", ", @ ago"));
   const leader = s.leader, next = fact("Next", known(h.next));
   next.className = "wide";
   fill($("facts"), [
     fact("Forger", h.forger || "nobody known"),
-    fact("Cluster", known(h.cluster)),
-    fact("Since", h.since_seconds === null ? "unknown" : since),
+    fact("Cluster", h.cluster === "unknown" ? "not named: CLUSTER_REGION is not set" : known(h.cluster)),
+    fact("Since", began ? since : "unknown"),
     fact("Right lasts", h.until_seconds === null ? "unknown" : counting(h.until_seconds, "down", "@, unless renewed")),
     next,
     fact("Lease", leader ? `${leader.holder || "nobody"} (token ${leader.token})` : "unknown"),

@@ -148,6 +148,17 @@ def test_one_look_says_who_where_since_when_until_when_who_is_next_and_why(watch
         assert EXPIRED[0].remedy in page.text("#findings")
 
 
+def test_since_when_is_not_claimed_of_what_was_so_before_it_was_looked(watch: Watch) -> None:
+    """A gateway that has just started sees who forges, and not for how many days."""
+    since = "document.querySelector('#facts div:nth-child(3) dd').textContent"
+    with Served(*STATES["standby"]) as served, watch() as page:
+        page.open(served.url)
+        assert re.fullmatch(r"01:29:00, 6\d s ago", page.page.evaluate(since))
+    with Served(closed(at(THEIRS, NOW - 60 * S)), closed(THEIRS)) as served, watch() as page:
+        page.open(served.url)
+        assert re.fullmatch(r"before 01:29:00, at least 6\d s ago", page.page.evaluate(since))
+
+
 def test_a_change_is_shown_without_a_reload_and_the_time_line_tells_it(watch: Watch) -> None:
     with Served(closed(standby())) as served, watch() as page:
         page.open(served.url)
