@@ -1,6 +1,7 @@
 // Shows what /events tells. Every text goes in as text: nothing that a server or a stranger wrote becomes markup.
 "use strict";
 const SILENT_MS = 8000; // after this without a word what is shown may be over
+const AGAIN_MS = 10000; // a connection that says nothing is given up for another: it may have ended without a word
 const $ = (id) => document.getElementById(id);
 let heard = null; // when the pod spoke last, on both clocks; null: never
 let least = Infinity; // the smallest difference of this browser's clock and the pod's on this connection
@@ -245,8 +246,13 @@ function link(name, text) {
   say(element, text);
 }
 
+// Strangers write names and reasons: what would turn the words around it about, or hide, is shown by its number.
+const UNPRINTABLE = /[\p{Cc}\p{Cf}\p{Zl}\p{Zp}]/gu;
+const printable = (key, value) => (typeof value === "string"
+  ? value.replace(/\s/g, " ").replace(UNPRINTABLE, (one) => `\\u${one.codePointAt(0).toString(16).padStart(4, "0")}`) : value);
+
 function take(message, again) {
-  const told = JSON.parse(message.data), lag = Date.now() - told.now * 1000;
+  const told = JSON.parse(message.data, printable), lag = Date.now() - told.now * 1000;
   least = Math.min(least, lag);
   const late = lag - least; // it waited somewhere, as while this tab was frozen; or a clock was set
   if (late > SILENT_MS) return again();
@@ -257,15 +263,16 @@ function take(message, again) {
   link("live", version === told.status.version ? "live" : "live; it is another version by now: reload this page");
 }
 
+let source = null, asked = 0;
+
 function connect() {
-  const source = new EventSource("events");
+  if (source) source.close();
+  source = new EventSource("events");
+  asked = performance.now();
   source.onopen = () => { least = Infinity; };
   source.onmessage = (message) => {
     try {
-      take(message, () => {
-        source.close();
-        connect();
-      });
+      take(message, connect);
     } catch (error) {
       console.error(error);
       source.close();
@@ -310,6 +317,7 @@ function look() {
   if (ended || silence() > SILENT_MS) {
     const silent = heard ? "no word from this pod: what is shown may be over" : "this pod does not answer";
     lose(...(refusal || [silent, "this pod does not answer"]));
+    if (!ended && source.readyState !== EventSource.CLOSED && performance.now() - asked > AGAIN_MS) connect();
   } else document.querySelectorAll("[data-way]").forEach((each) => tick(each));
 }
 setInterval(look, 1000);

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 
 from gateway import story
@@ -80,6 +82,16 @@ class Served:
             self._site.live.changed()
 
         self._loop.call_soon_threadsafe(change)
+
+    @contextmanager
+    def hanging(self) -> Iterator[None]:
+        """Meanwhile its connections stand, and it says nothing, as if its machine were gone."""
+        goes_on = threading.Event()
+        self._loop.call_soon_threadsafe(goes_on.wait)
+        try:
+            yield
+        finally:
+            goes_on.set()
 
     def look_again(self) -> None:
         """At the guard's files."""

@@ -194,6 +194,16 @@ def test_when_the_pod_falls_silent_nothing_on_the_page_goes_on_saying_that_it_fo
         assert [each["id"] for each in Axe().run(page.page).response["violations"]] == []
 
 
+def test_a_connection_that_ended_without_a_word_is_given_up_for_another(watch: Watch) -> None:
+    """Of a machine that lost its power, or a network that was left, a browser is told nothing: it only ever listens."""
+    with Served(closed(standby())) as served, watch() as page:
+        page.open(served.url)
+        with served.hanging(), page.page.expect_request("**/events", timeout=60_000):
+            page.wait(GONE)
+        page.wait("document.getElementById('link').textContent === 'live'")
+        assert page.text("h1") == "pod-1 forges"
+
+
 ON_WAKING = """() => {
     const before = Date.now;
     performance.now = () => 0;  // as it stands still in a machine that sleeps
@@ -455,6 +465,14 @@ def test_what_strangers_write_is_text_and_never_markup(watch: Watch) -> None:
         page.open(served.url)
         assert HOSTILE in page.text("#why")
         assert page.page.eval_on_selector_all("img, script:not([src='page.js'])", "found => found.length") == 0
+
+
+def test_what_would_turn_words_around_or_hide_is_shown_by_its_number(watch: Watch) -> None:
+    """Else a pod's name with U+202E in it makes the headline say what it likes."""
+    shown = picture(elector={"reason": "zero\u200bwidth \u202eturned\x07\nnext"})
+    with Served(closed(shown)) as served, watch() as page:
+        page.open(served.url)
+        assert "leader: zero\\u200bwidth \\u202eturned\\u0007 next" in page.text("#why")
 
 
 # --- real pods ---
