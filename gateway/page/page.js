@@ -2,6 +2,8 @@
 "use strict";
 const SILENT_MS = 8000; // after this without a word what is shown may be over
 const AGAIN_MS = 10000; // a connection that says nothing is given up for another: it may have ended without a word
+// Without the name and token that the address bar may hold (any:TOKEN@pod), with which a script may not ask.
+const EVENTS = location.origin + location.pathname.replace(/[^/]*$/, "events");
 const $ = (id) => document.getElementById(id);
 let heard = null; // when the pod spoke last, on both clocks; null: never
 let least = Infinity; // the smallest difference of this browser's clock and the pod's on this connection
@@ -88,7 +90,8 @@ function show(told) {
   say($("pod"), [s.pod, s.namespace, s.network, s.pool.ticker || short(s.pool.id)].filter(Boolean).join(" · "));
   say($("title"), h.title);
   say($("version"), `version ${s.version}`);
-  const marks = [s.standing_down_seconds > 0 && "standing down", s.paused && "paused", s.pool.state === "Disabled" && "cluster Disabled"];
+  const stopping = s.forging && s.fence && s.fence.state === "fencing" && "told to stop";
+  const marks = [stopping, s.standing_down_seconds > 0 && "standing down", s.paused && "paused", s.pool.state === "Disabled" && "cluster Disabled"];
   fill($("marks"), marks.filter(Boolean).map((text) => make("span", text, "mark")));
   const since = make("span"), began = h.since_seconds === null ? null : moment(now - h.since_seconds, now);
   // What the time line began with was so before; nobody here knows since when.
@@ -267,7 +270,7 @@ let source = null, asked = 0;
 
 function connect() {
   if (source) source.close();
-  source = new EventSource("events");
+  source = new EventSource(EVENTS);
   asked = performance.now();
   source.onopen = () => { least = Infinity; };
   source.onmessage = (message) => {
@@ -288,7 +291,7 @@ function connect() {
 async function refused() {
   let status = 0;
   try {
-    status = (await fetch("events", { method: "HEAD" })).status;
+    status = (await fetch(EVENTS, { method: "HEAD" })).status;
   } catch {
     status = 0; // it cannot be asked
   }

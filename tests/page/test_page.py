@@ -301,8 +301,9 @@ def test_a_time_says_its_zone_and_its_day_where_that_is_another(watch: Watch) ->
     [
         ({"elector": {"paused": "until 2026-12-24T18:00:00Z: new switches"}}, "paused"),
         ({"elector": {"standing_down_until": timing.NEVER, "drained": "kernel upgrade"}}, "standing down"),
+        ({"actuator": {"fence": Fence.FENCING, "since": NOW - 2 * S, "deadline": 0}}, "told to stop"),
     ],
-    ids=["paused", "drained"],
+    ids=["paused", "drained", "fencing"],
 )
 def test_what_an_operator_ordered_stands_beside_how_the_pod_stands(
     watch: Watch, changes: dict[str, Any], mark: str
@@ -415,6 +416,14 @@ def test_with_the_token_as_password_the_page_and_its_stream_are_there(watch: Wat
         page.open(served.url)
         served.show(closed(picture()))
         page.wait("document.getElementById('title').textContent === 'This pod forges'")
+
+
+def test_a_token_in_the_address_itself_opens_the_stream_too(watch: Watch, tmp_path: Path) -> None:
+    """http://any:TOKEN@pod/, from which a script may ask for nothing by a relative address."""
+    mounted = Mounted(tmp_path / "gateway", token=TOKEN.encode())
+    with Served(closed(picture()), guard=guarded(mounted)) as served, watch() as page:
+        page.open(served.url.replace("//", f"//any:{TOKEN}@"))
+        assert page.text("h1") == "This pod forges"
 
 
 def test_without_the_token_a_browser_shows_nothing_of_the_pod(watch: Watch, tmp_path: Path) -> None:
