@@ -168,6 +168,8 @@ def _next(picture: Picture, standing: Standing, forger: _Forger | None) -> str:
         return f"a pod of the same cluster: the lock stays there, {pool.paused}"
     if pool is None:
         return here or ("another pod of this cluster that is ready" if picture.forging else "unknown")
+    if not picture.forging and not told_by_majority(pool):
+        return "unknown"
     if here and forger is not None and forger.cluster == pool.cluster:
         return here
     others = [each for each in pool.clusters if each.eligible and (forger is None or each.name != forger.cluster)]

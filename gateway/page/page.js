@@ -151,7 +151,8 @@ function clusters(pool) {
     row.append(name, make("td", each.state || "?"), make("td", each.priority), make("td", each.leader || "nobody"), age);
     return row;
   }));
-  const troubled = [pool.objection, ...pool.members.filter((each) => each.problem).map((each) => `coordination API ${each.name}: ${each.problem}`)];
+  const enabled = pool.clusters.filter((each) => each.state === "Enabled").map((each) => each.name);
+  const troubled = [enabled.length > 1 && `more than one cluster is Enabled: ${enabled.join(", ")}`, pool.objection, ...pool.members.filter((each) => each.problem).map((each) => `coordination API ${each.name}: ${each.problem}`)];
   fill($("members"), troubled.filter(Boolean).map((text) => make("li", text, "warning")));
 }
 

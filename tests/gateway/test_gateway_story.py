@@ -112,7 +112,7 @@ def test_a_pod_cut_off_from_the_coordination_apis_does_not_go_on_naming_who_held
     away = tuple(dataclasses.replace(each, api_ok=False) for each in POOL.members)
     told = one_look(managed({"holder": US, "members": away}, elector={"role": Role.STANDBY}, actuator=FENCED))
     assert told.title == "It is not known who forges: no majority of the coordination APIs tells this pod"
-    assert (told.forger, told.cluster) == ("", "")
+    assert (told.forger, told.cluster, told.next) == ("", "", "unknown")
     assert told.standing is Standing.FENCED
 
 

@@ -326,6 +326,15 @@ def test_a_disabled_clusters_pod_says_so_and_one_away_coordination_api_is_named(
         assert page.text("#members") == "coordination API three: the API server cannot be reached: Connection refused"
 
 
+def test_a_conflict_of_other_clusters_is_seen_from_a_pod_that_is_not_in_it(watch: Watch) -> None:
+    both = tuple(dataclasses.replace(POOL.clusters[1], name=f"us-{each}", state="Enabled") for each in (1, 2))
+    pool = dataclasses.replace(POOL, holder="us-1", clusters=(*both, POOL.clusters[0]))
+    shown = idle(picture(arbiter={**MANAGED, "grant": None, "pool": pool}, actuator=FENCED))
+    with Served(closed(dataclasses.replace(shown, config=MANAGING))) as served, watch() as page:
+        page.open(served.url)
+        assert page.text("#members li") == "more than one cluster is Enabled: us-1, us-2"
+
+
 def test_names_and_reasons_of_any_length_fit_a_small_phone_at_twice_the_size(watch: Watch) -> None:
     name, reason = "p" * 253, "r" * 300
     clusters = tuple(dataclasses.replace(each, name=name, leader=name, why_not=reason) for each in POOL.clusters)
