@@ -153,9 +153,7 @@ class Site:
         try:
             await self.live.follow(write, transport.get_write_buffer_size)
         except TooMany:
-            many = _json(HTTPStatus.SERVICE_UNAVAILABLE, {"error": f"{MOST_STREAMS} look already; try again"})
-            many.headers["Retry-After"] = str(TRY_AGAIN_S)
-            return many
+            return _too_many()
         except ConnectionError:  # it has seen enough
             return response
         except TimeoutError:
@@ -166,6 +164,8 @@ class Site:
 
     async def _events_head(self, request: web.Request) -> web.StreamResponse:
         """How the page learns why it is told nothing more: an EventSource does not say."""
+        if self.live.full:
+            return _too_many()
         return web.Response(content_type="text/event-stream")
 
     def look_again(self) -> None:
@@ -225,6 +225,12 @@ def _unauthorized(path: str) -> web.Response:
         answer.headers.add("WWW-Authenticate", challenge)
     answer.force_close()
     return answer
+
+
+def _too_many() -> web.Response:
+    many = _json(HTTPStatus.SERVICE_UNAVAILABLE, {"error": f"{MOST_STREAMS} look already; try again"})
+    many.headers["Retry-After"] = str(TRY_AGAIN_S)
+    return many
 
 
 def _text(text: str, kind: str) -> Handler:

@@ -25,7 +25,7 @@ from gateway.http import Listener, Site
 from gateway.metrics import PodCollector
 from gateway.totals import Totals
 from gateway.views import Picture
-from ipc.messages import Fence
+from ipc.messages import Fence, Worker
 from kernel import tcp
 from kernel.tcp import PortTaken
 
@@ -598,6 +598,24 @@ async def test_what_stays_as_it_is_is_told_again_so_that_a_reader_knows_that_it_
             assert (await stream.message())["headline"]["standing"] == "forging"
 
 
+async def test_who_comes_after_a_while_is_not_told_first_how_it_was_when_somebody_looked_last(
+    pod: Pod, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Workers that all died meanwhile tell of no change."""
+    monkeypatch.setattr(live, "GAP_S", 0.0)
+    async with Stream(pod) as stream:
+        assert (await stream.message())["headline"]["standing"] == "forging"
+    async with asyncio.timeout(PATIENCE_S):
+        while pod.site.live.streams:
+            pod.site.live.changed()
+            await asyncio.sleep(0.01)
+    async with Stream(pod) as stream:
+        await stream.message()
+    pod.picture = picture(silent=(Worker.ACTUATOR, Worker.ELECTOR, Worker.ARBITER, Worker.PROBER))
+    async with Stream(pod) as stream:
+        assert (await stream.message())["headline"]["standing"] == "unknown"
+
+
 async def test_more_readers_than_there_is_room_for_are_told_so_and_probes_are_answered(
     pod: Pod, client: ClientSession
 ) -> None:
@@ -608,6 +626,8 @@ async def test_more_readers_than_there_is_room_for_are_told_so_and_probes_are_an
             async with client.get(pod.url + "/events") as answer:
                 assert (answer.status, answer.headers["Retry-After"]) == (503, "5")
                 assert "error" in await answer.json()
+        async with client.head(pod.url + "/events") as answer:  # by which the page learns why it is told nothing
+            assert (answer.status, answer.headers["Retry-After"]) == (503, "5")
         async with client.get(pod.url + "/health") as answer:
             assert answer.status == 200
     async with asyncio.timeout(PATIENCE_S):
