@@ -145,7 +145,7 @@ class _Drain:
         return False
 
     def writable(self) -> bool:
-        return self._writer.pending
+        return self._writer.polled
 
     def handle_read_event(self) -> None:
         raise AssertionError("never readable")

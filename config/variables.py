@@ -133,7 +133,8 @@ def _http_url(value: str) -> str:
         parts = urlsplit(value)
         port = parts.port
     except ValueError as error:
-        raise _WrongValueError(f"must be an http:// or https:// address ({error})") from None
+        cited = "" if "@" in value else f" ({error})"  # of a password with a slash it cites the beginning
+        raise _WrongValueError(f"must be an http:// or https:// address{cited}") from None
     if parts.scheme not in ("http", "https") or not parts.hostname or (port is not None and port < 1):
         raise _WrongValueError("must be an http:// or https:// address with a host")
     try:
@@ -722,10 +723,7 @@ def load(env: Mapping[str, str], *, hostname: Callable[[], str] = socket.gethost
         try:
             values[item.name] = item.metadata["parse"](raw)
         except _WrongValueError as error:
-            # Somebody may have put a key, or a token, where its path belongs.
-            keys_place = item.metadata["group"] in _SECRETS and item.metadata["parse"] in (_path, _optional_path)
-            shown = NOT_SHOWN if keys_place or item.metadata["confidential"] else raw
-            mistakes.append(Mistake(name, shown, str(error)))
+            mistakes.append(Mistake(name, _shown(item.metadata, raw), str(error)))
     if "POD_NAME" not in explicit:
         values["pod_name"] = hostname()
     if not mistakes and values["shelley_genesis"] is not None:
@@ -745,6 +743,16 @@ def load(env: Mapping[str, str], *, hostname: Callable[[], str] = socket.gethost
     if mistakes:
         raise ConfigError(tuple(mistakes))
     return config
+
+
+def _shown(metadata: Mapping[str, Any], raw: str) -> str:
+    """Of a wrong value what cannot be a secret that somebody put where it does not belong."""
+    kubeconfig = "KUBECONFIG" in metadata["name"]
+    if metadata["parse"] in (_path, _optional_path) and (kubeconfig or metadata["group"] in _SECRETS):
+        return NOT_SHOWN  # a key, a token, or a kubeconfig in place of its path
+    if metadata["confidential"] or (kubeconfig and re.search(r"[\n{]", raw)):
+        return NOT_SHOWN
+    return re.sub(r"://.*@", f"://{NOT_SHOWN}@", raw, flags=re.DOTALL)
 
 
 def _contradictions(config: Config) -> list[Mistake]:

@@ -118,8 +118,9 @@ def _local(picture: Picture) -> Iterator[Metric]:
     yield _metric(catalogue.INTENDED, [(pod, picture.intended)])
     yield _metric(catalogue.LEADING, [(pod, picture.leading)])
     yield _metric(catalogue.READY, [(pod, ready(picture).status == HTTPStatus.OK)])
+    whose = config.cluster_region, config.cardano_network, config.pool_label
     told = {"lease": picture.elector, "pool_lock": picture.pool}
-    paused = (((what,), bool(body.paused)) for what, body in told.items() if body is not None)
+    paused = (((what, *whose), bool(body.paused)) for what, body in told.items() if body is not None)
     yield _metric(catalogue.PAUSED, paused)
 
 
@@ -193,9 +194,9 @@ def _pool(picture: Picture, pool: PoolState) -> Iterator[Metric]:
         "reachable": sum(member.api_ok for member in pool.members),
         "total": len(pool.members),
     }
-    yield _metric(catalogue.LOCK_MEMBERS, [((state,), count) for state, count in members.items()])
+    yield _metric(catalogue.LOCK_MEMBERS, [((state, *whose), count) for state, count in members.items()])
     yield _metric(catalogue.LOCK_TOKEN, [((), pool.fencing_token)])
-    yield _metric(catalogue.CONFLICT, [((), pool.conflict)])
+    yield _metric(catalogue.CONFLICT, [(whose, pool.conflict)])
 
 
 def _sandboxes(picture: Picture) -> Iterator[Metric]:

@@ -27,13 +27,16 @@ class Complaint:
         message: str,
         *,
         level: int = logging.WARNING,
-        end: tuple[str, str] = (ENDED, ""),
+        end: tuple[str, str] | None = (ENDED, ""),
         passes: bool = False,
         period: int = PERIOD,
         free: int = 1,
         facts: dict[str, Any] | None = None,
     ) -> None:
-        """`end`: its event and text.  `passes`, `period`, `free`: as in `policy.repeats`.  `facts`: in every line."""
+        """`end`: its event and text; None: that it is over is no news.  `facts`: in every line.
+
+        `passes`, `period`, `free`: as in `policy.repeats`.
+        """
         self._log, self._event, self._message, self._level = log, event, message, level
         self._end = end
         self._facts = facts or {}
@@ -72,6 +75,8 @@ class Complaint:
         self._log.log(self._level, "%s", message, exc_info=error, extra=extra)
 
     def _say_end(self, ended: Ended, fields: dict[str, Any]) -> None:
+        if self._end is None:
+            return
         event, text = self._end
         seconds = round(ended.lasted / timing.SECOND, 3)
         what = {"what": self._event} if event == ENDED else {}

@@ -207,28 +207,31 @@ class Witness:
         elif claimed and record is not None and claimed != record.holder:
             self.reason = "the lease names an identity that the elector does not claim"
         elif record is not None:
-            self._sign(record, void_before)
+            self._sign(record, void_before, now)
         granted = ledger.granted
         if granted is not None and now >= granted.deadline:
             ledger.granted = granted = None
         return granted
 
-    def _sign(self, record: LeaseRecord, void_before: int) -> None:
+    def _sign(self, record: LeaseRecord, void_before: int, now: int) -> None:
         granted, anchor = self.ledger.granted, self.ledger.anchor
         if anchor <= void_before:
             self.reason = "waiting for a renewal after the jump of the wall clock"
             return
-        self.reason = "the lease is ours, by its own observation"
         duration = min(record.duration_s * timing.SECOND, self._duration)
         deadline = timing.grant_deadline(anchor, duration)
         if granted is None or deadline > granted.deadline or granted.fencing_token != record.transitions:
-            self.ledger.granted = Grant(
+            granted = self.ledger.granted = Grant(
                 holder=record.holder,
                 fencing_token=record.transitions,
                 deadline=deadline,
                 renewed_at=anchor,
                 exclusive=False,
             )
+        if now < granted.deadline:
+            self.reason = "the lease is ours, by its own observation"
+        else:
+            self.reason = "the lease was ours, and no renewal of it was seen in time"
 
     def willing(self, now: int) -> bool:
         """Whether a term that began now, with the challenge as it stands, would be countersigned."""

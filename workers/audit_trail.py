@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from ipc.complaints import Complaint
+from ipc.complaints import ENDED, Complaint
 
 log = logging.getLogger("actuator")
 
@@ -108,8 +108,8 @@ class AuditTrail:
         for one in noted:
             if one.failed:
                 if one.kind not in self._failing:
-                    facts = {"audit": True}
-                    self._failing[one.kind] = Complaint(log, one.event, "", level=one.level, facts=facts)
+                    facts, end = {"audit": True}, (ENDED, f"failures of {one.kind}")
+                    self._failing[one.kind] = Complaint(log, one.event, "", level=one.level, end=end, facts=facts)
                 self._failing[one.kind].again(message=one.message, **one.fields)
                 continue
             if one.kind in self._failing:

@@ -49,7 +49,7 @@ def _timestamp(record: logging.LogRecord) -> str:
 
 
 class JsonFormatter(logging.Formatter):
-    """`{"time", "level", "worker", "event", "message", ...}` on one line."""
+    """`{"time", "level", "worker", "event", "message", ...}` on one line; what would speak to a terminal is escaped."""
 
     def __init__(self, worker: str) -> None:
         super().__init__()
@@ -67,7 +67,8 @@ class JsonFormatter(logging.Formatter):
         }
         if record.exc_info:
             fields["trace"] = self.formatException(record.exc_info)
-        return json.dumps(fields, default=str, ensure_ascii=False)
+        line = json.dumps(fields, default=str, ensure_ascii=False)
+        return line if line.isprintable() else "".join(c if c.isprintable() else json.dumps(c)[1:-1] for c in line)
 
 
 class ConsoleFormatter(logging.Formatter):
@@ -85,7 +86,13 @@ class ConsoleFormatter(logging.Formatter):
         tail = "".join(f"  {k}={v}" for k, v in extras.items())
         line = f"{_timestamp(record)[11:-1]} {record.levelname:<7} {self._worker:<8} {record.getMessage()}{tail}"
         trace = self.formatException(record.exc_info).split("\n") if record.exc_info else []
-        return "\n".join([line.translate(_CONTROLS), *(_INDENT + each.translate(_CONTROLS) for each in trace)])
+        return "\n".join([_harmless(line), *(_INDENT + _harmless(each) for each in trace)])
+
+
+def _harmless(text: str) -> str:
+    """Without what moves a cursor, ends a line or turns the direction of writing."""
+    text = text.translate(_CONTROLS)
+    return text if text.isprintable() else "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 
 def formatter(worker: str, form: str) -> logging.Formatter:
@@ -93,11 +100,29 @@ def formatter(worker: str, form: str) -> logging.Formatter:
     return JsonFormatter(worker) if form == "json" else ConsoleFormatter(worker)
 
 
+def take_terminal(fd: int) -> None:
+    """Where `fd` is a terminal: write to it by an open file of our own, which never waits.
+
+    poll(2) calls a terminal writable while a single byte is free, and a longer write then waits for whoever shows it: a
+    stalled `kubectl attach` or ssh.  The flags of the open file that we were given are not ours to set; opened anew
+    they are.  Where it cannot be opened (another user's, another container's) it stays as it is.
+    """
+    if not os.isatty(fd):
+        return
+    try:
+        ours = os.open(f"/proc/self/fd/{fd}", os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+    except OSError:
+        return
+    os.dup2(ours, fd)
+    os.close(ours)
+
+
 class LineWriter:
     """Writes whole lines to a descriptor without ever waiting and without changing the descriptor's flags.
 
     A descriptor may be shared with strangers (a terminal, `2>&1 | less`), so O_NONBLOCK is not ours to set.  It need
     not be: poll(2) reports a pipe writable only when a page is free, and we alone write to it, at most a page a time.
+    Of terminals that is not true: see `take_terminal`.
     """
 
     def __init__(self, fd: int, note: Callable[[int], str], *, backlog: int = BACKLOG) -> None:
@@ -108,7 +133,7 @@ class LineWriter:
         self._queue = bytearray()
         self._dropped = 0
         self._noted = 0
-        self._mid_line = self._torn = False
+        self._mid_line = self._torn = self._refused = False
         self._poll = select.poll()
         self._poll.register(fd, select.POLLOUT)
 
@@ -116,6 +141,11 @@ class LineWriter:
     def pending(self) -> bool:
         """Whether lines wait for the reader."""
         return bool(self._queue)
+
+    @property
+    def polled(self) -> bool:
+        """Whether poll(2) tells when the reader takes more: not of one that refuses what poll said it would take."""
+        return bool(self._queue) and not self._refused
 
     def write(self, line: bytes) -> None:
         """Queue a line (without its end) and hand over what the reader takes; drop it when the queue is full."""
@@ -140,10 +170,12 @@ class LineWriter:
             try:
                 done = os.write(self.fd, piece)
             except BlockingIOError:
+                self._refused = True
                 return
             except OSError:  # EPIPE: the reader has gone; ENOSPC, EIO: the disk; EBADF: closed.  We go on without.
                 self._lose()
                 return
+            self._refused = False
             self._mid_line = piece[done - 1 : done] != b"\n"
             del self._queue[:done]
         if not self._queue:
@@ -265,6 +297,8 @@ def set_up(worker: str, level: str, form: str) -> LineWriter:
         told = {"levelno": logging.WARNING, "levelname": "WARNING", "event": "log_dropped", "lines": lines}
         return shown.format(logging.makeLogRecord({**told, "msg": text}))
 
+    for fd in (1, 2):  # the second: for Python's last words, which must not keep a worker from dying
+        take_terminal(fd)
     writer = LineWriter(1, note)
     handler = _Handler(writer)
     handler.setFormatter(shown)

@@ -28,7 +28,7 @@ class Told:
         """`old`: its state since `now` (ns), no news.  `reason_event`: of another reason for the same state."""
         self._log, self._event = log, event
         self._state, self._since, self._token, self._why = old, now, token, ""
-        self._reason = Complaint(log, reason_event, "", level=logging.INFO, passes=True, free=REASONS)
+        self._reason = Complaint(log, reason_event, "", level=logging.INFO, end=None, passes=True, free=REASONS)
         self._tells_reasons = bool(reason_event)
 
     def tell(self, at: int, new: str, why: str, token: int = 0, *, message: str = "", **more: Any) -> None:

@@ -134,6 +134,30 @@ def test_a_webhook_that_cannot_be_used_is_not_shown_for_its_address_may_be_a_sec
     assert "canary" not in repr(ok(NOTIFY_URL="https://hook.example/canary"))
 
 
+@pytest.mark.parametrize("name", ["HEALTH_CHECK_ENDPOINT", "NODE_METRICS_URL"])
+@pytest.mark.parametrize("user", ["user:canary", "canary", "user:can/canary@ary"])
+def test_a_refused_address_is_shown_without_its_user_and_password(name: str, user: str) -> None:
+    with pytest.raises(ConfigError) as raised:
+        ok(**{name: f"http://{user}@health.example/path"})
+    assert str(raised.value).startswith(f"{name}='http://(not shown)@health.example/path': must ")
+    assert "can" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("KUBECONFIG", "users:\n- user: {token: canary}\n"),
+        ("KUBECONFIG", "canary"),
+        ("COORDINATION_KUBECONFIGS", "users:\n- user: {token: canary}\n"),
+        ("COORDINATION_KUBECONFIGS", '{"users": [{"token": "canary"}, , ]}'),
+    ],
+)
+def test_a_kubeconfig_in_place_of_its_path_is_not_shown(name: str, value: str) -> None:
+    with pytest.raises(ConfigError) as raised:
+        ok(**{name: value})
+    assert str(raised.value).startswith(f"{name}='(not shown)': ")
+
+
 def test_one_of_the_nodes_keys_is_no_key_for_notices() -> None:
     assert "a key of their own" in mistakes(NOTIFY_SECRET_FILE="/secrets/vrf.skey")["NOTIFY_SECRET_FILE"]
 

@@ -95,3 +95,14 @@ async def test_what_came_once_has_no_end_of_its_own(caplog: pytest.LogCaptureFix
         while complaint.active:
             await asyncio.sleep(0.005)
     assert len(lines(caplog)) == 1
+
+
+async def test_where_its_end_is_no_news_there_is_no_line_of_it(caplog: pytest.LogCaptureFixture) -> None:
+    complaint = Complaint(log, "role_reason", "", end=None, period=SHORT, passes=True, free=12)
+    for number in range(3):
+        complaint.again(message=f"reason {number}")
+    async with asyncio.timeout(PATIENCE_S):
+        while complaint.active:
+            await asyncio.sleep(0.005)
+    assert not complaint.over()
+    assert [line["message"] for line in lines(caplog)] == ["reason 0", "reason 1", "reason 2"]

@@ -318,6 +318,17 @@ def test_a_grant_ends_a_lease_duration_after_the_challenge_however_late_the_rene
     assert world.grant(a) is None
 
 
+def test_a_grant_that_ran_out_says_that_no_renewal_came_and_not_that_the_lease_is_ours() -> None:
+    world = World()
+    a = world.led_by(world.pods[0])
+    assert a.witness.reason == "the lease is ours, by its own observation"
+    world.pass_s(D + 1)
+    assert world.grant(a) is None
+    assert a.witness.reason == "the lease was ours, and no renewal of it was seen in time"
+    world.led_by(a)
+    assert a.witness.reason == "the lease is ours, by its own observation"
+
+
 def test_a_term_that_begins_with_an_old_challenge_is_renewed_once_with_a_fresh_one() -> None:
     world = World()
     a = world.pods[0]

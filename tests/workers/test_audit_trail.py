@@ -76,6 +76,7 @@ def test_what_fails_again_and_again_is_counted_and_its_end_is_of_the_trail(
     assert (ended["event"], ended["what"], ended["of"], ended["count"], ended["audit"]) == (
         *("ended", "credential_operation", "install", 100, True),
     )
+    assert ended["message"].startswith("failures of install: ended after 100 in ")
     assert done["outcome"] == "done"
 
 

@@ -6,8 +6,10 @@ import fcntl
 import json
 import logging
 import os
+import pty
 import select
 import tempfile
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,7 +17,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from workers.logs import ConsoleFormatter, JsonFormatter, LineWriter, formatter
+from workers.logs import ConsoleFormatter, JsonFormatter, LineWriter, formatter, take_terminal
 
 PAGE = 4096
 
@@ -128,6 +130,59 @@ def test_somebody_elses_nonblocking_descriptor_is_no_trouble(pipe: tuple[int, in
     assert len(_read_all(reader, writer).splitlines()) == 50
 
 
+@pytest.fixture
+def terminal() -> Iterator[tuple[int, int]]:
+    """Its far end, and ours."""
+    master, slave = pty.openpty()
+    yield master, slave
+    os.close(slave)
+    os.close(master)
+
+
+@pytest.mark.parametrize("size", [50, 300, 1000])  # what ends where the terminal's room ends differs by them
+def test_a_terminal_that_nobody_reads_stops_nobody(terminal: tuple[int, int], size: int) -> None:
+    _, given = terminal
+    fd = os.dup(given)
+    take_terminal(fd)
+    assert _blocking(given)  # the open file that we were given is as it was
+    writer = LineWriter(fd, _note)
+
+    def write() -> None:
+        for _ in range(100_000 // size):
+            writer.write(b"x" * size)
+
+    thread = threading.Thread(target=write, daemon=True)
+    thread.start()
+    thread.join(20)
+    assert not thread.is_alive()
+    assert writer.pending
+    os.close(fd)
+
+
+def test_what_refuses_although_poll_called_it_writable_is_not_polled_without_end(
+    pipe: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, fd = pipe
+    writer = LineWriter(fd, _note)
+
+    def refuse(*_: object) -> int:
+        raise BlockingIOError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "write", refuse)
+        writer.write(b"later")
+        assert writer.pending
+        assert not writer.polled
+    writer.flush()
+    assert not writer.pending
+
+
+def test_what_is_no_terminal_is_left_as_it_is(pipe: tuple[int, int]) -> None:
+    _, fd = pipe
+    take_terminal(fd)
+    assert _blocking(fd)
+
+
 _TEXT = st.text(st.characters(codec=None), max_size=50)
 
 
@@ -146,7 +201,22 @@ def test_whatever_is_logged_is_one_json_object_on_one_line(text: str, extra: dic
 @given(_TEXT)
 def test_no_text_can_begin_a_line_of_its_own_or_move_the_cursor_in_a_log_for_people(text: str) -> None:
     line = ConsoleFormatter("w").format(logging.makeLogRecord({"msg": text, "levelname": "INFO", "holder": text}))
-    assert not [c for c in line if ord(c) < 32 or 127 <= ord(c) < 160]
+    assert line.isprintable()
+
+
+@given(_TEXT)
+def test_no_text_moves_the_cursor_of_who_reads_the_objects_and_each_is_told_as_it_was(text: str) -> None:
+    line = JsonFormatter("w").format(logging.makeLogRecord({"msg": text, "levelname": "INFO", "holder": text}))
+    assert line.isprintable()
+    assert json.loads(line)["holder"] == text
+
+
+@pytest.mark.parametrize("char", ["\x9b", "\x7f", "\x85", "\u2028", "\u202e", "\u2066", "\U000e0041"])
+def test_what_turns_the_direction_or_ends_a_line_for_some_readers_is_escaped_in_both_forms(char: str) -> None:
+    record = logging.makeLogRecord({"msg": f"held by {char}pod", "levelname": "INFO"})
+    assert formatter("w", "json").format(record).isprintable()
+    assert json.loads(formatter("w", "json").format(record))["message"] == f"held by {char}pod"
+    assert ascii(char)[1:-1] in formatter("w", "text").format(record)
 
 
 def failed(text: str) -> logging.LogRecord:
@@ -179,4 +249,4 @@ def test_what_an_exception_says_forges_no_line_and_reaches_no_terminal() -> None
 def test_no_exception_can_begin_a_line_of_its_own_or_move_the_cursor_in_a_log_for_people(text: str) -> None:
     _, *trace = ConsoleFormatter("w").format(failed(text)).split("\n")
     assert all(line.startswith("    ") for line in trace)
-    assert not [c for line in trace for c in line if ord(c) < 32 or 127 <= ord(c) < 160]
+    assert all(line.isprintable() for line in trace)

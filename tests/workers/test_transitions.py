@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from typing import Any
 
@@ -74,3 +75,14 @@ def test_reasons_that_come_in_masses_are_counted(caplog: pytest.LogCaptureFixtur
     for number in range(1000):
         role.tell(12 * S, "observer", f"held by pod-{number}")
     assert len(lines(caplog)) == REASONS
+
+
+async def test_that_no_more_reasons_came_is_no_end_of_anything(caplog: pytest.LogCaptureFixture) -> None:
+    role = told()
+    role._reason._repeats.period = S // 50
+    role.tell(12 * S, "observer", "held by pod-1")
+    role.tell(13 * S, "observer", "held by pod-2")
+    async with asyncio.timeout(30):
+        while role._reason.active:
+            await asyncio.sleep(0.005)
+    assert [line["event"] for line in lines(caplog)] == ["role_reason", "role_reason"]
