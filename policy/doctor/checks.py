@@ -124,7 +124,7 @@ CHECKS: Final[dict[str, Check]] = {
     ),
     "api-latency": Check(
         _A,
-        "how long several requests take, against the time that a renewal has before the right to forge ends",
+        "how long several requests take, against the time for which pods wait for an answer",
         "a longer `LEASE_DURATION`, a nearer or healthier API server",
     ),
     "api-clock": Check(

@@ -414,6 +414,10 @@ def a_token_that_is_refused(world: World) -> None:
 
 
 def a_slow_server(world: World) -> None:
+    world.delay_s = 1.3
+
+
+def a_server_too_slow(world: World) -> None:
     world.delay_s = 1.7
     world.environment |= {"LEASE_DURATION": "6", "SLEEP_INTERVAL": "1"}
 
@@ -507,6 +511,7 @@ BROKEN: list[tuple[Callable[[World], None], str, str, int, str]] = [
     (a_server_that_is_away, "api", "error", 3, "get --raw /readyz"),
     (a_token_that_is_refused, "kubeconfig", "error", 2, "kubectl --kubeconfig"),
     (a_slow_server, "api-latency", "warning", 0, "a longer LEASE_DURATION"),
+    (a_server_too_slow, "api-latency", "error", 1, "a longer LEASE_DURATION"),
     (a_clock_that_is_ahead, "api-clock", "warning", 0, "time service"),
     (a_run_dir_open_to_others, "run-dir", "warning", 0, "chmod go-rw"),
     (a_permissive_sandbox, "sandbox-setting", "warning", 0, "set SANDBOX=enforce"),

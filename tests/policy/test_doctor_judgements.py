@@ -310,8 +310,10 @@ def test_keys_that_are_written_to_a_disk_are_a_warning(in_memory: bool | Unseen 
         ({"no_namespace": "pools"}, "api", Weight.ERROR),
         ({"took_s": ()}, "api-latency", Weight.ERROR),
         ({"took_s": (7.4,)}, "api-latency", Weight.ERROR),
+        ({"took_s": (0.1, 2.5, 2.5)}, "api-latency", Weight.ERROR),  # each is given up before it is answered
+        ({"took_s": (0.1, 2.3, 2.3)}, "api-latency", Weight.WARNING),
         ({"took_s": (0.1, 0.1, 2.5)}, "api-latency", Weight.WARNING),
-        ({"took_s": (0.1, 0.1, 2.4)}, "api-latency", Weight.INFO),
+        ({"took_s": (0.1, 0.1, 1.2)}, "api-latency", Weight.INFO),
         ({"unanswered": 1}, "api-latency", Weight.WARNING),
         ({"clock_ahead_s": -120.0}, "api-clock", Weight.WARNING),
         ({"clock_ahead_s": 5.5, "clock_unsure_s": 1.0}, "api-clock", Weight.INFO),
@@ -329,6 +331,14 @@ def test_keys_that_are_written_to_a_disk_are_a_warning(in_memory: bool | Unseen 
 def test_what_is_wrong_with_a_server_is_named(change: dict[str, object], check: str, weight: Weight) -> None:
     found = judge_server(dataclasses.replace(API, **change), TIMES, "l", "p")  # type: ignore[arg-type]
     assert weights(found, check) == [weight]
+
+
+def test_a_longer_lease_is_no_remedy_for_a_server_that_nobody_who_takes_waits_for() -> None:
+    times = Timing(lease_duration_s=60, sleep_interval_s=5)
+    slow = dataclasses.replace(API, took_s=(2.6, 2.6, 2.6))
+    (found,) = [each for each in judge_server(slow, times, "l", "p") if each.check == "api-latency"]
+    assert found.weight is Weight.ERROR
+    assert "LEASE_DURATION" not in found.remedy
 
 
 @pytest.mark.parametrize(
