@@ -279,6 +279,13 @@ def test_what_is_wrong_with_a_node_is_named(change: dict[str, object], check: st
     assert weights(judge_node(dataclasses.replace(NODE, **change)), check) == [weight]  # type: ignore[arg-type]
 
 
+def test_a_node_that_takes_connections_and_tells_no_metrics_may_hang() -> None:
+    facts = dataclasses.replace(NODE, metrics="no answer within 4 s")
+    (found,) = [each for each in judge_node(facts) if each.check == "node-metrics"]
+    assert found.remedy.startswith("see whether the node hangs or is stopped")
+    assert "NODE_METRICS_URL" in found.remedy
+
+
 def test_findings_of_keys_keep_their_severity_and_their_remedy() -> None:
     expired = messages.Finding(messages.Check.KES_PERIOD, Severity.ERROR, "expired", "rotate now")
     found = list(judge_credentials(dataclasses.replace(KEYS, examined=(expired,))))
