@@ -14,7 +14,7 @@ from policy.doctor import checks
 from policy.doctor.findings import Finding, Subject, Unseen, Weight
 from policy.doctor.judge import Facts, Settings, Wrong, exit_code, judge
 from policy.doctor.node import CredentialFacts, Led, NodeFacts, Process, Scraped, Target, judge_credentials, judge_node
-from policy.doctor.pod import Folder, KernelFacts, PodFacts, WorkerSeen, judge_kernel, judge_pod
+from policy.doctor.pod import Folder, KernelFacts, Notices, PodFacts, WorkerSeen, judge_kernel, judge_pod
 from policy.doctor.servers import ApiFacts, Asked, Served, Timing, judge_server, judge_set
 from policy.lease import LeaseRecord
 from policy.preflight import Identity
@@ -277,6 +277,22 @@ def led(same: bool | Unseen, given: str = "/keys/kes.skey") -> tuple[Led, ...]:
 )
 def test_what_is_wrong_with_a_node_is_named(change: dict[str, object], check: str, weight: Weight) -> None:
     assert weights(judge_node(dataclasses.replace(NODE, **change)), check) == [weight]  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("notices", "weight"),
+    [
+        (None, Weight.INFO),
+        (Unseen("silent"), Weight.NOT_LOOKED_AT),
+        (Notices("", 3, 0, 0), Weight.INFO),
+        (Notices("NOTIFY_SECRET_FILE: No such file", 0, 2, 0), Weight.WARNING),
+    ],
+)
+def test_notices_that_nobody_gets_are_a_warning(notices: Notices | Unseen | None, weight: Weight) -> None:
+    (found,) = [each for each in judge_pod(dataclasses.replace(POD, notices=notices)) if each.check == "notices"]
+    assert found.weight is weight
+    if isinstance(notices, Notices):
+        assert notices.problem in found.reason
 
 
 def test_a_node_that_takes_connections_and_tells_no_metrics_may_hang() -> None:
