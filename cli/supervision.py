@@ -46,7 +46,8 @@ BACKOFF_MOST_S: Final = 5.0
 WATCHDOG: Final = 60 * timing.SECOND
 """supervisord's loop turns at least once a second.  Long: without it forging goes on, its end costs a restart."""
 
-LONGEST_LINE: Final = 1 << 16
+LONGEST_LINE: Final = 1 << 18
+"""Bytes: a worker's lines have less, whatever strangers wrote that is told in them (`workers.logs`)."""
 _STOP: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)
 _LEVELS: Final = {"CRIT": logging.CRITICAL, "ERRO": logging.ERROR, "WARN": logging.WARNING, "INFO": logging.INFO}
 
