@@ -32,7 +32,7 @@ from cardano.slots import slot_at, slot_length_s
 from cli.asking import Failed, NotAllowed
 from cli.looking import read_states
 from config import Config
-from ipc.messages import ActuatorState, State, Worker
+from ipc.messages import ActuatorState, ProberState, State, Worker
 from kernel.deadline import DeathTimer
 from kernel.deathpipe import DeathSignal
 from kernel.identity import effective
@@ -40,7 +40,7 @@ from kernel.libc import LIBC
 from kernel.process import filesystem_is_memory
 from policy.doctor.findings import Unseen
 from policy.doctor.node import CredentialFacts, Led, NodeFacts, Process, Scraped, Target
-from policy.doctor.pod import Folder, KernelFacts, PodFacts, WorkerSeen
+from policy.doctor.pod import Folder, KernelFacts, Notices, PodFacts, WorkerSeen
 from policy.preflight import Identity
 from sandbox import landlock
 from sandbox.close import obstacles
@@ -89,7 +89,18 @@ def pod(config: Config, heard: States) -> PodFacts:
         permissive=config.sandbox == "permissive",
         refusals=actuator.refusals if actuator is not None else Unseen(f"it does not answer us: {silent}"),
         warnings=actuator.warnings if actuator is not None else (),
+        notices=_notices(heard),
     )
+
+
+def _notices(heard: States) -> Notices | Unseen | None:
+    answer = heard[Worker.PROBER]
+    if not isinstance(answer, State) or not isinstance(answer.body, ProberState):
+        return Unseen(f"the prober does not answer us: {answer}")
+    told = answer.body.notifications
+    if told is None:
+        return None
+    return Notices(told.problem, told.sent_total, told.queued, told.dropped_total)
 
 
 def _sidecars_uid(config: Config) -> int:

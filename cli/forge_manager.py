@@ -27,6 +27,7 @@ from importlib.metadata import PackageNotFoundError, distribution, version
 from pathlib import Path
 from typing import Final, NoReturn
 
+from cli import settings
 from config import Config, ConfigError, Mistake, load
 from config.spelling import Misspelt, misspelt
 from ipc.messages import Worker
@@ -142,6 +143,17 @@ def _warn(almost: tuple[Misspelt, ...]) -> None:
         log.warning("%s", each, extra={"event": "almost_a_variable", "variable": each.name, "meant": each.meant})
 
 
+def _say_start(config: Config) -> None:
+    """Which program begins, where, and with what it was told: the first question to any log."""
+    log.info(
+        "forge-manager %s on Python %s, Linux %s",
+        version(_PACKAGE),
+        sys.version.split()[0],
+        os.uname().release,
+        extra={"event": "starting", "version": version(_PACKAGE), "settings": settings.given(config)},
+    )
+
+
 def _be_worker(config: Config, worker: Worker, almost: tuple[Misspelt, ...]) -> NoReturn:
     """Become one worker.  Raises ConfigError."""
     uid = config.worker_uids.get(worker, os.getuid())
@@ -150,6 +162,7 @@ def _be_worker(config: Config, worker: Worker, almost: tuple[Misspelt, ...]) -> 
         raise ConfigError((Mistake("WORKER_UIDS", f"{worker}={uid}", remedy),))
     _prepare_folders(config, (worker,))
     writer = logs.set_up(worker, config.log_level, config.log_format)
+    _say_start(config)
     _warn(almost)
     writer.finish()
     make_environment(config)
@@ -166,6 +179,7 @@ def _supervise(config: Config, almost: tuple[Misspelt, ...]) -> int:
     from cli import supervision  # half of our start: signals are held by then
 
     writer = logs.set_up("manager", config.log_level, config.log_format)
+    _say_start(config)
     _warn(almost)
     os.chdir("/")  # pin nobody's mount
     tempfile.tempdir = str(config.run_dir)  # supervisord looks for one by writing into all it knows

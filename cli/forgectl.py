@@ -9,18 +9,17 @@ coordination API could be asked.
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import json
 import math
 import os
 import signal
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from cli import across, alive, awaiting, checking, debugging, doctoring, watch, where, why
+from cli import across, alive, awaiting, checking, debugging, doctoring, settings, watch, where, why
 from cli.asking import PATIENCE_S, Failed, columns, connect, frames, printable, who_may
 from cli.looking import picture_of, read_states
 from config import Config, ConfigError, load
@@ -37,7 +36,6 @@ from ipc.messages import (
     decode,
     encode,
 )
-from ipc.shown import origin
 from kernel.clock import boottime_ns
 from policy import timing
 
@@ -388,7 +386,7 @@ def _config(config: Config, arguments: argparse.Namespace) -> None:
         _warn_of_spelling(os.environ)
     rows = [
         {"name": name, "value": value, "source": "environment" if name in config.explicit else "default"}
-        for name, value in _effective(config)
+        for name, value in settings.effective(config)
     ]
     if arguments.json:
         print(json.dumps(rows, indent=2))
@@ -401,24 +399,6 @@ def _config(config: Config, arguments: argparse.Namespace) -> None:
     width = max(len(row["name"]) for row in rows)
     for row in rows:
         print(f"{row['name']:<{width}}  {row['value']}" + ("" if row["source"] == "environment" else "  (default)"))
-
-
-def _effective(config: Config) -> Iterator[tuple[str, str]]:
-    """Each variable with the value that counts, those derived from others too."""
-    derived = {"LEASE_NAME": config.lease_name, "CRD_NAME": config.crd_name, "CLUSTER_IDENTIFIER": config.cluster}
-    for item in dataclasses.fields(config):
-        if "name" not in item.metadata:
-            continue
-        name = item.metadata["name"]
-        value = derived.get(name, getattr(config, item.name))
-        if item.metadata["confidential"]:
-            yield name, origin(value)
-        elif isinstance(value, bool):
-            yield name, str(value).lower()
-        elif isinstance(value, tuple):
-            yield name, ",".join("=".join(map(str, each)) if isinstance(each, tuple) else str(each) for each in value)
-        else:
-            yield name, "" if value is None else str(value)
 
 
 if __name__ == "__main__":

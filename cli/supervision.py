@@ -18,13 +18,14 @@ import logging
 import os
 import signal
 import time
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any, Final, NoReturn
 
 from supervisor import events, loggers
 from supervisor.medusa import asyncore_25
 from supervisor.options import ServerOptions
-from supervisor.states import SupervisorStates
+from supervisor.states import ProcessStates, SupervisorStates
 from supervisor.supervisord import Supervisor
 
 from kernel.clock import boottime_ns
@@ -43,10 +44,14 @@ BACKOFF_FIRST_S: Final = 0.25
 BACKOFF_MOST_S: Final = 5.0
 """The pause before a worker that died within its first second is started again: doubled each time up to this."""
 
+SOON_S: Final = 5.0
+"""A worker that ended by itself before that never came to work: on a busy machine a start takes more than a second."""
+
 WATCHDOG: Final = 60 * timing.SECOND
 """supervisord's loop turns at least once a second.  Long: without it forging goes on, its end costs a restart."""
 
-LONGEST_LINE: Final = 1 << 16
+LONGEST_LINE: Final = 1 << 18
+"""Bytes: a worker's lines have less, whatever strangers wrote that is told in them (`workers.logs`)."""
 _STOP: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)
 _LEVELS: Final = {"CRIT": logging.CRITICAL, "ERRO": logging.ERROR, "WARN": logging.WARNING, "INFO": logging.INFO}
 
@@ -197,6 +202,8 @@ class ForgeSupervisor(Supervisor):  # type: ignore[misc]
         self._writer = writer
         self._relay = _Relay(writer, form)
         self._deaths: list[float] = []
+        self._soon: Counter[str] = Counter()
+        """How often in a row a worker ended so."""
         self._timer = DeathTimer()
         self._wake_read, self._wake_write = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
 
@@ -205,7 +212,7 @@ class ForgeSupervisor(Supervisor):  # type: ignore[misc]
         signal.set_wakeup_fd(self._wake_write, warn_on_full_buffer=False)
         signal.signal(signal.SIGALRM, self.options.signal_receiver.receive)  # the end of a pause
         events.subscribe(events.ProcessStateFatalEvent, self._on_fatal)
-        events.subscribe(events.ProcessStateExitedEvent, self._on_death)
+        events.subscribe(events.ProcessStateExitedEvent, self._on_exit)
         events.subscribe(events.ProcessStateBackoffEvent, self._on_backoff)
         events.subscribe(events.ProcessStateStoppedEvent, self._on_stopped)
         events.subscribe(events.ProcessLogStdoutEvent, self._on_output)
@@ -255,11 +262,28 @@ class ForgeSupervisor(Supervisor):  # type: ignore[misc]
     def _on_backoff(self, event: events.ProcessStateEvent) -> None:
         """It died (or could not be started) within its first second."""
         process = event.process
-        pause = min(BACKOFF_FIRST_S * 2 ** (process.backoff - 1), BACKOFF_MOST_S)
-        process.delay = time.time() + pause
+        self._pause(process, process.backoff)
         process.backoff = min(process.backoff, ACTUATOR_DEATHS)  # a clock that is set back costs this many seconds
+        self._on_death(event)
+
+    def _pause(self, process: Any, times: int) -> None:
+        """Before it is started again, after so many deaths in a row."""
+        pause = min(BACKOFF_FIRST_S * 2 ** (times - 1), BACKOFF_MOST_S)
+        process.delay = time.time() + pause
         left = signal.getitimer(signal.ITIMER_REAL)[0]
         signal.setitimer(signal.ITIMER_REAL, min(left or pause, pause) + 0.005)
+
+    def _on_exit(self, event: events.ProcessStateEvent) -> None:
+        """It died later than that: started again at once, unless it ended by itself again and again."""
+        process, name = event.process, event.process.config.name
+        by_itself = process.exitstatus >= 0  # not by a signal
+        if by_itself and process.laststop - process.laststart < SOON_S:
+            self._soon[name] += 1
+        else:
+            del self._soon[name]
+        if self._soon[name] > 1:
+            process.state, process.backoff = ProcessStates.BACKOFF, 1
+            self._pause(process, self._soon[name] - 1)
         self._on_death(event)
 
     def _on_death(self, event: events.ProcessStateEvent) -> None:

@@ -26,6 +26,8 @@ MOST_COORDINATORS: Final = 9
 ALL_NOTICES: Final = "all"
 NOT_SHOWN: Final = "(not shown)"
 """In place of a value that is confidential, or that somebody may have put where its path belongs."""
+_LONGEST_SHOWN: Final = 300
+"""Characters of what may still be a path, or a list of some: a kubeconfig has more."""
 _DNS_LABEL: Final = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?")
 _DNS_SUBDOMAIN: Final = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
 
@@ -747,11 +749,12 @@ def load(env: Mapping[str, str], *, hostname: Callable[[], str] = socket.gethost
 
 def _shown(metadata: Mapping[str, Any], raw: str) -> str:
     """Of a wrong value what cannot be a secret that somebody put where it does not belong."""
-    kubeconfig = "KUBECONFIG" in metadata["name"]
-    if metadata["parse"] in (_path, _optional_path) and (kubeconfig or metadata["group"] in _SECRETS):
-        return NOT_SHOWN  # a key, a token, or a kubeconfig in place of its path
-    if metadata["confidential"] or (kubeconfig and re.search(r"[\n{]", raw)):
+    if metadata["confidential"]:
         return NOT_SHOWN
+    if metadata["group"] in _SECRETS and metadata["parse"] in (_path, _optional_path):
+        return NOT_SHOWN  # a key, or a token, in place of its path
+    if "KUBECONFIG" in metadata["name"] and (len(raw) > _LONGEST_SHOWN or re.search(r"[\n{]", raw)):
+        return NOT_SHOWN  # its content in place of its path; as pipelines have it: YAML, JSON or base64
     return re.sub(r"://.*@", f"://{NOT_SHOWN}@", raw, flags=re.DOTALL)
 
 

@@ -61,6 +61,7 @@ FIELDS: Final[dict[str, str]] = {
     "repeated": "So many more like it had no line of their own since the last one",
     "right_lasts": "Seconds until the right to forge ends, unless it is renewed; null: there is none",
     "seconds": "How long the old state, or what ended, lasted",
+    "settings": "What was set: variable, and the value that counts; of an address its origin, of a file its path",
     "signal": "Its name",
     "start_ticks": "When the process started, in clock ticks since boot (proc(5)): a pid can come twice, both cannot",
     "state": "The state that it has, and had before",
@@ -69,6 +70,7 @@ FIELDS: Final[dict[str, str]] = {
     "type": "Of notice (notifications.md)",
     "uid": "User id of the peer, as the kernel says",
     "variable": "The configuration variable that names it",
+    "version": "Of this program",
     "what": "The event that it is the end of",
     "why": "The reason, in words",
 }
@@ -228,6 +230,7 @@ OTHERS: Final[dict[str, Event]] = {
     "release_abandoned": Event("The elector stopped without having released: the Lease runs out"),
     "sandbox_open": Event("The sandbox cannot be closed"),
     "signal_ignored": Event("The supervisor got a signal that means nothing here", ("signal",)),
+    "starting": Event("The sidecar starts: its version, and what was set", ("version", "settings")),
     "stop_requested": Event("The supervisor was told to stop", ("signal",)),
     "stopped": Event("The supervisor ends"),
     "supervisord": Event("supervisord's own words"),

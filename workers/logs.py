@@ -30,6 +30,10 @@ _CONTROLS: Final = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 
 _INDENT: Final = "    "
 """Before each line of a trace: what an exception says cannot be taken for a line of the log."""
 
+LONGEST_TEXT: Final = 2000
+LONGEST_TRACE: Final = 16_000
+"""Characters of a text in a line, and of a trace: what strangers wrote (a Lease's holder) makes no line that tears."""
+
 BACKLOG: Final = 1 << 20
 """Bytes that wait for a slow reader."""
 KEPT: Final = 64
@@ -42,6 +46,20 @@ GOODBYE_S: Final = 0.2
 
 def _extras(record: logging.LogRecord) -> dict[str, object]:
     return {k: v for k, v in vars(record).items() if k not in _STANDARD}
+
+
+def _shortened(value: object) -> object:
+    """The same, each text in it no longer than LONGEST_TEXT."""
+    if isinstance(value, str):
+        return value if len(value) <= LONGEST_TEXT else value[:LONGEST_TEXT] + "..."
+    if isinstance(value, (list, tuple)):
+        return [_shortened(each) for each in value]
+    return value
+
+
+def _trace(text: str) -> str:
+    """Its end says what happened."""
+    return text if len(text) <= LONGEST_TRACE else "..." + text[-LONGEST_TRACE:]
 
 
 def _timestamp(record: logging.LogRecord) -> str:
@@ -62,12 +80,12 @@ class JsonFormatter(logging.Formatter):
             "level": record.levelname,
             "worker": self._worker,
             "event": extras.pop("event", record.name),
-            "message": record.getMessage(),
-            **extras,
+            "message": _shortened(record.getMessage()),
+            **{name: _shortened(value) for name, value in extras.items()},
         }
         if record.exc_info:
-            fields["trace"] = self.formatException(record.exc_info)
-        line = json.dumps(fields, default=str, ensure_ascii=False)
+            fields["trace"] = _trace(self.formatException(record.exc_info))
+        line = json.dumps(fields, default=lambda value: _shortened(str(value)), ensure_ascii=False)
         return line if line.isprintable() else "".join(c if c.isprintable() else json.dumps(c)[1:-1] for c in line)
 
 
@@ -83,9 +101,10 @@ class ConsoleFormatter(logging.Formatter):
         extras.pop("event", None)
         if extras.get("why") == record.getMessage():
             del extras["why"]
-        tail = "".join(f"  {k}={v}" for k, v in extras.items())
-        line = f"{_timestamp(record)[11:-1]} {record.levelname:<7} {self._worker:<8} {record.getMessage()}{tail}"
-        trace = self.formatException(record.exc_info).split("\n") if record.exc_info else []
+        tail = "".join(f"  {k}={_shortened(v)}" for k, v in extras.items())
+        message = _shortened(record.getMessage())
+        line = f"{_timestamp(record)[11:-1]} {record.levelname:<7} {self._worker:<8} {message}{tail}"
+        trace = _trace(self.formatException(record.exc_info)).split("\n") if record.exc_info else []
         return "\n".join([_harmless(line), *(_INDENT + _harmless(each) for each in trace)])
 
 

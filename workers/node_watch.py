@@ -240,7 +240,7 @@ class NodeWatch:
     def _forget(self, why: str) -> None:
         assert self._process is not None
         asyncio.get_running_loop().remove_reader(self._process.fileno())
-        log.info("%s", why, extra={"event": "node_gone", "why": why, "node_pid": self._process.pid})
+        log.warning("%s", why, extra={"event": "node_gone", "why": why, "node_pid": self._process.pid})
         self._process.close()
         self._process, self._up, self._takes_hup = None, False, False
         self._flag, self._problem, self._look_at = StartFlag.UNKNOWN, "", 0

@@ -100,7 +100,9 @@ class Prober:
         self._schedule = LeadershipSchedule(config.leadership_schedule, config.calendar, config.handover_gap)
         self._socket = SocketCheck(ok=False, why="not looked at yet", pid=0)
         self._socket_at = 0
-        self._told = Told(log, "fitness_changed", self._fitness.since, reason_event="fitness_reason")
+        self._told = Told(
+            log, "fitness_changed", self._fitness.since, reason_event="fitness_reason", warns=("fit", "not fit")
+        )
         self._unscraped = Complaint(
             log,
             "scrape_failed",

@@ -23,10 +23,21 @@ class Told:
     """One thing, and what the log has of it."""
 
     def __init__(
-        self, log: logging.Logger, event: str, now: int, *, old: str = "", token: int = 0, reason_event: str = ""
+        self,
+        log: logging.Logger,
+        event: str,
+        now: int,
+        *,
+        old: str = "",
+        token: int = 0,
+        reason_event: str = "",
+        warns: tuple[str, str] | None = None,
     ) -> None:
-        """`old`: its state since `now` (ns), no news.  `reason_event`: of another reason for the same state."""
-        self._log, self._event = log, event
+        """`old`: its state since `now` (ns), no news.  `reason_event`: of another reason for the same state.
+
+        `warns`: from which state to which the change is a warning.
+        """
+        self._log, self._event, self._warns = log, event, warns
         self._state, self._since, self._token, self._why = old, now, token, ""
         self._reason = Complaint(log, reason_event, "", level=logging.INFO, end=None, passes=True, free=REASONS)
         self._tells_reasons = bool(reason_event)
@@ -38,7 +49,8 @@ class Told:
             old, named = self._state, token or self._token
             self._state, self._since, self._token, self._why = new, at, token, why
             told = {"old": old, "new": new, "why": why, "token": named, "seconds": seconds, **more}
-            self._log.info("%s", message or why or new, extra={"event": self._event, **told})
+            level = logging.WARNING if (old, new) == self._warns else logging.INFO
+            self._log.log(level, "%s", message or why or new, extra={"event": self._event, **told})
             return
         self._token = token or self._token
         if self._tells_reasons and why != self._why and _MEASURE.sub("", why) != _MEASURE.sub("", self._why):

@@ -44,6 +44,11 @@ CHECKS: Final[dict[str, Check]] = {
         "`forgectl audit` shows each deviation",
     ),
     "actuator": Check(_P, "what the actuator itself says: why it would not arm, and what it warns of", "as it says"),
+    "notices": Check(
+        _P,
+        "whether the last notice for `NOTIFY_URL` was taken, as the prober says",
+        "the receiver, `NOTIFY_SECRET_FILE`",
+    ),
     "landlock": Check(
         _K, "the kernel's Landlock, and what its version cannot take away", "Linux 5.13 or newer, `lsm=`"
     ),
@@ -124,7 +129,7 @@ CHECKS: Final[dict[str, Check]] = {
     ),
     "api-latency": Check(
         _A,
-        "how long several requests take, against the time that a renewal has before the right to forge ends",
+        "how long several requests take, against the time for which pods wait for an answer",
         "a longer `LEASE_DURATION`, a nearer or healthier API server",
     ),
     "api-clock": Check(

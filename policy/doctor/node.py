@@ -210,6 +210,8 @@ def _metrics(facts: NodeFacts) -> Iterator[Finding]:
     )
     if isinstance(facts.metrics, str):
         up = facts.socket_problem == ""
+        if up:  # its kernel accepts connections for a process that is stopped, too
+            remedy = f"see whether the node hangs or is stopped (its log; its state in ps); else {remedy}"
         reason = f"{url}: {facts.metrics}: that the node stopped cannot be proven by them"
         yield Finding("node-metrics", Weight.ERROR if up else Weight.WARNING, reason, remedy)
         return

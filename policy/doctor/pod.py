@@ -42,6 +42,17 @@ class WorkerSeen:
 
 
 @dataclass(frozen=True, slots=True)
+class Notices:
+    """What became of those for NOTIFY_URL, as the prober says."""
+
+    problem: str
+    """Why the last attempt came to nothing; empty: it did not."""
+    sent: int
+    queued: int
+    dropped: int
+
+
+@dataclass(frozen=True, slots=True)
 class PodFacts:
     run_dir: Folder
     in_memory: bool | Unseen
@@ -56,6 +67,8 @@ class PodFacts:
     refusals: tuple[str, ...] | Unseen
     warnings: tuple[str, ...]
     """Both of the actuator."""
+    notices: Notices | Unseen | None = None
+    """None: NOTIFY_URL is not set."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +94,7 @@ def judge_pod(facts: PodFacts) -> Iterator[Finding]:
     yield from _workers(facts.workers)
     yield from _separation(facts)
     yield from _actuator(facts)
+    yield _notices(facts.notices)
 
 
 def _run_dir(facts: PodFacts) -> Iterator[Finding]:
@@ -199,6 +213,18 @@ def _actuator(facts: PodFacts) -> Iterator[Finding]:
         yield Finding("actuator", Weight.WARNING, text, "as it says")
     if not facts.refusals and not facts.warnings:
         yield Finding("actuator", Weight.INFO, "it could arm at once, and warns of nothing")
+
+
+def _notices(notices: Notices | Unseen | None) -> Finding:
+    if notices is None:
+        return Finding("notices", Weight.INFO, "NOTIFY_URL is not set: nobody is told of anything")
+    if isinstance(notices, Unseen):
+        return unseen("notices", notices)
+    told = f"{notices.sent} sent, {notices.queued} waiting, {notices.dropped} given up"
+    if notices.problem:
+        remedy = "see that the receiver answers and takes notices, and NOTIFY_SECRET_FILE (docs/notifications.md)"
+        return Finding("notices", Weight.WARNING, f"the last attempt failed: {notices.problem}; {told}", remedy)
+    return Finding("notices", Weight.INFO, told)
 
 
 def judge_sandbox_setting(permissive: bool) -> Finding:

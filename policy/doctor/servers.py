@@ -98,6 +98,12 @@ class Timing:
         usable = timing.soft_deadline(timing.grant_deadline(0, duration)) / timing.SECOND
         return usable - self.sleep_interval_s
 
+    @property
+    def patience_s(self) -> float:
+        """For which an answer is waited: by who takes, and by who renews the first time (each time after it less)."""
+        renewing = max(self.left_s / 3, timing.REQUEST_TIMEOUT / timing.SECOND)
+        return min(renewing, timing.CONTENDER_TIMEOUT / timing.SECOND)
+
 
 def judge_server(api: ApiFacts, times: Timing, lease: str, lock: str) -> Iterator[Finding]:
     """All there is to say of one server."""
@@ -141,13 +147,15 @@ def _latency(api: ApiFacts, times: Timing) -> Finding:
         return Finding("api-latency", Weight.ERROR, reason, remedy, where=api.name)
     least, middle, most = min(api.took_s), median(api.took_s), max(api.took_s)
     told = f"{_ms(least)} / {_ms(middle)} / {_ms(most)} (least, median, most of {len(api.took_s)})"
-    reason = f"{told}; a renewal has {left:.1f} s before the right to forge ends"
+    reason = f"{told}; an answer is waited for {times.patience_s:.1f} s, {left:.1f} s before the right to forge ends"
     if api.unanswered:
         reason += f"; {api.unanswered} not answered in time"
     longer = "a longer LEASE_DURATION (the same on all pods), a shorter SLEEP_INTERVAL, or a nearer API server"
-    if middle >= left:
-        return Finding("api-latency", Weight.ERROR, f"too slow to renew in time: {reason}", longer, where=api.name)
-    if most > max(left / 3, timing.REQUEST_TIMEOUT / timing.SECOND) or api.unanswered:
+    if middle >= timing.CONTENDER_TIMEOUT / timing.SECOND:  # no setting makes who takes wait longer
+        longer = "a nearer or healthier API server; see the log of its etcd"
+    if middle >= times.patience_s:
+        return Finding("api-latency", Weight.ERROR, f"too slow to lead by: {reason}", longer, where=api.name)
+    if most > times.patience_s / 2 or api.unanswered:
         return Finding("api-latency", Weight.WARNING, f"slow: {reason}", longer, where=api.name)
     return Finding("api-latency", Weight.INFO, reason, where=api.name)
 

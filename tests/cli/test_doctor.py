@@ -28,6 +28,7 @@ from devkit.api.embedded import EmbeddedApi, ThreadedApi
 from devkit.pod import MemoryFolder, free_port
 from devkit.proxy import FaultyProxy
 from ipc.messages import (
+    Notifications,
     Sandbox,
     Worker,
 )
@@ -82,6 +83,8 @@ class World:
         self.node_options = ("--shelley-kes-key", "--shelley-vrf-key", "--shelley-operational-certificate")
         self.kes_period = keys.current_kes_period("mainnet")
         self.silent: tuple[Worker, ...] = ()
+        self.bodies: dict[Worker, Any] = {}
+        """What other than BODIES they say."""
         self.environment: dict[str, str] = {}
         self.pool = ""
         self.after: Callable[[], None] = lambda: None
@@ -204,7 +207,7 @@ class World:
         await publisher.start()
         self.stack.callback(publisher.close)
         publisher.sealed(Sandbox(closed=True, separation="single-uid"))
-        publisher.publish(BODIES[worker])
+        publisher.publish(self.bodies.get(worker, BODIES[worker]))
 
     async def doctor(self, *arguments: str, inside: bool = True, **variables: str) -> Ran:
         kept = self.environment if inside else {name: self.environment[name] for name in ("PATH", "HOME")}
@@ -414,6 +417,10 @@ def a_token_that_is_refused(world: World) -> None:
 
 
 def a_slow_server(world: World) -> None:
+    world.delay_s = 1.3
+
+
+def a_server_too_slow(world: World) -> None:
     world.delay_s = 1.7
     world.environment |= {"LEASE_DURATION": "6", "SLEEP_INTERVAL": "1"}
 
@@ -486,6 +493,11 @@ def a_silent_worker(world: World) -> None:
     world.silent = (Worker.PROBER,)
 
 
+def a_receiver_that_refuses_notices(world: World) -> None:
+    told = Notifications(0, 4, 0, 1, "hook.example: answered 500")
+    world.bodies[Worker.PROBER] = dataclasses.replace(BODIES[Worker.PROBER], notifications=told)
+
+
 def no_folder_for_the_targets(world: World) -> None:
     world.environment |= {f"TARGET_{name}": f"/nowhere/{file}" for name, file in FILES.items()}
 
@@ -507,6 +519,7 @@ BROKEN: list[tuple[Callable[[World], None], str, str, int, str]] = [
     (a_server_that_is_away, "api", "error", 3, "get --raw /readyz"),
     (a_token_that_is_refused, "kubeconfig", "error", 2, "kubectl --kubeconfig"),
     (a_slow_server, "api-latency", "warning", 0, "a longer LEASE_DURATION"),
+    (a_server_too_slow, "api-latency", "error", 1, "a longer LEASE_DURATION"),
     (a_clock_that_is_ahead, "api-clock", "warning", 0, "time service"),
     (a_run_dir_open_to_others, "run-dir", "warning", 0, "chmod go-rw"),
     (a_permissive_sandbox, "sandbox-setting", "warning", 0, "set SANDBOX=enforce"),
@@ -519,6 +532,7 @@ BROKEN: list[tuple[Callable[[World], None], str, str, int, str]] = [
     (a_wrong_setting, "settings", "error", 2, "must be a whole number"),
     (a_path_too_long, "socket-paths", "error", 1, "a shorter path"),
     (a_silent_worker, "workers", "error", 1, "kubectl logs"),
+    (a_receiver_that_refuses_notices, "notices", "warning", 0, "docs/notifications.md"),
     (no_folder_for_the_targets, "targets", "error", 1, "mount the volume that the node shares"),
 ]
 

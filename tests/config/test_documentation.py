@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import argparse
 import re
 
 import pytest
 
+from cli.forgectl import _parser
 from devkit import docs, messages_doc
 from devkit.docs import FILES, PARTS, ROOT, Part, rendered
 
@@ -28,6 +30,17 @@ def test_what_somebody_changes_by_hand_between_the_marks_is_noticed(path: str) -
 def test_what_stands_outside_the_marks_is_left_as_it_is(path: str) -> None:
     text = (ROOT / path).read_text("utf-8")
     assert rendered(path, f"before\n{text}\nafter") == f"before\n{text}\nafter"
+
+
+COMMANDS = set(
+    next(each for each in _parser()._actions if isinstance(each, argparse._SubParsersAction)).choices  # typed nowhere
+)
+
+
+@pytest.mark.parametrize("path", sorted(str(each.relative_to(ROOT)) for each in (ROOT / "docs").glob("*.md")))
+def test_every_command_of_forgectl_that_is_named_exists(path: str) -> None:
+    named = set(re.findall(r"`forgectl ([a-z][a-z-]*)", (ROOT / path).read_text("utf-8")))
+    assert named <= COMMANDS
 
 
 PART = Part("x.md", "part", lambda: "made")

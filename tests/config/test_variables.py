@@ -147,7 +147,7 @@ def test_a_refused_address_is_shown_without_its_user_and_password(name: str, use
     ("name", "value"),
     [
         ("KUBECONFIG", "users:\n- user: {token: canary}\n"),
-        ("KUBECONFIG", "canary"),
+        ("KUBECONFIG", "canary" * 100),
         ("COORDINATION_KUBECONFIGS", "users:\n- user: {token: canary}\n"),
         ("COORDINATION_KUBECONFIGS", '{"users": [{"token": "canary"}, , ]}'),
     ],

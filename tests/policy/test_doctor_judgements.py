@@ -14,7 +14,7 @@ from policy.doctor import checks
 from policy.doctor.findings import Finding, Subject, Unseen, Weight
 from policy.doctor.judge import Facts, Settings, Wrong, exit_code, judge
 from policy.doctor.node import CredentialFacts, Led, NodeFacts, Process, Scraped, Target, judge_credentials, judge_node
-from policy.doctor.pod import Folder, KernelFacts, PodFacts, WorkerSeen, judge_kernel, judge_pod
+from policy.doctor.pod import Folder, KernelFacts, Notices, PodFacts, WorkerSeen, judge_kernel, judge_pod
 from policy.doctor.servers import ApiFacts, Asked, Served, Timing, judge_server, judge_set
 from policy.lease import LeaseRecord
 from policy.preflight import Identity
@@ -279,6 +279,29 @@ def test_what_is_wrong_with_a_node_is_named(change: dict[str, object], check: st
     assert weights(judge_node(dataclasses.replace(NODE, **change)), check) == [weight]  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize(
+    ("notices", "weight"),
+    [
+        (None, Weight.INFO),
+        (Unseen("silent"), Weight.NOT_LOOKED_AT),
+        (Notices("", 3, 0, 0), Weight.INFO),
+        (Notices("NOTIFY_SECRET_FILE: No such file", 0, 2, 0), Weight.WARNING),
+    ],
+)
+def test_notices_that_nobody_gets_are_a_warning(notices: Notices | Unseen | None, weight: Weight) -> None:
+    (found,) = [each for each in judge_pod(dataclasses.replace(POD, notices=notices)) if each.check == "notices"]
+    assert found.weight is weight
+    if isinstance(notices, Notices):
+        assert notices.problem in found.reason
+
+
+def test_a_node_that_takes_connections_and_tells_no_metrics_may_hang() -> None:
+    facts = dataclasses.replace(NODE, metrics="no answer within 4 s")
+    (found,) = [each for each in judge_node(facts) if each.check == "node-metrics"]
+    assert found.remedy.startswith("see whether the node hangs or is stopped")
+    assert "NODE_METRICS_URL" in found.remedy
+
+
 def test_findings_of_keys_keep_their_severity_and_their_remedy() -> None:
     expired = messages.Finding(messages.Check.KES_PERIOD, Severity.ERROR, "expired", "rotate now")
     found = list(judge_credentials(dataclasses.replace(KEYS, examined=(expired,))))
@@ -310,8 +333,10 @@ def test_keys_that_are_written_to_a_disk_are_a_warning(in_memory: bool | Unseen 
         ({"no_namespace": "pools"}, "api", Weight.ERROR),
         ({"took_s": ()}, "api-latency", Weight.ERROR),
         ({"took_s": (7.4,)}, "api-latency", Weight.ERROR),
+        ({"took_s": (0.1, 2.5, 2.5)}, "api-latency", Weight.ERROR),  # each is given up before it is answered
+        ({"took_s": (0.1, 2.3, 2.3)}, "api-latency", Weight.WARNING),
         ({"took_s": (0.1, 0.1, 2.5)}, "api-latency", Weight.WARNING),
-        ({"took_s": (0.1, 0.1, 2.4)}, "api-latency", Weight.INFO),
+        ({"took_s": (0.1, 0.1, 1.2)}, "api-latency", Weight.INFO),
         ({"unanswered": 1}, "api-latency", Weight.WARNING),
         ({"clock_ahead_s": -120.0}, "api-clock", Weight.WARNING),
         ({"clock_ahead_s": 5.5, "clock_unsure_s": 1.0}, "api-clock", Weight.INFO),
@@ -329,6 +354,14 @@ def test_keys_that_are_written_to_a_disk_are_a_warning(in_memory: bool | Unseen 
 def test_what_is_wrong_with_a_server_is_named(change: dict[str, object], check: str, weight: Weight) -> None:
     found = judge_server(dataclasses.replace(API, **change), TIMES, "l", "p")  # type: ignore[arg-type]
     assert weights(found, check) == [weight]
+
+
+def test_a_longer_lease_is_no_remedy_for_a_server_that_nobody_who_takes_waits_for() -> None:
+    times = Timing(lease_duration_s=60, sleep_interval_s=5)
+    slow = dataclasses.replace(API, took_s=(2.6, 2.6, 2.6))
+    (found,) = [each for each in judge_server(slow, times, "l", "p") if each.check == "api-latency"]
+    assert found.weight is Weight.ERROR
+    assert "LEASE_DURATION" not in found.remedy
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -102,6 +103,21 @@ def test_a_variable_that_is_almost_ours_is_warned_of_by_its_name_alone(root: Pat
     with _held(root, CLUSTER_PRIORTY="canary") as made:
         line = made.wait_log("almost_a_variable")
     assert (line["level"], line["worker"], line["variable"]) == ("WARNING", "manager", "CLUSTER_PRIORTY")
+
+
+def test_the_first_line_says_the_version_and_what_was_set_and_of_addresses_no_more_than_the_origin(root: Path) -> None:
+    secret = {"NOTIFY_URL": "https://hook.example/canary", "HEALTH_CHECK_ENDPOINT": "http://health.example/?t=canary"}
+    with _held(root, LEASE_DURATION="20", OTHERS_TOKEN="canary", **secret) as made:
+        line = made.wait_log("starting")
+        assert "canary" not in made.log.read_text()
+    assert (line["level"], line["worker"], line["version"]) == ("INFO", "manager", version("cardano-forge-manager"))
+    settings = line["settings"]
+    assert settings["LEASE_DURATION"] == "20"
+    assert settings["RUN_DIR"] == str(root / "run")
+    assert (settings["NOTIFY_URL"], settings["HEALTH_CHECK_ENDPOINT"]) == (
+        *("https://hook.example", "http://health.example"),
+    )
+    assert not {"SLEEP_INTERVAL", "OTHERS_TOKEN"} & settings.keys()
 
 
 def test_token_and_certificate_that_cannot_be_used_are_mistakes_that_show_neither_path_nor_content(root: Path) -> None:

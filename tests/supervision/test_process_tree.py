@@ -10,6 +10,7 @@ import signal
 import socket
 import time
 from collections.abc import Iterator
+from datetime import datetime
 from pathlib import Path
 
 import pytest
@@ -177,6 +178,20 @@ def test_a_gateway_without_its_port_disturbs_nobody_and_comes_back_when_the_port
             }
             tried = [r["time"] for r in made.records("port_taken")]
             assert len(tried) <= 12, tried
+
+
+def test_a_worker_that_fails_after_a_slow_start_is_tried_ever_more_slowly_too(tmp_path: Path) -> None:
+    slowly = 'import sys, time; "workers.gateway" in sys.orig_argv and time.sleep(1.2)'
+    (tmp_path / "sitecustomize.py").write_text(slowly)
+    with socket.socket() as taken:
+        taken.bind(("0.0.0.0", 0))
+        taken.listen()
+        with tree(METRICS_PORT=str(taken.getsockname()[1]), PYTHONPATH=str(tmp_path)) as made:
+            made.wait_log("port_taken", count=5)
+            tried = [datetime.fromisoformat(each["time"]) for each in made.records("port_taken")]
+            assert (tried[4] - tried[3]).total_seconds() > 1.2 + 0.9  # its start, and the pause after four of them
+            taken.close()
+            made.wait_log("listening")
 
 
 def test_an_actuator_that_cannot_start_ends_the_container_with_1(uid: int | None) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import json
+import logging
 import os
 import subprocess
 import sys
@@ -123,6 +124,21 @@ async def test_a_script_of_the_nodes_name_that_becomes_the_node_is_judged_by_the
             assert before is StartFlag.NO_CREDENTIALS
         finally:
             node.kill()
+
+
+async def test_a_node_that_ends_is_a_warning(
+    start: Callable[[], Surroundings], caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    around = start()
+    with subprocess.Popen([NODE, "-c", WAITS], executable=sys.executable) as node:
+        try:
+            await around.until(ActuatorState, lambda s: s.node is not None)
+        finally:
+            node.kill()
+    await around.until(ActuatorState, lambda s: s.node is None)
+    levels = {getattr(each, "event", ""): each.levelname for each in caplog.records}
+    assert (levels["node_found"], levels["node_gone"]) == ("INFO", "WARNING")
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cli.supervision import LONGEST_LINE
 from workers.logs import ConsoleFormatter, JsonFormatter, LineWriter, formatter, take_terminal
 
 PAGE = 4096
@@ -219,6 +220,17 @@ def test_what_turns_the_direction_or_ends_a_line_for_some_readers_is_escaped_in_
     assert ascii(char)[1:-1] in formatter("w", "text").format(record)
 
 
+@pytest.mark.parametrize("char", ["x", "\x9b", "\U000e0041"])
+@pytest.mark.parametrize("form", ["json", "text"])
+def test_what_a_stranger_wrote_makes_no_line_that_the_supervisor_would_tear(form: str, char: str) -> None:
+    long = char * 1_000_000
+    told = {"old": long, "new": long, "why": long, "holder": long, "files": [long]}
+    line = formatter("w", form).format(logging.makeLogRecord({"msg": long, "levelname": "INFO", **told}))
+    assert 2000 < len(line.encode()) < LONGEST_LINE
+    if form == "json":
+        assert json.loads(line)["holder"] == char * 2000 + "..."
+
+
 def failed(text: str) -> logging.LogRecord:
     """A record with the trace of an exception that says this."""
     try:
@@ -230,6 +242,12 @@ def failed(text: str) -> logging.LogRecord:
 
 def test_a_trace_is_in_the_object() -> None:
     assert "ValueError: why" in json.loads(formatter("w", "json").format(failed("why")))["trace"]
+
+
+def test_of_a_long_trace_the_end_is_told() -> None:
+    trace = json.loads(formatter("w", "json").format(failed("x" * 100_000 + " why")))["trace"]
+    assert len(trace) < 20_000
+    assert trace.endswith("x why")
 
 
 def test_a_trace_for_people_is_whole_and_below_its_line() -> None:

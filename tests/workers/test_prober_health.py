@@ -102,6 +102,19 @@ def folder() -> Iterator[Path]:
         yield Path(name)
 
 
+async def test_a_node_that_was_fit_and_is_not_is_a_warning(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    async with working(folder) as pod:
+        await pod.around.until(ProberState, lambda said: said.sampled_total >= 1)
+        pod.prober._told.tell(0, "fit", "as it should be")
+        looked = pod.prober._samples
+        await pod.around.until(ProberState, lambda said: said.sampled_total > looked)
+    told = [vars(record) for record in caplog.records if getattr(record, "event", "") == "fitness_changed"]
+    assert [(each["new"], each["levelname"]) for each in told] == [
+        *(("not fit", "INFO"), ("fit", "INFO"), ("not fit", "WARNING")),
+    ]
+
+
 async def test_without_an_endpoint_nothing_is_asked_and_health_is_unknown(folder: Path) -> None:
     async with working(folder) as pod:
         said = await pod.around.until(ProberState, lambda said: said.sampled_total >= 1)

@@ -48,6 +48,13 @@ def test_the_end_of_a_state_names_the_token_that_it_had(caplog: pytest.LogCaptur
     assert [line["token"] for line in lines(caplog)] == [7, 8, 0]
 
 
+def test_a_change_for_the_worse_is_a_warning_and_the_way_back_is_none(caplog: pytest.LogCaptureFixture) -> None:
+    fitness = Told(log, "fitness_changed", 10 * S, warns=("fit", "not fit"))
+    for second, state in enumerate(("not fit", "fit", "not fit", "fit"), start=11):
+        fitness.tell(second * S, state, "")
+    assert [line["levelname"] for line in lines(caplog)] == ["INFO", "INFO", "WARNING", "INFO"]
+
+
 def test_what_stays_as_it_is_costs_no_line(caplog: pytest.LogCaptureFixture) -> None:
     role = told()
     for second in range(12, 100):
