@@ -28,6 +28,7 @@ from gateway import views
 from ipc.frames import frame
 from ipc.messages import (
     ElectorState,
+    Fence,
     GatewayState,
     ProtocolError,
     Severity,
@@ -184,7 +185,7 @@ def _status(config: Config, arguments: argparse.Namespace) -> None:
 def _table(shown: dict[str, Any]) -> str:
     rows = [
         ("pod", f"{shown['pod']} ({shown['namespace']}, {shown['network']})"),
-        ("forging", "yes" if shown["forging"] else "no"),
+        ("forging", _forging_text(shown)),
         *_leader_rows(shown),
         *_fence_rows(shown),
         *_credential_rows(shown["credentials"]),
@@ -201,6 +202,16 @@ def _table(shown: dict[str, Any]) -> str:
     width = max(len(printable(name)) for name, _ in rows)
     lines = [f"{printable(name):<{width}}  {printable(text)}" for name, text in rows]
     return "\n".join([*lines, *_clusters(shown["pool"])])
+
+
+def _forging_text(shown: dict[str, Any]) -> str:
+    """No only where that is proven."""
+    if shown["forging"]:
+        return "yes"
+    if shown["fence"] is None:
+        return "unknown: the actuator is silent"
+    state = Fence(shown["fence"]["state"])
+    return "no" if state is Fence.FENCED else f"not proven either way: {state}"
 
 
 def _pool_rows(pool: dict[str, Any]) -> list[tuple[str, str]]:

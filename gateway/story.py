@@ -28,7 +28,7 @@ class Standing(enum.StrEnum):
     CONFLICT = "conflict"
     """More than one cluster is Enabled: one of them forges all the same, the others must be told what they are."""
     UNKNOWN = "unknown"
-    """Workers that would know are silent."""
+    """Workers that would know are silent, or nothing has proven yet that this pod's node has stopped."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +81,8 @@ def _standing(picture: Picture, forger: _Forger | None) -> Standing:
         return Standing.CONFLICT
     if picture.forging:
         return Standing.FORGING
+    if picture.unproven:
+        return Standing.UNKNOWN
     waits_for_another = forger is not None or not picture.leading
     return Standing.STANDBY if waits_for_another and views.ready(picture).status == 200 else Standing.FENCED
 
@@ -112,10 +114,12 @@ def _holder_of_the_pool(pool: PoolState, chronicle: Chronicle) -> _Forger | None
 
 
 def _title(picture: Picture, standing: Standing, forger: _Forger | None) -> str:
+    if picture.forging:
+        return "This pod forges" if picture.elector is not None else "This pod forges, and its elector is silent"
+    if picture.unproven:
+        return "It is not proven that this pod's node has stopped forging"
     if standing is Standing.UNKNOWN:
         return "It is not known who forges: workers of this pod are silent"
-    if picture.forging:
-        return "This pod forges"
     if forger is not None:
         who = forger.pod or "a pod that its cluster does not name"
         return f"{who} forges" + (f" in {forger.cluster}" if picture.pool is not None else "")
@@ -147,18 +151,17 @@ def _named(cluster: ClusterView) -> str:
 
 def _why(picture: Picture, standing: Standing) -> tuple[str, ...]:
     actuator, elector, pool = picture.actuator, picture.elector, picture.pool
-    reasons: list[str] = []
-    if standing is Standing.UNKNOWN:
-        return tuple(f"the {worker} is silent" for worker in views.WATCHED if picture.fresh(worker) is None)
+    reasons = [f"the {worker} is silent" for worker in views.WATCHED if picture.fresh(worker) is None]
+    if actuator is None or elector is None:
+        return (*reasons, *([f"{actuator.fence}: {actuator.reason}"] if actuator is not None else ()))
     if standing is Standing.CONFLICT and pool is not None:
         enabled = ", ".join(cluster.name for cluster in pool.clusters if cluster.state == "Enabled")
         reasons.append(f"more than one cluster is Enabled: {enabled}")
     if not picture.forging and standing is not Standing.STANDBY:
         reasons += views.ready(picture).body["reasons"]
-    if actuator is not None and (picture.forging or actuator.fence is not Fence.FENCED or not reasons):
+    if picture.forging or actuator.fence is not Fence.FENCED or not reasons:
         reasons.append(f"{actuator.fence}: {actuator.reason}")
-    if elector is not None:
-        reasons.append(f"{elector.role}: {elector.reason}")
+    reasons.append(f"{elector.role}: {elector.reason}")
     if paused := views.paused(picture):
         reasons.append(f"paused: {paused}")
     if pool is not None and pool.why:

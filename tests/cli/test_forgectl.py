@@ -24,6 +24,7 @@ from ipc.messages import (
     ArbiterState,
     ClusterView,
     ElectorState,
+    Fence,
     GatewayState,
     LockMember,
     LockPhase,
@@ -116,13 +117,24 @@ async def test_status_shows_what_answers_and_names_what_is_silent(run: Run, publ
     ran = await run("status")
     rows = dict(re.split(r"\s{2,}", line, maxsplit=1) for line in ran.out.splitlines())
     assert (ran.code, ran.err) == (0, "")
-    assert rows["forging"] == "no"
+    assert rows["forging"] == "unknown: the actuator is silent"
     assert rows["role"].startswith("standby for ")
     assert rows["lease"] == "default/cardano-node-leader held by pod-0_aa"
     assert rows["fence"] == "unknown: the actuator is silent"
     assert rows["worker/elector"].startswith(f"alive, pid {os.getpid()}")
     assert rows["worker/actuator"] == "silent"
     assert rows["worker/gateway"] == "alive, port 8123"
+
+
+@pytest.mark.parametrize(
+    ("fence", "forging"), [(Fence.FENCED, "no"), (Fence.FENCING, "not proven either way: fencing")]
+)
+async def test_status_says_no_only_of_a_node_that_is_proven_not_to_forge(
+    run: Run, publish: Callable[..., object], fence: Fence, forging: str
+) -> None:
+    await publish(Worker.ACTUATOR, states.actuator(fence=fence))
+    lines = (await run("status")).out.splitlines()
+    assert next(line for line in lines if line.startswith("forging")).split(maxsplit=1)[1] == forging
 
 
 async def test_status_as_json_is_json_and_nothing_else(run: Run, publish: Callable[..., object]) -> None:
