@@ -7,6 +7,7 @@ container, the one that runs as our user is asked, since the others' sockets are
 from __future__ import annotations
 
 import argparse
+import json
 import os
 from typing import Any
 
@@ -24,10 +25,11 @@ def add_command(commands: Any) -> None:
         description="Says nothing of forging. Exit code 0 if all are alive, 1 if one is silent. Where each worker "
         "has a container: the one that runs as this user.",
     )
+    alive.add_argument("--json", action="store_true", help="as JSON")
     alive.set_defaults(command=_alive)
 
 
-def _alive(config: Config, _: argparse.Namespace) -> None:
+def _alive(config: Config, arguments: argparse.Namespace) -> None:
     asked = ours(config)
     now = boottime_ns()
     answers = read_states(config, asked)
@@ -38,7 +40,7 @@ def _alive(config: Config, _: argparse.Namespace) -> None:
     ]
     if silent:
         raise Failed("silent: " + "; ".join(silent))
-    print("alive: " + ", ".join(asked))
+    print(json.dumps({"alive": asked}) if arguments.json else "alive: " + ", ".join(asked))
 
 
 def ours(config: Config) -> tuple[Worker, ...]:

@@ -42,6 +42,11 @@ class Failed(Exception):  # noqa: N818  # said to the operator, then the end
     code = 1
     """To exit with."""
 
+    def __init__(self, why: str, *, told: bool = False) -> None:
+        """told: what there is to say as JSON was printed."""
+        super().__init__(why)
+        self.told = told
+
 
 class NotThere(Failed):
     """Nobody serves this socket."""

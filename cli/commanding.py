@@ -221,4 +221,4 @@ def tell(done: Done, arguments: argparse.Namespace, then: str = "", *, warnings:
             print(f"forgectl: {printable(warning)}", file=sys.stderr)
     if done.unread:
         sys.stdout.flush()
-        raise Failed(done.unread)
+        raise Failed(done.unread, told=True)

@@ -59,7 +59,7 @@ def command(config: Config, arguments: argparse.Namespace) -> None:
     print(json.dumps(shown, indent=2) if arguments.json else _table(shown))
     errors = sum(finding.severity is Severity.ERROR for finding in findings)
     if errors:
-        raise Failed(f"a node cannot forge with these: {errors} error{'s' if errors > 1 else ''}")
+        raise Failed(f"a node cannot forge with these: {errors} error{'s' if errors > 1 else ''}", told=True)
 
 
 def of_sources(config: Config) -> tuple[tuple[Finding, ...], tuple[str, ...]]:

@@ -8,8 +8,12 @@ coordination API could be asked.
 
 from __future__ import annotations
 
+import cli.descriptors  # noqa: F401  # before anything else opens a file
+
+# isort: split
 import argparse
 import dataclasses
+import errno
 import json
 import math
 import os
@@ -48,8 +52,45 @@ EPILOG: Final = (
 )
 
 
+_UNWRITTEN: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
+
+
 def main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_DFL)
+    _open_streams()
+    try:
+        try:
+            code = _run()
+        except SystemExit as end:  # of argparse, and of commands that have said all
+            code = end.code  # type: ignore[assignment]
+        sys.stdout.flush()
+    except BrokenPipeError:  # of standard output: whoever read it has seen enough
+        _let_go_of_output()
+        return
+    except OSError as error:
+        if error.errno not in _UNWRITTEN:
+            raise
+        _let_go_of_output()
+        print(f"forgectl: standard output cannot be written: {error.strerror}", file=sys.stderr)
+        code = 1
+    if code:
+        sys.exit(code)
+
+
+def _open_streams() -> None:
+    """Where one was closed there is none, and what is for standard error would be printed on standard output."""
+    sys.stdin = sys.stdin or open(os.devnull)  # noqa: PTH123, SIM115  # for as long as we live
+    sys.stdout = sys.stdout or open(os.devnull, "w")  # noqa: PTH123, SIM115
+    sys.stderr = sys.stderr or open(os.devnull, "w")  # noqa: PTH123, SIM115
+
+
+def _let_go_of_output() -> None:
+    """What could not be written is not tried again at the end."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _run() -> int:
+    """The exit code.  What failed is said on standard error, and with --json as an object on standard output too."""
     arguments = _parser().parse_args()
     environment = dict(os.environ)
     if arguments.run_dir:
@@ -57,24 +98,30 @@ def main() -> None:
     try:
         if arguments.command is _completion:
             print(_completion(arguments.shell), end="")
-            return
+            return 0
         if arguments.command is doctoring.command:
             doctoring.command(environment, arguments)
-            return
+            return 0
         if arguments.command is not _config:
             environment = where.without_many(environment)
         arguments.command(load(environment), arguments)
-        sys.stdout.flush()
     except ConfigError as error:
-        for mistake in error.mistakes:
-            print(f"forgectl: {mistake}", file=sys.stderr)
+        _say(arguments, 2, *map(str, error.mistakes))
         _warn_of_spelling(environment)
-        sys.exit(2)
+        return 2
     except Failed as error:
-        print(f"forgectl: {printable(str(error))}", file=sys.stderr)  # a worker's own words may be in it
-        sys.exit(error.code)
-    except BrokenPipeError:  # of standard output: whoever read it has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        text = printable(str(error))  # a worker's own words may be in it
+        _say(arguments, error.code, text, told=error.told)
+        return error.code
+    return 0
+
+
+def _say(arguments: argparse.Namespace, code: int, *texts: str, told: bool = False) -> None:
+    """told: standard output has an object already."""
+    if getattr(arguments, "json", False) and not told:
+        print(json.dumps({"error": "; ".join(texts), "exit_code": code}))
+    for text in texts:
+        print(f"forgectl: {text}", file=sys.stderr)
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -97,7 +97,7 @@ def _command(config: Config, arguments: argparse.Namespace, text: str, asked: Pa
             if 2 * len(done) > count
             else "which is no majority, and counts for nothing"
         )
-        raise Failed(f"written on {len(done)} of {count} coordination APIs, {holds}: {'; '.join(late)}")
+        raise Failed(f"written on {len(done)} of {count} coordination APIs, {holds}: {'; '.join(late)}", told=True)
 
 
 def _sentence(target: _Target, asked: Pause | None, kept_for: str) -> str:

@@ -103,7 +103,8 @@ def _tell_end(
         sys.stdout.flush()
         raise Failed(
             f"{name} does not say that it forges after {arguments.timeout:g} s: {'; '.join(held_up)}. The override "
-            f"stands; forgectl override {name} --clear ends it"
+            f"stands; forgectl override {name} --clear ends it",
+            told=True,
         )
 
 

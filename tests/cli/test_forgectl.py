@@ -13,6 +13,7 @@ import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -485,3 +486,87 @@ async def test_completion_is_a_script_that_knows_every_command(run: Run, shell: 
 def test_as_a_plugin_of_kubectl_it_calls_itself_so(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "argv", ["/usr/local/bin/kubectl-forge", "status"])
     assert forgectl._parser().format_usage().startswith("usage: kubectl forge ")
+
+
+# --- what programs and shells rely on ---
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        *("status", "why", "inspect elector", "inspect elector --follow", "inspect elector --tasks", "trace"),
+        *("stand-down", "drain", "come-back", "log-level elector", "clusters", "history", "pause", "resume"),
+        *("switchover eu-1", "disable eu-1", "enable eu-1", "override eu-1 --clear", "alive", "await ready --for 0.1"),
+    ],
+)
+async def test_with_json_what_failed_is_one_object_on_standard_output(run: Run, words: str) -> None:
+    ran = await run(*words.split(), "--json", HOME="/nonexistent")
+    *_, last = ran.out.splitlines()
+    told = json.loads(last)
+    assert (told["exit_code"], ran.code > 0) == (ran.code, True)
+    assert ran.err == f"forgectl: {told['error']}\n"
+
+
+async def test_with_json_a_wrong_setting_is_an_object_too(run: Run) -> None:
+    ran = await run("status", "--json", LEASE_DURATION="soon")
+    assert json.loads(ran.out)["exit_code"] == ran.code == 2
+    assert "LEASE_DURATION='soon'" in json.loads(ran.out)["error"]
+
+
+@pytest.mark.parametrize("closed", [(0,), (1,), (2,), (1, 2), (0, 1, 2)])
+@pytest.mark.parametrize(("words", "code"), [("config", 0), ("why", 1)])
+def test_closed_descriptors_are_no_fault_and_nothing_is_said_elsewhere(
+    run_dir: Path, words: str, code: int, closed: tuple[int, ...]
+) -> None:
+    closing = " ".join(f"{number}>&-" for number in closed)
+    ran = subprocess.run(
+        ["/bin/sh", "-c", f'exec "$0" -m cli.forgectl {words} {closing}', sys.executable],
+        env=environment(run_dir),
+        cwd=Path(forgectl.__file__).parent.parent,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE_S,
+        check=False,
+    )
+    assert ran.returncode == code
+    assert "Traceback" not in ran.stderr
+    assert bool(ran.stdout) == (words == "config" and 1 not in closed)
+    assert bool(ran.stderr) == (words == "why" and 2 not in closed)
+
+
+@pytest.mark.parametrize("words", ["config", "completion bash", "--help"])
+def test_an_output_that_is_full_is_a_fault_in_one_line(run_dir: Path, words: str) -> None:
+    with Path("/dev/full").open("w") as full:
+        ran = subprocess.run(
+            [sys.executable, "-m", "cli.forgectl", *words.split()],
+            env=environment(run_dir),
+            cwd=Path(forgectl.__file__).parent.parent,
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            timeout=PATIENCE_S,
+            check=False,
+        )
+    assert (ran.returncode, ran.stderr) == (
+        1,
+        "forgectl: standard output cannot be written: No space left on device\n",
+    )
+
+
+async def test_a_reader_that_has_seen_enough_ends_what_follows_a_worker(run_dir: Path, publish: Any) -> None:
+    elector = await publish(Worker.ELECTOR, elector_state())
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "cli.forgectl", "inspect", "elector", "--follow"),
+        env=environment(run_dir),
+        cwd=Path(forgectl.__file__).parent.parent,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    assert process.stdout is not None
+    assert process.stderr is not None
+    async with asyncio.timeout(PATIENCE_S):
+        await process.stdout.readline()
+        process.stdout._transport.close()  # type: ignore[attr-defined]  # asyncio has no other way to close one end
+        elector.publish(elector_state("pod-9_zz"))
+        assert await process.wait() == 0
+        assert await process.stderr.read() == b""
