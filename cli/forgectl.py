@@ -191,9 +191,10 @@ def _parser() -> argparse.ArgumentParser:
         "completion",
         help="what makes a shell complete this program's words",
         description="bash: forgectl completion bash > /etc/bash_completion.d/forgectl; "
-        "zsh: forgectl completion zsh > a folder of $fpath, as _forgectl.",
+        "zsh: forgectl completion zsh > a folder of $fpath, as _forgectl; "
+        "fish: forgectl completion fish > ~/.config/fish/completions/forgectl.fish.",
     )
-    completion.add_argument("shell", choices=("bash", "zsh", "tcsh"))
+    completion.add_argument("shell", choices=("bash", "zsh", "fish", "tcsh"))
     completion.set_defaults(command=_completion)
     return parser
 
@@ -431,6 +432,10 @@ def _completion(shell: str) -> str:
 
     parser = _parser()
     parser.prog = "forgectl"
+    for action in parser._subparsers._group_actions if parser._subparsers else ():
+        assert isinstance(action, argparse._SubParsersAction)
+        for shown in action._choices_actions:  # a line each, as in --help: shtab would take the whole description
+            action.choices[shown.dest].description = shown.help
     return str(shtab.complete(parser, shell))
 
 

@@ -472,12 +472,15 @@ async def test_a_reader_that_has_seen_enough_is_no_fault(run_dir: Path) -> None:
     assert (process.returncode, err) == (0, b"")
 
 
-@pytest.mark.parametrize("shell", ["bash", "zsh", "tcsh"])
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish", "tcsh"])
 async def test_completion_is_a_script_that_knows_every_command(run: Run, shell: str) -> None:
     ran = await run("completion", shell, LEASE_DURATION="not a number")
     assert (ran.code, ran.err) == (0, "")
     for command in ("status", "why", "stand-down", "switchover", "history"):
         assert command in ran.out
+    if shell in ("zsh", "fish"):  # they show a word's meaning: the line of --help
+        assert "what its workers decided last" in ran.out
+        assert "Exit code 0 whatever the answer is" not in ran.out
     if shell == "bash":
         checked = subprocess.run(["bash", "-n"], input=ran.out, capture_output=True, text=True, check=False)
         assert (checked.returncode, checked.stderr) == (0, "")
