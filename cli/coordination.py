@@ -34,7 +34,7 @@ USER_AGENT: Final = "cardano-forge-manager/forgectl"
 
 @dataclass(frozen=True, slots=True)
 class LockSeen:
-    """The pool's Lease on one coordination API."""
+    """The pool's Lease on one coordination API, or an election's."""
 
     record: LeaseRecord
     acquired_at: float | None
@@ -138,7 +138,7 @@ class Pool:
         try:
             raw = await member.session.request("list", folder, query=query, timeout_s=TIMEOUT_S)
             items = items_of(raw)
-            member.lock = _lock(items[0]) if items else None
+            member.lock = lease_seen(items[0]) if items else None
             member.lock_problem = "" if items else "no Lease"
         except ApiFailure as failure:
             member.lock, member.lock_problem = None, str(failure)
@@ -180,6 +180,13 @@ class Pool:
         return f"spec.pool.id is another pool's; rename or delete {others[0].name}" if others else ""
 
     # --- asking what is known ---
+
+    def means(self, name: str) -> bool:
+        """Whether a Lease or CardanoLeader of this name is of the pool and network that were asked for."""
+        wanted = self._wanted
+        if not wanted.pools:
+            return True
+        return any(name.endswith(f"-{label}") for label in wanted.labels)
 
     def judged(self) -> list[Cluster]:
         return [known.judged for known in self.clusters.values()]
@@ -246,6 +253,12 @@ class Pool:
         if names:
             raise Misused(f"{wanted} is the region of {', '.join(names)}; give the name")
         there = ", ".join(f"{name} ({known.judged.region})" for name, known in self.clusters.items())
+        if not there and not self.unheard():
+            where = ", ".join(dict.fromkeys(member.place.namespace for member in self.members))
+            raise Misused(
+                f"no cluster {wanted}: there is no CardanoForgeCluster in namespace {where}. Without cluster "
+                "management a pod hands over by `forgectl stand-down` in its container"
+            )
         raise Misused(f"no cluster {wanted}; there {'are ' + there if there else 'is none'}{self.unheard()}")
 
     def unheard(self) -> str:
@@ -359,7 +372,8 @@ def instant(text: object) -> float | None:
     return None
 
 
-def _lock(raw: Json) -> LockSeen:
+def lease_seen(raw: Json) -> LockSeen:
+    """A Lease, and what its holder wrote of its times.  Raises ApiFailure."""
     record, spec = parse_lease(raw), raw.get("spec")
     renewed = spec.get("renewTime") if isinstance(spec, dict) else None
     return LockSeen(record, instant(record.acquire_time), instant(renewed))

@@ -32,11 +32,22 @@ def command(config: Config, arguments: argparse.Namespace) -> None:
 
 
 async def _show_json(pool: Pool) -> bool:
-    print(json.dumps(as_json(pool), indent=2))
-    return fine(pool)
+    from cli import lone
+
+    found = [] if pool.clusters else await lone.leaders(pool)
+    shown = as_json(pool) | {"leaders": lone.as_json(pool, found)}
+    if found:
+        shown["forging"] = [each.pod for each in found if each.forging(pool.wall_s)]
+    print(json.dumps(shown, indent=2))
+    return lone.fine(pool, found) if found else fine(pool)
 
 
 async def _show_table(pool: Pool) -> bool:
+    from cli import lone
+
+    if not pool.clusters and (found := await lone.leaders(pool)):
+        print("\n".join(lone.table(pool, found)))
+        return lone.fine(pool, found)
     print("\n".join(table(pool)))
     return fine(pool)
 
@@ -80,7 +91,7 @@ def _row(pool: Pool, name: str) -> tuple[str, ...]:
         _yes(shown["ready"]),
         _yes(shown["healthy"]),
         shown["leader"] or "-",
-        _yes(shown["forging"]),
+        _yes(None if pool.silent(name) and pool.clusters[name].status.get("forgingEnabled") else shown["forging"]),
         said,
         why,
     )
@@ -102,6 +113,11 @@ def _override_text(shown: dict[str, Any]) -> str:
 
 def _verdict(pool: Pool) -> list[tuple[str, str]]:
     forging = [name for name in ordered(pool) if pool.forging(name)]
+    if not pool.clusters:
+        where = ", ".join(dict.fromkeys(member.place.namespace for member in pool.members if member.answers))
+        named = f" of {pool.label}" if pool.label else ""
+        nothing = f"unknown: no CardanoForgeCluster and no CardanoLeader{named} is in namespace {where} (another by -n)"
+        return [("forging", nothing)]
     rows = [("forging", ", ".join(forging) or "nobody says so")]
     ranking = pool.ranking()
     rows.append(("should forge", ranking[0].name if ranking else "no cluster can forge"))

@@ -229,7 +229,7 @@ def test_where_nobody_forges_clusters_says_why_of_each_and_is_a_fault(world: Wor
     assert ran.code == 1
     assert row(ran, EU).endswith("Disabled")
     assert row(ran, US).endswith("the node is not fit")
-    assert re.search(r" \? +\? +pod-of-ap-1 +no +10 min ago +silent$", row(ran, f"{LABEL}-ap-1"))
+    assert re.search(r" \? +\? +pod-of-ap-1 +\? +10 min ago +silent$", row(ran, f"{LABEL}-ap-1"))
     assert row(ran, "forging").endswith("nobody says so")
     assert row(ran, "should forge").endswith("no cluster can forge")
 
