@@ -29,6 +29,8 @@ from cli.asking import PATIENCE_S, Failed, columns, connect, frames, printable, 
 from cli.looking import picture_of, read_states
 from config import Config, ConfigError, load
 from gateway import views
+from gateway.chronicle import Chronicle
+from gateway.story import headline
 from ipc.frames import frame
 from ipc.messages import (
     ElectorState,
@@ -52,6 +54,10 @@ EPILOG: Final = (
 )
 
 
+HAND_OVER_S: Final = 6.0
+"""A node that does not answer is killed before its lease is released; the others take it in about 0.1 s."""
+HAND_OVER_POLL_S: Final = 0.1
+NOBODY: Final = f"Exit code 1 if nobody has within {HAND_OVER_S:g} s; it stays out all the same."
 _UNWRITTEN: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 
 
@@ -150,7 +156,11 @@ def _parser() -> argparse.ArgumentParser:
     debugging.add_commands(commands, _seconds)
     checking.add_command(commands)
     doctoring.add_command(commands)
-    down = commands.add_parser("stand-down", help="hand over and stay out of the election for a while")
+    down = commands.add_parser(
+        "stand-down",
+        help="hand over and stay out of the election for a while",
+        description=f"Of a pod that forges: wait until another has taken over. {NOBODY}",
+    )
     down.add_argument(
         "--for",
         dest="seconds",
@@ -165,16 +175,23 @@ def _parser() -> argparse.ArgumentParser:
         help="before a container ends: not in a pause; a longer stand-down or drain stays",
     )
     down.set_defaults(command=_stand_down)
-    drain = commands.add_parser("drain", help="hand over and stay out of the election until `forgectl come-back`")
+    drain = commands.add_parser(
+        "drain",
+        help="hand over and stay out of the election until `forgectl come-back`",
+        description=f"Of a pod that forges: wait until another has taken over. {NOBODY}",
+    )
     drain.set_defaults(command=_stand_down, seconds=None, hook=False)
     for each in (down, drain):
         each.add_argument("--reason", type=_reason, default="asked by forgectl", metavar="TEXT", help="for the log")
         each.add_argument(
             "--now", action="store_true", help="do not wait for a gap between the pool's slots (LEADERSHIP_SCHEDULE)"
         )
+        each.add_argument(
+            "--no-wait", dest="wait", action="store_false", help="do not wait until another pod has taken over"
+        )
     back = commands.add_parser("come-back", help="end a stand-down or a drain")
     back.add_argument("--reason", type=_reason, default="asked by forgectl", metavar="TEXT", help="for the log")
-    back.set_defaults(command=_stand_down, seconds=0.0, now=True, hook=False)
+    back.set_defaults(command=_stand_down, seconds=0.0, now=True, hook=False, wait=False)
     for each in (down, drain, back):
         each.add_argument("--json", action="store_true")
     audit = commands.add_parser("audit", help="does each worker hold exactly what it declares? exit 1 if not")
@@ -383,14 +400,35 @@ def _stand_down(config: Config, arguments: argparse.Namespace) -> None:
     if arguments.hook and (why := _left_alone(config, arguments.seconds)):
         print(json.dumps({"did": why}) if arguments.json else printable(why))
         return
+    leaves = arguments.seconds != 0 and not arguments.hook and arguments.wait and _hands_over(config, arguments.now)
+    reply = _command(config, StandDown(arguments.seconds, arguments.reason, arguments.now))
+    if not reply.accepted:
+        raise Failed(reply.message)
+    if not arguments.json:
+        print(printable(reply.message), flush=True)
+    successor, stands = _successor(config) if leaves else ("", "")
+    if arguments.json:
+        print(json.dumps({"did": reply.message} | ({"handed_over_to": successor or None} if leaves else {})))
+    elif successor:
+        print(printable(f"{config.pod_name} does not forge any more, {successor} has the right to"))
+    if leaves and not successor:
+        raise Failed(
+            f"nobody has taken over within {HAND_OVER_S:g} s (is a standby ready?): {stands}. {config.pod_name} stays "
+            "out all the same; `forgectl come-back` ends that",
+            told=True,
+        )
+
+
+def _command(config: Config, command: StandDown) -> StandDownReply:
+    """Send it to the elector.  Raises Failed."""
     until = time.monotonic() + PATIENCE_S
     try:
-        command = frame(encode(StandDown(arguments.seconds, arguments.reason, arguments.now)))
+        sent = frame(encode(command))
     except ProtocolError as error:
         raise Failed(f"not sent: {error}") from None
     with connect(config, Worker.ELECTOR, config.command_socket, until) as sock:
         try:
-            sock.sendall(command)
+            sock.sendall(sent)
             payload = next(frames(sock, until), None)
         except ConnectionError:
             raise Failed(f"the elector does not let us command it: {who_may(config, Worker.ELECTOR)}") from None
@@ -399,12 +437,37 @@ def _stand_down(config: Config, arguments: argparse.Namespace) -> None:
         if payload is None:
             raise Failed("the connection was closed without an answer")
         try:
-            reply = decode(payload, StandDownReply)
+            return decode(payload, StandDownReply)
         except ProtocolError as error:
             raise Failed(f"the elector speaks another language: {error}") from None
-    if not reply.accepted:
-        raise Failed(reply.message)
-    print(json.dumps({"did": reply.message}) if arguments.json else printable(reply.message))
+
+
+def _hands_over(config: Config, at_once: bool) -> bool:
+    """Whether this pod has the right to forge, and would give it up when told, not in a later gap between slots."""
+    try:
+        picture = picture_of(config)
+    except Failed:
+        return False  # what is wrong says the command's own answer
+    waits = picture.prober is not None and picture.prober.quiet_at > picture.now and not at_once
+    return picture.enabled and picture.actuator is not None and not waits
+
+
+def _successor(config: Config) -> tuple[str, str]:
+    """Who has the right to forge after us, once our node is proven to be fenced, or else how it stands at the end."""
+    until = time.monotonic() + HAND_OVER_S
+    stands = ""
+    while time.monotonic() < until:
+        try:
+            picture = picture_of(config)
+        except Failed as why:
+            return "", str(why)
+        told = headline(picture, Chronicle())
+        fenced = picture.actuator is not None and picture.actuator.fence is Fence.FENCED
+        if fenced and not picture.leading and told.forger not in ("", config.pod_name):
+            return (f"{told.forger} in {told.cluster}" if picture.pool is not None else told.forger), ""
+        stands = told.title[:1].lower() + told.title[1:]
+        time.sleep(HAND_OVER_POLL_S)
+    return "", stands
 
 
 def _left_alone(config: Config, seconds: float) -> str:

@@ -27,9 +27,11 @@ from ipc.messages import (
     ElectorState,
     Fence,
     GatewayState,
+    Grant,
     LockMember,
     LockPhase,
     PoolState,
+    Role,
     StandDown,
     StandDownReply,
     Worker,
@@ -330,6 +332,65 @@ async def test_a_stand_down_is_asked_of_the_elector_and_its_answer_shown(
 async def test_a_stand_down_that_was_not_accepted_is_a_fault(run: Run, run_dir: Path, answer: bytes, said: str) -> None:
     server = await Elector(answer).start(run_dir)
     assert await run("stand-down") == Ran(1, "", f"forgectl: {said}\n")
+    server.close()
+
+
+class HandingOver(Elector):
+    """A pod that forges, until it is told to stand down; then `after` holds of its lease."""
+
+    def __init__(self, publish: Callable[..., Awaitable[StatePublisher]], after: ElectorState) -> None:
+        super().__init__(frame(encode(StandDownReply(True, "as you wish"))))
+        self._publish, self._after = publish, after
+
+    async def begin(self, run_dir: Path) -> asyncio.Server:
+        grant = Grant("pod-0_aa", 4, boottime_ns() + 3600 * timing.SECOND, boottime_ns(), exclusive=True)
+        leads = dataclasses.replace(elector_state(), role=Role.LEADER, grant=grant)
+        self._elector = await self._publish(Worker.ELECTOR, leads)
+        self._actuator = await self._publish(
+            Worker.ACTUATOR, states.actuator(fence=Fence.ARMED, deadline=grant.deadline)
+        )
+        await self._publish(Worker.ARBITER, ArbiterState(grant, "", cluster_management=False))
+        return await self.start(run_dir)
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await super().serve(reader, writer)
+        self._actuator.publish(states.actuator())
+        self._elector.publish(self._after)
+
+
+async def test_of_a_pod_that_forges_it_says_who_took_over(
+    run: Run, run_dir: Path, publish: Callable[..., Awaitable[StatePublisher]]
+) -> None:
+    until = boottime_ns() + 3600 * timing.SECOND
+    for words, out in (
+        (("drain",), "as you wish\npod-0 does not forge any more, pod-1 has the right to\n"),
+        (("drain", "--json"), json.dumps({"did": "as you wish", "handed_over_to": "pod-1"}) + "\n"),
+    ):
+        elector = HandingOver(publish, dataclasses.replace(elector_state("pod-1_bb"), holder_until=until))
+        server = await elector.begin(run_dir)
+        assert await run(*words) == Ran(0, out, "")
+        server.close()
+
+
+async def test_of_a_pod_that_forges_a_stand_down_to_which_nobody_takes_over_is_a_fault(
+    run: Run, run_dir: Path, publish: Callable[..., Awaitable[StatePublisher]]
+) -> None:
+    elector = HandingOver(publish, elector_state(""))
+    server = await elector.begin(run_dir)
+    ran = await run("stand-down")
+    assert (ran.code, ran.out) == (1, "as you wish\n")
+    assert "nobody has taken over within 6 s (is a standby ready?): nobody forges" in ran.err
+    assert "`forgectl come-back` ends that" in ran.err
+    server.close()
+
+
+@pytest.mark.parametrize("word", ["--no-wait", "--hook"])
+async def test_who_cannot_wait_for_a_successor_does_not(
+    run: Run, run_dir: Path, publish: Callable[..., Awaitable[StatePublisher]], word: str
+) -> None:
+    elector = HandingOver(publish, elector_state(""))
+    server = await elector.begin(run_dir)
+    assert await run("stand-down", word) == Ran(0, "as you wish\n", "")
     server.close()
 
 
