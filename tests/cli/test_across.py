@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import Any
+from unittest.mock import ANY
 
 import pytest
 import yaml
@@ -917,6 +918,7 @@ def test_a_pause_is_written_on_the_lock_of_every_coordination_api_and_nothing_el
         "lease": f"cardano-pool-{LABEL}",
         "pool_wide": True,
         "paused": None,
+        "before": ANY,
         "stays_with": EU,
         "written_on": [str(world.kubeconfig(number)) for number in range(3)],
         "failed": {},
@@ -937,6 +939,30 @@ def test_a_pause_that_is_not_written_everywhere_says_whether_it_counts(world: Wo
         "written on 1 of 3 coordination APIs, which is no majority, and counts for nothing: 2 that the lock's holder "
         "counts too were not named here" in ran.err
     )
+
+
+def test_of_two_servers_the_one_that_was_paused_counts_and_the_one_that_was_resumed_does_not(
+    world: World, run: Run
+) -> None:
+    world.start(2)
+    world.a_pool()
+    world.apis[1].kill_sync()
+    assert "written on 1 of 2 coordination APIs, which is half of them and counts: " in run("pause").err
+    assert "written on 1 of 2 coordination APIs, which is no majority, and counts for nothing: " in run("resume").err
+
+
+def test_a_pause_and_its_end_say_what_was_before(world: World, run: Run) -> None:
+    world.start(1)
+    world.a_pool()
+    assert "the pool-wide lock was not paused: whoever may take over does, as before" in run("resume").out
+    assert "It was" not in run("pause", "--reason", "new switches").out
+    assert (
+        "is paused until resumed: mine. It was paused until resumed: new switches."
+        in run("pause", "--reason", "mine").out
+    )
+    assert "It was" not in run("pause", "--reason", "mine").out
+    assert run("pause", "--json").json()["before"] == "until resumed: mine"
+    assert run("resume").out.splitlines()[0].endswith("It was paused until resumed")
 
 
 @pytest.mark.parametrize("arguments", [(), ("--lease", "cardano-node-leader")])
