@@ -382,4 +382,6 @@ def lease_seen(raw: Json) -> LockSeen:
 def _in_words(failure: ApiFailure) -> str:
     if failure.kind is Failure.NOT_FOUND:
         return "the CRD is not installed there (kubectl apply -f deploy/crds)"
+    if failure.kind is Failure.UNAUTHORIZED:
+        return f"{failure}: its credentials have expired, or are another's; log in to it again"
     return str(failure)

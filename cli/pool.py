@@ -82,7 +82,7 @@ def _row(pool: Pool, name: str) -> tuple[str, ...]:
     if shown["unreadable"]:
         why = "; ".join(filter(None, (f"its spec cannot be read: {shown['unreadable']}", _standing(pool, name, why))))
     if shown["override"] is not None:
-        why = f"{why}; {_override_text(shown['override'])}"
+        why = f"{why}; {override_text(shown['override'])}"
     return (
         name,
         shown["region"],
@@ -106,7 +106,7 @@ def _yes(value: bool | None) -> str:
     return "?" if value is None else "yes" if value else "no"
 
 
-def _override_text(shown: dict[str, Any]) -> str:
+def override_text(shown: dict[str, Any]) -> str:
     until = f"until {shown['expires_at']}" if shown["expires_at"] else "without an end"
     return f"override {until}" + (f" ({shown['reason']})" if shown["reason"] else "")
 

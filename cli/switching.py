@@ -118,6 +118,8 @@ def _held_up(pool: Pool, name: str) -> list[str]:
         found.append(against)
     elif text_of(known.status, "effectiveState") != "Enabled":
         found.append("it has not taken the override over yet")
+    if both := pool.conflict():
+        found.append(f"Enabled at once: {', '.join(both)}; the best of them forges")
     if message := text_of(known.status, "message"):
         found.append(f"it says: {message}")
     holder, votes = pool.holder()

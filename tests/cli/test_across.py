@@ -574,7 +574,7 @@ def test_disable_holds_until_the_cluster_is_enabled(world: World, run: Run) -> N
     world.start(1)
     world.a_pool()
     ran = run("disable", "eu-1")
-    first, second = ran.out.splitlines()
+    first, second, third, last = ran.out.splitlines()
     assert ran.code == 0
     assert first.startswith(f"{EU} is Disabled until it is enabled (written on ")
     assert world.spec(EU)["forgeState"] == "Disabled"
@@ -582,7 +582,10 @@ def test_disable_holds_until_the_cluster_is_enabled(world: World, run: Run) -> N
     words = shlex.split(second.removeprefix("the same by: "))
     assert words[-7:-1] == [EU, "--type", "merge", "--field-manager", "forgectl", "--patch"]
     assert json.loads(words[-1]) == {"spec": {"forgeState": "Disabled"}}
-    assert run("enable", EU).code == 0
+    assert (third, last) == ("before: Priority-based", f"to end it: forgectl enable {EU}")
+    back = run("enable", EU)
+    assert (back.code, back.out.splitlines()[2]) == (0, "before: Disabled")
+    assert "to end it" not in back.out
     assert world.spec(EU)["forgeState"] == "Priority-based"
 
 
@@ -719,8 +722,10 @@ def test_a_switchover_waits_until_the_cluster_says_that_it_forges_and_says_what_
     lines = ran.out.splitlines()
     assert lines[0].startswith(f"{US} comes first until 2")
     assert lines[1].startswith("the same by: kubectl ")
-    assert lines[2].endswith(f"(in 2 h 0 min); {EU} comes first then (Priority-based, 10)")
-    assert re.fullmatch(rf"{US} forges, after \d+\.\d s", lines[3])
+    assert lines[2] == "before: Priority-based"
+    assert lines[3].endswith(f"(in 2 h 0 min); {EU} comes first then (Priority-based, 10)")
+    assert lines[4] == f"to end it: forgectl override {US} --clear"
+    assert re.fullmatch(rf"{US} forges, after \d+\.\d s", lines[5])
     override = world.spec(US)["override"]
     assert (override["forceState"], override["reason"]) == ("Enabled", "drill")
 
@@ -735,6 +740,33 @@ def test_a_switchover_that_is_not_in_time_says_what_holds_it_up(world: World, ru
     assert f"forgectl override {US} --clear ends it" in ran.err
     shown = run("switchover", US, "--timeout", "1", "--json")
     assert (shown.code, shown.json()["forging"], shown.json()["took_s"]) == (1, False, None)
+
+
+def test_what_another_operator_said_of_the_cluster_is_told_before_it_is_gone(world: World, run: Run) -> None:
+    world.start(1)
+    world.a_pool()
+    run("override", US, "--state", "Disabled", "--for", "2h", "--reason", "disk broken")
+    shown = run("enable", US, "--json").json()
+    assert shown["before"].startswith("Disabled, override until ")
+    assert shown["before"].endswith(" (disk broken)")
+    assert shown["ended_by"] is None
+
+
+def test_two_switchovers_at_once_are_a_conflict_that_the_later_one_names(world: World, run: Run) -> None:
+    world.start(1)
+    world.a_pool()
+
+    def another() -> None:
+        while world.spec(US).get("override", {}).get("forceState") != "Enabled":
+            time.sleep(0.02)
+        world.call(0, "PATCH", f"{FOLDER}/{EU}", {"spec": {"forgeState": "Enabled"}})
+
+    operator = threading.Thread(target=another)
+    operator.start()
+    ran = run("switchover", US, "--timeout", "2")
+    operator.join()
+    assert ran.code == 1
+    assert f"Enabled at once: {EU}, {US}; the best of them forges" in ran.err
 
 
 def test_a_switchover_shows_its_progress_where_somebody_looks(
