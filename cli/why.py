@@ -70,7 +70,10 @@ def paragraph(picture: Picture, told: Headline) -> str:
         sentences = [f"It is not known whether {pod} forges: its actuator is silent."]
         sentences += [f"{told.forger} has the right to."] if told.forger and told.forger != pod else []
     elif actuator.fence is Fence.FENCED:  # the only state that is proven
-        sentences = [f"{pod} does not forge. {told.title}."]
+        sentences = [f"{pod} does not forge."]
+        # of others it knows who may, not whether that one's node does
+        where = f" in {told.cluster}" if told.forger and picture.pool is not None else ""
+        sentences.append(f"{told.forger} has the right to{where}." if told.forger else f"{told.title}.")
     else:
         sentences = [f"{told.title}."]
     if told.until:

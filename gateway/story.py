@@ -125,7 +125,18 @@ def _title(picture: Picture, standing: Standing, forger: _Forger | None) -> str:
         return f"{who} forges" + (f" in {forger.cluster}" if picture.pool is not None else "")
     if picture.intended:
         return "This pod is about to forge: its node has not confirmed yet"
+    if blind := _blind(picture):
+        return f"It is not known whether another pod forges: {blind}"
     return "Nobody forges, as far as this pod sees"
+
+
+def _blind(picture: Picture) -> str:
+    """Why what this pod does not see may be there all the same; empty: it would see it."""
+    if picture.pool is not None:
+        return "" if views.told_by_majority(picture.pool) else "no majority of the coordination APIs tells of the lock"
+    if picture.config.enable_cluster_management:
+        return "the arbiter is silent" if picture.arbiter is None else "the arbiter has not seen the pool-wide lock yet"
+    return "" if picture.elector is None or picture.elector.api_ok else "the API server does not answer"
 
 
 def _next(picture: Picture, standing: Standing, forger: _Forger | None) -> str:

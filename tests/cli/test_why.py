@@ -52,6 +52,13 @@ def test_only_a_proven_fence_is_said_not_to_forge(fence: Fence) -> None:
     assert ("not proven" in told) == (fence is not Fence.FENCED)
 
 
+def test_of_another_pod_it_says_what_is_known_its_right() -> None:
+    elector = dataclasses.replace(elector_state("pod-1_bb"), holder_until=NOW + 12 * timing.SECOND)
+    shown = picture((Worker.ELECTOR, elector), (Worker.ACTUATOR, states.actuator()))
+    told = why.paragraph(shown, headline(shown, Chronicle()))
+    assert told.startswith("pod-0 does not forge. pod-1 has the right to. That right lasts 12 s, unless it is renewed.")
+
+
 async def test_workers_that_hang_cost_one_wait_together(
     run_dir: Path, run: Run, publish: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:

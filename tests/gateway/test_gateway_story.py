@@ -14,7 +14,7 @@ from gateway import story
 from gateway.chronicle import Chronicle
 from gateway.story import Headline, Standing, headline
 from gateway.views import Picture
-from ipc.messages import Fence, Role, Worker
+from ipc.messages import Fence, LockMember, Role, Worker
 
 EU, US = "preprod-pool1abcd1-eu-1", "preprod-pool1abcd1-us-1"
 CLUSTERS = (POOL.clusters[0], dataclasses.replace(POOL.clusters[1], state="Priority-based", eligible=True, why_not=""))
@@ -62,6 +62,27 @@ def _with(shown: Picture, **changes: Any) -> Any:
 def test_a_lease_that_has_run_out_names_nobody() -> None:
     told = one_look(dataclasses.replace(standby(holder_until=NOW), now=NOW))
     assert (told.title, told.forger) == ("Nobody forges, as far as this pod sees", "")
+
+
+@pytest.mark.parametrize(
+    ("shown", "why"),
+    [
+        (standby(holder_until=NOW, api_ok=False), "the API server does not answer"),
+        (picture(elector={"api_ok": False}, actuator=FENCED), "the API server does not answer"),
+        (
+            managed({"holder": "", "members": (LockMember("one", False, True, "", 0),)}, actuator=FENCED),
+            "no majority of the coordination APIs tells of the lock",
+        ),
+        (
+            managed({"holder": "", "objection": "they count other members"}, actuator=FENCED),
+            "no majority of the coordination APIs tells of the lock",
+        ),
+        (managed({}, actuator=FENCED, silent=(Worker.ARBITER,)), "the arbiter is silent"),
+    ],
+)
+def test_a_pod_that_sees_nothing_does_not_say_that_nobody_forges(shown: Picture, why: str) -> None:
+    told = one_look(shown)
+    assert (told.title, told.forger) == (f"It is not known whether another pod forges: {why}", "")
 
 
 def test_a_leader_whose_node_has_not_confirmed_does_not_forge_yet() -> None:
