@@ -104,6 +104,8 @@ def _forger(picture: Picture, chronicle: Chronicle) -> _Forger | None:
 
 
 def _holder_of_the_pool(pool: PoolState, chronicle: Chronicle) -> _Forger | None:
+    if not views.told_by_majority(pool):
+        return None  # who was heard of last need not have it any more
     if not pool.holder or (pool.holder == pool.cluster and not pool.sibling):
         return None  # ours, and our node does not forge
     since = chronicle.since("lock", pool.holder)
@@ -146,6 +148,8 @@ def _next(picture: Picture, standing: Standing, forger: _Forger | None) -> str:
         return f"nobody: the lease stays with its pod, {elector.paused}"
     if pool is not None and pool.paused and forger is not None and forger.cluster != pool.cluster:
         return f"a pod of the same cluster: the lock stays there, {pool.paused}"
+    if not picture.forging and _blind(picture):
+        return "unknown"
     if pool is None:
         return here or ("another pod of this cluster that is ready" if picture.forging else "unknown")
     if here and forger is not None and forger.cluster == pool.cluster:

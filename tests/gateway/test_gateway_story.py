@@ -77,12 +77,17 @@ def test_a_lease_that_has_run_out_names_nobody() -> None:
             managed({"holder": "", "objection": "they count other members"}, actuator=FENCED),
             "no majority of the coordination APIs tells of the lock",
         ),
+        (
+            managed({"holder": US, "members": (LockMember("one", False, True, "", 0),)}, actuator=FENCED),
+            "no majority of the coordination APIs tells of the lock",
+        ),
         (managed({}, actuator=FENCED, silent=(Worker.ARBITER,)), "the arbiter is silent"),
     ],
 )
 def test_a_pod_that_sees_nothing_does_not_say_that_nobody_forges(shown: Picture, why: str) -> None:
     told = one_look(shown)
     assert (told.title, told.forger) == (f"It is not known whether another pod forges: {why}", "")
+    assert told.next == "unknown"
 
 
 def test_a_leader_whose_node_has_not_confirmed_does_not_forge_yet() -> None:
