@@ -25,7 +25,7 @@ from kube.session import ApiSession, Json
 from policy import arbitration, replicas, timing
 from policy.arbitration import Cluster
 from policy.lease import LeaseRecord
-from policy.pool_lock import one_set
+from policy.pool_lock import cluster_of, one_set
 from workers.cluster_report import ACCEPTED, condition_of, of_status
 
 TIMEOUT_S: Final = 4.0
@@ -210,8 +210,17 @@ class Pool:
         return self.read_at - self.clusters[name].judged.changed_at >= arbitration.FRESH
 
     def forging(self, name: str) -> bool:
-        """Its own word, unless that is too old."""
-        return self.clusters[name].status.get("forgingEnabled") is True and not self.silent(name)
+        """Its own word, unless that is too old, or the lock has gone since."""
+        return self.said_forging(name) and not self.silent(name) and not self.lost(name)
+
+    def said_forging(self, name: str) -> bool:
+        return self.clusters[name].status.get("forgingEnabled") is True
+
+    def lost(self, name: str) -> bool:
+        """Whether the lock is another's, or has run out, on so many that this cluster has no majority any more."""
+        locks = [member.lock for member in self.members if member.answers and member.lock is not None]
+        others = [lock for lock in locks if not (lock.stands(self.wall_s) and cluster_of(lock.record.holder) == name)]
+        return 2 * len(others) >= self.count if others else False
 
     def ranking(self, wall_s: float | None = None) -> tuple[Cluster, ...]:
         """Those that can forge by what is known now, by their specs as of `wall_s` (None: now), the best first."""

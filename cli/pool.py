@@ -81,6 +81,9 @@ def _row(pool: Pool, name: str) -> tuple[str, ...]:
     why = shown["why_not"] or shown["reason"]
     if shown["unreadable"]:
         why = "; ".join(filter(None, (f"its spec cannot be read: {shown['unreadable']}", _standing(pool, name, why))))
+    claims = pool.said_forging(name)
+    if claims and pool.lost(name):
+        why = f"it has not the lock any more; it said: {why}"
     if shown["override"] is not None:
         why = f"{why}; {override_text(shown['override'])}"
     return (
@@ -91,7 +94,7 @@ def _row(pool: Pool, name: str) -> tuple[str, ...]:
         _yes(shown["ready"]),
         _yes(shown["healthy"]),
         shown["leader"] or "-",
-        _yes(None if pool.silent(name) and pool.clusters[name].status.get("forgingEnabled") else shown["forging"]),
+        _yes(None if claims and not shown["forging"] else shown["forging"]),
         said,
         why,
     )
@@ -118,7 +121,9 @@ def _verdict(pool: Pool) -> list[tuple[str, str]]:
         named = f" of {pool.label}" if pool.label else ""
         nothing = f"unknown: no CardanoForgeCluster and no CardanoLeader{named} is in namespace {where} (another by -n)"
         return [("forging", nothing)]
-    rows = [("forging", ", ".join(forging) or "nobody says so")]
+    lost = [name for name in ordered(pool) if pool.said_forging(name) and not pool.silent(name) and pool.lost(name)]
+    nobody = f"nobody, as far as is known: {', '.join(lost)} has not the lock any more" if lost else "nobody says so"
+    rows = [("forging", ", ".join(forging) or nobody)]
     ranking = pool.ranking()
     rows.append(("should forge", ranking[0].name if ranking else "no cluster can forge"))
     if both := pool.conflict():

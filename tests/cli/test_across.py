@@ -235,6 +235,25 @@ def test_where_nobody_forges_clusters_says_why_of_each_and_is_a_fault(world: Wor
     assert row(ran, "should forge").endswith("no cluster can forge")
 
 
+@pytest.mark.parametrize(("away", "forges"), [(0, True), (1, True), (2, False), (3, False)])
+def test_a_cluster_whose_lock_has_gone_since_it_said_so_does_not_forge_any_more(
+    world: World, run: Run, away: int, forges: bool
+) -> None:
+    world.start(3)
+    world.make(EU, "eu-1", priority=10)
+    world.make(US, "us-1", priority=20)
+    world.say(EU, forgingEnabled=True, message="pod-of-eu-1 forges")
+    for number in range(3):
+        world.lock(number, f"{EU}/pod-of-eu-1_aa", members=3, age_s=7200 if number < away else 0)
+    ran = run("clusters")
+    assert (ran.code == 0) is forges
+    assert re.search(rf"{EU} .* pod-of-eu-1 +{'yes' if forges else '[?]'} ", ran.out)
+    assert row(ran, "forging").endswith(EU if forges else f"nobody, as far as is known: {EU} has not the lock any more")
+    if not forges:
+        assert row(ran, EU).endswith("it has not the lock any more; it said: pod-of-eu-1 forges")
+        assert run("clusters", "--json").json()["forging"] == []
+
+
 def test_two_enabled_clusters_are_a_conflict_and_a_fault(world: World, run: Run) -> None:
     world.start(1)
     world.make(EU, "eu-1", forgeState="Enabled")
