@@ -25,6 +25,7 @@ from kube.session import ApiSession, Json
 from policy import arbitration, replicas, timing
 from policy.arbitration import Cluster
 from policy.lease import LeaseRecord
+from policy.pause import of_members
 from policy.pool_lock import cluster_of, one_set
 from workers.cluster_report import ACCEPTED, condition_of, of_status
 
@@ -247,6 +248,13 @@ class Pool:
         """Whether the locks were written by pods that count different coordination APIs: each may have its forger."""
         told = [member.lock.record for member in self.members if member.lock is not None and member.lock.record.members]
         return not one_set(*((record.members, record.apis) for record in told))
+
+    @property
+    def paused(self) -> str:
+        """Until when the lock is paused, and why, by those that answer; empty: it is not."""
+        texts = [member.lock.record.paused for member in self.members if member.answers and member.lock is not None]
+        found = of_members(texts, self.wall_s)
+        return str(found) if found is not None else ""
 
     @property
     def token(self) -> int:

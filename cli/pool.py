@@ -139,6 +139,8 @@ def _lock_rows(pool: Pool) -> list[tuple[str, str]]:
         told = f"held by {holder}, say {votes} of {pool.count} coordination APIs"
         told += "" if votes > pool.count // 2 else ", which is no majority"
     rows = [("lock", f"cardano-pool-{pool.label}, token {pool.token}: {told}" if pool.label else "unknown")]
+    if pool.paused:
+        rows.append(("paused", f"the lock stays in its cluster, {pool.paused}; forgectl resume ends it"))
     if pool.sets_differ:
         rows.append(("sets differ", SETS_DIFFER))
     return rows + [(f"member/{member.name}", _member_text(pool, member)) for member in pool.members]
@@ -196,6 +198,7 @@ def as_json(pool: Pool) -> dict[str, Any]:
             "said_by": votes,
             "of": pool.count,
             "token": pool.token,
+            "paused": pool.paused or None,
             "sets_differ": pool.sets_differ,
         },
         "members": [

@@ -148,6 +148,8 @@ def _next(picture: Picture, standing: Standing, forger: _Forger | None) -> str:
         return f"nobody: the lease stays with its pod, {elector.paused}"
     if pool is not None and pool.paused and forger is not None and forger.cluster != pool.cluster:
         return f"a pod of the same cluster: the lock stays there, {pool.paused}"
+    if pool is not None and pool.paused and forger is None and not picture.intended:
+        return f"a pod of the cluster that had the lock: it stays there, {pool.paused}"
     if not picture.forging and _blind(picture):
         return "unknown"
     if pool is None:

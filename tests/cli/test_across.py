@@ -977,6 +977,17 @@ def test_a_pause_is_written_on_the_lock_of_every_coordination_api_and_nothing_el
     assert all("cardano.io/paused" not in annotations(world, number) for number in range(3))
 
 
+def test_a_pause_shows_among_the_clusters(world: World, run: Run) -> None:
+    world.start(1)
+    world.a_pool()
+    assert run("clusters", "--json").json()["lock"]["paused"] is None
+    run("pause", "--reason", "new switches")
+    assert row(run("clusters"), "paused").endswith(
+        "the lock stays in its cluster, until resumed: new switches; forgectl resume ends it"
+    )
+    assert run("clusters", "--json").json()["lock"]["paused"] == "until resumed: new switches"
+
+
 def test_a_pause_that_is_not_written_everywhere_says_whether_it_counts(world: World, run: Run) -> None:
     world.start(3)
     world.a_pool()

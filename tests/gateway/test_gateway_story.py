@@ -136,6 +136,11 @@ def test_across_clusters_the_next_is_the_best_other_cluster_that_can() -> None:
     assert one_look(nobody_else).next == "another pod of this cluster that is ready, else no other cluster can"
 
 
+def test_in_a_pause_of_the_lock_no_pod_of_another_cluster_is_next() -> None:
+    told = one_look(managed({"holder": "", "paused": "until resumed"}, actuator=FENCED))
+    assert told.next == "a pod of the cluster that had the lock: it stays there, until resumed"
+
+
 def test_a_sibling_that_holds_the_pool_wide_lock_is_named_and_this_pod_is_next() -> None:
     shown = managed({"sibling": f"{EU}/pod-1_bb"}, elector={"role": Role.STANDBY}, actuator=FENCED)
     told = one_look(shown)
