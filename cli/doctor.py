@@ -125,7 +125,7 @@ def _place(config: Config, name: str, kubeconfig: Path | None, context: str, nam
     file = kubeconfig or config.kubeconfig
     kubectl = ["--kubeconfig", str(file)] if file is not None else []
     kubectl += ["--context", context] if context else []
-    return Place(name, file, context, namespace, (*kubectl, "--namespace", namespace))
+    return Place(name, file, context, namespace, tuple(kubectl))
 
 
 def _named_servers(

@@ -56,6 +56,8 @@ class PodFacts:
     refusals: tuple[str, ...] | Unseen
     warnings: tuple[str, ...]
     """Both of the actuator."""
+    kept_out: tuple[tuple[str, str], ...] | Unseen = ()
+    """What an operator asked for that keeps the pod from taking over, and the command that ends it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +83,7 @@ def judge_pod(facts: PodFacts) -> Iterator[Finding]:
     yield from _workers(facts.workers)
     yield from _separation(facts)
     yield from _actuator(facts)
+    yield from _kept_out(facts)
 
 
 def _run_dir(facts: PodFacts) -> Iterator[Finding]:
@@ -199,6 +202,16 @@ def _actuator(facts: PodFacts) -> Iterator[Finding]:
         yield Finding("actuator", Weight.WARNING, text, "as it says")
     if not facts.refusals and not facts.warnings:
         yield Finding("actuator", Weight.INFO, "it could arm at once, and warns of nothing")
+
+
+def _kept_out(facts: PodFacts) -> Iterator[Finding]:
+    if isinstance(facts.kept_out, Unseen):
+        yield unseen("kept-out", facts.kept_out)
+        return
+    for reason, command in facts.kept_out:
+        yield Finding("kept-out", Weight.WARNING, reason, "end it, if it is not wanted any more", command)
+    if not facts.kept_out:
+        yield Finding("kept-out", Weight.INFO, "no stand-down, drain or pause is in force")
 
 
 def judge_sandbox_setting(permissive: bool) -> Finding:
