@@ -11,7 +11,7 @@ import json
 import os
 from typing import Any
 
-from cli.asking import Failed
+from cli.asking import Failed, need_sidecar
 from cli.looking import read_states
 from config import Config
 from ipc.messages import State, Worker
@@ -30,6 +30,7 @@ def add_command(commands: Any) -> None:
 
 
 def _alive(config: Config, arguments: argparse.Namespace) -> None:
+    need_sidecar(config)
     asked = ours(config)
     now = boottime_ns()
     answers = read_states(config, asked)

@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from cli import across, alive, awaiting, checking, debugging, doctoring, watch, where, why
-from cli.asking import PATIENCE_S, Failed, columns, connect, frames, printable, who_may
+from cli.asking import PATIENCE_S, Failed, columns, connect, elsewhere, frames, printable, who_may
 from cli.looking import picture_of, read_states
 from config import Config, ConfigError, load
 from gateway import views
@@ -233,8 +233,7 @@ def _reason(text: str) -> str:
 
 
 def _status(config: Config, arguments: argparse.Namespace) -> None:
-    elsewhere = "RUN_DIR" not in config.explicit and not config.run_dir.exists()
-    if elsewhere or across.names_a_place(arguments):
+    if elsewhere(config) or across.names_a_place(arguments):
         from cli import pool  # with the client of the API: costs more than all the rest of this program
 
         pool.command(config, arguments)

@@ -571,6 +571,24 @@ async def test_with_json_what_failed_is_one_object_on_standard_output(run: Run, 
     assert ran.err == f"forgectl: {told['error']}\n"
 
 
+@pytest.mark.skipif(Path("/run/forge-manager").exists(), reason="a sidecar's RUN_DIR is here")
+@pytest.mark.parametrize(
+    "words", ["why", "watch", "watch --lines", "trace", "audit", "alive", "drain", "inspect elector"]
+)
+def test_on_a_laptop_what_is_of_one_pod_says_at_once_where_to_run_it(run_dir: Path, words: str) -> None:
+    ran = subprocess.run(
+        [sys.executable, "-m", "cli.forgectl", *words.split()],
+        env={name: value for name, value in environment(run_dir).items() if name != "RUN_DIR"},
+        cwd=Path(forgectl.__file__).parent.parent,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE_S,
+        check=False,
+    )
+    assert (ran.returncode, ran.stdout, ran.stderr.count("\n")) == (1, "", 1)
+    assert "run it in its container (kubectl exec POD -c forge-manager -- forgectl ...)" in ran.stderr
+
+
 async def test_with_json_a_wrong_setting_is_an_object_too(run: Run) -> None:
     ran = await run("status", "--json", LEASE_DURATION="soon")
     assert json.loads(ran.out)["exit_code"] == ran.code == 2
