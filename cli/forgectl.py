@@ -405,14 +405,15 @@ def _stand_down(config: Config, arguments: argparse.Namespace) -> None:
         raise Failed(reply.message)
     if not arguments.json:
         print(printable(reply.message), flush=True)
-    successor, stands = _successor(config) if leaves else ("", "")
+    patience_s = HAND_OVER_S if arguments.seconds is None else min(HAND_OVER_S, arguments.seconds)
+    successor, stands = _successor(config, patience_s) if leaves else ("", "")
     if arguments.json:
         print(json.dumps({"did": reply.message} | ({"handed_over_to": successor or None} if leaves else {})))
     elif successor:
         print(printable(f"{config.pod_name} does not forge any more, {successor} has the right to"))
     if leaves and not successor:
         raise Failed(
-            f"nobody has taken over within {HAND_OVER_S:g} s (is a standby ready?): {stands}. {config.pod_name} stays "
+            f"nobody has taken over within {patience_s:g} s (is a standby ready?): {stands}. {config.pod_name} stays "
             "out all the same; `forgectl come-back` ends that",
             told=True,
         )
@@ -451,9 +452,9 @@ def _hands_over(config: Config, at_once: bool) -> bool:
     return picture.enabled and picture.actuator is not None and not waits
 
 
-def _successor(config: Config) -> tuple[str, str]:
+def _successor(config: Config, patience_s: float) -> tuple[str, str]:
     """Who has the right to forge after us, once our node is proven to be fenced, or else how it stands at the end."""
-    until = time.monotonic() + HAND_OVER_S
+    until = time.monotonic() + patience_s
     stands = ""
     while time.monotonic() < until:
         try:
