@@ -22,7 +22,7 @@ import sys
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NoReturn
 
 from cli import across, alive, awaiting, checking, debugging, doctoring, watch, where, why
 from cli.asking import PATIENCE_S, Failed, columns, connect, elsewhere, frames, printable, who_may
@@ -130,8 +130,15 @@ def _say(arguments: argparse.Namespace, code: int, *texts: str, told: bool = Fal
         print(f"forgectl: {text}", file=sys.stderr)
 
 
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        if "--json" in sys.argv:
+            print(json.dumps({"error": message, "exit_code": 2}))
+        super().error(message)
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="kubectl forge" if Path(sys.argv[0]).name == "kubectl-forge" else "forgectl",
         description="Look at this pod's workers and at the pool's clusters, and command them.",
         epilog=EPILOG,

@@ -571,6 +571,14 @@ async def test_with_json_what_failed_is_one_object_on_standard_output(run: Run, 
     assert ran.err == f"forgectl: {told['error']}\n"
 
 
+@pytest.mark.parametrize("words", ["stand-down --for soon --json", "inspect nobody --json", "--json"])
+async def test_with_json_a_usage_error_is_an_object_too(run: Run, words: str) -> None:
+    ran = await run(*words.split())
+    told = json.loads(ran.out)
+    assert told["exit_code"] == ran.code == 2
+    assert ran.err.endswith(f"error: {told['error']}\n")
+
+
 @pytest.mark.skipif(Path("/run/forge-manager").exists(), reason="a sidecar's RUN_DIR is here")
 @pytest.mark.parametrize(
     "words", ["why", "watch", "watch --lines", "trace", "audit", "alive", "drain", "inspect elector"]
