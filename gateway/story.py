@@ -30,7 +30,7 @@ class Standing(enum.StrEnum):
     CONFLICT = "conflict"
     """More than one cluster is Enabled: one of them forges all the same, the others must be told what they are."""
     UNKNOWN = "unknown"
-    """Workers that would know are silent."""
+    """Workers that would know are silent, or nothing has proven yet that this pod's node has stopped."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +83,8 @@ def _standing(picture: Picture, forger: _Forger | None) -> Standing:
         return Standing.CONFLICT
     if picture.forging:
         return Standing.FORGING
+    if picture.unproven:
+        return Standing.UNKNOWN
     waits_for_another = forger is not None or not picture.leading
     could = views.ready(picture).status == 200 and not _disabled(picture)
     return Standing.STANDBY if waits_for_another and could else Standing.FENCED
@@ -126,10 +128,12 @@ def _holder_of_the_pool(pool: PoolState, chronicle: Chronicle) -> _Forger | None
 
 
 def _title(picture: Picture, standing: Standing, forger: _Forger | None) -> str:
+    if picture.forging:
+        return "This pod forges" if picture.elector is not None else "This pod forges, and its elector is silent"
+    if picture.unproven:
+        return "It is not proven that this pod's node has stopped forging"
     if standing is Standing.UNKNOWN:
         return "It is not known who forges: workers of this pod are silent"
-    if picture.forging:
-        return "This pod forges"
     if forger is not None:
         who = forger.pod or "a pod that its cluster does not name"
         return f"{who} forges" + (f" in {forger.cluster}" if picture.pool is not None else "")
@@ -164,14 +168,14 @@ def _next(picture: Picture, standing: Standing, forger: _Forger | None) -> str:
     here = "this pod" if standing is Standing.STANDBY else ""
     if elector is not None and elector.paused:
         return f"nobody: the lease stays with its pod, {elector.paused}"
-    if pool is not None and pool.paused and forger is None:
-        return f"no cluster takes the lock over from another by itself: it is paused {pool.paused}"
     if pool is not None and pool.paused and forger is not None and forger.cluster != pool.cluster:
         return f"a pod of the same cluster: the lock stays there, {pool.paused}"
+    if pool is not None and pool.paused and forger is None and not picture.intended:
+        return f"a pod of the cluster that had the lock: it stays there, {pool.paused}"
+    if not picture.forging and _unseen(picture):
+        return "unknown"
     if pool is None:
         return here or ("another pod of this cluster that is ready" if picture.forging else "unknown")
-    if not picture.forging and not told_by_majority(pool):
-        return "unknown"
     if here and forger is not None and forger.cluster == pool.cluster:
         return here
     others = [each for each in pool.clusters if each.eligible and (forger is None or each.name != forger.cluster)]
@@ -189,18 +193,17 @@ def _named(cluster: ClusterView) -> str:
 
 def _why(picture: Picture, standing: Standing) -> tuple[str, ...]:
     actuator, elector, pool = picture.actuator, picture.elector, picture.pool
-    reasons: list[str] = []
-    if standing is Standing.UNKNOWN:
-        return tuple(f"the {worker} is silent" for worker in views.WATCHED if picture.fresh(worker) is None)
+    reasons = [f"the {worker} is silent" for worker in views.WATCHED if picture.fresh(worker) is None]
+    if actuator is None or elector is None:
+        return (*reasons, *([f"{actuator.fence}: {actuator.reason}"] if actuator is not None else ()))
     if standing is Standing.CONFLICT and pool is not None:
         enabled = ", ".join(cluster.name for cluster in pool.clusters if cluster.state == "Enabled")
         reasons.append(f"more than one cluster is Enabled: {enabled}")
     if not picture.forging and standing is not Standing.STANDBY:
         reasons += [*filter(None, [_disabled(picture)]), *views.ready(picture).body["reasons"]]
-    if actuator is not None and (picture.forging or actuator.fence is not Fence.FENCED or not reasons):
+    if picture.forging or actuator.fence is not Fence.FENCED or not reasons:
         reasons.append(f"{actuator.fence}: {actuator.reason}")
-    if elector is not None:
-        reasons.append(f"{elector.role}: {elector.reason}")
+    reasons.append(f"{elector.role}: {elector.reason}")
     if paused := views.paused(picture):
         reasons.append(f"paused: {paused}")
     if pool is not None and pool.why:

@@ -137,11 +137,32 @@ def test_a_leader_whose_node_has_not_confirmed_does_not_forge_yet() -> None:
     assert told.forger == ""
 
 
-@pytest.mark.parametrize("silent", [Worker.ACTUATOR, Worker.ELECTOR])
-def test_what_a_silent_worker_would_know_is_unknown_and_it_is_named(silent: Worker) -> None:
+def test_what_a_silent_actuator_would_know_is_unknown_and_it_is_named() -> None:
+    told = one_look(picture(silent=(Worker.ACTUATOR,)))
+    assert (told.standing, told.why) == (Standing.UNKNOWN, ("the actuator is silent",))
+    assert told.title == "It is not known who forges: workers of this pod are silent"
+
+
+def test_a_forger_whose_elector_is_silent_forges_as_its_actuator_knows() -> None:
+    told = one_look(picture(silent=(Worker.ELECTOR,)))
+    assert (told.standing, told.title) == (Standing.UNKNOWN, "This pod forges, and its elector is silent")
+    assert (told.forger, told.until) == ("pod-0", ACTUATOR.deadline)
+    assert told.why == ("the elector is silent", "armed: the node forges")
+
+
+@pytest.mark.parametrize("silent", [Worker.PROBER, Worker.ARBITER])
+def test_a_forger_says_first_which_worker_is_silent(silent: Worker) -> None:
     told = one_look(picture(silent=(silent,)))
+    assert told.standing is Standing.FORGING
+    assert told.why[:2] == (f"the {silent} is silent", "armed: the node forges")
+
+
+@pytest.mark.parametrize("unproven", [{"fence": Fence.FENCING}, {"deadline": NOW}])
+def test_a_node_that_is_not_proven_to_have_stopped_is_not_said_to(unproven: dict[str, Any]) -> None:
+    shown = picture(actuator=unproven, prober={"sample": None})
+    told = one_look(shown)
     assert told.standing is Standing.UNKNOWN
-    assert told.why == (f"the {silent} is silent",)
+    assert told.title == "It is not proven that this pod's node has stopped forging"
 
 
 def test_across_clusters_the_holder_of_the_pool_wide_lock_is_the_forger() -> None:
@@ -163,7 +184,7 @@ def test_in_a_pause_no_other_cluster_is_said_to_follow() -> None:
     )
     orphaned = managed({**paused, "holder": ""}, elector={"role": Role.STANDBY}, actuator=FENCED)
     assert one_look(orphaned).next == (
-        "no cluster takes the lock over from another by itself: it is paused until resumed: switches"
+        "a pod of the cluster that had the lock: it stays there, until resumed: switches"
     )
 
 
