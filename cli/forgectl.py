@@ -11,13 +11,18 @@ from __future__ import annotations
 import cli.descriptors  # noqa: F401  # before anything else opens a file
 
 # isort: split
+import signal
+import sys
+
+if __name__ == "__main__" or sys.argv[0].endswith(("/forgectl", "/kubectl-forge")):
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C while the rest is imported is no traceback either
+
+# isort: split
 import argparse
 import errno
 import json
 import math
 import os
-import signal
-import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -52,8 +57,8 @@ EPILOG: Final = (
 )
 
 
-HAND_OVER_S: Final = 6.0
-"""A node that does not answer is killed before its lease is released; the others take it in about 0.1 s."""
+HAND_OVER_S: Final = 10.0
+"""A node that does not obey is killed after 6 s, and the lease released then; the others take it in about 0.1 s."""
 HAND_OVER_POLL_S: Final = 0.1
 NOBODY: Final = f"Exit code 1 if nobody has within {HAND_OVER_S:g} s; it stays out all the same."
 _UNWRITTEN: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
@@ -418,8 +423,7 @@ def _stand_down(config: Config, arguments: argparse.Namespace) -> None:
         print(printable(f"{config.pod_name} does not forge any more, {successor} has the right to"))
     if leaves and not successor:
         raise Failed(
-            f"nobody has taken over within {patience_s:g} s (is a standby ready?): {stands}. {config.pod_name} stays "
-            "out all the same; `forgectl come-back` ends that",
+            f"{stands}. {config.pod_name} stays out all the same; `forgectl come-back` ends that",
             told=True,
         )
 
@@ -470,7 +474,9 @@ def _successor(config: Config, patience_s: float) -> tuple[str, str]:
         fenced = picture.actuator is not None and picture.actuator.fence is Fence.FENCED
         if fenced and not picture.leading and told.forger not in ("", config.pod_name):
             return (f"{told.forger} in {told.cluster}" if picture.pool is not None else told.forger), ""
-        stands = told.title[:1].lower() + told.title[1:]
+        late = f"nobody has taken over within {patience_s:g} s (is a standby ready?)"
+        late = late if fenced else f"the hand-over is not done after {patience_s:g} s"
+        stands = f"{late}: {told.title[:1].lower()}{told.title[1:]}"
         time.sleep(HAND_OVER_POLL_S)
     return "", stands
 

@@ -169,6 +169,3 @@ def without_many(environment: Mapping[str, str]) -> dict[str, str]:
     if os.pathsep in known.get("KUBECONFIG", "") or not known.get("KUBECONFIG", "/").startswith("/"):
         del known["KUBECONFIG"]
     return known
-
-
-# --- the commands ---

@@ -379,7 +379,7 @@ async def test_of_a_pod_that_forges_a_stand_down_to_which_nobody_takes_over_is_a
     server = await elector.begin(run_dir)
     ran = await run("stand-down")
     assert (ran.code, ran.out) == (1, "as you wish\n")
-    assert "nobody has taken over within 6 s (is a standby ready?): nobody forges" in ran.err
+    assert "nobody has taken over within 10 s (is a standby ready?): nobody forges" in ran.err
     assert "`forgectl come-back` ends that" in ran.err
     server.close()
 
@@ -660,3 +660,23 @@ async def test_a_reader_that_has_seen_enough_ends_what_follows_a_worker(run_dir:
         elector.publish(elector_state("pod-9_zz"))
         assert await process.wait() == 0
         assert await process.stderr.read() == b""
+
+
+@pytest.mark.parametrize(
+    ("program", "default"), [("/usr/local/bin/forgectl", True), ("/x/kubectl-forge", True), ("/x/y", False)]
+)
+def test_an_interrupt_ends_it_without_a_traceback_from_its_first_import_on(program: str, default: bool) -> None:
+    code = (
+        f"import signal, sys; sys.argv[0] = {program!r}; sys.modules['argparse'] = None\n"
+        "try: import cli.forgectl\n"
+        "except ImportError: print(signal.getsignal(signal.SIGINT) is signal.SIG_DFL)\n"
+    )
+    ran = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=Path(forgectl.__file__).parent.parent,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE_S,
+        check=True,
+    )
+    assert ran.stdout == f"{default}\n"
