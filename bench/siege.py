@@ -64,7 +64,7 @@ def _hand_over(cluster: Cluster, kind: str) -> float:
     leader = cluster.leader()
     since = time.monotonic_ns()
     if kind == "stand-down":
-        leader.forgectl("stand-down", "--for", "3")
+        leader.forgectl("stand-down", "--no-wait", "--for", "3")
     else:
         leader.kill_node()
     cluster.wait_for_one_forger(60, other_than=leader)

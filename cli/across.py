@@ -41,7 +41,11 @@ def add_commands(commands: Any, reason: Callable[[str], str]) -> None:
         made.set_defaults(command=command)
         return made
 
-    add("clusters", "all clusters of the pool, who forges and why not, and the pool-wide lock", _clusters)
+    add(
+        "clusters",
+        "all clusters of the pool, who forges and why not, and the pool-wide lock; without any, its CardanoLeader",
+        _clusters,
+    )
 
     disable = add("disable", "a cluster may not forge: for a while, or until it is enabled", _disable)
     _add_cluster(disable)

@@ -7,10 +7,11 @@ container, the one that runs as our user is asked, since the others' sockets are
 from __future__ import annotations
 
 import argparse
+import json
 import os
 from typing import Any
 
-from cli.asking import Failed
+from cli.asking import Failed, need_sidecar
 from cli.looking import read_states
 from config import Config
 from ipc.messages import State, Worker
@@ -24,10 +25,12 @@ def add_command(commands: Any) -> None:
         description="Says nothing of forging. Exit code 0 if all are alive, 1 if one is silent. Where each worker "
         "has a container: the one that runs as this user.",
     )
+    alive.add_argument("--json", action="store_true", help="as JSON")
     alive.set_defaults(command=_alive)
 
 
-def _alive(config: Config, _: argparse.Namespace) -> None:
+def _alive(config: Config, arguments: argparse.Namespace) -> None:
+    need_sidecar(config)
     asked = ours(config)
     now = boottime_ns()
     answers = read_states(config, asked)
@@ -38,7 +41,7 @@ def _alive(config: Config, _: argparse.Namespace) -> None:
     ]
     if silent:
         raise Failed("silent: " + "; ".join(silent))
-    print("alive: " + ", ".join(asked))
+    print(json.dumps({"alive": asked}) if arguments.json else "alive: " + ", ".join(asked))
 
 
 def ours(config: Config) -> tuple[Worker, ...]:

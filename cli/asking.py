@@ -42,6 +42,11 @@ class Failed(Exception):  # noqa: N818  # said to the operator, then the end
     code = 1
     """To exit with."""
 
+    def __init__(self, why: str, *, told: bool = False) -> None:
+        """told: what there is to say as JSON was printed."""
+        super().__init__(why)
+        self.told = told
+
 
 class NotThere(Failed):
     """Nobody serves this socket."""
@@ -68,6 +73,24 @@ def left(until: float) -> float:
     return max(until - time.monotonic(), 0.001)
 
 
+def elsewhere(config: Config) -> bool:
+    """Whether this is no sidecar's container: nobody named RUN_DIR, and the usual one is not there."""
+    return "RUN_DIR" not in config.explicit and not config.run_dir.exists()
+
+
+def need_sidecar(config: Config) -> None:
+    """Raises Failed, in one line for all workers, where none can be."""
+    if elsewhere(config):
+        raise Failed(is_it_here(config))
+
+
+def is_it_here(config: Config) -> str:
+    """What to do where no worker is: the end of a sentence."""
+    if elsewhere(config):
+        return "there is no sidecar here: run it in its container (kubectl exec POD -c forge-manager -- forgectl ...)"
+    return "is the sidecar running here?"
+
+
 def owner(config: Config, worker: Worker) -> int:
     """Who serves this worker's sockets: its uid of WORKER_UIDS, else ours; for root, who owns its folder.
 
@@ -81,7 +104,7 @@ def owner(config: Config, worker: Worker) -> int:
     try:
         return folder.stat().st_uid
     except OSError as error:
-        raise NotThere(f"{folder}: {error.strerror or error}; is the sidecar running here?") from None
+        raise NotThere(f"{folder}: {error.strerror or error}; {is_it_here(config)}") from None
 
 
 def believed(config: Config, worker: Worker, path: Path, peer: Peer) -> None:
@@ -102,7 +125,7 @@ def connect(config: Config, worker: Worker, path: Path, until: float) -> socket.
         believed(config, worker, path, peer_of(sock))
     except (FileNotFoundError, ConnectionRefusedError) as error:
         sock.close()
-        raise NotThere(f"{path}: {error.strerror}; is the sidecar running here?") from None
+        raise NotThere(f"{path}: {error.strerror}; {is_it_here(config)}") from None
     except OSError as error:
         sock.close()
         if isinstance(error, PermissionError):

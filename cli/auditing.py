@@ -78,7 +78,8 @@ class Audited:
 
 
 def command(config: Config, arguments: argparse.Namespace) -> None:
-    """Audit, print, exit 1 unless green."""
+    """Audit, print, exit 1 unless green.  Raises Failed where there is no sidecar."""
+    asking.need_sidecar(config)
     workers = (Worker(arguments.worker),) if arguments.worker else tuple(Worker)
     found = examine(config, workers)
     print(json.dumps(_as_json(found), indent=2) if arguments.json else _as_table(found, every=arguments.all))

@@ -7,6 +7,7 @@ yet is waited for as well.
 from __future__ import annotations
 
 import argparse
+import json
 import time
 from collections.abc import Callable
 from typing import Any, Final
@@ -33,6 +34,7 @@ def add_command(commands: Any) -> None:
     wait.add_argument(
         "--for", dest="seconds", type=duration, default=120.0, metavar="DURATION", help="at most, such as 2m (default)"
     )
+    wait.add_argument("--json", action="store_true", help="as JSON")
     wait.set_defaults(command=_await)
 
 
@@ -42,6 +44,8 @@ def _await(config: Config, arguments: argparse.Namespace) -> None:
         try:
             answer = WHAT[arguments.what](picture_of(config))
             if answer.body["ready"]:
+                if arguments.json:
+                    print(json.dumps(answer.body))
                 return
             why = "; ".join(answer.body["reasons"]) if "reasons" in answer.body else answer.body["reason"]
         except NotAllowed:

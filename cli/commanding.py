@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from cli.asking import Failed, Misused, printable
 from cli.coordination import Pool, refused, with_pool
-from cli.pool import span, utc
+from cli.pool import cluster_json, override_text, span, utc
 from config import Config
 from kube.forge_clusters import PLURAL, ForgeCluster
 from kube.session import Json
@@ -36,12 +36,16 @@ class Done:
     text: str
     member: str
     kubectl: str
+    before: str
+    """What held of the cluster until then."""
+    ended_by: str
+    """The command that ends it; empty: there is no one."""
     unread: str = ""
     """Why it does not count, or not all of it, and what to do; empty: it does."""
 
     def as_json(self) -> dict[str, Any]:
         shown = {"cluster": self.cluster, "did": self.text, "written_on": self.member, "kubectl": self.kubectl}
-        return shown | {"unread": self.unread or None}
+        return shown | {"before": self.before, "ended_by": self.ended_by or None, "unread": self.unread or None}
 
 
 def disable(config: Config, arguments: argparse.Namespace) -> None:
@@ -154,7 +158,7 @@ def confirm(pool: Pool, name: str, *, yes: bool) -> None:
 
 async def write(pool: Pool, name: str, spec: Json, text: str) -> Done:
     """Patch the spec.  Raises Failed.  `text`: what holds then, if the object can be read as a whole."""
-    body = {"spec": spec}
+    body, before = {"spec": spec}, _held(pool, name)
     member, after = await pool.patch(name, body)
     kind = f"{PLURAL}.{pool.config.crd_group}"
     patch = json.dumps(body, separators=(",", ":"))
@@ -171,7 +175,19 @@ async def write(pool: Pool, name: str, spec: Json, text: str) -> Done:
     if len(pool.members) > 1:
         carried = "; the arbiters carry it to the others"
         where += "; its arbiter is silent, so nobody carries it to the others" if pool.silent(name) else carried
-    return Done(name, f"{text}{where})", member.name, kubectl, unread)
+    ended_by = ""
+    if spec.get("forgeState") == "Disabled":
+        ended_by = f"forgectl enable {name}"
+    elif spec.get("override") not in (None, NO_OVERRIDE):
+        ended_by = f"forgectl override {name} --clear"
+    return Done(name, f"{text}{where})", member.name, kubectl, before, ended_by, unread)
+
+
+def _held(pool: Pool, name: str) -> str:
+    """State and override of a cluster, by what was read last."""
+    shown = cluster_json(pool, name)
+    state = shown["state"] or "not known"
+    return state if shown["override"] is None else f"{state}, {override_text(shown['override'])}"
 
 
 def _unread(pool: Pool, after: ForgeCluster) -> str:
@@ -215,10 +231,13 @@ def tell(done: Done, arguments: argparse.Namespace, then: str = "", *, warnings:
     else:
         print(printable(done.text))
         print(f"the same by: {printable(done.kubectl)}")
+        print(printable(f"before: {done.before}"))
         if then:
             print(printable(then))
+        if done.ended_by:
+            print(printable(f"to end it: {done.ended_by}"))
         for warning in warnings or []:
             print(f"forgectl: {printable(warning)}", file=sys.stderr)
     if done.unread:
         sys.stdout.flush()
-        raise Failed(done.unread)
+        raise Failed(done.unread, told=True)

@@ -25,7 +25,8 @@ from kube.session import ApiSession, Json
 from policy import arbitration, replicas, timing
 from policy.arbitration import Cluster
 from policy.lease import LeaseRecord
-from policy.pool_lock import one_set
+from policy.pause import of_members
+from policy.pool_lock import cluster_of, one_set
 from workers.cluster_report import ACCEPTED, condition_of, of_status
 
 TIMEOUT_S: Final = 4.0
@@ -34,7 +35,7 @@ USER_AGENT: Final = "cardano-forge-manager/forgectl"
 
 @dataclass(frozen=True, slots=True)
 class LockSeen:
-    """The pool's Lease on one coordination API."""
+    """The pool's Lease on one coordination API, or an election's."""
 
     record: LeaseRecord
     acquired_at: float | None
@@ -138,7 +139,7 @@ class Pool:
         try:
             raw = await member.session.request("list", folder, query=query, timeout_s=TIMEOUT_S)
             items = items_of(raw)
-            member.lock = _lock(items[0]) if items else None
+            member.lock = lease_seen(items[0]) if items else None
             member.lock_problem = "" if items else "no Lease"
         except ApiFailure as failure:
             member.lock, member.lock_problem = None, str(failure)
@@ -181,6 +182,13 @@ class Pool:
 
     # --- asking what is known ---
 
+    def means(self, name: str) -> bool:
+        """Whether a Lease or CardanoLeader of this name is of the pool and network that were asked for."""
+        wanted = self._wanted
+        if not wanted.pools:
+            return True
+        return any(name.endswith(f"-{label}") for label in wanted.labels)
+
     def judged(self) -> list[Cluster]:
         return [known.judged for known in self.clusters.values()]
 
@@ -203,8 +211,17 @@ class Pool:
         return self.read_at - self.clusters[name].judged.changed_at >= arbitration.FRESH
 
     def forging(self, name: str) -> bool:
-        """Its own word, unless that is too old."""
-        return self.clusters[name].status.get("forgingEnabled") is True and not self.silent(name)
+        """Its own word, unless that is too old, or the lock has gone since."""
+        return self.said_forging(name) and not self.silent(name) and not self.lost(name)
+
+    def said_forging(self, name: str) -> bool:
+        return self.clusters[name].status.get("forgingEnabled") is True
+
+    def lost(self, name: str) -> bool:
+        """Whether the lock is another's, or has run out, on so many that this cluster has no majority any more."""
+        locks = [member.lock for member in self.members if member.answers and member.lock is not None]
+        others = [lock for lock in locks if not (lock.stands(self.wall_s) and cluster_of(lock.record.holder) == name)]
+        return 2 * len(others) >= self.count if others else False
 
     def ranking(self, wall_s: float | None = None) -> tuple[Cluster, ...]:
         """Those that can forge by what is known now, by their specs as of `wall_s` (None: now), the best first."""
@@ -233,6 +250,13 @@ class Pool:
         return not one_set(*((record.members, record.apis) for record in told))
 
     @property
+    def paused(self) -> str:
+        """Until when the lock is paused, and why, by those that answer; empty: it is not."""
+        texts = [member.lock.record.paused for member in self.members if member.answers and member.lock is not None]
+        found = of_members(texts, self.wall_s)
+        return str(found) if found is not None else ""
+
+    @property
     def token(self) -> int:
         return max((m.lock.record.transitions for m in self.members if m.lock is not None), default=0)
 
@@ -246,6 +270,12 @@ class Pool:
         if names:
             raise Misused(f"{wanted} is the region of {', '.join(names)}; give the name")
         there = ", ".join(f"{name} ({known.judged.region})" for name, known in self.clusters.items())
+        if not there and not self.unheard():
+            where = ", ".join(dict.fromkeys(member.place.namespace for member in self.members))
+            raise Misused(
+                f"no cluster {wanted}: there is no CardanoForgeCluster in namespace {where}. Without cluster "
+                "management a pod hands over by `forgectl stand-down` in its container"
+            )
         raise Misused(f"no cluster {wanted}; there {'are ' + there if there else 'is none'}{self.unheard()}")
 
     def unheard(self) -> str:
@@ -359,7 +389,8 @@ def instant(text: object) -> float | None:
     return None
 
 
-def _lock(raw: Json) -> LockSeen:
+def lease_seen(raw: Json) -> LockSeen:
+    """A Lease, and what its holder wrote of its times.  Raises ApiFailure."""
     record, spec = parse_lease(raw), raw.get("spec")
     renewed = spec.get("renewTime") if isinstance(spec, dict) else None
     return LockSeen(record, instant(record.acquire_time), instant(renewed))
@@ -368,4 +399,6 @@ def _lock(raw: Json) -> LockSeen:
 def _in_words(failure: ApiFailure) -> str:
     if failure.kind is Failure.NOT_FOUND:
         return "the CRD is not installed there (kubectl apply -f deploy/crds)"
+    if failure.kind is Failure.UNAUTHORIZED:
+        return f"{failure}: its credentials have expired, or are another's; log in to it again"
     return str(failure)

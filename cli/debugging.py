@@ -9,8 +9,9 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
+import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, Final
 
 from cli import asking
@@ -82,12 +83,17 @@ def _inspect(config: Config, arguments: argparse.Namespace) -> None:
             state = state_of(first(sock, time.monotonic() + PATIENCE_S), worker)
             print(json.dumps(dataclasses.asdict(state), indent=None if arguments.json else 2))
             return
-        try:
-            for payload in frames(sock, None):
-                print(json.dumps(dataclasses.asdict(state_of(payload, worker))), flush=True)
-        except ConnectionError as error:
-            raise Failed(f"no answer: {error}") from None
+        for payload in _payloads(sock):
+            print(json.dumps(dataclasses.asdict(state_of(payload, worker))), flush=True)
         raise Failed(f"the {worker} ended the connection")
+
+
+def _payloads(sock: socket.socket) -> Iterator[bytes]:
+    """As they come.  Raises Failed; what goes wrong with our own output is not the worker's fault."""
+    try:
+        yield from frames(sock, None)
+    except ConnectionError as error:
+        raise Failed(f"no answer: {error}") from None
 
 
 def _ask(config: Config, worker: Worker, what: DebugWhat, *, as_json: bool) -> None:

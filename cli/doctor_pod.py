@@ -32,12 +32,14 @@ from cardano.slots import slot_at, slot_length_s
 from cli.asking import Failed, NotAllowed
 from cli.looking import read_states
 from config import Config
-from ipc.messages import ActuatorState, ProberState, State, Worker
+from ipc.messages import ActuatorState, ArbiterState, ElectorState, ProberState, State, Worker
+from kernel.clock import boottime_ns
 from kernel.deadline import DeathTimer
 from kernel.deathpipe import DeathSignal
 from kernel.identity import effective
 from kernel.libc import LIBC
 from kernel.process import filesystem_is_memory
+from policy import timing
 from policy.doctor.findings import Unseen
 from policy.doctor.node import CredentialFacts, Led, NodeFacts, Process, Scraped, Target
 from policy.doctor.pod import Folder, KernelFacts, Notices, PodFacts, WorkerSeen
@@ -90,6 +92,7 @@ def pod(config: Config, heard: States) -> PodFacts:
         refusals=actuator.refusals if actuator is not None else Unseen(f"it does not answer us: {silent}"),
         warnings=actuator.warnings if actuator is not None else (),
         notices=_notices(heard),
+        kept_out=_kept_out(heard),
     )
 
 
@@ -101,6 +104,26 @@ def _notices(heard: States) -> Notices | Unseen | None:
     if told is None:
         return None
     return Notices(told.problem, told.sent_total, told.queued, told.dropped_total)
+
+
+def _kept_out(heard: States) -> tuple[tuple[str, str], ...] | Unseen:
+    elector, arbiter = heard[Worker.ELECTOR], heard[Worker.ARBITER]
+    if not (isinstance(elector, State) and isinstance(elector.body, ElectorState)):
+        return Unseen(f"the elector does not answer us: {elector}")
+    found = []
+    said, left_s = elector.body, (elector.body.standing_down_until - boottime_ns()) / timing.SECOND
+    if said.drained:
+        found.append((f"it is drained, until `forgectl come-back`: {said.drained}", "forgectl come-back"))
+    elif left_s > 0:
+        found.append((f"it stands down for {left_s:.0f} s more", "forgectl come-back"))
+    if said.paused:
+        reason = f"the lease is paused {said.paused}: should its pod fail, nobody takes over"
+        found.append((reason, f"forgectl resume --lease {said.lease.rpartition('/')[2]}"))
+    pool = arbiter.body.pool if isinstance(arbiter, State) and isinstance(arbiter.body, ArbiterState) else None
+    if pool is not None and pool.paused:
+        reason = f"the pool-wide lock is paused {pool.paused}: should its cluster fail, nobody takes over"
+        found.append((reason, "forgectl resume"))
+    return tuple(found)
 
 
 def _sidecars_uid(config: Config) -> int:
@@ -351,13 +374,14 @@ def credentials(config: Config, heard: States) -> CredentialFacts:
         for variable, path in config.targets.values()
     )
     actuator = _actuator(heard)
+    cold = () if unseen is not None else examining.cold_keys_beside(config)
     if actuator is not None and actuator.findings:  # it knows more: counters that were used, what the node uses
-        return CredentialFacts(targets, actuator.findings, "the actuator")
+        return CredentialFacts(targets, (*cold, *actuator.findings), "the actuator")
     if unseen is not None:
         return CredentialFacts(targets, unseen, "")
     findings, closed = examining.of_sources(config)
     if not closed:
-        return CredentialFacts(targets, findings, "forgectl")
+        return CredentialFacts(targets, (*cold, *findings), "forgectl")
     return CredentialFacts(
         targets, Unseen(f"we may not read {', '.join(closed)}, and the actuator says nothing of them"), ""
     )

@@ -59,7 +59,7 @@ def command(config: Config, arguments: argparse.Namespace) -> None:
     print(json.dumps(shown, indent=2) if arguments.json else _table(shown))
     errors = sum(finding.severity is Severity.ERROR for finding in findings)
     if errors:
-        raise Failed(f"a node cannot forge with these: {errors} error{'s' if errors > 1 else ''}")
+        raise Failed(f"a node cannot forge with these: {errors} error{'s' if errors > 1 else ''}", told=True)
 
 
 def of_sources(config: Config) -> tuple[tuple[Finding, ...], tuple[str, ...]]:
@@ -126,10 +126,25 @@ def _paths(config: Config, arguments: argparse.Namespace) -> tuple[dict[str, Pat
             found[kind] = f"has {KINDS[kind]} more than once ({names}): name one with {OPTIONS[kind]}"
         else:
             found[kind] = f"has nothing that is {KINDS[kind]}"
+    return found, _cold(kinds)
+
+
+def _cold(kinds: dict[str, list[Path]]) -> list[Finding]:
     cold = [path.name for kind in COLD_SIGNING_KEYS for path in kinds.get(kind, [])]
     reason = f"the pool's cold signing key lies beside the hot ones ({', '.join(cold)}): who takes it has the pool"
     remedy = "take it off this machine: it is needed offline only, to issue certificates"
-    return found, [Finding(Check.COLD_KEY, Severity.WARNING, reason, remedy)] if cold else []
+    return [Finding(Check.COLD_KEY, Severity.WARNING, reason, remedy)] if cold else []
+
+
+def cold_keys_beside(config: Config) -> tuple[Finding, ...]:
+    """Of the folders in which the source files are, as far as we may look into them."""
+    found: list[Finding] = []
+    for folder in sorted({path.parent for path in (config.source_kes_key, config.source_vrf_key)}):
+        try:
+            found += _cold(_kinds(folder))
+        except Misused:
+            continue  # it is not there, or no folder of keys: findings of their own
+    return tuple(found)
 
 
 def _kinds(folder: Path) -> dict[str, list[Path]]:

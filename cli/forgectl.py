@@ -8,7 +8,11 @@ coordination API could be asked.
 
 from __future__ import annotations
 
+import cli.descriptors  # noqa: F401  # before anything else opens a file
+
+# isort: split
 import argparse
+import errno
 import json
 import math
 import os
@@ -17,16 +21,19 @@ import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NoReturn
 
 from cli import across, alive, awaiting, checking, debugging, doctoring, settings, watch, where, why
-from cli.asking import PATIENCE_S, Failed, columns, connect, frames, printable, who_may
+from cli.asking import PATIENCE_S, Failed, columns, connect, elsewhere, frames, printable, who_may
 from cli.looking import picture_of, read_states
 from config import Config, ConfigError, load
 from gateway import views
+from gateway.chronicle import Chronicle
+from gateway.story import headline
 from ipc.frames import frame
 from ipc.messages import (
     ElectorState,
+    Fence,
     GatewayState,
     ProtocolError,
     Severity,
@@ -45,8 +52,49 @@ EPILOG: Final = (
 )
 
 
+HAND_OVER_S: Final = 6.0
+"""A node that does not answer is killed before its lease is released; the others take it in about 0.1 s."""
+HAND_OVER_POLL_S: Final = 0.1
+NOBODY: Final = f"Exit code 1 if nobody has within {HAND_OVER_S:g} s; it stays out all the same."
+_UNWRITTEN: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
+
+
 def main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_DFL)
+    _open_streams()
+    try:
+        try:
+            code = _run()
+        except SystemExit as end:  # of argparse, and of commands that have said all
+            code = end.code  # type: ignore[assignment]
+        sys.stdout.flush()
+    except BrokenPipeError:  # of standard output: whoever read it has seen enough
+        _let_go_of_output()
+        return
+    except OSError as error:
+        if error.errno not in _UNWRITTEN:
+            raise
+        _let_go_of_output()
+        print(f"forgectl: standard output cannot be written: {error.strerror}", file=sys.stderr)
+        code = 1
+    if code:
+        sys.exit(code)
+
+
+def _open_streams() -> None:
+    """Where one was closed there is none, and what is for standard error would be printed on standard output."""
+    sys.stdin = sys.stdin or open(os.devnull)  # noqa: PTH123, SIM115  # for as long as we live
+    sys.stdout = sys.stdout or open(os.devnull, "w")  # noqa: PTH123, SIM115
+    sys.stderr = sys.stderr or open(os.devnull, "w")  # noqa: PTH123, SIM115
+
+
+def _let_go_of_output() -> None:
+    """What could not be written is not tried again at the end."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _run() -> int:
+    """The exit code.  What failed is said on standard error, and with --json as an object on standard output too."""
     arguments = _parser().parse_args()
     environment = dict(os.environ)
     if arguments.run_dir:
@@ -54,28 +102,41 @@ def main() -> None:
     try:
         if arguments.command is _completion:
             print(_completion(arguments.shell), end="")
-            return
+            return 0
         if arguments.command is doctoring.command:
             doctoring.command(environment, arguments)
-            return
+            return 0
         if arguments.command is not _config:
             environment = where.without_many(environment)
         arguments.command(load(environment), arguments)
-        sys.stdout.flush()
     except ConfigError as error:
-        for mistake in error.mistakes:
-            print(f"forgectl: {mistake}", file=sys.stderr)
+        _say(arguments, 2, *map(str, error.mistakes))
         _warn_of_spelling(environment)
-        sys.exit(2)
+        return 2
     except Failed as error:
-        print(f"forgectl: {printable(str(error))}", file=sys.stderr)  # a worker's own words may be in it
-        sys.exit(error.code)
-    except BrokenPipeError:  # of standard output: whoever read it has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        text = printable(str(error))  # a worker's own words may be in it
+        _say(arguments, error.code, text, told=error.told)
+        return error.code
+    return 0
+
+
+def _say(arguments: argparse.Namespace, code: int, *texts: str, told: bool = False) -> None:
+    """told: standard output has an object already."""
+    if getattr(arguments, "json", False) and not told:
+        print(json.dumps({"error": "; ".join(texts), "exit_code": code}))
+    for text in texts:
+        print(f"forgectl: {text}", file=sys.stderr)
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        if "--json" in sys.argv:
+            print(json.dumps({"error": message, "exit_code": 2}))
+        super().error(message)
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="kubectl forge" if Path(sys.argv[0]).name == "kubectl-forge" else "forgectl",
         description="Look at this pod's workers and at the pool's clusters, and command them.",
         epilog=EPILOG,
@@ -100,7 +161,11 @@ def _parser() -> argparse.ArgumentParser:
     debugging.add_commands(commands, _seconds)
     checking.add_command(commands)
     doctoring.add_command(commands)
-    down = commands.add_parser("stand-down", help="hand over and stay out of the election for a while")
+    down = commands.add_parser(
+        "stand-down",
+        help="hand over and stay out of the election for a while",
+        description=f"Of a pod that forges: wait until another has taken over. {NOBODY}",
+    )
     down.add_argument(
         "--for",
         dest="seconds",
@@ -115,16 +180,23 @@ def _parser() -> argparse.ArgumentParser:
         help="before a container ends: not in a pause; a longer stand-down or drain stays",
     )
     down.set_defaults(command=_stand_down)
-    drain = commands.add_parser("drain", help="hand over and stay out of the election until `forgectl come-back`")
+    drain = commands.add_parser(
+        "drain",
+        help="hand over and stay out of the election until `forgectl come-back`",
+        description=f"Of a pod that forges: wait until another has taken over. {NOBODY}",
+    )
     drain.set_defaults(command=_stand_down, seconds=None, hook=False)
     for each in (down, drain):
         each.add_argument("--reason", type=_reason, default="asked by forgectl", metavar="TEXT", help="for the log")
         each.add_argument(
             "--now", action="store_true", help="do not wait for a gap between the pool's slots (LEADERSHIP_SCHEDULE)"
         )
+        each.add_argument(
+            "--no-wait", dest="wait", action="store_false", help="do not wait until another pod has taken over"
+        )
     back = commands.add_parser("come-back", help="end a stand-down or a drain")
     back.add_argument("--reason", type=_reason, default="asked by forgectl", metavar="TEXT", help="for the log")
-    back.set_defaults(command=_stand_down, seconds=0.0, now=True, hook=False)
+    back.set_defaults(command=_stand_down, seconds=0.0, now=True, hook=False, wait=False)
     for each in (down, drain, back):
         each.add_argument("--json", action="store_true")
     audit = commands.add_parser("audit", help="does each worker hold exactly what it declares? exit 1 if not")
@@ -141,9 +213,10 @@ def _parser() -> argparse.ArgumentParser:
         "completion",
         help="what makes a shell complete this program's words",
         description="bash: forgectl completion bash > /etc/bash_completion.d/forgectl; "
-        "zsh: forgectl completion zsh > a folder of $fpath, as _forgectl.",
+        "zsh: forgectl completion zsh > a folder of $fpath, as _forgectl; "
+        "fish: forgectl completion fish > ~/.config/fish/completions/forgectl.fish.",
     )
-    completion.add_argument("shell", choices=("bash", "zsh", "tcsh"))
+    completion.add_argument("shell", choices=("bash", "zsh", "fish", "tcsh"))
     completion.set_defaults(command=_completion)
     return parser
 
@@ -165,8 +238,7 @@ def _reason(text: str) -> str:
 
 
 def _status(config: Config, arguments: argparse.Namespace) -> None:
-    elsewhere = "RUN_DIR" not in config.explicit and not config.run_dir.exists()
-    if elsewhere or across.names_a_place(arguments):
+    if elsewhere(config) or across.names_a_place(arguments):
         from cli import pool  # with the client of the API: costs more than all the rest of this program
 
         pool.command(config, arguments)
@@ -182,7 +254,7 @@ def _status(config: Config, arguments: argparse.Namespace) -> None:
 def _table(shown: dict[str, Any]) -> str:
     rows = [
         ("pod", f"{shown['pod']} ({shown['namespace']}, {shown['network']})"),
-        ("forging", "yes" if shown["forging"] else "no"),
+        ("forging", _forging_text(shown)),
         *_leader_rows(shown),
         *_fence_rows(shown),
         *_credential_rows(shown["credentials"]),
@@ -199,6 +271,16 @@ def _table(shown: dict[str, Any]) -> str:
     width = max(len(printable(name)) for name, _ in rows)
     lines = [f"{printable(name):<{width}}  {printable(text)}" for name, text in rows]
     return "\n".join([*lines, *_clusters(shown["pool"])])
+
+
+def _forging_text(shown: dict[str, Any]) -> str:
+    """No only where that is proven."""
+    if shown["forging"]:
+        return "yes"
+    if shown["fence"] is None:
+        return "unknown: the actuator is silent"
+    state = Fence(shown["fence"]["state"])
+    return "no" if state is Fence.FENCED else f"not proven either way: {state}"
 
 
 def _pool_rows(pool: dict[str, Any]) -> list[tuple[str, str]]:
@@ -322,14 +404,36 @@ def _stand_down(config: Config, arguments: argparse.Namespace) -> None:
     if arguments.hook and (why := _left_alone(config, arguments.seconds)):
         print(json.dumps({"did": why}) if arguments.json else printable(why))
         return
+    leaves = arguments.seconds != 0 and not arguments.hook and arguments.wait and _hands_over(config, arguments.now)
+    reply = _command(config, StandDown(arguments.seconds, arguments.reason, arguments.now))
+    if not reply.accepted:
+        raise Failed(reply.message)
+    if not arguments.json:
+        print(printable(reply.message), flush=True)
+    patience_s = HAND_OVER_S if arguments.seconds is None else min(HAND_OVER_S, arguments.seconds)
+    successor, stands = _successor(config, patience_s) if leaves else ("", "")
+    if arguments.json:
+        print(json.dumps({"did": reply.message} | ({"handed_over_to": successor or None} if leaves else {})))
+    elif successor:
+        print(printable(f"{config.pod_name} does not forge any more, {successor} has the right to"))
+    if leaves and not successor:
+        raise Failed(
+            f"nobody has taken over within {patience_s:g} s (is a standby ready?): {stands}. {config.pod_name} stays "
+            "out all the same; `forgectl come-back` ends that",
+            told=True,
+        )
+
+
+def _command(config: Config, command: StandDown) -> StandDownReply:
+    """Send it to the elector.  Raises Failed."""
     until = time.monotonic() + PATIENCE_S
     try:
-        command = frame(encode(StandDown(arguments.seconds, arguments.reason, arguments.now)))
+        sent = frame(encode(command))
     except ProtocolError as error:
         raise Failed(f"not sent: {error}") from None
     with connect(config, Worker.ELECTOR, config.command_socket, until) as sock:
         try:
-            sock.sendall(command)
+            sock.sendall(sent)
             payload = next(frames(sock, until), None)
         except ConnectionError:
             raise Failed(f"the elector does not let us command it: {who_may(config, Worker.ELECTOR)}") from None
@@ -338,12 +442,37 @@ def _stand_down(config: Config, arguments: argparse.Namespace) -> None:
         if payload is None:
             raise Failed("the connection was closed without an answer")
         try:
-            reply = decode(payload, StandDownReply)
+            return decode(payload, StandDownReply)
         except ProtocolError as error:
             raise Failed(f"the elector speaks another language: {error}") from None
-    if not reply.accepted:
-        raise Failed(reply.message)
-    print(json.dumps({"did": reply.message}) if arguments.json else printable(reply.message))
+
+
+def _hands_over(config: Config, at_once: bool) -> bool:
+    """Whether this pod has the right to forge, and would give it up when told, not in a later gap between slots."""
+    try:
+        picture = picture_of(config)
+    except Failed:
+        return False  # what is wrong says the command's own answer
+    waits = picture.prober is not None and picture.prober.quiet_at > picture.now and not at_once
+    return picture.enabled and picture.actuator is not None and not waits
+
+
+def _successor(config: Config, patience_s: float) -> tuple[str, str]:
+    """Who has the right to forge after us, once our node is proven to be fenced, or else how it stands at the end."""
+    until = time.monotonic() + patience_s
+    stands = ""
+    while time.monotonic() < until:
+        try:
+            picture = picture_of(config)
+        except Failed as why:
+            return "", str(why)
+        told = headline(picture, Chronicle())
+        fenced = picture.actuator is not None and picture.actuator.fence is Fence.FENCED
+        if fenced and not picture.leading and told.forger not in ("", config.pod_name):
+            return (f"{told.forger} in {told.cluster}" if picture.pool is not None else told.forger), ""
+        stands = told.title[:1].lower() + told.title[1:]
+        time.sleep(HAND_OVER_POLL_S)
+    return "", stands
 
 
 def _left_alone(config: Config, seconds: float) -> str:
@@ -371,6 +500,10 @@ def _completion(shell: str) -> str:
 
     parser = _parser()
     parser.prog = "forgectl"
+    for action in parser._subparsers._group_actions if parser._subparsers else ():
+        assert isinstance(action, argparse._SubParsersAction)
+        for shown in action._choices_actions:  # a line each, as in --help: shtab would take the whole description
+            action.choices[shown.dest].description = shown.help
     return str(shtab.complete(parser, shell))
 
 

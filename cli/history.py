@@ -10,8 +10,9 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
+from cli import lone
 from cli.asking import columns, printable
-from cli.coordination import TIMEOUT_S, Member, Pool, instant, items_of, with_pool
+from cli.coordination import TIMEOUT_S, LockSeen, Member, Pool, instant, items_of, with_pool
 from cli.pool import text_of, utc
 from config import Config
 from kube.errors import ApiFailure
@@ -36,7 +37,7 @@ def command(config: Config, arguments: argparse.Namespace) -> None:
     """Print.  A server that tells no events is named on standard error."""
 
     async def work(pool: Pool) -> None:
-        found, problems = await gather(pool)
+        found, problems = await gather(pool) if pool.clusters else await _of_leaders(pool)
         for problem in problems:
             print(f"forgectl: {printable(problem)}", file=sys.stderr)
         shown = found[-arguments.limit :]
@@ -58,6 +59,22 @@ async def gather(pool: Pool) -> tuple[list[Happened], list[str]]:
         for each in [*events, *_transitions(member), *_lock(member)]:
             found.setdefault((int(each.at), each.about, each.what, each.text), each)  # the same on several members
     return sorted(found.values()), problems
+
+
+async def _of_leaders(pool: Pool) -> tuple[list[Happened], list[str]]:
+    """Without clusters: what each CardanoLeader and its Lease say of their last changes."""
+    problems = [f"{member.name} was not asked: {member.problem}" for member in pool.members if not member.answers]
+    found: set[Happened] = set()
+    for each in await lone.leaders(pool):
+        conditions = each.status.get("conditions")
+        for condition in conditions if isinstance(conditions, list) else []:
+            at = instant(condition.get("lastTransitionTime")) if isinstance(condition, dict) else None
+            if at is not None:
+                what = f"{text_of(condition, 'type')}={text_of(condition, 'status')}"
+                found.add(Happened(at, each.name, what, text_of(condition, "message"), "status"))
+        if each.seen is not None:
+            found.update(_taken(each.lease, each.member, each.seen))
+    return sorted(found), problems
 
 
 async def _events(pool: Pool, member: Member) -> list[Happened] | str:
@@ -106,14 +123,17 @@ def _transitions(member: Member) -> list[Happened]:
 
 
 def _lock(member: Member) -> list[Happened]:
-    lock = member.lock
-    if lock is None or lock.acquired_at is None:
+    return _taken("lock", member.name, member.lock) if member.lock is not None else []
+
+
+def _taken(about: str, member: str, lock: LockSeen) -> list[Happened]:
+    if lock.acquired_at is None:
         return []
     record = lock.record
     what, text = ("taken", f"by {record.holder}") if record.holder else ("released", "")
     if record.preferred_holder:
         text = f"{text} left to {record.preferred_holder}".strip()
-    return [Happened(lock.acquired_at, "lock", what, f"{member.name}: {text} token {record.transitions}", "lease")]
+    return [Happened(lock.acquired_at, about, what, f"{member}: {text} token {record.transitions}", "lease")]
 
 
 def _as_json(pool: Pool, each: Happened) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 import time
 
-from cli.asking import PATIENCE_S, Failed, NotThere, connect, first, state_of
+from cli.asking import PATIENCE_S, Failed, NotThere, connect, first, is_it_here, state_of
 from config import Config
 from gateway import views
 from gateway.views import Picture
@@ -43,7 +43,7 @@ def picture_of(config: Config) -> Picture:
         for why in answers.values():
             if not isinstance(why, NotThere):
                 raise Failed(f"no worker answers below {config.run_dir}: {why}")
-        raise Failed(f"no worker answers below {config.run_dir}; is the sidecar running here?")
+        raise Failed(f"no worker answers below {config.run_dir}; {is_it_here(config)}")
     from importlib.metadata import version  # costs more than all the rest of this program
 
     return Picture(

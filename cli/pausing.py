@@ -26,7 +26,7 @@ from kube.errors import ANSWERS, ApiFailure
 from kube.leases import LeaseClient
 from policy.election import pod_of
 from policy.lease import LeaseRecord
-from policy.pause import ANNOTATION, Pause, as_text
+from policy.pause import ANNOTATION, Pause, acting, as_text
 from policy.pool_lock import cluster_of
 
 ATTEMPTS: Final = 5
@@ -48,6 +48,8 @@ class _Outcome:
     place: Place
     record: LeaseRecord | None
     problem: str = ""
+    before: Pause | None = None
+    """What was in force when it was written."""
 
 
 def pause(config: Config, arguments: argparse.Namespace) -> None:
@@ -68,18 +70,20 @@ def _command(config: Config, arguments: argparse.Namespace, text: str, asked: Pa
         why = "; ".join(f"{each.place.name}: {each.problem}" for each in outcomes)
         raise NobodyAnswers(f"{target.lease} could not be written: {why}")
     kept_for = _kept_for(done, pool=target.pool)
+    before = next((each.before for each in done if each.before is not None), None)
     if arguments.json:
         shown = {
             "lease": target.lease,
             "pool_wide": target.pool,
             "paused": str(asked) if asked is not None else None,
+            "before": str(before) if before is not None else None,
             "stays_with": kept_for or None,
             "written_on": [each.place.name for each in done],
             "failed": {each.place.name: each.problem for each in outcomes if each.problem},
         }
         print(json.dumps(shown, indent=2))
     else:
-        print(printable(_sentence(target, asked, kept_for)))
+        print(printable(_sentence(target, asked, before, kept_for)))
         word = f"{ANNOTATION}={text}" if text else f"{ANNOTATION}-"
         for each in done:
             line = each.place.same_by("annotate", "--overwrite", "lease", target.lease, word)
@@ -92,22 +96,29 @@ def _command(config: Config, arguments: argparse.Namespace, text: str, asked: Pa
             late.append(
                 f"{unnamed} that the lock's holder counts too {'was' if unnamed == 1 else 'were'} not named here"
             )
-        holds = (
-            "which is a majority and counts"
-            if 2 * len(done) > count
-            else "which is no majority, and counts for nothing"
-        )
-        raise Failed(f"written on {len(done)} of {count} coordination APIs, {holds}: {'; '.join(late)}")
+        if 2 * len(done) > count:
+            holds = "which is a majority and counts"
+        elif 2 * len(done) == count and asked is not None:  # `policy.pause.of_members`: of two, who paused is heard
+            holds = "which is half of them and counts"
+        else:
+            holds = "which is no majority, and counts for nothing"
+        raise Failed(f"written on {len(done)} of {count} coordination APIs, {holds}: {'; '.join(late)}", told=True)
 
 
-def _sentence(target: _Target, asked: Pause | None, kept_for: str) -> str:
+def _sentence(target: _Target, asked: Pause | None, before: Pause | None, kept_for: str) -> str:
     what = "the pool-wide lock" if target.pool else f"the lease {target.lease}"
+    if asked is None and before is None:
+        return f"{what} was not paused: whoever may take over does, as before"
     if asked is None:
-        return f"{what} is not paused any more: whoever may take over does"
+        return f"{what} is not paused any more: whoever may take over does. It was paused {before}"
+    instead = f" It was paused {before}." if before not in (None, asked) else ""
     if not kept_for:
-        return f"{what} is paused {asked}. Nobody has it now: the next who takes it keeps it"
+        return f"{what} is paused {asked}.{instead} Nobody has it now: the next who takes it keeps it"
     whom = f"cluster {kept_for}" if target.pool else kept_for
-    return f"{what} is paused {asked}. It stays with {whom}; should that fail, nobody takes over before the pause ends"
+    return (
+        f"{what} is paused {asked}.{instead} It stays with {whom}; should that fail, nobody takes over before the "
+        "pause ends (`forgectl resume`)"
+    )
 
 
 def _kept_for(done: list[_Outcome], *, pool: bool) -> str:
@@ -206,11 +217,12 @@ async def _write(lease: str, member: Member, text: str) -> _Outcome:
             record, _ = await leases.look(timeout_s=TIMEOUT_S)
             if record is None:
                 return _Outcome(member.place, None, f"there is no Lease {lease}: a pod makes it when it first leads")
+            before = acting(record.paused, time.time())
             if record.paused != text:
                 record = await leases.annotate(record, {ANNOTATION: text}, timeout_s=TIMEOUT_S)
         except ApiFailure as failure:
             if failure.kind in ANSWERS and attempt < ATTEMPTS:
                 continue  # its holder wrote in between
             return _Outcome(member.place, None, str(failure))
-        return _Outcome(member.place, record)
+        return _Outcome(member.place, record, before=before)
     raise AssertionError("the last attempt returns")

@@ -32,11 +32,22 @@ def command(config: Config, arguments: argparse.Namespace) -> None:
 
 
 async def _show_json(pool: Pool) -> bool:
-    print(json.dumps(as_json(pool), indent=2))
-    return fine(pool)
+    from cli import lone
+
+    found = [] if pool.clusters else await lone.leaders(pool)
+    shown = as_json(pool) | {"leaders": lone.as_json(pool, found)}
+    if found:
+        shown["forging"] = [each.pod for each in found if each.forging(pool.wall_s)]
+    print(json.dumps(shown, indent=2))
+    return lone.fine(pool, found) if found else fine(pool)
 
 
 async def _show_table(pool: Pool) -> bool:
+    from cli import lone
+
+    if not pool.clusters and (found := await lone.leaders(pool)):
+        print("\n".join(lone.table(pool, found)))
+        return lone.fine(pool, found)
     print("\n".join(table(pool)))
     return fine(pool)
 
@@ -70,8 +81,11 @@ def _row(pool: Pool, name: str) -> tuple[str, ...]:
     why = shown["why_not"] or shown["reason"]
     if shown["unreadable"]:
         why = "; ".join(filter(None, (f"its spec cannot be read: {shown['unreadable']}", _standing(pool, name, why))))
+    claims = pool.said_forging(name)
+    if claims and pool.lost(name):
+        why = f"it has not the lock any more; it said: {why}"
     if shown["override"] is not None:
-        why = f"{why}; {_override_text(shown['override'])}"
+        why = f"{why}; {override_text(shown['override'])}"
     return (
         name,
         shown["region"],
@@ -80,7 +94,7 @@ def _row(pool: Pool, name: str) -> tuple[str, ...]:
         _yes(shown["ready"]),
         _yes(shown["healthy"]),
         shown["leader"] or "-",
-        _yes(shown["forging"]),
+        _yes(None if claims and not shown["forging"] else shown["forging"]),
         said,
         why,
     )
@@ -95,14 +109,21 @@ def _yes(value: bool | None) -> str:
     return "?" if value is None else "yes" if value else "no"
 
 
-def _override_text(shown: dict[str, Any]) -> str:
+def override_text(shown: dict[str, Any]) -> str:
     until = f"until {shown['expires_at']}" if shown["expires_at"] else "without an end"
     return f"override {until}" + (f" ({shown['reason']})" if shown["reason"] else "")
 
 
 def _verdict(pool: Pool) -> list[tuple[str, str]]:
     forging = [name for name in ordered(pool) if pool.forging(name)]
-    rows = [("forging", ", ".join(forging) or "nobody says so")]
+    if not pool.clusters:
+        where = ", ".join(dict.fromkeys(member.place.namespace for member in pool.members if member.answers))
+        named = f" of {pool.label}" if pool.label else ""
+        nothing = f"unknown: no CardanoForgeCluster and no CardanoLeader{named} is in namespace {where} (another by -n)"
+        return [("forging", nothing)]
+    lost = [name for name in ordered(pool) if pool.said_forging(name) and not pool.silent(name) and pool.lost(name)]
+    nobody = f"nobody, as far as is known: {', '.join(lost)} has not the lock any more" if lost else "nobody says so"
+    rows = [("forging", ", ".join(forging) or nobody)]
     ranking = pool.ranking()
     rows.append(("should forge", ranking[0].name if ranking else "no cluster can forge"))
     if both := pool.conflict():
@@ -118,6 +139,8 @@ def _lock_rows(pool: Pool) -> list[tuple[str, str]]:
         told = f"held by {holder}, say {votes} of {pool.count} coordination APIs"
         told += "" if votes > pool.count // 2 else ", which is no majority"
     rows = [("lock", f"cardano-pool-{pool.label}, token {pool.token}: {told}" if pool.label else "unknown")]
+    if pool.paused:
+        rows.append(("paused", f"the lock stays in its cluster, {pool.paused}; forgectl resume ends it"))
     if pool.sets_differ:
         rows.append(("sets differ", SETS_DIFFER))
     return rows + [(f"member/{member.name}", _member_text(pool, member)) for member in pool.members]
@@ -175,6 +198,7 @@ def as_json(pool: Pool) -> dict[str, Any]:
             "said_by": votes,
             "of": pool.count,
             "token": pool.token,
+            "paused": pool.paused or None,
             "sets_differ": pool.sets_differ,
         },
         "members": [

@@ -103,7 +103,8 @@ def _tell_end(
         sys.stdout.flush()
         raise Failed(
             f"{name} does not say that it forges after {arguments.timeout:g} s: {'; '.join(held_up)}. The override "
-            f"stands; forgectl override {name} --clear ends it"
+            f"stands; forgectl override {name} --clear ends it",
+            told=True,
         )
 
 
@@ -117,6 +118,8 @@ def _held_up(pool: Pool, name: str) -> list[str]:
         found.append(against)
     elif text_of(known.status, "effectiveState") != "Enabled":
         found.append("it has not taken the override over yet")
+    if both := pool.conflict():
+        found.append(f"Enabled at once: {', '.join(both)}; the best of them forges")
     if message := text_of(known.status, "message"):
         found.append(f"it says: {message}")
     holder, votes = pool.holder()

@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
-from cli.asking import PATIENCE_S, Failed, believed, clock, printable, timestamp
+from cli.asking import PATIENCE_S, Failed, believed, clock, need_sidecar, printable, timestamp
 from config import Config
 from ipc.frames import FrameReader
 from ipc.messages import ProtocolError, State, Worker
@@ -49,6 +49,7 @@ _FIRST: Final[dict[Worker, tuple[str, ...]]] = {
 
 def command(config: Config, arguments: argparse.Namespace) -> None:
     """Trace until interrupted, or as long as asked.  Raises Failed when no worker could be heard at all."""
+    need_sidecar(config)
     workers = tuple(dict.fromkeys(map(Worker, arguments.worker or Worker)))
     trace = Trace(config, workers, as_json=arguments.json, heartbeats=arguments.heartbeats, most=arguments.count)
     asyncio.run(trace.run(arguments.seconds))

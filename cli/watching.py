@@ -40,7 +40,8 @@ REMEMBERED: Final = {"role_changed": ("role", Worker.ELECTOR), "fence_changed": 
 
 
 def command(config: Config, arguments: argparse.Namespace) -> None:
-    """Until interrupted; ends by the signal that ended it."""
+    """Until interrupted; ends by the signal that ended it.  Raises Failed where no sidecar can ever be heard."""
+    asking.need_sidecar(config)
     on_screen = sys.stdout.isatty() and os.environ.get("TERM", "") not in ("", "dumb")
     if arguments.json or arguments.lines or not on_screen:
         asyncio.run(Watch(config).run(Lines(as_json=arguments.json)))

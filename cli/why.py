@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import argparse
 import json
+import time
+from contextlib import ExitStack
 from typing import Any, Final
 
 from cli import asking
-from cli.asking import Failed, columns, printable, timestamp
+from cli.asking import PATIENCE_S, Failed, columns, printable, timestamp
 from cli.looking import picture_of
 from config import Config
 from gateway.chronicle import Chronicle
 from gateway.story import Headline, headline
 from gateway.views import Picture
-from ipc.messages import DebugDecisions, DebugWhat, Decision, Worker
+from ipc.messages import DebugDecisions, DebugWhat, Decision, Fence, Worker
 
 DECIDE: Final = (Worker.PROBER, Worker.ARBITER, Worker.ELECTOR, Worker.ACTUATOR)
 """In the order in which one's word leads to the next one's deed."""
@@ -63,8 +65,17 @@ def _why(config: Config, arguments: argparse.Namespace) -> None:
 
 def paragraph(picture: Picture, told: Headline) -> str:
     """For people."""
-    pod = picture.config.pod_name
-    sentences = [f"{told.title}." if picture.forging else f"{pod} does not forge. {told.title}."]
+    pod, actuator = picture.config.pod_name, picture.actuator
+    if actuator is None:
+        sentences = [f"It is not known whether {pod} forges: its actuator is silent."]
+        sentences += [f"{told.forger} has the right to."] if told.forger and told.forger != pod else []
+    elif actuator.fence is Fence.FENCED:  # the only state that is proven
+        sentences = [f"{pod} does not forge."]
+        # of others it knows who may, not whether that one's node does
+        where = f" in {told.cluster}" if told.forger and picture.pool is not None else ""
+        sentences.append(f"{told.forger} has the right to{where}." if told.forger else f"{told.title}.")
+    else:
+        sentences = [f"{told.title}."]
     if told.until:
         sentences.append(f"That right lasts {picture.seconds_until(told.until):.0f} s, unless it is renewed.")
     sentences.append("Why: " + "; ".join(told.why) + ".")
@@ -73,18 +84,26 @@ def paragraph(picture: Picture, told: Headline) -> str:
 
 
 def _decided(config: Config) -> tuple[list[tuple[Worker, Decision]], list[str]]:
-    """What each worker that decides did last, oldest first; and whom we may not ask."""
+    """What each worker that decides did last, oldest first; and who did not tell.  In PATIENCE_S for all together."""
+    until = time.monotonic() + PATIENCE_S
     found: list[tuple[Worker, Decision]] = []
-    unasked: list[str] = []
-    for worker in DECIDE:
-        try:
-            reply = asking.told(config, worker, DebugWhat.DECISIONS, DebugDecisions)
-        except Failed as why:
-            unasked.append(str(why))
-        else:
-            found += [(worker, decision) for decision in reply.decisions]
+    unasked: dict[Worker, str] = {}
+    with ExitStack() as stack:
+        asked = {}
+        for worker in DECIDE:
+            try:
+                asked[worker] = stack.enter_context(asking.ask(config, worker, DebugWhat.DECISIONS, until))
+            except Failed as why:
+                unasked[worker] = str(why)
+        for worker, sock in asked.items():
+            try:
+                reply = asking.answer(config, worker, DebugWhat.DECISIONS, sock, until, DebugDecisions)
+            except Failed as why:
+                unasked[worker] = f"the {worker}: {why}"
+            else:
+                found += [(worker, decision) for decision in reply.decisions]
     found.sort(key=lambda each: each[1].at)
-    return found[-MOST:], unasked
+    return found[-MOST:], [unasked[worker] for worker in DECIDE if worker in unasked]
 
 
 def _words(decision: Decision) -> str:

@@ -1,6 +1,7 @@
 """`deploy/dashboards/forge-manager.json`: a Grafana dashboard whose queries are made of the catalogue's names.
 
-`python -m devkit.docs` writes it.  Grafana 10 or newer; the data source is asked for when it is imported.
+`python -m devkit.docs` writes it.  Grafana 10 or newer.  The data source is a variable, and no input of an import: a
+dashboard that Grafana's sidecar loads from a ConfigMap is asked for no inputs, and would show nothing.
 """
 
 from __future__ import annotations
@@ -39,6 +40,17 @@ def _of(metric: Described, *matchers: str) -> str:
     return f"{metric.name}{{{', '.join(matchers)}}}"
 
 
+def _ours(query: str, window: str = "") -> str:
+    """What carries no pool, of the pods of the chosen pools alone; window: also of those that are gone since then."""
+    pods = _of(c.FORGING, _OURS)
+    chosen = f"last_over_time({pods}[{window}])" if window else pods
+    return f"{query} and on (job, instance) {chosen}"
+
+
+_WHO: Final = "{{pod}} {{instance}}"
+"""Pods of two regions may have one name, and of a metric that does not name its pod the scraper may not either."""
+
+
 _YES_NO: Final = (("0", "no", "text"), ("1", "yes", "green"))
 
 ROWS: Final[tuple[tuple[str, tuple[Panel, ...]], ...]] = (
@@ -48,7 +60,7 @@ ROWS: Final[tuple[tuple[str, tuple[Panel, ...]], ...]] = (
             Panel(
                 "Nodes that forge",
                 "stat",
-                ((f"sum by (network, pool_id) ({_of(c.FORGING, _OURS)})", "{{pool_id}}"),),
+                ((f"sum by (network, pool_id) ({_of(c.FORGING, _OURS)})", "{{network}} {{pool_id}}"),),
                 width=4,
                 text="One, or none during a change. More is an emergency.",
                 steps=((None, "red"), (1, "green"), (2, "red")),
@@ -56,7 +68,7 @@ ROWS: Final[tuple[tuple[str, tuple[Panel, ...]], ...]] = (
             Panel(
                 "Pods that could forge",
                 "stat",
-                ((f"sum by (network, pool_id) ({_of(c.READY, _OURS)})", "{{pool_id}}"),),
+                ((f"sum by (network, pool_id) ({_of(c.READY, _OURS)})", "{{network}} {{pool_id}}"),),
                 width=4,
                 text="The forger and its standbys. With one there is no fail-over.",
                 steps=((None, "red"), (1, "orange"), (2, "green")),
@@ -64,7 +76,7 @@ ROWS: Final[tuple[tuple[str, tuple[Panel, ...]], ...]] = (
             Panel(
                 "Forging, by pod",
                 "state-timeline",
-                ((_of(c.FORGING, _OURS), "{{pod}}"),),
+                ((_of(c.FORGING, _OURS), _WHO),),
                 width=16,
                 text="As each node confirmed.",
                 mappings=_YES_NO,
@@ -72,14 +84,19 @@ ROWS: Final[tuple[tuple[str, tuple[Panel, ...]], ...]] = (
             Panel(
                 "Clusters with the right to forge",
                 "state-timeline",
-                ((f"max by (cluster) ({_of(c.CLUSTER_ENABLED, _OURS)})", "{{cluster}}"),),
+                ((f"max by (network, pool_id, cluster) ({_of(c.CLUSTER_ENABLED, _OURS)})", "{{pool_id}} {{cluster}}"),),
                 width=12,
                 mappings=_YES_NO,
             ),
             Panel(
                 "Effective priority (1 comes first)",
                 "timeseries",
-                ((f"max by (cluster) ({_of(c.CLUSTER_PRIORITY, _OURS)})", "{{cluster}}"),),
+                (
+                    (
+                        f"max by (network, pool_id, cluster) ({_of(c.CLUSTER_PRIORITY, _OURS)})",
+                        "{{pool_id}} {{cluster}}",
+                    ),
+                ),
                 width=12,
             ),
         ),
@@ -90,14 +107,22 @@ ROWS: Final[tuple[tuple[str, tuple[Panel, ...]], ...]] = (
             Panel(
                 "Seconds without a forger, a day",
                 "timeseries",
-                ((f"max(increase({c.WITHOUT_FORGER.name}[1d]))", "as the pod that saw most saw it"),),
+                (
+                    (
+                        f"max({_ours(f'increase({c.WITHOUT_FORGER.name}[1d])', '1d')})",
+                        "as the pod that saw most saw it",
+                    ),
+                ),
                 unit="s",
             ),
             Panel(
                 "Take-overs: from the last sign of the forger before",
                 "timeseries",
                 tuple(
-                    (f"histogram_quantile({q}, sum by (le) (rate({c.TAKEOVERS.name}_bucket[7d])))", f"{q:.0%} within")
+                    (
+                        f"histogram_quantile({q}, sum by (le) ({_ours(f'rate({c.TAKEOVERS.name}_bucket[7d])', '7d')}))",
+                        f"{q:.0%} within",
+                    )
                     for q in (0.5, 0.9)
                 ),
                 unit="s",
@@ -105,28 +130,32 @@ ROWS: Final[tuple[tuple[str, tuple[Panel, ...]], ...]] = (
             Panel(
                 "Paused by an operator",
                 "state-timeline",
-                ((c.PAUSED.name, "{{instance}} {{what}}"),),
+                ((_ours(c.PAUSED.name), f"{_WHO} {{{{what}}}}"),),
                 mappings=(("0", "no", "text"), ("1", "paused", "orange")),
             ),
             Panel(
                 "Changes of leadership, an hour",
                 "timeseries",
-                ((f"increase({c.CHANGES.name}[1h])", "{{instance}}"),),
+                ((_ours(f"increase({c.CHANGES.name}[1h])", "1h"), _WHO),),
             ),
             Panel(
                 "Left of the right when it was renewed",
                 "timeseries",
-                ((c.RENEWAL_MARGIN.name, "{{instance}}"), (f"max({c.USUAL_MARGIN.name})", "usual")),
+                ((_ours(c.RENEWAL_MARGIN.name), _WHO), (f"max({_ours(c.USUAL_MARGIN.name)})", "usual")),
                 unit="s",
                 text="At rest near what is usual by LEASE_DURATION and SLEEP_INTERVAL. Less: the API server is slow.",
             ),
             Panel(
                 "Told and confirmed differ",
                 "timeseries",
-                ((f"abs({_of(c.INTENDED, _OURS)} - {_of(c.FORGING, _OURS)})", "{{pod}}"),),
+                ((f"abs({_of(c.INTENDED, _OURS)} - {_of(c.FORGING, _OURS)})", _WHO),),
                 text="More than a moment is a node that does not do as it is told.",
             ),
-            Panel("SIGHUPs, an hour", "timeseries", ((f"increase({c.SIGHUPS.name}[1h])", "{{instance}} {{reason}}"),)),
+            Panel(
+                "SIGHUPs, an hour",
+                "timeseries",
+                ((_ours(f"increase({c.SIGHUPS.name}[1h])", "1h"), f"{_WHO} {{{{reason}}}}"),),
+            ),
         ),
     ),
     (
@@ -135,15 +164,15 @@ ROWS: Final[tuple[tuple[str, tuple[Panel, ...]], ...]] = (
             Panel(
                 "KES days left",
                 "timeseries",
-                ((f"({_of(c.EXPIRES_AT, _OURS)} - time()) / 86400", "{{pod}}"),),
+                ((f"({_of(c.EXPIRES_AT, _OURS)} - time()) / 86400", _WHO),),
                 unit="d",
                 steps=((None, "red"), (2, "orange"), (7, "yellow"), (14, "green")),
             ),
-            Panel("Certificate counter", "timeseries", ((_of(c.OPCERT_COUNTER, _OURS), "{{pod}}"),)),
+            Panel("Certificate counter", "timeseries", ((_of(c.OPCERT_COUNTER, _OURS), _WHO),)),
             Panel(
                 "Findings",
                 "timeseries",
-                ((f"{_of(c.FINDINGS, _OURS)} > 0", "{{pod}} {{severity}} {{check}}"),),
+                ((f"{_of(c.FINDINGS, _OURS)} > 0", f"{_WHO} {{{{severity}}}} {{{{check}}}}"),),
                 text="An error keeps a pod from contending.",
             ),
         ),
@@ -151,21 +180,21 @@ ROWS: Final[tuple[tuple[str, tuple[Panel, ...]], ...]] = (
     (
         "Nodes and clusters",
         (
-            Panel("Fit", "state-timeline", ((c.FIT.name, "{{instance}}"),), mappings=_YES_NO),
-            Panel("Tip behind", "timeseries", ((c.TIP_LAG.name, "{{instance}}"),), unit="s"),
+            Panel("Fit", "state-timeline", ((_ours(c.FIT.name), _WHO),), mappings=_YES_NO),
+            Panel("Tip behind", "timeseries", ((_ours(c.TIP_LAG.name), _WHO),), unit="s"),
             Panel(
                 "Health checks that failed in a row",
                 "timeseries",
-                ((c.HEALTH_FAILURES.name, "{{cluster}}"),),
+                ((_ours(c.HEALTH_FAILURES.name), f"{{{{cluster}}}} {_WHO}"),),
             ),
-            Panel("Coordination APIs", "timeseries", ((c.LOCK_MEMBERS.name, "{{instance}} {{state}}"),)),
-            Panel("Next slot of the pool", "timeseries", ((c.NEXT_SLOT.name, "{{instance}}"),), unit="s"),
+            Panel("Coordination APIs", "timeseries", ((_ours(c.LOCK_MEMBERS.name), f"{_WHO} {{{{state}}}}"),)),
+            Panel("Next slot of the pool", "timeseries", ((_ours(c.NEXT_SLOT.name), _WHO),), unit="s"),
             Panel(
                 "Requests to API servers, a minute",
                 "timeseries",
                 (
-                    (f"60 * sum by (instance) (rate({c.API_REQUESTS.name}[5m]))", "{{instance}}"),
-                    (f"60 * rate({c.API_FAILURES.name}[5m])", "{{instance}} failed"),
+                    (f"60 * sum without (verb) ({_ours(f'rate({c.API_REQUESTS.name}[5m])')})", _WHO),
+                    (f"60 * ({_ours(f'rate({c.API_FAILURES.name}[5m])')})", f"{_WHO} failed"),
                 ),
             ),
         ),
@@ -173,31 +202,31 @@ ROWS: Final[tuple[tuple[str, tuple[Panel, ...]], ...]] = (
     (
         "The sidecar itself",
         (
-            Panel("Memory", "timeseries", ((c.WORKER_MEMORY.name, "{{instance}} {{worker}}"),), unit="bytes"),
+            Panel("Memory", "timeseries", ((_ours(c.WORKER_MEMORY.name), f"{_WHO} {{{{worker}}}}"),), unit="bytes"),
             Panel(
                 "CPU",
                 "timeseries",
-                ((f"rate({c.WORKER_CPU.name}[5m])", "{{instance}} {{worker}}"),),
+                ((_ours(f"rate({c.WORKER_CPU.name}[5m])"), f"{_WHO} {{{{worker}}}}"),),
                 unit="percentunit",
             ),
             Panel(
                 "Restarts, a day",
                 "timeseries",
-                ((f"increase({c.WORKER_RESTARTS.name}[1d])", "{{instance}} {{worker}}"),),
+                ((_ours(f"increase({c.WORKER_RESTARTS.name}[1d])", "1d"), f"{_WHO} {{{{worker}}}}"),),
             ),
             Panel(
                 "Sandbox closed",
                 "state-timeline",
-                ((c.SANDBOX_CLOSED.name, "{{instance}} {{worker}}"),),
+                ((_ours(c.SANDBOX_CLOSED.name), f"{_WHO} {{{{worker}}}}"),),
                 mappings=_YES_NO,
             ),
-            Panel("Beyond the declaration", "timeseries", ((c.VIOLATIONS.name, "{{instance}} {{worker}}"),)),
-            Panel("Versions", "table", ((c.BUILD.name, ""),)),
-            Panel("Notices that wait", "timeseries", ((c.NOTICES_QUEUED.name, "{{instance}}"),)),
+            Panel("Beyond the declaration", "timeseries", ((_ours(c.VIOLATIONS.name), f"{_WHO} {{{{worker}}}}"),)),
+            Panel("Versions", "table", ((_ours(c.BUILD.name), ""),)),
+            Panel("Notices that wait", "timeseries", ((_ours(c.NOTICES_QUEUED.name), _WHO),)),
             Panel(
                 "Notices, an hour",
                 "timeseries",
-                ((f"increase({c.NOTICES.name}[1h])", "{{instance}} {{outcome}}"),),
+                ((_ours(f"increase({c.NOTICES.name}[1h])", "1h"), f"{_WHO} {{{{outcome}}}}"),),
                 text="Dropped: nobody will get them.",
             ),
         ),
@@ -225,9 +254,6 @@ def _dashboard() -> dict[str, Any]:
             left += member.width
         top += _HEIGHT
     return {
-        "__inputs": [
-            {"name": "DS_PROMETHEUS", "label": "Prometheus", "type": "datasource", "pluginId": "prometheus"},
-        ],
         "title": "Cardano Forge Manager",
         "uid": "cardano-forge-manager",
         "tags": ["cardano"],
@@ -235,14 +261,24 @@ def _dashboard() -> dict[str, Any]:
         "editable": True,
         "time": {"from": "now-6h", "to": "now"},
         "refresh": "30s",
-        "templating": {"list": [_variable("network", "Network"), _variable("pool", "Pool", "pool_id")]},
+        "templating": {"list": [_SOURCES, _variable("network", "Network"), _variable("pool", "Pool", "pool_id")]},
         "annotations": {"list": []},
         "panels": panels,
     }
 
 
 _HEIGHT: Final = 8
-_SOURCE: Final = {"type": "prometheus", "uid": "${DS_PROMETHEUS}"}
+_SOURCES: Final = {
+    "name": "datasource",
+    "label": "Prometheus",
+    "type": "datasource",
+    "query": "prometheus",
+    "includeAll": False,
+    "multi": False,
+    "refresh": 1,
+    "current": {},
+}
+_SOURCE: Final = {"type": "prometheus", "uid": "${datasource}"}
 
 
 def _variable(name: str, label: str, of: str = "") -> dict[str, Any]:
@@ -255,6 +291,7 @@ def _variable(name: str, label: str, of: str = "") -> dict[str, Any]:
         "query": {"query": query, "refId": name},
         "definition": query,
         "includeAll": True,
+        "allValue": ".*",  # also pods without POOL_ID, which have no such label
         "multi": True,
         "refresh": 2,
         "current": {"selected": True, "text": ["All"], "value": ["$__all"]},

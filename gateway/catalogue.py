@@ -43,6 +43,7 @@ class Group:
 _POD: Final = ("pod", "network", "pool_id", "application")
 _CLUSTER: Final = ("cluster", "region", "network", "pool_id")
 _KEYS: Final = ("pod", "network", "pool_id")
+_POOL: Final = ("network", "pool_id")
 
 # --- the contract's ---
 
@@ -83,6 +84,7 @@ CLUSTER_PRIORITY: Final = Described(
     "Effective priority of cluster (1 is highest): with cluster management by its CardanoForgeCluster, with what its "
     "health costs; else CLUSTER_PRIORITY",
     _CLUSTER,
+    "with cluster management while the arbiter is silent",
 )
 HEALTH_SUCCESS: Final = Described(
     "cardano_cluster_health_check_success",
@@ -119,7 +121,9 @@ PAUSED: Final = Described(
     Kind.GAUGE,
     "Whether an operator keeps the lease with the pod that has it, or the pool_lock with the cluster that has it (0 or "
     "1): forgectl pause",
-    ("what",),
+    ("what", "region", *_POOL),
+    "for the lease while the elector is silent; for the pool_lock without cluster management, and while the arbiter is "
+    "silent",
 )
 RENEWAL_MARGIN: Final = Described(
     PREFIX + "renewal_margin_seconds",
@@ -224,14 +228,14 @@ LOCK_MEMBERS: Final = Described(
     Kind.GAUGE,
     "Coordination APIs: held: that confirmed this pod's right from the pool-wide lock, and it stands; reachable: that "
     "answer; total: all",
-    ("state",),
+    ("state", *_POOL),
     _UNMANAGED,
 )
 LOCK_HOLDER: Final = Described(
     PREFIX + "pool_lock_holder",
     Kind.GAUGE,
     "1 for the region whose cluster holds the pool-wide lock, as a majority of the coordination APIs says",
-    ("network", "pool_id", "region"),
+    (*_POOL, "region"),
     f"{_UNMANAGED}; and while nobody holds it, or this pod cannot tell",
 )
 LOCK_TOKEN: Final = Described(
@@ -244,14 +248,15 @@ CONFLICT: Final = Described(
     PREFIX + "pool_conflict",
     Kind.GAUGE,
     "Whether this cluster and another one are Enabled at once (0 or 1)",
-    left_out=_UNMANAGED,
+    _POOL,
+    _UNMANAGED,
 )
 CLUSTERS_ABLE: Final = Described(
     PREFIX + "pool_clusters_able",
     Kind.GAUGE,
     "Clusters of the pool that forge or could, as this pod sees them: neither Disabled nor silent, and led by a pod "
     "that is ready",
-    ("network", "pool_id"),
+    _POOL,
     _UNMANAGED,
 )
 HEALTH_SECONDS: Final = Described(
@@ -273,7 +278,7 @@ NOTICES: Final = Described(
 NOTICES_QUEUED: Final = Described(
     PREFIX + "notifications_queued",
     Kind.GAUGE,
-    "Notices that wait to be sent",
+    "Notices that wait to be sent; 1 after a fault that ended them, until the prober is restarted",
     left_out="without NOTIFY_URL, and while the prober is silent",
 )
 

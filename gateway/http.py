@@ -1,10 +1,11 @@
 """The HTTP side of the gateway: a handful of GET paths, read-only, with limits.
 
 Promises: no request changes anything; bodies are refused; a client that does not deliver a request, or does not
-read the answer, is cut after seconds; of too many connections the one that has been idle longest is cut, so a crowd
-of silent clients cannot keep a probe out.  Answers, errors too, are JSON (but /metrics and /) and name no versions.
-What the guard does not let (`gateway.guard`) is answered before anything is looked at; what has no path here counts as
-guarded.  No page of another site gets an answer, nor a request whose framing two readers could take differently.
+read the answer, is cut after seconds; of too many connections one that has been idle longest is cut, and requests take
+turns, so that no crowd keeps a probe out, whether it is silent, asks all the time, or sends many requests ahead.
+Answers, errors too, are JSON (but /metrics and /) and name no versions.  What the guard does not let
+(`gateway.guard`) is answered before anything is looked at; what has no path here counts as guarded.  No page of
+another site gets an answer, nor a request whose framing two readers could take differently.
 """
 
 from __future__ import annotations
@@ -111,6 +112,7 @@ class Site:
         """Count, refuse what nobody here would ask and who may not, answer errors in JSON."""
         if isinstance(request.protocol, Client):
             request.protocol.served()
+        await asyncio.sleep(0)  # else a client's next request, sent ahead, is answered before anybody else has a turn
         error = request.match_info.http_exception
         path = _path(request)
         self.requests[path or "other"] += 1
@@ -119,15 +121,18 @@ class Site:
             return refused
         if not self.guard.lets(path, request.headers.getall("Authorization", ())):
             return _unauthorized(path)
-        if error is not None:
+        if error is None:
+            answer = await handler(request)
+        else:
             answer = _json(error.status, {"error": error.reason})
             if "Allow" in error.headers:
                 answer.headers["Allow"] = error.headers["Allow"]
-            return answer
-        return await handler(request)
+        if "Upgrade" in request.headers:  # refused by being ignored; but aiohttp reads no further request after it
+            answer.force_close()
+        return answer
 
     async def _index(self, request: web.Request) -> web.StreamResponse:
-        html = accepts(request.headers.get("Accept", ""), "text/html")
+        html = accepts(_asked(request, "Accept"), "text/html")
         text, kind = (self._page, "text/html") if html else (INDEX, "text/plain")
         return web.Response(text=text, content_type=kind, headers={"Vary": "Accept"})
 
@@ -148,9 +153,7 @@ class Site:
         try:
             await self.live.follow(write, transport.get_write_buffer_size)
         except TooMany:
-            many = _json(HTTPStatus.SERVICE_UNAVAILABLE, {"error": f"{MOST_STREAMS} look already; try again"})
-            many.headers["Retry-After"] = str(TRY_AGAIN_S)
-            return many
+            return _too_many()
         except ConnectionError:  # it has seen enough
             return response
         except TimeoutError:
@@ -161,6 +164,8 @@ class Site:
 
     async def _events_head(self, request: web.Request) -> web.StreamResponse:
         """How the page learns why it is told nothing more: an EventSource does not say."""
+        if self.live.full:
+            return _too_many()
         return web.Response(content_type="text/event-stream")
 
     def look_again(self) -> None:
@@ -170,8 +175,7 @@ class Site:
                 client.cut()
 
     async def _metrics(self, request: web.Request) -> web.StreamResponse:
-        asked = request.headers
-        made = self._exposition.render(asked.get("Accept", ""), asked.get("Accept-Encoding", ""))
+        made = self._exposition.render(_asked(request, "Accept"), _asked(request, "Accept-Encoding"))
         headers = {"Content-Type": made.content_type, "Vary": "Accept, Accept-Encoding"}
         return web.Response(body=made.body, headers=headers | ({"Content-Encoding": "gzip"} if made.encoding else {}))
 
@@ -191,6 +195,11 @@ def _path(request: web.Request) -> str:
     """As it is routed, however it was written; empty: nothing is there, or not by this method."""
     resource = request.match_info.route.resource
     return resource.canonical if resource is not None else ""
+
+
+def _asked(request: web.Request, header: str) -> str:
+    """What all headers of that name say together (RFC 9110, section 5.3)."""
+    return ", ".join(request.headers.getall(header, ()))
 
 
 def _improper(request: web.Request) -> web.Response | None:
@@ -218,6 +227,12 @@ def _unauthorized(path: str) -> web.Response:
     return answer
 
 
+def _too_many() -> web.Response:
+    many = _json(HTTPStatus.SERVICE_UNAVAILABLE, {"error": f"{MOST_STREAMS} look already; try again"})
+    many.headers["Retry-After"] = str(TRY_AGAIN_S)
+    return many
+
+
 def _text(text: str, kind: str) -> Handler:
     async def answer(request: web.Request) -> web.StreamResponse:
         return web.Response(text=text, content_type=kind)
@@ -234,16 +249,31 @@ def _json(status: int, body: dict[str, Any]) -> web.Response:
     return web.Response(status=status, text=text, content_type="application/json")
 
 
-class _Crowd:
-    """The open connections, longest idle first."""
+class _Visitors:
+    """Connections from one address: those that have not asked yet, and those that have, each longest idle first."""
 
     def __init__(self) -> None:
-        self._clients: dict[Client, None] = {}
+        self.new: dict[Client, None] = {}
+        self.known: dict[Client, None] = {}
+
+    def __len__(self) -> int:
+        return len(self.new) + len(self.known)
+
+    def first_to_go(self) -> Client:
+        """Who asks all the time is never idle, so half of the places are for those who are about to begin."""
+        return next(iter(self.new if len(self.new) > len(self.known) else self.known))
+
+
+class _Crowd:
+    """The open connections.  Of too many the address goes short that has most of them."""
+
+    def __init__(self) -> None:
+        self._visitors: dict[str, _Visitors] = {}
         self._broken = Complaint(log, "connection_failed", "a connection failed", passes=True)
         self._failing = Complaint(log, "request_failed", "a request failed", level=logging.ERROR, passes=True)
 
     def __len__(self) -> int:
-        return len(self._clients)
+        return sum(map(len, self._visitors.values()))
 
     def failed(self, error: Exception) -> None:
         """Say what a client's bytes did to the library, but not each time: strangers must not fill the log."""
@@ -254,23 +284,28 @@ class _Crowd:
         self._failing.again(error=error)
 
     def admit(self, client: Client) -> None:
-        self._clients[client] = None
-        if len(self._clients) > MOST_CONNECTIONS:
-            next(iter(self._clients)).cut()
+        self._visitors.setdefault(client.address, _Visitors()).new[client] = None
+        if len(self) > MOST_CONNECTIONS:
+            max(self._visitors.values(), key=len).first_to_go().cut()
 
     def served(self, client: Client) -> None:
-        """It has just delivered a request: it is the last to be cut now."""
-        if self._clients.pop(client, True) is None:
-            self._clients[client] = None
+        """It has just delivered a request: it is the last of its kind to be cut now."""
+        if self.forget(client):
+            self._visitors.setdefault(client.address, _Visitors()).known[client] = None
 
-    def forget(self, client: Client) -> None:
-        self._clients.pop(client, None)
+    def forget(self, client: Client) -> bool:
+        """Whether it was there."""
+        visitors = self._visitors.get(client.address, _Visitors())
+        found = visitors.new.pop(client, True) is None or visitors.known.pop(client, True) is None
+        if not visitors:
+            self._visitors.pop(client.address, None)
+        return found
 
 
 class Client(web.RequestHandler):
     """One connection, with a time limit on each request."""
 
-    __slots__ = ("_crowd", "_gone", "_limit", "_making", "_sent")
+    __slots__ = ("_crowd", "_gone", "_limit", "_making", "_sent", "address")
 
     def __init__(self, manager: web.Server, crowd: _Crowd, loop: asyncio.AbstractEventLoop) -> None:
         super().__init__(
@@ -288,10 +323,16 @@ class Client(web.RequestHandler):
         self._making: asyncio.Task[object] | None = None
         self._gone = False
         self._sent = 0
+        self.address = ""
 
-    def shakes_hands(self, making: asyncio.Task[object]) -> None:
+    def shakes_hands(self, making: asyncio.Task[object], peername: object) -> None:
         """With TLS: from here on it counts, and its time for the first request runs; `making` makes a transport."""
         self._making = making
+        self._enter(peername)
+
+    def _enter(self, peername: object) -> None:
+        """peername: as sockets give it, its first part the address."""
+        self.address = str(peername[0]) if isinstance(peername, tuple) else ""
         self._crowd.admit(self)
         self._within(FIRST_S)
 
@@ -308,8 +349,7 @@ class Client(web.RequestHandler):
         if self._gone:  # it was cut while its last handshake message was on the way
             self.cut()
         elif self._making is None:
-            self._crowd.admit(self)
-            self._within(FIRST_S)
+            self._enter(transport.get_extra_info("peername"))
 
     async def start(self) -> None:
         """As aiohttp's own; what it does not foresee (a CONNECT to nowhere) ends this connection, not the worker."""

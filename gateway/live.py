@@ -49,16 +49,23 @@ class Live:
             loop = asyncio.get_running_loop()
             self._timer = loop.call_at(max(self._made_at + GAP_S, loop.time()), self._make)
 
+    @property
+    def full(self) -> bool:
+        """Whether one more would be refused."""
+        return self.streams >= MOST_STREAMS
+
     async def follow(self, write: Callable[[bytes], Awaitable[None]], unsent: Callable[[], int]) -> NoReturn:
         """Write to one reader.  Raises TooMany, TimeoutError when it is stuck, and what `write` raises when it is gone.
 
         unsent: bytes that still wait for the reader.
         """
-        if self.streams >= MOST_STREAMS:
+        if self.full:
             raise TooMany
         self.streams += 1
         try:
             await _within(write(HEAD))
+            if asyncio.get_running_loop().time() >= self._made_at + GAP_S:
+                self._stale = True  # whoever comes hears how it is now, even if all who would tell of a change are dead
             while True:
                 await _within(_has_read(unsent))
                 if self._stale:

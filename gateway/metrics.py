@@ -118,9 +118,9 @@ def _local(picture: Picture) -> Iterator[Metric]:
     yield _metric(catalogue.INTENDED, [(pod, picture.intended)])
     yield _metric(catalogue.LEADING, [(pod, picture.leading)])
     yield _metric(catalogue.READY, [(pod, ready(picture).status == HTTPStatus.OK)])
-    elector, pool = picture.elector, picture.pool
-    paused = [(("lease",), elector is not None and bool(elector.paused))]
-    paused += [(("pool_lock",), bool(pool.paused))] if pool is not None else []
+    whose = config.cluster_region, config.cardano_network, config.pool_label
+    told = {"lease": picture.elector, "pool_lock": picture.pool}
+    paused = (((what, *whose), bool(body.paused)) for what, body in told.items() if body is not None)
     yield _metric(catalogue.PAUSED, paused)
 
 
@@ -128,8 +128,10 @@ def _cluster(picture: Picture) -> Iterator[Metric]:
     config, pool = picture.config, picture.pool
     cluster = (config.cluster, config.cluster_region, config.cardano_network, config.pool_label)
     yield _metric(catalogue.CLUSTER_ENABLED, [(cluster, picture.enabled)])
-    priority = config.cluster_priority if pool is None else pool.priority
-    yield _metric(catalogue.CLUSTER_PRIORITY, [(cluster, priority)])
+    if pool is not None:
+        yield _metric(catalogue.CLUSTER_PRIORITY, [(cluster, pool.priority)])
+    elif not config.enable_cluster_management:
+        yield _metric(catalogue.CLUSTER_PRIORITY, [(cluster, config.cluster_priority)])
     yield from _health(picture)
 
 
@@ -192,9 +194,9 @@ def _pool(picture: Picture, pool: PoolState) -> Iterator[Metric]:
         "reachable": sum(member.api_ok for member in pool.members),
         "total": len(pool.members),
     }
-    yield _metric(catalogue.LOCK_MEMBERS, [((state,), count) for state, count in members.items()])
+    yield _metric(catalogue.LOCK_MEMBERS, [((state, *whose), count) for state, count in members.items()])
     yield _metric(catalogue.LOCK_TOKEN, [((), pool.fencing_token)])
-    yield _metric(catalogue.CONFLICT, [((), pool.conflict)])
+    yield _metric(catalogue.CONFLICT, [(whose, pool.conflict)])
 
 
 def _sandboxes(picture: Picture) -> Iterator[Metric]:

@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import enum
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from gateway import views
 from gateway.chronicle import Chronicle
-from gateway.views import Picture
+from gateway.views import Picture, told_by_majority
 from ipc.messages import ClusterView, Fence, PoolState, Worker
 from policy.election import pod_of
+
+_TOO_EARLY: Final = "somebody whom this pod did not see may still have the right"
 
 
 class Standing(enum.StrEnum):
@@ -28,7 +30,7 @@ class Standing(enum.StrEnum):
     CONFLICT = "conflict"
     """More than one cluster is Enabled: one of them forges all the same, the others must be told what they are."""
     UNKNOWN = "unknown"
-    """Workers that would know are silent."""
+    """Workers that would know are silent, or nothing has proven yet that this pod's node has stopped."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,8 +83,20 @@ def _standing(picture: Picture, forger: _Forger | None) -> Standing:
         return Standing.CONFLICT
     if picture.forging:
         return Standing.FORGING
+    if picture.unproven:
+        return Standing.UNKNOWN
     waits_for_another = forger is not None or not picture.leading
-    return Standing.STANDBY if waits_for_another and views.ready(picture).status == 200 else Standing.FENCED
+    could = views.ready(picture).status == 200 and not _disabled(picture)
+    return Standing.STANDBY if waits_for_another and could else Standing.FENCED
+
+
+def _disabled(picture: Picture) -> str:
+    """Why this pod's cluster may not forge, however ready the pod is: somebody disabled it; empty: nobody did."""
+    pool = picture.pool
+    if pool is None or pool.state != "Disabled":
+        return ""
+    told = next((cluster.why_not for cluster in pool.clusters if cluster.name == pool.cluster), "")
+    return f"its cluster may not forge: {told or pool.state}"
 
 
 def _forger(picture: Picture, chronicle: Chronicle) -> _Forger | None:
@@ -102,6 +116,8 @@ def _forger(picture: Picture, chronicle: Chronicle) -> _Forger | None:
 
 
 def _holder_of_the_pool(pool: PoolState, chronicle: Chronicle) -> _Forger | None:
+    if not told_by_majority(pool):
+        return None  # whom it names held the lock when a majority was last heard
     if not pool.holder or (pool.holder == pool.cluster and not pool.sibling):
         return None  # ours, and our node does not forge
     since = chronicle.since("lock", pool.holder)
@@ -112,16 +128,39 @@ def _holder_of_the_pool(pool: PoolState, chronicle: Chronicle) -> _Forger | None
 
 
 def _title(picture: Picture, standing: Standing, forger: _Forger | None) -> str:
+    if picture.forging:
+        return "This pod forges" if picture.elector is not None else "This pod forges, and its elector is silent"
+    if picture.unproven:
+        return "It is not proven that this pod's node has stopped forging"
     if standing is Standing.UNKNOWN:
         return "It is not known who forges: workers of this pod are silent"
-    if picture.forging:
-        return "This pod forges"
     if forger is not None:
         who = forger.pod or "a pod that its cluster does not name"
         return f"{who} forges" + (f" in {forger.cluster}" if picture.pool is not None else "")
     if picture.intended:
         return "This pod is about to forge: its node has not confirmed yet"
+    if unseen := _unseen(picture):
+        return f"It is not known who forges: {unseen}"
     return "Nobody forges, as far as this pod sees"
+
+
+def _unseen(picture: Picture) -> str:
+    """Why this pod, which does not forge, cannot tell that nobody else does; empty: it can."""
+    elector, arbiter, pool = picture.elector, picture.arbiter, picture.pool
+    if picture.config.enable_cluster_management:
+        if arbiter is None:
+            return "the arbiter is silent"
+        if pool is None:
+            return "the arbiter has not heard of the pool yet"
+        if not told_by_majority(pool):
+            return "no majority of the coordination APIs tells this pod"
+        return _TOO_EARLY if picture.now < arbiter.unsure_until else ""
+    if elector is None or picture.leading:
+        return ""
+    if not elector.api_ok:
+        return "the API server does not answer"
+    unsure_until = max(elector.unsure_until, arbiter.unsure_until if arbiter is not None else 0)
+    return _TOO_EARLY if not elector.settled or picture.now < unsure_until else ""
 
 
 def _next(picture: Picture, standing: Standing, forger: _Forger | None) -> str:
@@ -131,12 +170,19 @@ def _next(picture: Picture, standing: Standing, forger: _Forger | None) -> str:
         return f"nobody: the lease stays with its pod, {elector.paused}"
     if pool is not None and pool.paused and forger is not None and forger.cluster != pool.cluster:
         return f"a pod of the same cluster: the lock stays there, {pool.paused}"
+    if pool is not None and pool.paused and forger is None and not picture.intended:
+        return f"a pod of the cluster that had the lock: it stays there, {pool.paused}"
+    if not picture.forging and _unseen(picture):
+        return "unknown"
     if pool is None:
         return here or ("another pod of this cluster that is ready" if picture.forging else "unknown")
     if here and forger is not None and forger.cluster == pool.cluster:
         return here
     others = [each for each in pool.clusters if each.eligible and (forger is None or each.name != forger.cluster)]
+    if here and picture.leading and others and others[0].name == pool.cluster:
+        return f"{here}, in {pool.cluster}"
     found = _named(others[0]) if others else "no other cluster can"
+    found = f"nobody: the lock stays here, {pool.paused}" if pool.paused else found
     siblings = "another pod of this cluster that is ready, else " if picture.forging else ""
     return f"{siblings}{found}"
 
@@ -147,18 +193,17 @@ def _named(cluster: ClusterView) -> str:
 
 def _why(picture: Picture, standing: Standing) -> tuple[str, ...]:
     actuator, elector, pool = picture.actuator, picture.elector, picture.pool
-    reasons: list[str] = []
-    if standing is Standing.UNKNOWN:
-        return tuple(f"the {worker} is silent" for worker in views.WATCHED if picture.fresh(worker) is None)
+    reasons = [f"the {worker} is silent" for worker in views.WATCHED if picture.fresh(worker) is None]
+    if actuator is None or elector is None:
+        return (*reasons, *([f"{actuator.fence}: {actuator.reason}"] if actuator is not None else ()))
     if standing is Standing.CONFLICT and pool is not None:
         enabled = ", ".join(cluster.name for cluster in pool.clusters if cluster.state == "Enabled")
         reasons.append(f"more than one cluster is Enabled: {enabled}")
     if not picture.forging and standing is not Standing.STANDBY:
-        reasons += views.ready(picture).body["reasons"]
-    if actuator is not None and (picture.forging or actuator.fence is not Fence.FENCED or not reasons):
+        reasons += [*filter(None, [_disabled(picture)]), *views.ready(picture).body["reasons"]]
+    if picture.forging or actuator.fence is not Fence.FENCED or not reasons:
         reasons.append(f"{actuator.fence}: {actuator.reason}")
-    if elector is not None:
-        reasons.append(f"{elector.role}: {elector.reason}")
+    reasons.append(f"{elector.role}: {elector.reason}")
     if paused := views.paused(picture):
         reasons.append(f"paused: {paused}")
     if pool is not None and pool.why:
@@ -171,6 +216,7 @@ def page(picture: Picture, chronicle: Chronicle, wall_s: float) -> dict[str, Any
     told, status = headline(picture, chronicle), views.status(picture)
     status["workers"][str(Worker.GATEWAY)] = views.gateway(picture)
     return {
+        "now": round(wall_s, 3),
         "headline": {
             "standing": str(told.standing),
             "title": told.title,

@@ -34,6 +34,9 @@ SHUTDOWN_S: Final = 1.0
 COMPLAIN_EVERY_S: Final = 600.0
 
 sslproto.SSLProtocol.max_size = MOST_RECORD  # asyncio makes a buffer of this size for each connection: else 256 KiB
+_ANSWER_LOST: Final = "SSL connection is closed"
+"""asyncio's warning, of each answer to a client that has left: one who asked ahead for hundreds would fill the log."""
+logging.getLogger("asyncio").addFilter(lambda record: record.msg != _ANSWER_LOST)
 
 
 def make_context(certificate: Path, key: Path) -> ssl.SSLContext:
@@ -105,7 +108,7 @@ class TlsAcceptor(Acceptor):
             return
         client = self._make_client()
         assert making is not None
-        client.shakes_hands(making)
+        client.shakes_hands(making, _peername(connection))
         try:
             await loop.connect_accepted_socket(lambda: client, connection, ssl=context, ssl_shutdown_timeout=SHUTDOWN_S)
         except asyncio.CancelledError as error:  # cut: the transport, if it is one yet, closes the socket
@@ -125,6 +128,13 @@ class TlsAcceptor(Acceptor):
                 "need `scheme: HTTPS`",
                 extra={"event": "plain_http"},
             )
+
+
+def _peername(connection: socket.socket) -> object:
+    try:
+        return connection.getpeername()
+    except OSError:  # it has gone already
+        return None
 
 
 def _let_go(error: BaseException) -> None:

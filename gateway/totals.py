@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from itertools import islice
 from typing import Any, Final
 
 from ipc.messages import ActuatorState, ArbiterState, Cost, ElectorState, Notifications, ProberState, State, Worker
 from policy.kept import whole
 
-MOST_COUNTERS: Final = 256
-"""Of one worker, and of all that ended: ten times what honest ones count.  One gone bad fills no memory with labels."""
-MOST_TEXT: Final = 100
-"""Characters of a label that is kept."""
+MOST_LABELS: Final = 32
+"""Of one kind: twice what honest workers have.  One gone bad fills neither memory nor the others' places."""
+MOST_TEXT: Final = 40
+"""Characters of a label, and of an instance's name: together they always fit into the ledger."""
 
 MOST: Final = (1 << 63) - 1
 """Where counting ends: no honest count comes near it."""
@@ -39,7 +38,7 @@ class Totals:
 
     def count(self, worker: Worker, instance: str, counters: Counts) -> None:
         """Note a worker's counters; a new instance begins where the old one ended."""
-        known = self._living.get(worker)
+        instance, known = instance[:MOST_TEXT], self._living.get(worker)
         if known is not None and known[0] == instance:
             counters = known[1] | counters  # the greater of each: no total ever goes down
         elif known is not None:
@@ -80,7 +79,8 @@ def _counters(state: State) -> Counts:
 
     def add(name: str, values: Mapping[str, int]) -> None:
         for label, value in values.items():
-            found[name, label] += max(value, 0)
+            if len(label) <= MOST_TEXT and label.isascii() and label.isprintable():
+                found[name, label] += max(value, 0)
 
     found.update(of_cost(state.worker, state.cost))
     match state.body:
@@ -108,12 +108,18 @@ def of_cost(worker: Worker, cost: Cost) -> Counts:
 
 
 def _bounded(counters: Counts) -> Counts:
-    """Those that were counted first, each as far as counting goes."""
-    return Counter({which: min(count, MOST) for which, count in islice(counters.items(), MOST_COUNTERS)})
+    """Of each kind those that were counted first, each as far as counting goes."""
+    found: Counts = Counter()
+    labels: Counter[str] = Counter()
+    for (kind, label), count in counters.items():
+        labels[kind] += 1
+        if labels[kind] <= MOST_LABELS:
+            found[kind, label] = min(count, MOST)
+    return found
 
 
 def _listed(counters: Counts) -> list[list[str | int]]:
-    return [[kind, label, value] for (kind, label), value in counters.items() if len(label) <= MOST_TEXT]
+    return [[kind, label, value] for (kind, label), value in counters.items()]
 
 
 def _unlisted(raw: Sequence[Sequence[Any]]) -> Counts:

@@ -107,6 +107,12 @@ class Picture:
         return actuator is not None and actuator.fence in (Fence.ARMING, Fence.ARMED) and self.now < actuator.deadline
 
     @property
+    def unproven(self) -> bool:
+        """Whether its node may forge still: told to stop, or beyond its right, and not proven yet to have stopped."""
+        actuator = self.actuator
+        return actuator is not None and actuator.fence is not Fence.FENCED and not (self.forging or self.intended)
+
+    @property
     def leading(self) -> bool:
         return self.elector is not None and self.elector.role in (Role.LEADER, Role.HANDOVER)
 

@@ -5,8 +5,9 @@ miss intermediate states, never the last); nothing a subscriber does or fails to
 subscriber; nobody can send anything: a byte from a subscriber ends its connection.
 
 `Subscription` promises: `current()` is the last state received while it is valid, else None; a malformed
-frame ends the connection, keeps the state, and is counted; reconnecting never stops.  A state that came from a
-process of another user is refused before a byte is read.
+frame ends the connection, keeps the state, and is counted; reconnecting never stops; a publisher that sends without a
+pause keeps the subscriber from nothing else.  A state that came from a process of another user is refused before a
+byte is read.
 """
 
 from __future__ import annotations
@@ -37,6 +38,9 @@ MAX_PER_PROCESS: Final = 4
 """Connections from one process: whoever opens them in masses takes nobody else's place."""
 STUCK_AFTER_S: Final = 10.0
 """A subscriber that read nothing for this long is dropped."""
+
+AT_ONCE: Final = 8 * 1024
+"""Bytes taken from a publisher in one turn of the loop: some states, so that a flood of them delays nothing long."""
 
 UNHEARD: Final = timing.SECOND
 """A worker that cannot be reached for so long is worth a line: at a start, and after a death, it is back before."""
@@ -305,10 +309,11 @@ class Subscription:
                 raise ProtocolError("the socket is served by another user")
             reader = FrameReader()
             received = False
-            while data := await loop.sock_recv(sock, 65536):
+            while data := await loop.sock_recv(sock, AT_ONCE):
                 for payload in reader.feed(data):
                     self._take(decode_state(payload, self.worker))
                     received = True
+                await asyncio.sleep(0)  # sock_recv does not wait where there is more
             return received
 
     def _take(self, state: State) -> None:

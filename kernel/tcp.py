@@ -8,7 +8,9 @@ from typing import Final
 
 log = logging.getLogger("tcp")
 
-BACKLOG: Final = 64
+BACKLOG: Final = 1024
+"""Connections that wait to be accepted.  Of more the kernel drops the first packet, and who sent it tries again after a
+second: longer than a probe waits.  A flood's thousand are taken in a fraction of that."""
 
 
 class PortTaken(Exception):  # noqa: N818  # a state of the world, said to the operator

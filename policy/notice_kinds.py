@@ -92,7 +92,7 @@ OVERRIDE_BEGAN: Final = Kind(
 OVERRIDE_ENDED: Final = Kind(
     "cluster.override-ended", _INFO, "No override forces anything any more", "cluster.override-began"
 )
-CONFLICT_BEGAN: Final = Kind("cluster.conflict-began", _CRITICAL, "This cluster and another one are Enabled at once")
+CONFLICT_BEGAN: Final = Kind("cluster.conflict-began", _WARNING, "This cluster and another one are Enabled at once")
 CONFLICT_ENDED: Final = Kind(
     "cluster.conflict-ended", _INFO, "At most one cluster is Enabled again", "cluster.conflict-began"
 )

@@ -99,6 +99,8 @@ class Witness:
         self._prefix = f"{pod_name}_"
         self._key = key
         self._macs: dict[str, str] = {}
+        self._half = -1, ""
+        """The last half, and its number: asked for at each judgement."""
         self._duration = lease_duration_s * timing.SECOND
         self._interval = sleep_interval
         self._made = now
@@ -256,7 +258,9 @@ class Witness:
     @property
     def half(self) -> str:
         """Our half of the seal of a term that begins now, and of one that goes on."""
-        return half_of(self._half_key())
+        if self._half[0] != self.ledger.half:
+            self._half = self.ledger.half, half_of(self._half_key())
+        return self._half[1]
 
     @property
     def giving_up(self) -> str:

@@ -634,6 +634,7 @@ class Elector:
             self._refused.again("out of range", why=why, uid=peer.uid, pid=peer.pid)
             return StandDownReply(False, why)
         out = seconds != 0
+        before = self._stays_out(now)
         until = timing.NEVER if seconds is None else now + int(seconds * timing.SECOND)
         self._election.stand_down(until, now, at_once=command.at_once)
         self._drained = (command.reason or "no reason given") if seconds is None else ""
@@ -652,15 +653,23 @@ class Elector:
             },
         )
         self._wake.set()
-        what = "back in the election"
+        what = f"back in the election; {before} is ended" if before else "in the election, as before"
         if out:
             what = "standing down until `forgectl come-back`" if seconds is None else f"standing down for {seconds:g} s"
+            what += f", instead of {before}" if before else ""
         prober = self._prober.current(now)
         quiet_at = prober.body.quiet_at if prober is not None and isinstance(prober.body, ProberState) else 0
         if out and not command.at_once and quiet_at > now and self._election.leading:
             wait_s = min((quiet_at - now) / timing.SECOND, self._config.handover_wait)
             what += f", in {wait_s:.0f} s: until then the pool has slots (with --now it does not wait)"
         return StandDownReply(True, what + forgotten)
+
+    def _stays_out(self, now: int) -> str:
+        """What keeps it out of the election by an earlier command, which a new one replaces; empty: nothing."""
+        if self._election.drained:
+            return f"the drain ({self._drained})"
+        left_s = (self._election.standing_down_until - now) / timing.SECOND
+        return f"the stand-down ({left_s:.0f} s more)" if left_s > 0 else ""
 
     def _problem_of_remembering(self) -> str:
         """Why a restart would undo what was just asked, as the end of a sentence; empty: it would not."""

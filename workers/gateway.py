@@ -91,7 +91,7 @@ class Gateway:
         self._instance = f"{os.getpid()} {self._started}"
         self._memory = memory
         self._complained = False
-        collector = PodCollector(self._look_and_note, memory.totals, memory.chronicle)
+        collector = PodCollector(self._look_and_keep, memory.totals, memory.chronicle)
         self._site = Site(self.look, Exposition(collector, boottime_ns), self._story, self._guard)
         self._subscriptions: dict[Worker, Subscription] = {}
         for worker in WATCHED:
@@ -128,6 +128,12 @@ class Gateway:
         refused = Counter({(UNAUTHORIZED, str(shown)): count for shown, count in self._guard.refused.items()})
         own = of_cost(Worker.GATEWAY, self._context.cost) + refused
         self._memory.totals.count(Worker.GATEWAY, self._instance, own)
+        return picture
+
+    def _look_and_keep(self) -> Picture:
+        """For what is scraped: the next life must not show less, which would be taken for a count from zero."""
+        picture = self._look_and_note()
+        self._keep()
         return picture
 
     def _story(self) -> dict[str, Any]:

@@ -179,7 +179,7 @@ class Notifier:
             sent_total=outbox.sent,
             failed_total=outbox.failed,
             dropped_total=outbox.dropped + lost + self._faulty,
-            queued=len(outbox) - lost,
+            queued=1 if self._faulty else len(outbox),  # for all that is told to nobody now: no alert may end by itself
             problem="ended by a fault of its own; the log has it" if self._faulty else outbox.problem,
         )
 

@@ -23,6 +23,7 @@ if not HEALTH and not NOTICES:
 
 # isort: split
 import asyncio
+import contextlib
 import dataclasses
 import logging
 import time
@@ -146,6 +147,7 @@ class Prober:
 
     async def _keep_looking(self) -> None:
         stop = asyncio.create_task(self._context.stopping.wait())
+        stop.add_done_callback(lambda _: self._wake.set())
         leave_by = 0
         while not stop.done() or (self._needed() and boottime_ns() < leave_by):
             began = boottime_ns()
@@ -158,17 +160,12 @@ class Prober:
     async def _pause(self, seconds: float, stop: asyncio.Task[bool]) -> None:
         """Wait, unless the actuator begins to wait for us or its node changes."""
         loop = asyncio.get_running_loop()
-        until = loop.time() + seconds
-        stopped = stop.done()
-        while (left := until - loop.time()) > 0 and stop.done() is stopped:
+        until, stopped, before = loop.time() + seconds, stop.done(), (self._busy(), self._node_pid())
+        while loop.time() < until and stop.done() is stopped and (self._busy(), self._node_pid()) == before:
             self._wake.clear()
-            before = (self._busy(), self._node_pid())
-            wake = asyncio.create_task(self._wake.wait())
-            awaited = {wake} if stopped else {wake, stop}
-            await asyncio.wait(awaited, timeout=left, return_when=asyncio.FIRST_COMPLETED)
-            wake.cancel()
-            if (self._busy(), self._node_pid()) != before:
-                return
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout_at(until):
+                    await self._wake.wait()
 
     async def look(self) -> None:
         """One look at socket and metrics."""

@@ -44,8 +44,8 @@ class Told:
 
     def tell(self, at: int, new: str, why: str, token: int = 0, *, message: str = "", **more: Any) -> None:
         """It is `new` since `at` (ns).  `token`: 0: none now; the line then names that of the state that ended."""
-        seconds = round(max(at - self._since, 0) / timing.SECOND, 3)
         if new != self._state:
+            seconds = round(max(at - self._since, 0) / timing.SECOND, 3)
             old, named = self._state, token or self._token
             self._state, self._since, self._token, self._why = new, at, token, why
             told = {"old": old, "new": new, "why": why, "token": named, "seconds": seconds, **more}

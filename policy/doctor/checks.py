@@ -49,6 +49,11 @@ CHECKS: Final[dict[str, Check]] = {
         "whether the last notice for `NOTIFY_URL` was taken, as the prober says",
         "the receiver, `NOTIFY_SECRET_FILE`",
     ),
+    "kept-out": Check(
+        _P,
+        "whether somebody keeps this pod from taking over: `stand-down`, `drain`, `pause`",
+        "`forgectl come-back`, `forgectl resume`",
+    ),
     "landlock": Check(
         _K, "the kernel's Landlock, and what its version cannot take away", "Linux 5.13 or newer, `lsm=`"
     ),
@@ -94,7 +99,11 @@ CHECKS: Final[dict[str, Check]] = {
         "whether `NODE_METRICS_URL` answers, with the metrics that prove forging and its end",
         "the port of the node's configuration (`hasPrometheus`, `PrometheusSimple`)",
     ),
-    "node-tip": Check(_N, "how far the node's tip is behind the wall clock, against `MAX_TIP_LAG`", "let it catch up"),
+    "node-tip": Check(
+        _N,
+        "how far the node's tip is behind the wall clock, against `MAX_TIP_LAG`; ahead of it, it is of another network",
+        "let it catch up; the node's network as `CARDANO_NETWORK`",
+    ),
     "targets": Check(_S, "the folders of `TARGET_*`: there, and to be written to", "mount the shared volume there"),
     "targets-memory": Check(
         _S,

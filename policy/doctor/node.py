@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import Final
 
 from ipc import messages
 from ipc.messages import Severity, StartFlag
 from policy.doctor.findings import Finding, Unseen, Weight, unseen
 from policy.preflight import Identity, cannot_work_together, wrong_arguments
+
+MOST_AHEAD_S: Final = 60.0
+"""Of a tip before this machine's clock: more is no matter of clocks that differ a little."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -240,10 +244,18 @@ def _tip(facts: NodeFacts) -> Finding:
         return unseen("node-tip", Unseen("its metrics do not tell"))
     if facts.wall_slot is None:
         return unseen("node-tip", Unseen("no calendar of this network is known: name its genesis (SHELLEY_GENESIS)"))
-    lag = max(0.0, (facts.wall_slot - facts.metrics.slot) * facts.slot_length_s)
+    ahead = (facts.metrics.slot - facts.wall_slot) * facts.slot_length_s
+    if ahead > MOST_AHEAD_S:
+        reason = f"its tip is {ahead:.0f} s ahead of the wall clock: it is of another network, or this clock is behind"
+        remedy = "set CARDANO_NETWORK (or SHELLEY_GENESIS) to the node's network; look at this machine's clock"
+        return Finding("node-tip", Weight.ERROR, reason, remedy)
+    lag = max(0.0, -ahead)
     reason = f"its tip is {lag:.0f} s behind the wall clock; MAX_TIP_LAG allows {facts.most_tip_lag_s:.0f} s"
     if lag > facts.most_tip_lag_s:
-        remedy = "let it catch up with its peers; look at its topology, and at this machine's clock"
+        remedy = (
+            "let it catch up with its peers; look at its topology, at this machine's clock, and whether "
+            "CARDANO_NETWORK is the node's network"
+        )
         return Finding("node-tip", Weight.ERROR, reason, remedy)
     return Finding("node-tip", Weight.INFO, reason)
 

@@ -69,6 +69,8 @@ class PodFacts:
     """Both of the actuator."""
     notices: Notices | Unseen | None = None
     """None: NOTIFY_URL is not set."""
+    kept_out: tuple[tuple[str, str], ...] | Unseen = ()
+    """What an operator asked for that keeps the pod from taking over, and the command that ends it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +97,7 @@ def judge_pod(facts: PodFacts) -> Iterator[Finding]:
     yield from _separation(facts)
     yield from _actuator(facts)
     yield _notices(facts.notices)
+    yield from _kept_out(facts)
 
 
 def _run_dir(facts: PodFacts) -> Iterator[Finding]:
@@ -225,6 +228,16 @@ def _notices(notices: Notices | Unseen | None) -> Finding:
         remedy = "see that the receiver answers and takes notices, and NOTIFY_SECRET_FILE (docs/notifications.md)"
         return Finding("notices", Weight.WARNING, f"the last attempt failed: {notices.problem}; {told}", remedy)
     return Finding("notices", Weight.INFO, told)
+
+
+def _kept_out(facts: PodFacts) -> Iterator[Finding]:
+    if isinstance(facts.kept_out, Unseen):
+        yield unseen("kept-out", facts.kept_out)
+        return
+    for reason, command in facts.kept_out:
+        yield Finding("kept-out", Weight.WARNING, reason, "end it, if it is not wanted any more", command)
+    if not facts.kept_out:
+        yield Finding("kept-out", Weight.INFO, "no stand-down, drain or pause is in force")
 
 
 def judge_sandbox_setting(permissive: bool) -> Finding:

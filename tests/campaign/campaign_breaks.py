@@ -481,13 +481,13 @@ def _tell(pod: Pod, *words: str) -> None:
 
 @a_break(1, HAND_OVER_S, weight=2, hold=(0.5, 4), victims=("forger", "forger", "any"), name="forgectl stand-down")
 def stand_down(arena: Arena, stroke: Stroke) -> Iterator[None]:
-    _tell(stroke.pod, "stand-down", "--for", f"{max(1, round(stroke.hold_s))}")
+    _tell(stroke.pod, "stand-down", "--no-wait", "--for", f"{max(1, round(stroke.hold_s))}")
     yield
 
 
 @a_break(1, HAND_OVER_S, weight=2, hold=(1, 5), victims=MOSTLY_THE_FORGER, name="forgectl drain and come-back")
 def drain(arena: Arena, stroke: Stroke) -> Iterator[None]:
-    _tell(stroke.pod, "drain", "--reason", "a drill")
+    _tell(stroke.pod, "drain", "--no-wait", "--reason", "a drill")
     yield
 
     def back() -> None:

@@ -416,6 +416,17 @@ def test_alerts_and_dashboard_are_those_of_deploy() -> None:
     assert json.loads(shown) == json.loads((deploy / "dashboards/forge-manager.json").read_text())
 
 
+def test_alerts_link_to_their_runbooks_where_these_can_be_read_and_the_contracts_stay_as_they_are() -> None:
+    where = {"enabled": True, "runbooks": "https://wiki.example/cardano/runbooks/"}
+    spec = Rendered("", {"monitoring": {"rules": where}}).one("PrometheusRule")["spec"]
+    ours = yaml.safe_load((CHART.parent / "alerts/rules.yaml").read_text())
+    assert spec["groups"][0] == ours["groups"][0]
+    for rule in (rule for group in spec["groups"][1:] for rule in group["rules"]):
+        notes = rule["annotations"]
+        assert notes.pop("runbook_url") == f"https://wiki.example/cardano/{notes['runbook'].removeprefix('docs/')}"
+    assert spec == ours
+
+
 def test_a_packed_chart_renders_the_same_and_carries_no_examples(tmp_path: Path) -> None:
     subprocess.run([build(), "package", CHART, "--destination", tmp_path], check=True, capture_output=True)
     (packed,) = tmp_path.iterdir()

@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import Any
+from unittest.mock import ANY
 
 import pytest
 import yaml
@@ -229,9 +230,28 @@ def test_where_nobody_forges_clusters_says_why_of_each_and_is_a_fault(world: Wor
     assert ran.code == 1
     assert row(ran, EU).endswith("Disabled")
     assert row(ran, US).endswith("the node is not fit")
-    assert re.search(r" \? +\? +pod-of-ap-1 +no +10 min ago +silent$", row(ran, f"{LABEL}-ap-1"))
+    assert re.search(r" \? +\? +pod-of-ap-1 +\? +10 min ago +silent$", row(ran, f"{LABEL}-ap-1"))
     assert row(ran, "forging").endswith("nobody says so")
     assert row(ran, "should forge").endswith("no cluster can forge")
+
+
+@pytest.mark.parametrize(("away", "forges"), [(0, True), (1, True), (2, False), (3, False)])
+def test_a_cluster_whose_lock_has_gone_since_it_said_so_does_not_forge_any_more(
+    world: World, run: Run, away: int, forges: bool
+) -> None:
+    world.start(3)
+    world.make(EU, "eu-1", priority=10)
+    world.make(US, "us-1", priority=20)
+    world.say(EU, forgingEnabled=True, message="pod-of-eu-1 forges")
+    for number in range(3):
+        world.lock(number, f"{EU}/pod-of-eu-1_aa", members=3, age_s=7200 if number < away else 0)
+    ran = run("clusters")
+    assert (ran.code == 0) is forges
+    assert re.search(rf"{EU} .* pod-of-eu-1 +{'yes' if forges else '[?]'} ", ran.out)
+    assert row(ran, "forging").endswith(EU if forges else f"nobody, as far as is known: {EU} has not the lock any more")
+    if not forges:
+        assert row(ran, EU).endswith("it has not the lock any more; it said: pod-of-eu-1 forges")
+        assert run("clusters", "--json").json()["forging"] == []
 
 
 def test_two_enabled_clusters_are_a_conflict_and_a_fault(world: World, run: Run) -> None:
@@ -573,7 +593,7 @@ def test_disable_holds_until_the_cluster_is_enabled(world: World, run: Run) -> N
     world.start(1)
     world.a_pool()
     ran = run("disable", "eu-1")
-    first, second = ran.out.splitlines()
+    first, second, third, last = ran.out.splitlines()
     assert ran.code == 0
     assert first.startswith(f"{EU} is Disabled until it is enabled (written on ")
     assert world.spec(EU)["forgeState"] == "Disabled"
@@ -581,7 +601,10 @@ def test_disable_holds_until_the_cluster_is_enabled(world: World, run: Run) -> N
     words = shlex.split(second.removeprefix("the same by: "))
     assert words[-7:-1] == [EU, "--type", "merge", "--field-manager", "forgectl", "--patch"]
     assert json.loads(words[-1]) == {"spec": {"forgeState": "Disabled"}}
-    assert run("enable", EU).code == 0
+    assert (third, last) == ("before: Priority-based", f"to end it: forgectl enable {EU}")
+    back = run("enable", EU)
+    assert (back.code, back.out.splitlines()[2]) == (0, "before: Disabled")
+    assert "to end it" not in back.out
     assert world.spec(EU)["forgeState"] == "Priority-based"
 
 
@@ -718,8 +741,10 @@ def test_a_switchover_waits_until_the_cluster_says_that_it_forges_and_says_what_
     lines = ran.out.splitlines()
     assert lines[0].startswith(f"{US} comes first until 2")
     assert lines[1].startswith("the same by: kubectl ")
-    assert lines[2].endswith(f"(in 2 h 0 min); {EU} comes first then (Priority-based, 10)")
-    assert re.fullmatch(rf"{US} forges, after \d+\.\d s", lines[3])
+    assert lines[2] == "before: Priority-based"
+    assert lines[3].endswith(f"(in 2 h 0 min); {EU} comes first then (Priority-based, 10)")
+    assert lines[4] == f"to end it: forgectl override {US} --clear"
+    assert re.fullmatch(rf"{US} forges, after \d+\.\d s", lines[5])
     override = world.spec(US)["override"]
     assert (override["forceState"], override["reason"]) == ("Enabled", "drill")
 
@@ -734,6 +759,33 @@ def test_a_switchover_that_is_not_in_time_says_what_holds_it_up(world: World, ru
     assert f"forgectl override {US} --clear ends it" in ran.err
     shown = run("switchover", US, "--timeout", "1", "--json")
     assert (shown.code, shown.json()["forging"], shown.json()["took_s"]) == (1, False, None)
+
+
+def test_what_another_operator_said_of_the_cluster_is_told_before_it_is_gone(world: World, run: Run) -> None:
+    world.start(1)
+    world.a_pool()
+    run("override", US, "--state", "Disabled", "--for", "2h", "--reason", "disk broken")
+    shown = run("enable", US, "--json").json()
+    assert shown["before"].startswith("Disabled, override until ")
+    assert shown["before"].endswith(" (disk broken)")
+    assert shown["ended_by"] is None
+
+
+def test_two_switchovers_at_once_are_a_conflict_that_the_later_one_names(world: World, run: Run) -> None:
+    world.start(1)
+    world.a_pool()
+
+    def another() -> None:
+        while world.spec(US).get("override", {}).get("forceState") != "Enabled":
+            time.sleep(0.02)
+        world.call(0, "PATCH", f"{FOLDER}/{EU}", {"spec": {"forgeState": "Enabled"}})
+
+    operator = threading.Thread(target=another)
+    operator.start()
+    ran = run("switchover", US, "--timeout", "2")
+    operator.join()
+    assert ran.code == 1
+    assert f"Enabled at once: {EU}, {US}; the best of them forges" in ran.err
 
 
 def test_a_switchover_shows_its_progress_where_somebody_looks(
@@ -912,16 +964,32 @@ def test_a_pause_is_written_on_the_lock_of_every_coordination_api_and_nothing_el
     for number in range(3):
         assert re.fullmatch(r"\S+Z new switches", annotations(world, number)["cardano.io/paused"])
         assert annotations(world, number)["cardano.io/lock-members"] == "3"
+    seen = run("clusters")
+    assert re.match(r"paused +the lock stays in its cluster, until \S+Z: new switches; forgectl", row(seen, "paused"))
+    assert run("clusters", "--json").json()["lock"]["paused"].endswith("Z: new switches")
     assert world.call(0, "GET", f"{LEASES}/cardano-pool-{LABEL}")["spec"] == before
     assert run("resume", "--json").json() == {
         "lease": f"cardano-pool-{LABEL}",
         "pool_wide": True,
         "paused": None,
+        "before": ANY,
         "stays_with": EU,
         "written_on": [str(world.kubeconfig(number)) for number in range(3)],
         "failed": {},
     }
     assert all("cardano.io/paused" not in annotations(world, number) for number in range(3))
+    assert run("clusters", "--json").json()["lock"]["paused"] is None
+
+
+def test_a_pause_shows_among_the_clusters(world: World, run: Run) -> None:
+    world.start(1)
+    world.a_pool()
+    assert run("clusters", "--json").json()["lock"]["paused"] is None
+    run("pause", "--reason", "new switches")
+    assert row(run("clusters"), "paused").endswith(
+        "the lock stays in its cluster, until resumed: new switches; forgectl resume ends it"
+    )
+    assert run("clusters", "--json").json()["lock"]["paused"] == "until resumed: new switches"
 
 
 def test_a_pause_that_is_not_written_everywhere_says_whether_it_counts(world: World, run: Run) -> None:
@@ -937,6 +1005,30 @@ def test_a_pause_that_is_not_written_everywhere_says_whether_it_counts(world: Wo
         "written on 1 of 3 coordination APIs, which is no majority, and counts for nothing: 2 that the lock's holder "
         "counts too were not named here" in ran.err
     )
+
+
+def test_of_two_servers_the_one_that_was_paused_counts_and_the_one_that_was_resumed_does_not(
+    world: World, run: Run
+) -> None:
+    world.start(2)
+    world.a_pool()
+    world.apis[1].kill_sync()
+    assert "written on 1 of 2 coordination APIs, which is half of them and counts: " in run("pause").err
+    assert "written on 1 of 2 coordination APIs, which is no majority, and counts for nothing: " in run("resume").err
+
+
+def test_a_pause_and_its_end_say_what_was_before(world: World, run: Run) -> None:
+    world.start(1)
+    world.a_pool()
+    assert "the pool-wide lock was not paused: whoever may take over does, as before" in run("resume").out
+    assert "It was" not in run("pause", "--reason", "new switches").out
+    assert (
+        "is paused until resumed: mine. It was paused until resumed: new switches."
+        in run("pause", "--reason", "mine").out
+    )
+    assert "It was" not in run("pause", "--reason", "mine").out
+    assert run("pause", "--json").json()["before"] == "until resumed: mine"
+    assert run("resume").out.splitlines()[0].endswith("It was paused until resumed")
 
 
 @pytest.mark.parametrize("arguments", [(), ("--lease", "cardano-node-leader")])

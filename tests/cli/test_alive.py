@@ -53,7 +53,7 @@ def test_one_whose_last_word_has_expired_is_silent_too(monkeypatch: pytest.Monke
     states = {worker: State(worker, "a", 1, 1, 0, now, ends[worker], body) for worker, body in SAID.items()}
     monkeypatch.setattr(alive, "read_states", lambda config, workers: states)
     with pytest.raises(Failed, match=r"^silent: prober \(its last word has expired\)$"):
-        alive._alive(load({}), argparse.Namespace())
+        alive._alive(load({"RUN_DIR": "/nowhere"}), argparse.Namespace())
 
 
 def test_where_each_worker_has_a_container_the_one_of_our_user_is_asked() -> None:

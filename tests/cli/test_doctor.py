@@ -33,7 +33,9 @@ from ipc.messages import (
     Worker,
 )
 from ipc.pubsub import StatePublisher
+from kernel.clock import boottime_ns
 from kernel.process import filesystem_is_memory
+from policy import timing
 from policy.doctor.findings import Unseen
 
 ROOT = Path(forgectl.__file__).parent.parent
@@ -83,10 +85,10 @@ class World:
         self.node_options = ("--shelley-kes-key", "--shelley-vrf-key", "--shelley-operational-certificate")
         self.kes_period = keys.current_kes_period("mainnet")
         self.silent: tuple[Worker, ...] = ()
-        self.bodies: dict[Worker, Any] = {}
-        """What other than BODIES they say."""
         self.environment: dict[str, str] = {}
         self.pool = ""
+        self.bodies = dict(BODIES)
+        """What the workers say."""
         self.after: Callable[[], None] = lambda: None
         """What is done when everything runs."""
 
@@ -207,7 +209,7 @@ class World:
         await publisher.start()
         self.stack.callback(publisher.close)
         publisher.sealed(Sandbox(closed=True, separation="single-uid"))
-        publisher.publish(self.bodies.get(worker, BODIES[worker]))
+        publisher.publish(self.bodies[worker])
 
     async def doctor(self, *arguments: str, inside: bool = True, **variables: str) -> Ran:
         kept = self.environment if inside else {name: self.environment[name] for name in ("PATH", "HOME")}
@@ -332,6 +334,31 @@ def managed(world: World, servers: str) -> None:
         "CLUSTER_REGION": "us-east-1",
         "COORDINATION_KUBECONFIGS": servers.format(**paths),
     }
+
+
+def a_drain(world: World) -> None:
+    world.bodies[Worker.ELECTOR] = dataclasses.replace(BODIES[Worker.ELECTOR], drained="new disk")
+
+
+def a_stand_down(world: World) -> None:
+    until = boottime_ns() + 3600 * timing.SECOND
+    world.bodies[Worker.ELECTOR] = dataclasses.replace(BODIES[Worker.ELECTOR], standing_down_until=until)
+
+
+def a_pause(world: World) -> None:
+    world.bodies[Worker.ELECTOR] = dataclasses.replace(BODIES[Worker.ELECTOR], paused="until resumed: new switches")
+
+
+def the_cold_key_in_the_secret(world: World) -> None:
+    def after() -> None:
+        cold = {"type": "StakePoolSigningKey_ed25519", "description": "", "cborHex": "5820" + "11" * 32}
+        (world.secrets / "cold.skey").write_text(json.dumps(cold))
+
+    world.after = after
+
+
+def another_network(world: World) -> None:
+    world.environment |= {"CARDANO_NETWORK": "preprod", "NETWORK_MAGIC": "1"}
 
 
 def no_update_of_leases(world: World) -> None:
@@ -533,6 +560,11 @@ BROKEN: list[tuple[Callable[[World], None], str, str, int, str]] = [
     (a_path_too_long, "socket-paths", "error", 1, "a shorter path"),
     (a_silent_worker, "workers", "error", 1, "kubectl logs"),
     (a_receiver_that_refuses_notices, "notices", "warning", 0, "docs/notifications.md"),
+    (a_drain, "kept-out", "warning", 0, "forgectl come-back"),
+    (a_stand_down, "kept-out", "warning", 0, "forgectl come-back"),
+    (a_pause, "kept-out", "warning", 0, f"forgectl resume --lease {LEASE}"),
+    (the_cold_key_in_the_secret, "cold-key", "warning", 0, "take it off this machine"),
+    (another_network, "node-tip", "error", 1, "set CARDANO_NETWORK"),
     (no_folder_for_the_targets, "targets", "error", 1, "mount the volume that the node shares"),
 ]
 
@@ -548,6 +580,7 @@ async def test_what_is_broken_is_named_with_its_remedy(
     ran = await world.doctor("--json")
     found = [each for each in ran.of(check) if each["severity"] == severity]
     assert found, ran.out
+    assert all((each["command"] or "").count("--namespace") <= 1 for each in ran.json()["findings"])
     assert mends in f"{found[0]['remedy'] or ''} {found[0]['command'] or ''}"
     assert (ran.code, ran.json()["exit_code"]) == (code, code), ran.bad()
 

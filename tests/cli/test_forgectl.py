@@ -13,6 +13,7 @@ import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -24,10 +25,13 @@ from ipc.messages import (
     ArbiterState,
     ClusterView,
     ElectorState,
+    Fence,
     GatewayState,
+    Grant,
     LockMember,
     LockPhase,
     PoolState,
+    Role,
     StandDown,
     StandDownReply,
     Worker,
@@ -116,13 +120,24 @@ async def test_status_shows_what_answers_and_names_what_is_silent(run: Run, publ
     ran = await run("status")
     rows = dict(re.split(r"\s{2,}", line, maxsplit=1) for line in ran.out.splitlines())
     assert (ran.code, ran.err) == (0, "")
-    assert rows["forging"] == "no"
+    assert rows["forging"] == "unknown: the actuator is silent"
     assert rows["role"].startswith("standby for ")
     assert rows["lease"] == "default/cardano-node-leader held by pod-0_aa"
     assert rows["fence"] == "unknown: the actuator is silent"
     assert rows["worker/elector"].startswith(f"alive, pid {os.getpid()}")
     assert rows["worker/actuator"] == "silent"
     assert rows["worker/gateway"] == "alive, port 8123"
+
+
+@pytest.mark.parametrize(
+    ("fence", "forging"), [(Fence.FENCED, "no"), (Fence.FENCING, "not proven either way: fencing")]
+)
+async def test_status_says_no_only_of_a_node_that_is_proven_not_to_forge(
+    run: Run, publish: Callable[..., object], fence: Fence, forging: str
+) -> None:
+    await publish(Worker.ACTUATOR, states.actuator(fence=fence))
+    lines = (await run("status")).out.splitlines()
+    assert next(line for line in lines if line.startswith("forging")).split(maxsplit=1)[1] == forging
 
 
 async def test_status_as_json_is_json_and_nothing_else(run: Run, publish: Callable[..., object]) -> None:
@@ -320,6 +335,65 @@ async def test_a_stand_down_that_was_not_accepted_is_a_fault(run: Run, run_dir: 
     server.close()
 
 
+class HandingOver(Elector):
+    """A pod that forges, until it is told to stand down; then `after` holds of its lease."""
+
+    def __init__(self, publish: Callable[..., Awaitable[StatePublisher]], after: ElectorState) -> None:
+        super().__init__(frame(encode(StandDownReply(True, "as you wish"))))
+        self._publish, self._after = publish, after
+
+    async def begin(self, run_dir: Path) -> asyncio.Server:
+        grant = Grant("pod-0_aa", 4, boottime_ns() + 3600 * timing.SECOND, boottime_ns(), exclusive=True)
+        leads = dataclasses.replace(elector_state(), role=Role.LEADER, grant=grant)
+        self._elector = await self._publish(Worker.ELECTOR, leads)
+        self._actuator = await self._publish(
+            Worker.ACTUATOR, states.actuator(fence=Fence.ARMED, deadline=grant.deadline)
+        )
+        await self._publish(Worker.ARBITER, ArbiterState(grant, "", cluster_management=False))
+        return await self.start(run_dir)
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await super().serve(reader, writer)
+        self._actuator.publish(states.actuator())
+        self._elector.publish(self._after)
+
+
+async def test_of_a_pod_that_forges_it_says_who_took_over(
+    run: Run, run_dir: Path, publish: Callable[..., Awaitable[StatePublisher]]
+) -> None:
+    until = boottime_ns() + 3600 * timing.SECOND
+    for words, out in (
+        (("drain",), "as you wish\npod-0 does not forge any more, pod-1 has the right to\n"),
+        (("drain", "--json"), json.dumps({"did": "as you wish", "handed_over_to": "pod-1"}) + "\n"),
+    ):
+        elector = HandingOver(publish, dataclasses.replace(elector_state("pod-1_bb"), holder_until=until))
+        server = await elector.begin(run_dir)
+        assert await run(*words) == Ran(0, out, "")
+        server.close()
+
+
+async def test_of_a_pod_that_forges_a_stand_down_to_which_nobody_takes_over_is_a_fault(
+    run: Run, run_dir: Path, publish: Callable[..., Awaitable[StatePublisher]]
+) -> None:
+    elector = HandingOver(publish, elector_state(""))
+    server = await elector.begin(run_dir)
+    ran = await run("stand-down")
+    assert (ran.code, ran.out) == (1, "as you wish\n")
+    assert "nobody has taken over within 6 s (is a standby ready?): nobody forges" in ran.err
+    assert "`forgectl come-back` ends that" in ran.err
+    server.close()
+
+
+@pytest.mark.parametrize("word", ["--no-wait", "--hook"])
+async def test_who_cannot_wait_for_a_successor_does_not(
+    run: Run, run_dir: Path, publish: Callable[..., Awaitable[StatePublisher]], word: str
+) -> None:
+    elector = HandingOver(publish, elector_state(""))
+    server = await elector.begin(run_dir)
+    assert await run("stand-down", word) == Ran(0, "as you wish\n", "")
+    server.close()
+
+
 @pytest.mark.parametrize(
     ("before", "asked"),
     [
@@ -459,12 +533,15 @@ async def test_a_reader_that_has_seen_enough_is_no_fault(run_dir: Path) -> None:
     assert (process.returncode, err) == (0, b"")
 
 
-@pytest.mark.parametrize("shell", ["bash", "zsh", "tcsh"])
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish", "tcsh"])
 async def test_completion_is_a_script_that_knows_every_command(run: Run, shell: str) -> None:
     ran = await run("completion", shell, LEASE_DURATION="not a number")
     assert (ran.code, ran.err) == (0, "")
     for command in ("status", "why", "stand-down", "switchover", "history"):
         assert command in ran.out
+    if shell in ("zsh", "fish"):  # they show a word's meaning: the line of --help
+        assert "what its workers decided last" in ran.out
+        assert "Exit code 0 whatever the answer is" not in ran.out
     if shell == "bash":
         checked = subprocess.run(["bash", "-n"], input=ran.out, capture_output=True, text=True, check=False)
         assert (checked.returncode, checked.stderr) == (0, "")
@@ -473,3 +550,113 @@ async def test_completion_is_a_script_that_knows_every_command(run: Run, shell: 
 def test_as_a_plugin_of_kubectl_it_calls_itself_so(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "argv", ["/usr/local/bin/kubectl-forge", "status"])
     assert forgectl._parser().format_usage().startswith("usage: kubectl forge ")
+
+
+# --- what programs and shells rely on ---
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        *("status", "why", "inspect elector", "inspect elector --follow", "inspect elector --tasks", "trace"),
+        *("stand-down", "drain", "come-back", "log-level elector", "clusters", "history", "pause", "resume"),
+        *("switchover eu-1", "disable eu-1", "enable eu-1", "override eu-1 --clear", "alive", "await ready --for 0.1"),
+    ],
+)
+async def test_with_json_what_failed_is_one_object_on_standard_output(run: Run, words: str) -> None:
+    ran = await run(*words.split(), "--json", HOME="/nonexistent")
+    *_, last = ran.out.splitlines()
+    told = json.loads(last)
+    assert (told["exit_code"], ran.code > 0) == (ran.code, True)
+    assert ran.err == f"forgectl: {told['error']}\n"
+
+
+@pytest.mark.parametrize("words", ["stand-down --for soon --json", "inspect nobody --json", "--json"])
+async def test_with_json_a_usage_error_is_an_object_too(run: Run, words: str) -> None:
+    ran = await run(*words.split())
+    told = json.loads(ran.out)
+    assert told["exit_code"] == ran.code == 2
+    assert ran.err.endswith(f"error: {told['error']}\n")
+
+
+@pytest.mark.skipif(Path("/run/forge-manager").exists(), reason="a sidecar's RUN_DIR is here")
+@pytest.mark.parametrize(
+    "words", ["why", "watch", "watch --lines", "trace", "audit", "alive", "drain", "inspect elector"]
+)
+def test_on_a_laptop_what_is_of_one_pod_says_at_once_where_to_run_it(run_dir: Path, words: str) -> None:
+    ran = subprocess.run(
+        [sys.executable, "-m", "cli.forgectl", *words.split()],
+        env={name: value for name, value in environment(run_dir).items() if name != "RUN_DIR"},
+        cwd=Path(forgectl.__file__).parent.parent,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE_S,
+        check=False,
+    )
+    assert (ran.returncode, ran.stdout, ran.stderr.count("\n")) == (1, "", 1)
+    assert "run it in its container (kubectl exec POD -c forge-manager -- forgectl ...)" in ran.stderr
+
+
+async def test_with_json_a_wrong_setting_is_an_object_too(run: Run) -> None:
+    ran = await run("status", "--json", LEASE_DURATION="soon")
+    assert json.loads(ran.out)["exit_code"] == ran.code == 2
+    assert "LEASE_DURATION='soon'" in json.loads(ran.out)["error"]
+
+
+@pytest.mark.parametrize("closed", [(0,), (1,), (2,), (1, 2), (0, 1, 2)])
+@pytest.mark.parametrize(("words", "code"), [("config", 0), ("why", 1)])
+def test_closed_descriptors_are_no_fault_and_nothing_is_said_elsewhere(
+    run_dir: Path, words: str, code: int, closed: tuple[int, ...]
+) -> None:
+    closing = " ".join(f"{number}>&-" for number in closed)
+    ran = subprocess.run(
+        ["/bin/sh", "-c", f'exec "$0" -m cli.forgectl {words} {closing}', sys.executable],
+        env=environment(run_dir),
+        cwd=Path(forgectl.__file__).parent.parent,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE_S,
+        check=False,
+    )
+    assert ran.returncode == code
+    assert "Traceback" not in ran.stderr
+    assert bool(ran.stdout) == (words == "config" and 1 not in closed)
+    assert bool(ran.stderr) == (words == "why" and 2 not in closed)
+
+
+@pytest.mark.parametrize("words", ["config", "completion bash", "--help"])
+def test_an_output_that_is_full_is_a_fault_in_one_line(run_dir: Path, words: str) -> None:
+    with Path("/dev/full").open("w") as full:
+        ran = subprocess.run(
+            [sys.executable, "-m", "cli.forgectl", *words.split()],
+            env=environment(run_dir),
+            cwd=Path(forgectl.__file__).parent.parent,
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            timeout=PATIENCE_S,
+            check=False,
+        )
+    assert (ran.returncode, ran.stderr) == (
+        1,
+        "forgectl: standard output cannot be written: No space left on device\n",
+    )
+
+
+async def test_a_reader_that_has_seen_enough_ends_what_follows_a_worker(run_dir: Path, publish: Any) -> None:
+    elector = await publish(Worker.ELECTOR, elector_state())
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "cli.forgectl", "inspect", "elector", "--follow"),
+        env=environment(run_dir),
+        cwd=Path(forgectl.__file__).parent.parent,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    assert process.stdout is not None
+    assert process.stderr is not None
+    async with asyncio.timeout(PATIENCE_S):
+        await process.stdout.readline()
+        process.stdout._transport.close()  # type: ignore[attr-defined]  # asyncio has no other way to close one end
+        elector.publish(elector_state("pod-9_zz"))
+        assert await process.wait() == 0
+        assert await process.stderr.read() == b""

@@ -152,6 +152,6 @@ def test_a_drain_waits_until_the_pools_next_slots_are_over_and_a_stop_does_not(
     standby.terminate()
     cluster.wait_for(lambda: cluster.forgers() == [leader], 30, "a pod that is stopped waits for no gap")
     assert slot_now() < now + 250, time.monotonic() - began
-    done = leader.forgectl("stand-down", "--now", "--for", "3")
+    done = leader.forgectl("stand-down", "--now", "--no-wait", "--for", "3")
     assert "until then" not in done.stdout
     cluster.wait_for(lambda: cluster.forgers() != [leader], 10, "--now waits for none either")

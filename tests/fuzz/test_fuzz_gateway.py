@@ -23,7 +23,7 @@ from gateway.chronicle import Chronicle
 from gateway.exposition import Exposition
 from gateway.http import MOST_CONNECTIONS, MOST_HEADER, MOST_UNREAD, Listener, Site
 from gateway.metrics import PodCollector
-from gateway.totals import MOST_COUNTERS, Totals
+from gateway.totals import MOST_LABELS, Totals
 from gateway.views import Picture
 from ipc.messages import ElectorState, Sandbox, State, Worker, decode_state, encode
 from kernel import tcp
@@ -324,7 +324,7 @@ def test_a_worker_that_counts_something_else_each_time_fills_no_memory(restarts:
     for turn in range(100):
         counts = {f"verb-{turn}-{n}": 1 for n in range(200)}
         totals.take(elector(rng, f"{turn}" if restarts else "same", counts))
-    assert len(totals.of("api_requests")) <= 2 * MOST_COUNTERS
+    assert len(totals.of("api_requests")) <= 2 * MOST_LABELS
 
 
 def test_a_worker_that_counts_below_nothing_takes_nothing_from_a_total() -> None:

@@ -24,7 +24,7 @@ from gateway.chronicle import Chronicle
 from gateway.metrics import PodCollector
 from gateway.totals import Totals
 from ipc.messages import Fence
-from policy import timing
+from policy import notice_kinds, timing
 from policy.election import Circumstances, Do, Election
 from policy.lease import LeaseRecord
 
@@ -61,7 +61,7 @@ def test_an_alert_speaks_of_series_and_labels_that_there_are(name: str) -> None:
     assert named <= catalogue.EVERY.keys()
     labels = {label for each in re.findall(r"by \(([^)]*)\)", rule["expr"]) for label in each.split(", ")}
     labels |= set(re.findall(r"\$labels\.(\w+)", rule["annotations"]["summary"]))
-    labels.discard("instance")  # the scraper's
+    labels -= {"instance", "pod"} if "else" in rule["annotations"]["summary"] else {"instance"}  # the scraper's
     assert all(labels <= set(catalogue.EVERY[each].labels) for each in named)
     matched = {label for each in re.findall(r"(?:on|ignoring) \(([^)]*)\)", rule["expr"]) for label in each.split(", ")}
     assert matched <= {label for each in named for label in catalogue.EVERY[each].labels}
@@ -123,6 +123,20 @@ def renewed_with(config: Config, answered_after: int) -> float:
     return election.renewal_margin / S
 
 
+@pytest.mark.parametrize(
+    ("kind", "alert"),
+    [
+        (notice_kinds.CONFLICT_BEGAN, "ClustersConflict"),
+        (notice_kinds.CREDENTIALS_ERROR, "CredentialsUnusable"),
+        (notice_kinds.NODE_KILLED, "NodeWasEnded"),
+        (notice_kinds.NODE_UNFIT, "PodCannotTakeOver"),
+        (notice_kinds.SANDBOX_VIOLATED, "PrivilegeViolation"),
+    ],
+)
+def test_what_a_notice_and_an_alert_both_tell_of_is_as_grave_in_both(kind: notice_kinds.Kind, alert: str) -> None:
+    assert kind.gravity == rules()[alert]["labels"]["severity"]
+
+
 @pytest.mark.parametrize("name", sorted(rules()))
 def test_each_alert_has_a_runbook_which_says_what_it_means(name: str) -> None:
     book = rules()[name]["annotations"].get("runbook", f"docs/runbooks/{name}.md")
@@ -161,6 +175,27 @@ def test_every_forgectl_command_of_a_runbook_is_one_that_forgectl_takes(book: st
         forgectl._parser().parse_args(words)
     except SystemExit:
         pytest.fail(f"{book}: forgectl {' '.join(words)}")
+
+
+@pytest.mark.parametrize("book", sorted(BOOKS.glob("*.md")), ids=lambda book: book.stem)
+def test_what_only_cluster_management_can_do_is_advised_as_such(book: Path) -> None:
+    """Without it `forgectl disable` finds no cluster: no remedy for two forgers, though it looks like one."""
+    text = book.read_text()
+    if re.search(r"forgectl (disable|enable|switchover|override) ", text):
+        assert "cluster management" in text or "CardanoForgeCluster" in text
+
+
+def test_no_runbook_has_a_pod_deleted_by_force_or_an_order_undone_unseen() -> None:
+    """A forced deletion frees the name of a pod whose node may still run; a drain may keep two from forging."""
+    books = {book.stem: " ".join(book.read_text().split()) for book in BOOKS.glob("*.md")}
+    for name, text in books.items():
+        assert text.count("--force") == len(re.findall(r"Never with `--force`", text)), name
+        assert "kubectl delete pod" not in text or "Never with `--force`" in text, name
+    undoing = r"forgectl (enable|come-back|resume)"
+    advised = [line for line in books["NobodyForges"].split("|") if re.search(undoing, line)]
+    assert len(advised) == 3
+    assert all(re.search("reason is gone|will not come", line) for line in advised)
+    assert "forgectl stand-down" not in books["PrivilegeViolation"], "it would be back in a minute"
 
 
 def labels_of_pods() -> list[dict[str, str]]:

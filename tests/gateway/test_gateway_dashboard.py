@@ -19,7 +19,14 @@ from gateway.catalogue import Kind
 SHOWN: dict[str, Any] = json.loads((ROOT / dashboard.FILE).read_text())
 PANELS = [panel for panel in SHOWN["panels"] if panel["type"] != "row"]
 QUERIES = [target["expr"] for panel in PANELS for target in panel["targets"]]
-QUERIES += [re.sub(r"label_values\((.*), .*\)", r"\1", each["definition"]) for each in SHOWN["templating"]["list"]]
+VARIABLES = {each["name"]: each for each in SHOWN["templating"]["list"]}
+QUERIES += [
+    re.sub(r"label_values\((.*), .*\)", r"\1", each["definition"])
+    for each in VARIABLES.values()
+    if each["type"] == "query"
+]
+TARGETS = {"instance", "job", "pod"}
+"""Labels that a scraper gives; of `pod` nothing but a legend may make use, for not every scraper does."""
 
 
 def test_the_file_is_what_the_code_makes_now() -> None:
@@ -40,6 +47,24 @@ def test_a_query_names_metrics_and_labels_that_there_are(query: str) -> None:
         assert labels - {"le", "instance"} <= set(described.labels)
 
 
+def test_a_dashboard_that_grafana_loads_from_a_file_finds_its_source_without_being_asked() -> None:
+    """Nobody answers the inputs of an import there: `${DS_PROMETHEUS}` would stay as it is, and all panels empty."""
+    assert "__inputs" not in SHOWN
+    assert VARIABLES["datasource"]["type"] == "datasource"
+    asked = [part["datasource"] for panel in PANELS for part in (panel, *panel["targets"])]
+    asked += [each["datasource"] for each in VARIABLES.values() if each["type"] == "query"]
+    assert {each["uid"] for each in asked} == {"${datasource}"}
+    for name in re.findall(r"\$\{?(\w+)", json.dumps(SHOWN).replace("$__all", "")):
+        assert name in VARIABLES
+
+
+@pytest.mark.parametrize("panel", PANELS, ids=lambda panel: panel["title"])
+def test_a_panel_shows_the_chosen_pools_and_no_other(panel: dict[str, Any]) -> None:
+    for target in panel["targets"]:
+        assert 'network=~"$network", pool_id=~"$pool"' in target["expr"]
+    assert all(VARIABLES[name]["allValue"] == ".*" for name in ("network", "pool")), "pods without POOL_ID, too"
+
+
 @pytest.mark.parametrize("panel", PANELS, ids=lambda panel: panel["title"])
 def test_what_a_legend_names_survives_the_query(panel: dict[str, Any]) -> None:
     for target in panel["targets"]:
@@ -49,7 +74,7 @@ def test_what_a_legend_names_survives_the_query(panel: dict[str, Any]) -> None:
             assert named <= {label.strip() for label in kept[1].split(",")}
         else:
             described = next(catalogue.EVERY[n] for n in re.findall(r"\bcardano_\w+", target["expr"]))
-            assert named <= {*described.labels, "instance"}
+            assert named <= {*described.labels, *TARGETS}
 
 
 def test_no_panel_lies_on_another() -> None:

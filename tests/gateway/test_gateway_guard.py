@@ -8,6 +8,7 @@ import contextlib
 import gc
 import logging
 import os
+import socket
 import ssl
 from asyncio import sslproto
 from collections.abc import AsyncIterator
@@ -347,6 +348,20 @@ async def test_a_crowd_that_begins_no_handshake_does_not_keep_a_probe_out(certif
                 await asyncio.sleep(0.01)
 
 
+async def test_who_begins_handshakes_in_masses_takes_the_places_of_its_own_address_only(
+    certified: Mounted, first: Pair
+) -> None:
+    async with serving(configured(certified, token=False, tls=True)) as pod:
+        early = await pod.connect()
+        crowd = [await pod.connect("127.0.0.2") for _ in range(2 * http.MOST_CONNECTIONS)]
+        reader, writer = early
+        await writer.start_tls(first.trusting, server_hostname="pod-0")
+        writer.write(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert b"200 OK" in await reader.readuntil(b"/ready\n")
+        for _, each in (early, *crowd):
+            each.close()
+
+
 async def test_a_siege_of_handshakes_leaves_nothing_behind_and_no_fault(
     certified: Mounted, first: Pair, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -377,6 +392,27 @@ async def test_a_siege_of_handshakes_leaves_nothing_behind_and_no_fault(
             assert answer.status == 200
     assert not faults
     assert not [record for record in caplog.records if record.levelno >= logging.ERROR]
+
+
+async def test_who_asks_hundreds_of_times_and_leaves_does_not_fill_the_log(
+    certified: Mounted, first: Pair, caplog: pytest.LogCaptureFixture
+) -> None:
+    """asyncio takes the answers that are left for it, and would say of each that it cannot be sent."""
+    trusted = first.trusting
+
+    def asked(port: int) -> ssl.SSLSocket:
+        sock = trusted.wrap_socket(socket.create_connection(("127.0.0.1", port), PATIENCE_S))
+        sock.sendall(b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n" * 400)
+        sock.recv(1)
+        sock.shutdown(socket.SHUT_WR)
+        return sock
+
+    async with serving(configured(certified, token=False, tls=True)) as pod:
+        with await asyncio.to_thread(asked, pod.listener.port):
+            async with asyncio.timeout(PATIENCE_S):
+                while pod.listener.connections:
+                    await asyncio.sleep(0.01)
+    assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
 
 
 async def test_a_client_that_does_not_read_costs_no_more_than_without_tls(

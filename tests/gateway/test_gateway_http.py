@@ -25,7 +25,7 @@ from gateway.http import Listener, Site
 from gateway.metrics import PodCollector
 from gateway.totals import Totals
 from gateway.views import Picture
-from ipc.messages import Fence
+from ipc.messages import Fence, Worker
 from kernel import tcp
 from kernel.tcp import PortTaken
 
@@ -58,8 +58,8 @@ class Pod:
         writer.close()
         return answer
 
-    async def connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-        return await asyncio.open_connection("127.0.0.1", self.listener.port)
+    async def connect(self, address: str = "127.0.0.1") -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        return await asyncio.open_connection("127.0.0.1", self.listener.port, local_addr=(address, 0))
 
     @staticmethod
     async def rest(reader: asyncio.StreamReader) -> bytes:
@@ -293,6 +293,44 @@ async def test_requests_in_one_go_get_one_answer_each_in_their_order(pod: Pod) -
     )
 
 
+async def test_what_a_client_takes_may_stand_in_several_headers(pod: Pod) -> None:
+    takes = (
+        "Accept-Encoding: br\r\nAccept-Encoding: gzip\r\nAccept: text/html\r\nAccept: application/openmetrics-text\r\n"
+    )
+    answer = await pod.raw(f"GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n{takes}\r\n".encode())
+    assert b"Content-Encoding: gzip\r\n" in answer
+    assert b"Content-Type: application/openmetrics-text" in answer
+
+
+@pytest.mark.parametrize("path", ["/health", "/nowhere"])
+async def test_who_asks_for_another_protocol_is_answered_and_told_to_connect_anew(pod: Pod, path: str) -> None:
+    """Some ask with each connection whether HTTP/2 is spoken, and send their next request over it."""
+    asks = "Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMA\r\n"
+    answer = await pod.raw(f"GET {path} HTTP/1.1\r\nHost: x\r\n{asks}\r\n".encode() + SMUGGLED)
+    assert re.findall(rb"HTTP/1\.[01] (\d+)", answer) == [b"200" if path == "/health" else b"404"]
+    assert b"Connection: close\r\n" in answer
+
+
+async def test_of_requests_in_one_go_no_two_are_answered_in_the_same_turn_of_the_loop(pod: Pod) -> None:
+    """From Python 3.12 on aiohttp itself gives nobody else a turn between them."""
+    loop = asyncio.get_running_loop()
+    turn, seen = 0, list[int]()
+
+    def tick() -> None:
+        nonlocal turn, ticking
+        turn += 1
+        ticking = loop.call_soon(tick)
+
+    ticking = loop.call_soon(tick)
+    look = pod.look
+    pod.site._look = lambda: (seen.append(turn), look())[1]
+    asked = "GET /status HTTP/1.1\r\nHost: x\r\n\r\n" * 50 + "GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+    assert (await pod.raw(asked.encode())).count(b"HTTP/1.1 200 ") == 51
+    ticking.cancel()
+    assert len(seen) == 50
+    assert len(set(seen)) == 50
+
+
 async def test_no_other_site_is_let_in_by_a_header(pod: Pod, client: ClientSession) -> None:
     asking = {"Origin": "https://evil.example", "Access-Control-Request-Method": "GET"}
     for method in ("GET", "OPTIONS"):
@@ -394,6 +432,40 @@ async def test_a_crowd_of_silent_clients_does_not_keep_a_probe_out(pod: Pod, cli
     writer.write(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
     assert b"200 OK" in await reader.readuntil(b"/ready\n")
     for _, writer in crowd:
+        writer.close()
+
+
+async def test_a_crowd_that_asks_all_the_time_does_not_have_a_newcomer_cut_before_it_asks(pod: Pod) -> None:
+    asked = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
+
+    async def all_ask() -> None:
+        for reader, writer in busy:
+            writer.write(asked)
+            assert b"200 OK" in await reader.readuntil(b"/ready\n")
+
+    busy = [await pod.connect() for _ in range(http.MOST_CONNECTIONS - 1)]
+    await all_ask()
+    newcomer = await pod.connect()
+    await all_ask()
+    others = [await pod.connect() for _ in range(http.MOST_CONNECTIONS // 2 - 1)]
+    reader, writer = newcomer
+    writer.write(asked)
+    assert b"200 OK" in await reader.readuntil(b"/ready\n")
+    for _, writer in (*busy, newcomer, *others):
+        writer.close()
+
+
+async def test_who_opens_connections_in_masses_takes_the_places_of_its_own_address_only(pod: Pod) -> None:
+    known, new = [await pod.connect() for _ in range(2)]
+    asked = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
+    known[1].write(asked)
+    await known[0].readuntil(b"/ready\n")
+    crowd = [await pod.connect("127.0.0.2") for _ in range(2 * http.MOST_CONNECTIONS)]
+    for reader, writer in (known, new):
+        writer.write(asked)
+        assert b"200 OK" in await reader.readuntil(b"/ready\n")
+    assert pod.listener.connections == http.MOST_CONNECTIONS
+    for _, writer in (known, new, *crowd):
         writer.close()
 
 
@@ -526,6 +598,24 @@ async def test_what_stays_as_it_is_is_told_again_so_that_a_reader_knows_that_it_
             assert (await stream.message())["headline"]["standing"] == "forging"
 
 
+async def test_who_comes_after_a_while_is_not_told_first_how_it_was_when_somebody_looked_last(
+    pod: Pod, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Workers that all died meanwhile tell of no change."""
+    monkeypatch.setattr(live, "GAP_S", 0.0)
+    async with Stream(pod) as stream:
+        assert (await stream.message())["headline"]["standing"] == "forging"
+    async with asyncio.timeout(PATIENCE_S):
+        while pod.site.live.streams:
+            pod.site.live.changed()
+            await asyncio.sleep(0.01)
+    async with Stream(pod) as stream:
+        await stream.message()
+    pod.picture = picture(silent=(Worker.ACTUATOR, Worker.ELECTOR, Worker.ARBITER, Worker.PROBER))
+    async with Stream(pod) as stream:
+        assert (await stream.message())["headline"]["standing"] == "unknown"
+
+
 async def test_more_readers_than_there_is_room_for_are_told_so_and_probes_are_answered(
     pod: Pod, client: ClientSession
 ) -> None:
@@ -536,6 +626,8 @@ async def test_more_readers_than_there_is_room_for_are_told_so_and_probes_are_an
             async with client.get(pod.url + "/events") as answer:
                 assert (answer.status, answer.headers["Retry-After"]) == (503, "5")
                 assert "error" in await answer.json()
+        async with client.head(pod.url + "/events") as answer:  # by which the page learns why it is told nothing
+            assert (answer.status, answer.headers["Retry-After"]) == (503, "5")
         async with client.get(pod.url + "/health") as answer:
             assert answer.status == 200
     async with asyncio.timeout(PATIENCE_S):

@@ -320,7 +320,23 @@ MEMBERS = "cardano_forge_manager_pool_lock_members"
 def test_the_priority_is_that_of_the_cardano_forge_cluster_and_without_one_the_environments() -> None:
     assert value(picture(arbiter=MANAGED), "cardano_cluster_forge_priority") == 107
     assert value(picture(), "cardano_cluster_forge_priority") == 7
-    assert value(picture(now=LATE, arbiter=MANAGED), "cardano_cluster_forge_priority") == 7
+    assert value(picture(silent=(Worker.ARBITER,)), "cardano_cluster_forge_priority") == 7
+
+
+def test_while_the_arbiter_is_silent_no_priority_is_shown_that_an_override_or_bad_health_may_have_changed() -> None:
+    managing = dataclasses.replace(CONFIG, enable_cluster_management=True)
+    silent = dataclasses.replace(picture(silent=(Worker.ARBITER,)), config=managing)
+    assert "cardano_cluster_forge_priority" not in families(silent)
+
+
+def test_what_is_paused_is_shown_by_who_knows_it_or_not_at_all() -> None:
+    paused = "cardano_forge_manager_paused"
+    pool = dataclasses.replace(POOL, paused="until noon: maintenance")
+    both = {"elector": {"paused": "until noon: maintenance"}, "arbiter": {**MANAGED, "pool": pool}}
+    assert [value(picture(**both), paused, what=what) for what in ("lease", "pool_lock")] == [1, 1]
+    assert [value(picture(), paused, what=what) for what in ("lease", "pool_lock")] == [0, None]
+    assert value(picture(**both, silent=(Worker.ELECTOR,)), paused, what="lease") is None
+    assert value(picture(**both, silent=(Worker.ARBITER,)), paused, what="pool_lock") is None
 
 
 def test_one_pod_of_all_clusters_is_enabled_and_that_by_the_pool_wide_lock_alone() -> None:
@@ -447,6 +463,23 @@ def test_a_worker_that_counts_beyond_everything_cannot_have_the_others_counts_fo
     assert again(totals).of("kills") == {"SIGKILL": 2}
 
 
+def test_labels_that_no_honest_worker_has_take_no_place_and_are_not_shown() -> None:
+    totals = Totals()
+    odd = {"x" * 50: 1, "sch\u00f6n": 1, "two\nlines": 1, "get": 3}
+    totals.take(state(dataclasses.replace(ELECTOR, requests_total=odd)))
+    assert totals.of("api_requests") == {"get": 3}
+
+
+def test_a_worker_that_counts_something_else_in_each_life_has_nobody_elses_counts_forgotten() -> None:
+    totals = Totals()
+    for life in range(20):
+        junk = {f"{life}-{n}": 1 for n in range(200)}
+        totals.take(state(dataclasses.replace(ELECTOR, requests_total=junk), instance=str(life)))
+    for instance in ("first", "second"):
+        totals.take(state(dataclasses.replace(ACTUATOR, sighups_total={"enable": 2}), instance=instance))
+    assert totals.of("sighups") == {"enable": 4}
+
+
 @pytest.mark.parametrize(
     "spoilt",
     [
@@ -487,7 +520,8 @@ def test_no_label_a_worker_sends_can_break_the_exposition(label: str) -> None:
     body = dataclasses.replace(ACTUATOR, sighups_total={text: 1}, operations_total={text: 1}, kills_total={text: 1})
     totals = Totals()
     totals.take(state(body))
-    assert value(NOTHING, "cardano_sighup_signals_total", totals, reason=text) == 1
+    shown = value(NOTHING, "cardano_sighup_signals_total", totals, reason=text)
+    assert shown == (1 if text.isascii() and text.isprintable() else None)
 
 
 # --- the cluster's health ---

@@ -324,6 +324,10 @@ async def test_the_receiver_of_the_documentation_verifies_what_is_sent(key_file:
     body, sent = receiver.bodies[0].decode(), 1800000000
     asked = [[headers, body, sent], [headers, body + " ", sent], [headers, body, sent + 301]]
     asked += [[{**headers, "webhook-id": "another"}, body, sent]]
+    unsigned = {name: said for name, said in headers.items() if not name.startswith("webhook-")}
+    asked += [
+        [each, body, sent] for each in (unsigned, {**headers, "webhook-timestamp": "x", "webhook-signature": "\u00e9"})
+    ]
     program = code + (
         "\nimport json, sys\n"
         f"print([is_genuine({KEY!r}, h, b.encode(), now) for h, b, now in json.loads(sys.stdin.read())])\n"
@@ -331,4 +335,4 @@ async def test_the_receiver_of_the_documentation_verifies_what_is_sent(key_file:
     done = subprocess.run(
         [sys.executable, "-c", program], input=json.dumps(asked), capture_output=True, text=True, check=True
     )
-    assert done.stdout == "[True, False, False, False]\n"
+    assert done.stdout == "[True, False, False, False, False, False]\n"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import dataclasses
 import logging
 import os
@@ -356,6 +357,31 @@ async def test_a_flood_of_connections_takes_nobody_elses_place(
         assert late.subscription.errors_total == 0
     finally:
         await flood.communicate(b"")
+
+
+async def test_a_worker_that_sends_without_a_pause_takes_no_more_than_its_turn(
+    path: Path, follow: Callable[[Path], Follower]
+) -> None:
+    """What is in the socket already is not taken all at once."""
+    told = frame(encode(state("flood")))
+    sent = 0
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal sent
+        number = writer.get_extra_info("socket").fileno()
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                sent += os.write(number, (told * 50)[sent % len(told) :])
+        writer.close()
+
+    async with await asyncio.start_unix_server(serve, path):
+        follower, before, most = follow(path), 0, 0
+        async with asyncio.timeout(PATIENCE_S):
+            while not sent or before < sent // len(told):
+                await asyncio.sleep(0)
+                before, most = len(follower.seen), max(most, len(follower.seen) - before)
+    assert before > 300
+    assert most <= pubsub.AT_ONCE // len(told) + 1
 
 
 async def test_a_subscriber_that_sends_a_byte_is_cut_and_the_others_are_not(

@@ -7,6 +7,7 @@ import os
 import socket
 from collections.abc import Iterator
 from contextlib import ExitStack
+from pathlib import Path
 
 import pytest
 
@@ -95,3 +96,13 @@ def test_where_ipv6_cannot_be_had_ipv4_will_do(
         (sock,) = listen(0, "METRICS_PORT")
     sock.close()
     assert caplog.records[0].event == "no_ipv6"  # type: ignore[attr-defined]
+
+
+@pytest.mark.skipif(
+    int(Path("/proc/sys/net/core/somaxconn").read_text()) < tcp.BACKLOG, reason="this kernel keeps fewer waiting"
+)
+def test_hundreds_of_connections_wait_to_be_accepted_and_none_has_to_try_again(opened: list[socket.socket]) -> None:
+    port = opened[0].getsockname()[1]
+    with ExitStack() as stack:
+        for _ in range(500):
+            stack.enter_context(socket.create_connection(("127.0.0.1", port), timeout=0.9))

@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from typing import TYPE_CHECKING
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Final
 
 from gateway import story
 from gateway.chronicle import Chronicle
@@ -21,6 +23,10 @@ if TYPE_CHECKING:
     from playwright.sync_api import Page
 
 
+WALL_S: Final = 1_795_743_000.0
+"""Unix time of the pod when it is first looked at."""
+
+
 class Served:
     """A picture behind the gateway's own HTTP side, in a thread with a loop of its own."""
 
@@ -31,6 +37,8 @@ class Served:
         for each in pictures:
             self.chronicle.note(each)
         self.picture = pictures[-1]
+        self.told_otherwise: dict[str, object] = {}
+        self._began = time.monotonic()
         self.url = ""
         self._loop = asyncio.new_event_loop()
         self._stop = asyncio.Event()
@@ -53,7 +61,17 @@ class Served:
         await listener.close()
 
     def _story(self) -> dict[str, object]:
-        return story.page(self.picture, self.chronicle, 1_795_743_000.0)
+        told = story.page(self.picture, self.chronicle, WALL_S)
+        return told | {"now": WALL_S + time.monotonic() - self._began} | self.told_otherwise
+
+    def tell(self, **otherwise: object) -> None:
+        """From now on, these parts of what the page is told are otherwise."""
+
+        def change() -> None:
+            self.told_otherwise = otherwise
+            self._site.live.changed()
+
+        self._loop.call_soon_threadsafe(change)
 
     def show(self, picture: Picture) -> None:
         """From now on, to all who look."""
@@ -64,6 +82,16 @@ class Served:
             self._site.live.changed()
 
         self._loop.call_soon_threadsafe(change)
+
+    @contextmanager
+    def hanging(self) -> Iterator[None]:
+        """Meanwhile its connections stand, and it says nothing, as if its machine were gone."""
+        goes_on = threading.Event()
+        self._loop.call_soon_threadsafe(goes_on.wait)
+        try:
+            yield
+        finally:
+            goes_on.set()
 
     def look_again(self) -> None:
         """At the guard's files."""
@@ -91,6 +119,10 @@ class Watched:
             "console", lambda said: self.complaints.append(said.text) if said.type in ("error", "warning") else None
         )
         page.on("pageerror", lambda error: self.complaints.append(str(error)))
+
+    def forgive(self, part: str) -> None:
+        """What this page is shown makes the browser say so."""
+        self._expected.append(part)
 
     def forgive_unreachable(self) -> None:
         """That nobody answers is what this page is shown, as often as the browser tries again before it is closed."""

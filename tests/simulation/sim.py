@@ -213,7 +213,10 @@ def _begin(drift: float) -> None:
 
 
 def _end(*_: object) -> NoReturn:
-    sys.exit(128 + signal.SIGTERM)
+    """At once: an exception would be lost where a handler runs in a hook of `fork`, and the pool wait for ever."""
+    for theatre in _theatre:
+        theatre.close()
+    os._exit(128 + signal.SIGTERM)
 
 
 def _some(seeds: range) -> list[tuple[int, Outcome]]:

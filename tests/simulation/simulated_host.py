@@ -44,79 +44,76 @@ class Fd(int):
             asyncio.get_running_loop().call_soon(callback, *arguments, context=context)
 
 
-class _Passage:
+class Passage(asyncio.TimerHandle):
     """One callback on its way through its process."""
 
-    __slots__ = ("arguments", "callback", "context", "handle", "owner")
+    __slots__ = ("owner",)
 
-    def __init__(
-        self, owner: Process, callback: Callable[..., object], arguments: tuple[Any, ...], context: contextvars.Context
+    def __init__(  # type: ignore[no-untyped-def]
+        self, owner: Process, when: float, callback, args, loop: asyncio.AbstractEventLoop, context: contextvars.Context
     ) -> None:
-        self.owner, self.callback, self.arguments, self.context = owner, callback, arguments, context
-        self.handle: asyncio.Handle | None = None
+        super().__init__(when, callback, args, loop, context)
+        self.owner = owner
 
-    def __call__(self) -> None:
-        if self.owner.stands_still:
-            self.owner.held.append(self)
-        elif self.handle is None or not self.handle.cancelled():
-            try:
-                self.callback(*self.arguments)
-            except Exception as error:  # noqa: BLE001  # what ends a process of the product
-                self.owner.failed(error)
+    def _run(self) -> None:
+        owner = self.owner
+        if owner.stands_still:
+            owner.held.append(self)
+            return
+        try:
+            self._context.run(self._callback, *self._args)  # type: ignore[attr-defined]
+        except Exception as error:  # noqa: BLE001  # what ends a process of the product
+            self._context.run(owner.failed, error)  # type: ignore[attr-defined]
 
 
-class HostLoop:
-    """Mixed into the simulated loop: its callbacks go through their processes."""
+class Loop(SimulatedLoop):
+    """The simulated clock, and processes: its callbacks go through theirs."""
 
     def call_soon(  # type: ignore[no-untyped-def]
         self, callback, *args, context: contextvars.Context | None = None
-    ):
+    ) -> asyncio.Handle:
         owner = here.get() if context is None else context.get(here)
         if owner is None:
-            return super().call_soon(callback, *args, context=context)  # type: ignore[misc]
+            return super().call_soon(callback, *args, context=context)
         context = contextvars.copy_context() if context is None else context
-        passage = _Passage(owner, callback, args, context)
-        passage.handle = super().call_soon(passage, context=context)  # type: ignore[misc]
-        return passage.handle
+        passage = Passage(owner, 0, callback, args, self, context)
+        self._ready.append(passage)
+        return passage
 
     def call_at(  # type: ignore[no-untyped-def]
         self, when: float, callback, *args, context: contextvars.Context | None = None
-    ):
+    ) -> asyncio.TimerHandle:
         owner = here.get() if context is None else context.get(here)
         if owner is None:
-            return super().call_at(when, callback, *args, context=context)  # type: ignore[misc]
+            return super().call_at(when, callback, *args, context=context)
         context = contextvars.copy_context() if context is None else context
-        passage = _Passage(owner, callback, args, context)
-        passage.handle = super().call_at(when, passage, context=context)  # type: ignore[misc]
-        return passage.handle
+        passage = Passage(owner, when, callback, args, self, context)
+        self.set_timer(passage)
+        return passage
 
     def create_task(self, coro, **options):  # type: ignore[no-untyped-def]
-        task = super().create_task(coro, **options)  # type: ignore[misc]
+        task = super().create_task(coro, **options)
         owner = here.get()
         if owner is not None:
             owner.tasks[task] = None
             task.add_done_callback(lambda task: owner.tasks.pop(task, None))
         return task
 
-    def pass_again(self, passage: _Passage) -> None:
+    def pass_again(self, passage: Passage) -> None:
         """One that was held; whoever cancels it now still can."""
-        super().call_soon(passage, context=passage.context)  # type: ignore[misc]
+        self._ready.append(passage)
 
     def add_reader(self, fd, callback, *args):  # type: ignore[no-untyped-def]
         if isinstance(fd, Fd):
             fd.reader = contextvars.copy_context(), callback, args
         else:
-            super().add_reader(fd, callback, *args)  # type: ignore[misc]
+            super().add_reader(fd, callback, *args)
 
     def remove_reader(self, fd):  # type: ignore[no-untyped-def]
         if isinstance(fd, Fd):
             fd.reader = None
             return True
-        return super().remove_reader(fd)  # type: ignore[misc]
-
-
-class Loop(HostLoop, SimulatedLoop):
-    """The simulated clock, and processes."""
+        return super().remove_reader(fd)
 
 
 def _raise(error: Exception) -> None:
@@ -133,7 +130,7 @@ class Process:
         self.alive = True
         self.frozen = False
         self._freezes = 0
-        self.held: list[_Passage] = []
+        self.held: list[Passage] = []
         self.tasks: dict[asyncio.Task[Any], None] = {}
         """In the order in which they were made: a set's would be another in each run."""
         self.at_death: list[Callable[[], None]] = []

@@ -6,9 +6,11 @@ Nothing else differs from asyncio's loop, so what runs in it is the product's co
 from __future__ import annotations
 
 import asyncio
+import collections
 import contextvars
-import selectors
+import heapq
 from dataclasses import dataclass
+from typing import Any
 
 _START_S = 1000.0
 """Not zero: a pool that has just booted is a case of its own."""
@@ -18,33 +20,55 @@ _TURN_S = 1e-7
 """A turn of the loop takes time, or whoever waits for less than a clock can tell would wait for ever."""
 
 
-class _Impatient(selectors.DefaultSelector):
-    """Never waits; says how long it would have."""
+class SimulatedLoop(asyncio.SelectorEventLoop):
+    """`time` in seconds, as ever; `now` in ns, for what counts on CLOCK_BOOTTIME.
+
+    It turns by itself, without a selector: nothing real is ever ready, there are no descriptors in a simulation but the
+    loop's own.  Timers of one instant fire in the order in which they were set.
+    """
+
+    _ready: collections.deque[asyncio.Handle]
 
     def __init__(self) -> None:
         super().__init__()
-        self.passed_s = 0.0
-
-    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
-        """Nothing real is ever ready: there are no descriptors in a simulation but the loop's own."""
-        if timeout is None:
-            raise RuntimeError("everybody waits for somebody else")
-        self.passed_s += max(timeout, _TURN_S)
-        return []
-
-
-class SimulatedLoop(asyncio.SelectorEventLoop):
-    """`time` in seconds, as ever; `now` in ns, for what counts on CLOCK_BOOTTIME."""
-
-    def __init__(self) -> None:
-        self._impatient = _Impatient()
-        super().__init__(self._impatient)
+        self._time_s = _START_S
+        self._timers: list[tuple[float, int, asyncio.TimerHandle]] = []
+        self._set = 0
 
     def time(self) -> float:
-        return _START_S + self._impatient.passed_s
+        return self._time_s
+
+    def set_timer(self, timer: asyncio.TimerHandle) -> None:
+        self._set += 1
+        heapq.heappush(self._timers, (timer.when(), self._set, timer))
+
+    def call_at(  # type: ignore[no-untyped-def]
+        self, when: float, callback, *args, context: contextvars.Context | None = None
+    ) -> asyncio.TimerHandle:
+        timer = asyncio.TimerHandle(when, callback, args, self, context)
+        self.set_timer(timer)
+        return timer
+
+    def _run_once(self) -> None:
+        """One turn (asyncio/base_events.py has the real one)."""
+        ready, timers = self._ready, self._timers
+        while timers and timers[0][2].cancelled():
+            heapq.heappop(timers)
+        if ready:
+            self._time_s += _TURN_S
+        elif timers:
+            self._time_s = max(timers[0][0], self._time_s + _TURN_S)
+        else:
+            raise RuntimeError("everybody waits for somebody else")
+        while timers and timers[0][0] <= self._time_s:
+            ready.append(heapq.heappop(timers)[2])
+        for _ in range(len(ready)):
+            handle = ready.popleft()
+            if not handle.cancelled():
+                handle._run()
 
     def now(self) -> int:
-        return int(self.time() * 1_000_000_000)
+        return int(self._time_s * 1_000_000_000)
 
 
 @dataclass(frozen=True)
@@ -65,8 +89,7 @@ OUTSIDE = contextvars.Context()
 
 def loop_now() -> int:
     """ns by the running machine's CLOCK_BOOTTIME."""
-    loop = asyncio.get_running_loop()
-    assert isinstance(loop, SimulatedLoop)
+    loop: Any = asyncio.get_running_loop()  # a SimulatedLoop; asked more often than all else
     return int(loop.now() * clock.get().rate)
 
 

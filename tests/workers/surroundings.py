@@ -15,6 +15,7 @@ from config import Config
 from devkit import states
 from ipc.messages import (
     Body,
+    Cost,
     Role,
     Sandbox,
     State,
@@ -97,6 +98,7 @@ class Surroundings:
         self.stopping = asyncio.Event()
         self.parent: int | None = None
         self.sandbox = Sandbox()
+        self.cost = Cost()
         self.said: list[Body] = []
         self.neighbours: dict[Worker, Neighbour] = {}
         self._news = asyncio.Event()

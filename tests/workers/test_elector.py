@@ -7,6 +7,7 @@ import contextlib
 import dataclasses
 import json
 import logging
+import re
 import sys
 import tempfile
 import time
@@ -28,8 +29,10 @@ from ipc.messages import (
     ProberState,
     Proof,
     Role,
+    StandDown,
     Worker,
 )
+from ipc.peers import Peer
 from kernel.clock import boottime_ns
 from kube.errors import ApiFailure, Failure
 from kube.leases import LeaseClient
@@ -601,6 +604,20 @@ async def test_notes_of_an_older_version_say_nothing_of_a_drain(
     path.write_text(json.dumps({name: notes[name] for name in notes if name not in ("drained", "stand_down_until")}))
     async with life(config, arbiter_says=arbiter("second")) as elector:
         assert (await elector.until(ElectorState, leading)).fencing_token == 1
+
+
+async def test_a_command_says_which_earlier_one_it_replaces(config: Config) -> None:
+    async with ApiSession(config.kubeconfig, user_agent="test") as session:
+        elector = Elector(cast("Context", Surroundings(config)), session)
+
+        def told(seconds: float | None, reason: str = "") -> str:
+            return elector._stand_down(StandDown(seconds, reason), Peer(1, 0, 0)).message
+
+        elector._problem_of_remembering = lambda: ""  # type: ignore[method-assign]  # it has no folder here
+        assert told(0) == "in the election, as before"
+        assert told(None, "new disk") == "standing down until `forgectl come-back`"
+        assert told(60) == "standing down for 60 s, instead of the drain (new disk)"
+        assert re.fullmatch(r"back in the election; the stand-down \((59|60) s more\) is ended", told(0))
 
 
 # --- its log ---

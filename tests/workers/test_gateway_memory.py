@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import sys
 from collections.abc import Iterator
@@ -13,10 +14,19 @@ from hypothesis import strategies as st
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "gateway"))
 
-from gateway_pictures import ELECTOR, picture, state
+from gateway_pictures import ELECTOR, MANAGED, POOL, picture, state
+from prometheus_client.parser import text_string_to_metric_families
 
+from config import load
+from devkit import states
+from ipc.messages import Role, Worker
+from kernel.clock import boottime_ns
 from kernel.ledger import MOST, Ledger
-from workers.gateway import Memory
+from policy import timing
+from workers import gateway
+from workers.gateway import Gateway, Memory
+
+from surroundings import FENCED, Surroundings
 
 
 @pytest.fixture
@@ -62,6 +72,51 @@ def test_a_time_line_that_is_too_long_is_left_out_before_the_totals_are(ledger: 
     after = Memory(ledger)
     assert after.totals.of("changes") == {"": 3}
     assert not after.chronicle.entries
+
+
+async def test_no_count_that_was_scraped_is_lost_however_soon_the_gateway_is_killed(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = load({"POD_NAME": "pod-0"})
+    clock = boottime_ns()
+    monkeypatch.setattr(gateway, "boottime_ns", lambda: clock)
+
+    def life() -> Gateway:
+        surroundings = Surroundings(config)
+        made = Gateway(surroundings, Memory(ledger))  # type: ignore[arg-type]  # all that it uses of a Context
+        surroundings.neighbours[Worker.ACTUATOR].says(FENCED)
+        surroundings.neighbours[Worker.ELECTOR].says(states.elector(changes_total=3))
+        return made
+
+    def scraped(shown: Gateway) -> dict[str, float]:
+        text = shown._site._exposition.render().body.decode()
+        samples = [sample for family in text_string_to_metric_families(text) for sample in family.samples]
+        return {f"{each.name} {each.labels}": each.value for each in samples if each.name.endswith("_total")}
+
+    first = life()
+    first._keep()
+    clock += 3 * timing.SECOND
+    before = scraped(first)
+    assert before["cardano_forge_manager_without_forger_seconds_total {}"] == 3
+    after = scraped(life())
+    assert {name: (count, after[name]) for name, count in before.items() if after[name] < count} == {}
+
+
+def test_whatever_workers_gone_bad_count_and_say_the_totals_are_kept(ledger: Ledger) -> None:
+    memory, long = Memory(ledger), "\0" * 4000
+    for life in ("first", "second"):
+        junk = {f"{life}-{n}-".ljust(40, "x"): 2**63 for n in range(250)}
+        said = {
+            "elector": {"requests_total": junk, "holder": long, "role": Role.STANDBY},
+            "arbiter": {**MANAGED, "requests_total": junk, "pool": dataclasses.replace(POOL, holder=long, wanted=long)},
+            "actuator": {"sighups_total": junk, "operations_total": junk, "kills_total": junk},
+        }
+        shown = picture(**said)
+        for each in shown.states.values():
+            memory.totals.take(dataclasses.replace(each, instance=f"{life}{long}"))
+        memory.chronicle.note(shown)
+    memory.keep()
+    assert Memory(ledger).totals.kept() == memory.totals.kept()
 
 
 @pytest.mark.parametrize(

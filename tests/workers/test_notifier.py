@@ -265,6 +265,7 @@ async def test_a_fault_in_what_is_told_ends_notices_and_nothing_else(
         pod.fenced()
         counts = await pod.counted(dropped_total=1)
         assert "fault of its own" in counts.problem
+        assert counts.queued == 1, "or the alert on what waits would end, and silence look like calm"
         before = cast("ProberState", pod.around.said[-1]).sampled_total
         await pod.around.until(ProberState, lambda said: said.sampled_total >= before + 5)
         pod.forging()
