@@ -224,7 +224,8 @@ def test_too_few_descriptors_are_said_in_one_line(nobody: int) -> None:
 
     with tree(nobody, then=starve) as made:
         assert made.wait_end() == 1
-        (said,) = made.records()
+        begun, said = made.records()
+        assert begun["event"] == "starting"
         assert "file descriptors" in said["message"]
 
 
