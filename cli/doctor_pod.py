@@ -32,6 +32,7 @@ from cardano.slots import slot_at, slot_length_s
 from cli.asking import Failed, NotAllowed
 from cli.looking import read_states
 from config import Config
+from gateway import guard
 from ipc.messages import ActuatorState, ArbiterState, ElectorState, ProberState, State, Worker
 from kernel.clock import boottime_ns
 from kernel.deadline import DeathTimer
@@ -92,6 +93,7 @@ def pod(config: Config, heard: States) -> PodFacts:
         refusals=actuator.refusals if actuator is not None else Unseen(f"it does not answer us: {silent}"),
         warnings=actuator.warnings if actuator is not None else (),
         notices=_notices(heard),
+        gateway_files=_gateway_files(config),
         kept_out=_kept_out(heard),
     )
 
@@ -104,6 +106,16 @@ def _notices(heard: States) -> Notices | Unseen | None:
     if told is None:
         return None
     return Notices(told.problem, told.sent_total, told.queued, told.dropped_total)
+
+
+def _gateway_files(config: Config) -> tuple[tuple[str, str], ...] | Unseen | None:
+    named = (config.gateway_token_file, config.gateway_tls_cert_file, config.gateway_tls_key_file)
+    files = [path for path in named if path is not None]
+    if not files:
+        return None
+    if config.worker_uids and not all(os.access(path, os.R_OK) for path in files):
+        return Unseen("the gateway's files can be read by its own account, or in its own container, alone")
+    return tuple((each.name, each.remedy) for each in guard.mistakes(config))
 
 
 def _kept_out(heard: States) -> tuple[tuple[str, str], ...] | Unseen:

@@ -49,6 +49,12 @@ CHECKS: Final[dict[str, Check]] = {
         "whether the last notice for `NOTIFY_URL` was taken, as the prober says",
         "the receiver, `NOTIFY_SECRET_FILE`",
     ),
+    "gateway-files": Check(
+        _P,
+        "whether the files of `GATEWAY_TOKEN_FILE` and `GATEWAY_TLS_*_FILE` can be used as they are now; the gateway "
+        "goes on with what it read before, but does not start with them",
+        "as it says; docs/runbooks/GatewayFileUnusable.md",
+    ),
     "kept-out": Check(
         _P,
         "whether somebody keeps this pod from taking over: `stand-down`, `drain`, `pause`",

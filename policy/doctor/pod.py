@@ -69,6 +69,8 @@ class PodFacts:
     """Both of the actuator."""
     notices: Notices | Unseen | None = None
     """None: NOTIFY_URL is not set."""
+    gateway_files: tuple[tuple[str, str], ...] | Unseen | None = None
+    """Of each of its files that cannot be used, the variable, and what is wrong and mends it; None: it has none."""
     kept_out: tuple[tuple[str, str], ...] | Unseen = ()
     """What an operator asked for that keeps the pod from taking over, and the command that ends it."""
 
@@ -97,6 +99,7 @@ def judge_pod(facts: PodFacts) -> Iterator[Finding]:
     yield from _separation(facts)
     yield from _actuator(facts)
     yield _notices(facts.notices)
+    yield from _gateway_files(facts.gateway_files)
     yield from _kept_out(facts)
 
 
@@ -228,6 +231,17 @@ def _notices(notices: Notices | Unseen | None) -> Finding:
         remedy = "see that the receiver answers and takes notices, and NOTIFY_SECRET_FILE (docs/notifications.md)"
         return Finding("notices", Weight.WARNING, f"the last attempt failed: {notices.problem}; {told}", remedy)
     return Finding("notices", Weight.INFO, told)
+
+
+def _gateway_files(files: tuple[tuple[str, str], ...] | Unseen | None) -> Iterator[Finding]:
+    if isinstance(files, Unseen):
+        yield unseen("gateway-files", files)
+        return
+    for variable, remedy in files or ():
+        yield Finding("gateway-files", Weight.ERROR, f"the file of {variable} cannot be used", remedy)
+    if not files:
+        told = "can be used" if files is not None else "are not set: its port speaks plain HTTP to everybody"
+        yield Finding("gateway-files", Weight.INFO, f"the gateway's token and certificate {told}")
 
 
 def _kept_out(facts: PodFacts) -> Iterator[Finding]:
