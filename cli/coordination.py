@@ -60,6 +60,8 @@ class Member:
     clusters: list[ForgeCluster] = field(default_factory=list)
     lock: LockSeen | None = None
     lock_problem: str = ""
+    leaders_problem: str = ""
+    """Why its CardanoLeaders are not known, where they were asked for; empty: they are."""
 
     @property
     def name(self) -> str:
@@ -126,7 +128,7 @@ class Pool:
             raw = await member.session.request("list", self._folder(member), query=query, timeout_s=TIMEOUT_S)
             found = [parse_cluster(item) for item in items_of(raw)]
         except ApiFailure as failure:
-            member.problem, member.clusters, member.lock = _in_words(failure), [], None
+            member.problem, member.clusters, member.lock = in_words(failure), [], None
             return
         member.problem = ""
         member.clusters = [one for one in found if one.label.partition("-")[0] in self._wanted.networks]
@@ -312,7 +314,7 @@ class Pool:
                         raise Failed(f"{member.name} refuses it: {failure}") from None
                     if attempt == 1 and failure.connection_suspect:
                         continue
-                    why.append(f"{member.name}: {_in_words(failure)}")
+                    why.append(f"{member.name}: {in_words(failure)}")
                     answered |= failure.kind in (Failure.FORBIDDEN, Failure.UNAUTHORIZED, *ANSWERS)
                     break
                 return member, after
@@ -396,7 +398,8 @@ def lease_seen(raw: Json) -> LockSeen:
     return LockSeen(record, instant(record.acquire_time), instant(renewed))
 
 
-def _in_words(failure: ApiFailure) -> str:
+def in_words(failure: ApiFailure) -> str:
+    """Of a request for our custom resources."""
     if failure.kind is Failure.NOT_FOUND:
         return "the CRD is not installed there (kubectl apply -f deploy/crds)"
     if failure.kind is Failure.UNAUTHORIZED:

@@ -74,6 +74,7 @@ async def _of_leaders(pool: Pool) -> tuple[list[Happened], list[str]]:
                 found.add(Happened(at, each.name, what, text_of(condition, "message"), "status"))
         if each.seen is not None:
             found.update(_taken(each.lease, each.member, each.seen))
+    problems += [f"{member.name}: {member.leaders_problem}" for member in pool.members if member.leaders_problem]
     return sorted(found), problems
 
 

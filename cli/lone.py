@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from cli.asking import columns
-from cli.coordination import TIMEOUT_S, LockSeen, Member, Pool, instant, items_of, lease_seen
+from cli.coordination import TIMEOUT_S, LockSeen, Member, Pool, in_words, instant, items_of, lease_seen
 from cli.pool import span, text_of, utc
 from kube.errors import ApiFailure
 from kube.session import Json
@@ -81,8 +81,10 @@ async def _of(pool: Pool, member: Member) -> list[Leader]:
     folder = f"/apis/{config.crd_group}/{config.crd_version}/namespaces/{namespace}/{config.crd_plural}"
     try:
         items = items_of(await member.session.request("list", folder, timeout_s=TIMEOUT_S))
-    except ApiFailure:
+    except ApiFailure as failure:
+        member.leaders_problem = in_words(failure)
         return []
+    member.leaders_problem = ""
     leases: dict[str, LockSeen] = {}
     problem = ""
     try:

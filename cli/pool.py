@@ -119,6 +119,8 @@ def _verdict(pool: Pool) -> list[tuple[str, str]]:
     if not pool.clusters:
         where = ", ".join(dict.fromkeys(member.place.namespace for member in pool.members if member.answers))
         named = f" of {pool.label}" if pool.label else ""
+        if unread := [f"{each.name}: {each.leaders_problem}" for each in pool.members if each.leaders_problem]:
+            return [("forging", f"unknown: the CardanoLeaders could not be read: {'; '.join(unread)}")]
         nothing = f"unknown: no CardanoForgeCluster and no CardanoLeader{named} is in namespace {where} (another by -n)"
         return [("forging", nothing)]
     lost = [name for name in ordered(pool) if pool.said_forging(name) and not pool.silent(name) and pool.lost(name)]
@@ -205,7 +207,7 @@ def as_json(pool: Pool) -> dict[str, Any]:
             {
                 "name": member.name,
                 "answers": member.answers,
-                "problem": member.problem or None,
+                "problem": member.problem or member.leaders_problem or None,
                 "holder": member.lock.record.holder if member.lock is not None else None,
                 "stands": member.lock.stands(pool.wall_s) if member.lock is not None else False,
                 "token": member.lock.record.transitions if member.lock is not None else None,

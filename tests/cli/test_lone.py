@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from typing import Any
 
@@ -110,6 +111,18 @@ def test_where_there_is_nothing_of_a_pool_nobody_is_said_not_to_forge(world: Wor
         "unknown: no CardanoForgeCluster and no CardanoLeader is in namespace default (another by -n)"
     )
     assert "should forge" not in ran.out
+
+
+def test_leaders_that_cannot_be_read_are_not_said_to_be_none(world: World, run: Run) -> None:
+    world.start(1)
+    world.call(0, "DELETE", "/apis/apiextensions.k8s.io/v1/customresourcedefinitions/cardanoleaders.cardano.io")
+    ran = run("status")
+    assert ran.code == 1
+    assert re.search(
+        r"unknown: the CardanoLeaders could not be read: \S+: the CRD is not installed", row(ran, "forging")
+    )
+    assert "the CRD is not installed" in run("status", "--json").json()["members"][0]["problem"]
+    assert "the CRD is not installed" in run("history").err
 
 
 def test_its_history_is_what_leader_and_lease_say_of_their_last_changes(world: World, run: Run) -> None:
