@@ -108,6 +108,6 @@ def _decided(config: Config) -> tuple[list[tuple[Worker, Decision]], list[str]]:
 
 def _words(decision: Decision) -> str:
     """What says nothing here is left out: that a line is of the audit trail, a reason that is the message, no value."""
-    nothing = ("", "None", decision.message)
-    told = {name: value for name, value in decision.fields.items() if name != "audit" and value not in nothing}
+    nothing, beside = ("", "None", decision.message), ("audit", "number")
+    told = {name: value for name, value in decision.fields.items() if name not in beside and value not in nothing}
     return "  ".join([decision.message, *(f"{name}={value}" for name, value in told.items())])

@@ -16,8 +16,9 @@ ALWAYS: Final[dict[str, str]] = {
     "event": "One of the names below",
     "message": "For people, short; it may change from version to version",
     "trace": "Of an exception, where there was one",
+    "number": "Of a line of the audit trail: counted in each life of a process; one that is missing was lost",
 }
-"""What a line of any event has; `trace` only where there is one."""
+"""What a line of any event has; `trace` and `number` only where there is one."""
 
 FIELDS: Final[dict[str, str]] = {
     "act": "The request that failed: read, create, take, renew, release, watch",

@@ -225,9 +225,13 @@ class _Handler(logging.Handler):
         self._writer = writer
         self.shown = logging.INFO
         """The least severity that is written; the audit trail is, whatever this says."""
+        self._audited = 0
 
     def emit(self, record: logging.LogRecord) -> None:
-        if record.levelno < self.shown and not getattr(record, "audit", False):
+        if getattr(record, "audit", False):
+            self._audited += 1
+            record.number = self._audited
+        elif record.levelno < self.shown:
             return
         try:
             text = self.format(record)

@@ -109,6 +109,25 @@ def written() -> Iterator[Written]:
     made.end()
 
 
+def test_a_line_of_the_trail_that_is_lost_leaves_a_gap_in_their_numbers(
+    written: Written, trail: AuditTrail, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for lost in (False, True, False):
+        with monkeypatch.context() as patch:
+            if lost:
+                patch.setattr(written._handler._writer, "write", lambda _: None)
+            trail.operation(Operation.OFFER, FILES, "bootstrap")
+            trail.write()
+        logging.getLogger("actuator").error("beside", extra={"event": "node_gone"})
+    assert [(line["event"], line.get("number")) for line in written.lines()] == [
+        ("credential_operation", 1),
+        ("node_gone", None),
+        ("node_gone", None),
+        ("credential_operation", 3),
+        ("node_gone", None),
+    ]
+
+
 def test_the_trail_is_written_whatever_the_log_level_is(written: Written, trail: AuditTrail) -> None:
     logging.getLogger("actuator").info("quiet", extra={"event": "node_up"})
     trail.operation(Operation.OFFER, FILES, "bootstrap")
@@ -117,6 +136,7 @@ def test_the_trail_is_written_whatever_the_log_level_is(written: Written, trail:
     trail.write()
     found = written.lines()
     assert [line["event"] for line in found] == ["credential_operation", "signal", "earlier_life"]
+    assert [line["number"] for line in found] == [1, 2, 3]
     for line in found:
         assert line["audit"] is True
         assert line.keys() <= {*ALWAYS, *EVENTS[line["event"]].fields}
