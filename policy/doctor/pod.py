@@ -70,7 +70,7 @@ class PodFacts:
     notices: Notices | Unseen | None = None
     """None: NOTIFY_URL is not set."""
     gateway_files: tuple[tuple[str, str], ...] | Unseen | None = None
-    """Of each of its files that cannot be used, the variable, and what is wrong and mends it; None: it has none."""
+    """Of each of its files that cannot be used, the variable, and what is wrong; None: it has none."""
     kept_out: tuple[tuple[str, str], ...] | Unseen = ()
     """What an operator asked for that keeps the pod from taking over, and the command that ends it."""
 
@@ -237,8 +237,9 @@ def _gateway_files(files: tuple[tuple[str, str], ...] | Unseen | None) -> Iterat
     if isinstance(files, Unseen):
         yield unseen("gateway-files", files)
         return
-    for variable, remedy in files or ():
-        yield Finding("gateway-files", Weight.ERROR, f"the file of {variable} cannot be used", remedy)
+    for variable, problem in files or ():
+        mend = "mend the secret, which is read anew within seconds (docs/runbooks/GatewayFileUnusable.md)"
+        yield Finding("gateway-files", Weight.ERROR, f"the file of {variable} {problem}", mend)
     if not files:
         told = "can be used" if files is not None else "are not set: its port speaks plain HTTP to everybody"
         yield Finding("gateway-files", Weight.INFO, f"the gateway's token and certificate {told}")

@@ -564,7 +564,7 @@ BROKEN: list[tuple[Callable[[World], None], str, str, int, str]] = [
     (a_path_too_long, "socket-paths", "error", 1, "a shorter path"),
     (a_silent_worker, "workers", "error", 1, "kubectl logs"),
     (a_receiver_that_refuses_notices, "notices", "warning", 0, "docs/notifications.md"),
-    (no_token_for_the_gateway, "gateway-files", "error", 1, "check the secret and its mount"),
+    (no_token_for_the_gateway, "gateway-files", "error", 1, "GatewayFileUnusable.md"),
     (a_drain, "kept-out", "warning", 0, "forgectl come-back"),
     (a_stand_down, "kept-out", "warning", 0, "forgectl come-back"),
     (a_pause, "kept-out", "warning", 0, f"forgectl resume --lease {LEASE}"),
