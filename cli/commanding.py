@@ -13,7 +13,8 @@ from typing import Any, Final
 
 from cli.asking import Failed, Misused, printable
 from cli.coordination import Pool, refused, with_pool
-from cli.pool import cluster_json, override_text, span, utc
+from cli.pool import cluster_json, override_text
+from cli.wording import span, utc
 from config import Config
 from kube.forge_clusters import PLURAL, ForgeCluster
 from kube.session import Json

@@ -13,7 +13,7 @@ from typing import Any
 from cli import lone
 from cli.asking import columns, printable
 from cli.coordination import TIMEOUT_S, LockSeen, Member, Pool, instant, items_of, with_pool
-from cli.pool import text_of, utc
+from cli.wording import text_of, utc
 from config import Config
 from kube.errors import ApiFailure
 from kube.session import Json

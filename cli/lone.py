@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from cli.asking import columns
 from cli.coordination import TIMEOUT_S, LockSeen, Member, Pool, in_words, instant, items_of, lease_seen
-from cli.pool import span, text_of, utc
+from cli.wording import span, text_of, utc
 from kube.errors import ApiFailure
 from kube.session import Json
 from policy.election import pod_of

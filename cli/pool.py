@@ -8,11 +8,12 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-import time
 from typing import Any, Final
 
+from cli import lone
 from cli.asking import columns, printable
 from cli.coordination import Member, Pool, with_pool
+from cli.wording import span, text_of, utc
 from config import Config
 from policy.arbitration import Override
 from workers.cluster_report import READY, condition_of
@@ -32,8 +33,6 @@ def command(config: Config, arguments: argparse.Namespace) -> None:
 
 
 async def _show_json(pool: Pool) -> bool:
-    from cli import lone
-
     found = [] if pool.clusters else await lone.leaders(pool)
     shown = as_json(pool) | {"leaders": lone.as_json(pool, found)}
     if found:
@@ -43,8 +42,6 @@ async def _show_json(pool: Pool) -> bool:
 
 
 async def _show_table(pool: Pool) -> bool:
-    from cli import lone
-
     if not pool.clusters and (found := await lone.leaders(pool)):
         print("\n".join(lone.table(pool, found)))
         return lone.fine(pool, found)
@@ -164,23 +161,6 @@ def _member_text(pool: Pool, member: Member) -> str:
     return f"{held} by {record.holder}, {token}, renewed {ago} ago"
 
 
-def span(seconds: float) -> str:
-    """A time for people: the two units that matter."""
-    whole = int(seconds)
-    if whole < 120:
-        return f"{whole} s"
-    if whole < 7200:
-        return f"{whole // 60} min"
-    if whole < 2 * 86400:
-        return f"{whole // 3600} h {whole % 3600 // 60} min"
-    return f"{whole // 86400} d"
-
-
-def utc(wall_s: float) -> str:
-    """Seconds since 1970 as the API writes them, to the second."""
-    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(wall_s))
-
-
 # --- for programs ---
 
 
@@ -251,9 +231,3 @@ def cluster_json(pool: Pool, name: str) -> dict[str, Any]:
         "said_seconds_ago": None if known.said_at is None else round(max(pool.wall_s - known.said_at, 0), 1),
         "last_transition": text_of(status, "lastTransition") or None,
     }
-
-
-def text_of(status: dict[str, Any], name: str) -> str:
-    """A text of a status; empty: there is none."""
-    value = status.get(name)
-    return value if isinstance(value, str) else ""

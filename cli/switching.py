@@ -12,7 +12,7 @@ from typing import Final
 from cli.asking import Failed, NobodyAnswers, printable
 from cli.commanding import Done, enabled, expiring, expiry, override_of, tell, write
 from cli.coordination import Member, Pool, with_pool
-from cli.pool import text_of, utc
+from cli.wording import text_of, utc
 from config import Config
 from policy.pool_lock import cluster_of
 
