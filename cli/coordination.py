@@ -273,12 +273,16 @@ class Pool:
             raise Misused(f"{wanted} is the region of {', '.join(names)}; give the name")
         there = ", ".join(f"{name} ({known.judged.region})" for name, known in self.clusters.items())
         if not there and not self.unheard():
-            where = ", ".join(dict.fromkeys(member.place.namespace for member in self.members))
             raise Misused(
-                f"no cluster {wanted}: there is no CardanoForgeCluster in namespace {where}. Without cluster "
+                f"no cluster {wanted}: there is no CardanoForgeCluster in namespace {self.namespaces}. Without cluster "
                 "management a pod hands over by `forgectl stand-down` in its container"
             )
         raise Misused(f"no cluster {wanted}; there {'are ' + there if there else 'is none'}{self.unheard()}")
+
+    @property
+    def namespaces(self) -> str:
+        """Where those that answer were asked, for a sentence."""
+        return ", ".join(dict.fromkeys(member.place.namespace for member in self.members if member.answers))
 
     def unheard(self) -> str:
         """Who did not answer, as the end of a sentence; empty: everybody did."""

@@ -10,7 +10,7 @@ import signal
 import stat
 import time
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeVar
 
 from cardano.metrics import parse_metrics
 from cardano.process import (
@@ -33,7 +33,7 @@ from cli.asking import Failed, NotAllowed
 from cli.looking import read_states
 from config import Config
 from gateway import guard
-from ipc.messages import ActuatorState, ArbiterState, ElectorState, ProberState, State, Worker
+from ipc.messages import ActuatorState, ArbiterState, Body, ElectorState, ProberState, State, Worker
 from kernel.clock import boottime_ns
 from kernel.deadline import DeathTimer
 from kernel.deathpipe import DeathSignal
@@ -55,6 +55,7 @@ _RET_ERRNO: Final = 0x00050000
 """linux/seccomp.h"""
 
 States = dict[Worker, State | Failed]
+B = TypeVar("B", bound=Body)
 
 
 def states(config: Config) -> States:
@@ -99,10 +100,10 @@ def pod(config: Config, heard: States) -> PodFacts:
 
 
 def _notices(heard: States) -> Notices | Unseen | None:
-    answer = heard[Worker.PROBER]
-    if not isinstance(answer, State) or not isinstance(answer.body, ProberState):
-        return Unseen(f"the prober does not answer us: {answer}")
-    told = answer.body.notifications
+    prober = _body(heard, Worker.PROBER, ProberState)
+    if prober is None:
+        return Unseen(f"the prober does not answer us: {heard[Worker.PROBER]}")
+    told = prober.notifications
     if told is None:
         return None
     return Notices(told.problem, told.sent_total, told.queued, told.dropped_total)
@@ -119,11 +120,10 @@ def _gateway_files(config: Config) -> tuple[tuple[str, str], ...] | Unseen | Non
 
 
 def _kept_out(heard: States) -> tuple[tuple[str, str], ...] | Unseen:
-    elector, arbiter = heard[Worker.ELECTOR], heard[Worker.ARBITER]
-    if not (isinstance(elector, State) and isinstance(elector.body, ElectorState)):
-        return Unseen(f"the elector does not answer us: {elector}")
-    found = []
-    said, left_s = elector.body, (elector.body.standing_down_until - boottime_ns()) / timing.SECOND
+    said, arbiter = _body(heard, Worker.ELECTOR, ElectorState), _body(heard, Worker.ARBITER, ArbiterState)
+    if said is None:
+        return Unseen(f"the elector does not answer us: {heard[Worker.ELECTOR]}")
+    found, left_s = [], (said.standing_down_until - boottime_ns()) / timing.SECOND
     if said.drained:
         found.append((f"it is drained, until `forgectl come-back`: {said.drained}", "forgectl come-back"))
     elif left_s > 0:
@@ -131,7 +131,7 @@ def _kept_out(heard: States) -> tuple[tuple[str, str], ...] | Unseen:
     if said.paused:
         reason = f"the lease is paused {said.paused}: should its pod fail, nobody takes over"
         found.append((reason, f"forgectl resume --lease {said.lease.rpartition('/')[2]}"))
-    pool = arbiter.body.pool if isinstance(arbiter, State) and isinstance(arbiter.body, ArbiterState) else None
+    pool = arbiter.pool if arbiter is not None else None
     if pool is not None and pool.paused:
         reason = f"the pool-wide lock is paused {pool.paused}: should its cluster fail, nobody takes over"
         found.append((reason, "forgectl resume"))
@@ -183,8 +183,13 @@ def _worker(worker: Worker, answer: State | Failed) -> WorkerSeen:
 
 
 def _actuator(heard: States) -> ActuatorState | None:
-    answer = heard[Worker.ACTUATOR]
-    return answer.body if isinstance(answer, State) and isinstance(answer.body, ActuatorState) else None
+    return _body(heard, Worker.ACTUATOR, ActuatorState)
+
+
+def _body(heard: States, worker: Worker, kind: type[B]) -> B | None:
+    """What this worker says; None: it does not answer us."""
+    answer = heard[worker]
+    return answer.body if isinstance(answer, State) and isinstance(answer.body, kind) else None
 
 
 # --- the kernel ---

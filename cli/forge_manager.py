@@ -145,12 +145,13 @@ def _warn(almost: tuple[Misspelt, ...]) -> None:
 
 def _say_start(config: Config) -> None:
     """Which program begins, where, and with what it was told: the first question to any log."""
+    ours = version(_PACKAGE)
     log.info(
         "forge-manager %s on Python %s, Linux %s",
-        version(_PACKAGE),
+        ours,
         sys.version.split()[0],
         os.uname().release,
-        extra={"event": "starting", "version": version(_PACKAGE), "settings": settings.given(config)},
+        extra={"event": "starting", "version": ours, "settings": settings.given(config)},
     )
 
 

@@ -146,8 +146,7 @@ def table(pool: Pool, found: list[Leader]) -> list[str]:
                 each.why(pool.wall_s),
             )
         )
-    places = ", ".join(dict.fromkeys(member.place.namespace for member in pool.members if member.answers))
-    off = f"no CardanoForgeCluster is in namespace {places}: without cluster management there is none"
+    off = f"no CardanoForgeCluster is in namespace {pool.namespaces}: without cluster management there is none"
     below = [("clusters", off)]
     below += [
         ("paused", f"{each.lease}, {until}")

@@ -114,12 +114,11 @@ def override_text(shown: dict[str, Any]) -> str:
 def _verdict(pool: Pool) -> list[tuple[str, str]]:
     forging = [name for name in ordered(pool) if pool.forging(name)]
     if not pool.clusters:
-        where = ", ".join(dict.fromkeys(member.place.namespace for member in pool.members if member.answers))
         named = f" of {pool.label}" if pool.label else ""
         if unread := [f"{each.name}: {each.leaders_problem}" for each in pool.members if each.leaders_problem]:
             return [("forging", f"unknown: the CardanoLeaders could not be read: {'; '.join(unread)}")]
-        nothing = f"unknown: no CardanoForgeCluster and no CardanoLeader{named} is in namespace {where} (another by -n)"
-        return [("forging", nothing)]
+        there = f"no CardanoForgeCluster and no CardanoLeader{named} is in namespace {pool.namespaces}"
+        return [("forging", f"unknown: {there} (another by -n)")]
     lost = [name for name in ordered(pool) if pool.said_forging(name) and not pool.silent(name) and pool.lost(name)]
     nobody = f"nobody, as far as is known: {', '.join(lost)} has not the lock any more" if lost else "nobody says so"
     rows = [("forging", ", ".join(forging) or nobody)]

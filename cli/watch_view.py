@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from cli.cells import cut, shown, width_of, wrapped
+from cli.wording import span
 from gateway.story import Standing
 
 LABEL: Final = 9
@@ -205,13 +206,3 @@ def change(each: dict[str, Any]) -> str:
     token = f" (token {each['token']})" if each["token"] else ""
     why = f": {each['why']}" if each["why"] else ""
     return f"{each['about']} {what}{why}{token}"
-
-
-def span(seconds: float) -> str:
-    """A time for people."""
-    whole = int(seconds)
-    if whole < 120:
-        return f"{whole} s"
-    if whole < 7200:
-        return f"{whole // 60} min"
-    return f"{whole // 3600} h {whole % 3600 // 60} min" if whole < 2 * 86400 else f"{whole // 86400} d"

@@ -240,17 +240,21 @@ async def test_inspect_shows_a_workers_state_as_it_is(run: Run, publish: Callabl
     assert json.loads((await run("inspect", "arbiter")).out) == shown
 
 
-async def test_inspect_follow_shows_each_change_and_ends_with_the_worker(
-    run_dir: Path, publish: Callable[..., object]
-) -> None:
-    publisher = await publish(Worker.ARBITER, ArbiterState(None, "one", cluster_management=False))
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "cli.forgectl", "inspect", "arbiter", "--follow"),
+async def following(run_dir: Path, worker: Worker) -> asyncio.subprocess.Process:
+    return await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "cli.forgectl", "inspect", worker, "--follow"),
         env=environment(run_dir),
         cwd=Path(forgectl.__file__).parent.parent,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
     )
+
+
+async def test_inspect_follow_shows_each_change_and_ends_with_the_worker(
+    run_dir: Path, publish: Callable[..., object]
+) -> None:
+    publisher = await publish(Worker.ARBITER, ArbiterState(None, "one", cluster_management=False))
+    process = await following(run_dir, Worker.ARBITER)
     assert process.stdout is not None
     async with asyncio.timeout(PATIENCE_S):
         assert json.loads(await process.stdout.readline())["body"]["reason"] == "one"
@@ -645,13 +649,7 @@ def test_an_output_that_is_full_is_a_fault_in_one_line(run_dir: Path, words: str
 
 async def test_a_reader_that_has_seen_enough_ends_what_follows_a_worker(run_dir: Path, publish: Any) -> None:
     elector = await publish(Worker.ELECTOR, elector_state())
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "cli.forgectl", "inspect", "elector", "--follow"),
-        env=environment(run_dir),
-        cwd=Path(forgectl.__file__).parent.parent,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-    )
+    process = await following(run_dir, Worker.ELECTOR)
     assert process.stdout is not None
     assert process.stderr is not None
     async with asyncio.timeout(PATIENCE_S):

@@ -1,6 +1,6 @@
 """An event loop whose clock jumps to the next thing to do: minutes of a pool's life pass in milliseconds.
 
-Nothing else differs from asyncio's loop, so what runs in it is the product's code as it is.
+Whoever runs in it sees no other difference from asyncio's loop, so what runs is the product's code as it is.
 """
 
 from __future__ import annotations

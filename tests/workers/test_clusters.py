@@ -510,14 +510,7 @@ async def test_a_copy_keeps_its_mark_when_the_environment_is_applied_anew(leader
     before = await marks()
     assert before[0] == before[1] != ""
     await leader.clusters.close()
-    leader.clusters = Clusters(config, leader.sessions, lambda: None)
-    leader.clusters.start()
-    leader.says("after a restart")
-
-    async def written() -> bool:
-        return await leader.messages() == ["after a restart"] * 2
-
-    await leader.until(written)
+    await leader.begins_anew(config)
     assert await marks() == before
 
 
