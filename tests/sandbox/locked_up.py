@@ -11,7 +11,8 @@ import warnings
 from collections.abc import Callable
 from typing import Any
 
-PATIENCE_S = 60
+PATIENCE_S = int(os.environ.get("FORGE_PATIENCE_S", "60"))
+"""Until such a process is given up.  An emulated machine that gets what others leave of a processor needs more."""
 
 
 class KilledError(Exception):

@@ -11,6 +11,7 @@ import socket
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -141,12 +142,12 @@ def test_a_worker_reaches_whom_it_follows_and_where_the_kernel_can_tell_nobody_e
 ) -> None:
     config, declaration = load(pod), PRIVILEGES[worker]
     stranger = Path(pod["KUBECONFIG"]).with_name("socket")
-    servers = [listen(path) for path in (*map(config.state_socket, Worker), config.node_socket, stranger)]
     if way == "containers":
         pod |= {"WORKER_UIDS": UIDS}
-    found = alone(reaching, pod, str(worker), str(stranger))
-    for sock in servers:
-        sock.close()
+    with ExitStack() as servers:
+        for path in (*map(config.state_socket, Worker), config.node_socket, stranger):
+            servers.enter_context(listen(path))
+        found = alone(reaching, pod, str(worker), str(stranger))
     no = errno.EACCES if landlock.abi() >= landlock.UNIX_ABI else 0
     others = 0 if way == "containers" else no  # SO_PEERCRED is for them
     expected = {str(sibling): 0 if sibling in declaration.subscribes else others for sibling in Worker}
