@@ -1,7 +1,8 @@
 """One look: who forges, where, since when, until when the right lasts, who is next, and why.  Pure.
 
 What the page at `/` and `forgectl why` say.  A pod knows of others what the Lease and the pool-wide lock tell; what
-nobody told it is "unknown", never guessed.
+nobody told it is "unknown", never guessed.  Both tell who has the right to forge: that a node forges, only its own pod
+sees.
 """
 
 from __future__ import annotations
@@ -136,7 +137,7 @@ def _title(picture: Picture, standing: Standing, forger: _Forger | None) -> str:
         return "It is not known who forges: workers of this pod are silent"
     if forger is not None:
         who = forger.pod or "a pod that its cluster does not name"
-        return f"{who} forges" + (f" in {forger.cluster}" if picture.pool is not None else "")
+        return f"{who} has the right to forge" + (f" in {forger.cluster}" if picture.pool is not None else "")
     if picture.intended:
         return "This pod is about to forge: its node has not confirmed yet"
     if unseen := _unseen(picture):

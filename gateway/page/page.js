@@ -101,7 +101,7 @@ function show(told) {
   const leader = s.leader, next = fact("Next", known(h.next));
   next.className = "wide";
   fill($("facts"), [
-    fact("Forger", h.forger || "nobody known"),
+    fact("Right to forge", h.forger || "nobody known"),
     fact("Cluster", h.cluster === "unknown" ? "not named: CLUSTER_REGION is not set" : known(h.cluster)),
     fact("Since", began ? since : "unknown"),
     fact("Right lasts", h.until_seconds === null ? "unknown" : counting(h.until_seconds, "down", "@, unless renewed")),

@@ -37,9 +37,9 @@ def test_a_forger_says_since_when_and_until_when() -> None:
     assert told.why[0] == "armed: the node forges"
 
 
-def test_a_standby_names_the_forger_and_itself_as_the_next() -> None:
+def test_a_standby_names_who_has_the_right_which_is_all_it_sees_and_itself_as_the_next() -> None:
     told = one_look(at(standby(), NOW + S), standby())
-    assert (told.standing, told.title, told.forger) == (Standing.STANDBY, "pod-1 forges", "pod-1")
+    assert (told.standing, told.title, told.forger) == (Standing.STANDBY, "pod-1 has the right to forge", "pod-1")
     assert (told.since, told.until, told.next) == (NOW, NOW + 15 * S, "this pod")
 
 
@@ -50,7 +50,7 @@ def test_a_pod_that_could_not_take_over_says_first_what_is_in_the_way() -> None:
     told = one_look(dataclasses.replace(shown, states=states))
     assert told.standing is Standing.FENCED
     assert told.why[0] == "the KES key has expired"
-    assert told.title == "pod-1 forges"
+    assert told.title == "pod-1 has the right to forge"
     assert told.next == "unknown"
 
 
@@ -122,7 +122,7 @@ def test_a_pod_of_a_cluster_that_was_disabled_is_no_standby_and_says_by_whom_fir
     pool = {"holder": US, "state": "Disabled", "clusters": (CLUSTERS[1], ours)}
     told = one_look(managed(pool, elector={"role": Role.LEADER}, actuator=FENCED))
     assert told.standing is Standing.FENCED
-    assert told.title == f"pod-9 forges in {US}"
+    assert told.title == f"pod-9 has the right to forge in {US}"
     assert told.why[0] == "its cluster may not forge: Disabled: emergency"
 
 
@@ -168,7 +168,7 @@ def test_a_node_that_is_not_proven_to_have_stopped_is_not_said_to(unproven: dict
 def test_across_clusters_the_holder_of_the_pool_wide_lock_is_the_forger() -> None:
     elsewhere = managed({"holder": US}, elector={"role": Role.STANDBY}, actuator=FENCED)
     told = one_look(elsewhere)
-    assert (told.title, told.forger, told.cluster) == (f"pod-9 forges in {US}", "pod-9", US)
+    assert (told.title, told.forger, told.cluster) == (f"pod-9 has the right to forge in {US}", "pod-9", US)
 
 
 def test_across_clusters_the_next_is_the_best_other_cluster_that_can() -> None:

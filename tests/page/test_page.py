@@ -138,9 +138,9 @@ def test_every_state_is_told_and_nothing_keeps_anybody_from_reading_it(
 def test_one_look_says_who_where_since_when_until_when_who_is_next_and_why(watch: Watch) -> None:
     with Served(closed(standby()), closed(_fenced())) as served, watch() as page:
         page.open(served.url)
-        assert page.text("h1") == "pod-1 forges"
+        assert page.text("h1") == "pod-1 has the right to forge"
         facts = dict(zip(*[iter(page.text("#facts").splitlines())] * 2, strict=True))
-        assert facts["Forger"] == "pod-1"
+        assert facts["Right to forge"] == "pod-1"
         assert facts["Cluster"] == "eu-1"
         assert facts["Right lasts"].endswith("s, unless renewed")
         assert facts["Lease"] == "pod-1_bb (token 4)"
@@ -201,7 +201,7 @@ def test_a_connection_that_ended_without_a_word_is_given_up_for_another(watch: W
         with served.hanging(), page.page.expect_request("**/events", timeout=60_000):
             page.wait(GONE)
         page.wait("document.getElementById('link').textContent === 'live'")
-        assert page.text("h1") == "pod-1 forges"
+        assert page.text("h1") == "pod-1 has the right to forge"
 
 
 ON_WAKING = """() => {
@@ -504,7 +504,7 @@ def test_the_page_of_a_standby_shows_its_own_takeover_live_when_the_leader_is_ki
             cluster.wait_healthy(90)
             leader, (other,) = cluster.leader(), cluster.standbys()
             page.open(f"{other.address}/")
-            page.wait(f"document.getElementById('title').textContent === '{leader.name} forges'")
+            page.wait(f"document.getElementById('title').textContent === '{leader.name} has the right to forge'")
             assert page.text("#standing") == "standby"
             page.page.evaluate("window.sameDocument = true")
             leader.kill_node()
