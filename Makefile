@@ -136,9 +136,9 @@ soak: install
 model: install
 	$(BIN)/python -m devkit.model $(if $(RECORD),--record)
 
-## random faults upon real pods for MINUTES=20, judged by the nodes' own records (SEED=n repeats one; API=real|embedded)
+## random faults upon real pods for MINUTES=20, judged by the nodes' own records (SEED=n repeats one; API=real|embedded; SLACK=s)
 campaign: install
-	$(BIN)/python tests/campaign --minutes $(or $(MINUTES),20) $(if $(SEED),--seed $(SEED)) $(if $(API),--api $(API))
+	$(BIN)/python tests/campaign --minutes $(or $(MINUTES),20) $(if $(SEED),--seed $(SEED)) $(if $(API),--api $(API)) $(if $(SLACK),--slack $(SLACK))
 
 ## the right to forge from pod to pod TRANSITIONS=10000 times, on real pods: nothing that they hold may grow (SEED=n)
 endurance: install
