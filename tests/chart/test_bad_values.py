@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
-from devkit.chart_doc import CHART_CRDS
+from devkit.chart_doc import CHART, CHART_CRDS, values
 from devkit.helm import chart
 
-from rendered import Json, Rendered
+from rendered import Json, Rendered, text
 
 pytestmark = pytest.mark.chart
 
 POOL = {"id": "pool1abcd1234567890"}
+DEFAULTS = {value.path: value.default for value in values(CHART)}
+GROUPS = {path.rpartition(".")[0] for path in DEFAULTS} - {""}
 RELAYS = [{"ipBlock": {"cidr": "203.0.113.1/32"}}]
 
 
@@ -115,6 +119,39 @@ def test_a_native_sidecar_is_refused_by_a_kubernetes_that_would_take_it_for_an_i
     assert "requires kubeVersion: >=1.25.0-0" in _refusal({"sidecar": "plain"}, "--kube-version", "1.24.0")
 
 
+@pytest.mark.parametrize("path", sorted(GROUPS | {value.path for value in values(CHART)}))
+def test_a_value_that_is_left_blank_is_refused_where_the_default_says_something(path: str) -> None:
+    """Helm takes a blank, as `replicas:` with its number commented out, for the wish to have no such value at all."""
+    settings: Any = None
+    for name in reversed(path.split(".")):
+        settings = {name: settings}
+    if path in GROUPS or DEFAULTS[path] not in (None, "", [], {}):
+        assert f"missing property '{path.rpartition('.')[2]}'" in _refusal(settings)
+    else:
+        assert text("", settings) == text()
+
+
+@pytest.mark.parametrize("blank", ["pool.id", "clusters.region", "clusters.coordination.servers", "clusters.enabled"])
+def test_cluster_management_is_refused_where_what_it_needs_is_left_blank(blank: str) -> None:
+    """Without servers each region would have a lock of its own; without `enabled` a values file below says nothing."""
+    settings: Json = {
+        "pool": dict(POOL),
+        "clusters": {"enabled": True, "region": "a", "coordination": {"servers": ["own", "b", "c"]}},
+    }
+    *above, name = blank.split(".")
+    inner = settings
+    for each in above:
+        inner = inner[each]
+    inner[name] = None
+    assert f"missing property '{name}'" in _refusal(settings)
+
+
+def test_a_network_policy_is_refused_where_its_relays_are_left_blank() -> None:
+    assert "missing property 'relays'" in _refusal({"networkPolicy": {"enabled": True, "relays": None}})
+
+
 def test_the_other_charts_values_are_looked_at_too() -> None:
     with pytest.raises(chart.Refused, match="'/keep': got string, want boolean"):
         chart.render(CHART_CRDS, settings={"keep": "yes"})
+    with pytest.raises(chart.Refused, match="missing property 'keep'"):  # or everything would go with the release
+        chart.render(CHART_CRDS, settings={"keep": None})

@@ -130,7 +130,7 @@
 {{- end -}}
 {{- $names = append $names .name -}}
 {{- end -}}
-{{- toYaml (concat $settings .Values.extraEnv) -}}
+{{- toYaml (concat $settings (.Values.extraEnv | default list)) -}}
 {{- end -}}
 
 {{- /* Set by hand these would leave Role, mounts or probes as they are. */ -}}
