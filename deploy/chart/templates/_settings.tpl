@@ -32,6 +32,8 @@
   valueFrom: {fieldRef: {fieldPath: metadata.namespace}}
 - name: POD_NAME
   valueFrom: {fieldRef: {fieldPath: metadata.name}}
+- name: ELECTION_LABEL
+  valueFrom: {fieldRef: {fieldPath: "metadata.labels['cardano.io/election']"}}
 {{- $v := .Values }}
 {{- $agent := eq $v.credentials.mode "kes-agent" }}
 {{- include "forge.variable" (list "CARDANO_NETWORK" $v.network.name) }}
