@@ -233,6 +233,16 @@ def test_a_release_is_installed_upgraded_and_leaves_nothing_but_the_chain(
     assert kubectl(*_in(), "get", kinds, *selector, "-o", "name").stdout == ""
 
 
+def test_a_release_that_no_service_can_be_named_after_is_refused_before_anything_is_made(
+    kubectl: Run, helm: Run, namespace: Insist
+) -> None:
+    """Helm itself allows a dot; the server would refuse Service and StatefulSet when the rest is there already."""
+    assert "objects would be named my.pool" in helm("install", "my.pool", CHART, *_in(), fails=True).stderr
+    assert kubectl(*_in(), "get", "role,service", "-o", "name").stdout == ""
+    helm("install", "my.pool", CHART, *_in(), "--set", "fullnameOverride=my-pool")
+    helm("uninstall", "my.pool", *_in())
+
+
 @pytest.mark.parametrize("setting", ["pool.id=pool1abcd1234567890", "election.leaseName=another"])
 def test_an_upgrade_to_another_lease_is_refused_and_takes_no_right_from_the_pods_that_run(
     kubectl: Run, helm: Run, namespace: Insist, setting: str
