@@ -312,10 +312,41 @@ def test_the_notes_name_what_is_needed_and_containers_that_there_are(
     assert named
     assert named <= set(rendered.ours)
     assert ("get secret cardano-coordination" in notes) is (example == "three-regions")
+    needed = {each["secret"]["secretName"] for each in rendered.pod["volumes"] if "secret" in each}
+    for each in rendered.everybody.values():
+        needed |= {
+            item["valueFrom"]["secretKeyRef"]["name"] for item in each.get("env", ()) if "secretKeyRef" in str(item)
+        }
+    assert set(re.findall(r"get secret (\S+)", notes)) == needed
+
+
+def test_the_notes_say_as_many_pods_as_there_are_and_of_another_forger_at_the_first_installation_only(
+    helm: Run, namespace: Insist
+) -> None:
+    def notes(*arguments: str) -> str:
+        return helm(*arguments, chart.RELEASE, CHART, *_in(), "--dry-run=server").stdout.partition("NOTES:")[2]
+
+    assert "2 pods of cardano-producer in cardano-mainnet: one forges, the others stand by" in notes("install")
+    assert "One pod of cardano-producer in cardano-mainnet: no other stands by" in notes("install", "--set=replicas=1")
+    none = notes("install", "--set=replicas=0")
+    assert "nobody forges here" in none
+    assert "kubectl" not in none
+    region = ("--values", str(EXAMPLES["three-regions"]))
+    assert "one pod of all regions forges" in notes("install", *region)
+    assert "get leaders cardano-leader\n" in notes("install", "--set=crd.plural=leaders")
+    assert "Does a node forge for this pool already?" in notes("install")
+    helm("install", chart.RELEASE, CHART, *_in())
+    assert "Does a node forge" not in notes("upgrade"), "it would be the release's own"
+    helm("uninstall", chart.RELEASE, *_in())
 
 
 @pytest.mark.parametrize(
-    ("servers", "words"), [(["own"], "One API server holds"), (["own", "b"], "2 API servers hold")]
+    ("servers", "words"),
+    [
+        (["own"], "One API server holds"),
+        (["own"], "`servers: [own]` in two regions is a\nlock, and a forger, for each."),
+        (["own", "b"], "2 API servers hold"),
+    ],
 )
 def test_the_notes_warn_of_sets_that_bear_no_outage(
     helm: Run, namespace: Insist, tmp_path: Path, servers: list[str], words: str
