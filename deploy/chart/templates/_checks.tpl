@@ -18,6 +18,9 @@
 {{- if and $magic (not (kindIs "invalid" $v.network.magic)) (ne (int64 $v.network.magic) (int64 $magic)) -}}
 {{- fail (printf "network.magic: %s has %d; leave it out" $v.network.name $magic) -}}
 {{- end -}}
+{{- if and .Chart.IsRoot (hasKey $v "enabled") -}}
+{{- fail "enabled: is of a chart that has this one as its dependency (condition); here it is workload.create" -}}
+{{- end -}}
 {{- $uids := dict -}}
 {{- range $worker, $uid := $v.uids -}}
 {{- if hasKey $uids (toString (int64 $uid)) -}}
