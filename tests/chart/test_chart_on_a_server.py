@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import copy
 import json
+import os
 import re
 import shutil
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
@@ -272,6 +274,38 @@ def test_an_upgrade_to_another_lease_is_refused_and_takes_no_right_from_the_pods
     helm("upgrade", chart.RELEASE, CHART, *_in(), "--set", setting)
     assert workload() != before
     assert not pods_may("cardano-node-leader")
+    helm("uninstall", chart.RELEASE, *_in())
+
+
+def test_pods_that_run_keep_their_rights_by_another_account_as_the_page_says(
+    kubectl: Run, helm: Run, namespace: Insist, tmp_path: Path
+) -> None:
+    """Helm deletes the account, and binds the new one in place of it, while all pods are still the old one's."""
+
+    def may(account: str) -> bool:
+        who = f"system:serviceaccount:{chart.NAMESPACE}:{account}"
+        listed = kubectl(*_in(), "auth", "can-i", "--list", "--as", who).stdout
+        return any("[cardano-node-leader]" in line and "update" in line for line in listed.splitlines())
+
+    page = (CHART.parents[1] / "docs" / "chart.md").read_text("utf-8")
+    (steps,) = re.findall(r"```sh\n( +LEASE=.*?)```", page, re.DOTALL)
+    helm("install", chart.RELEASE, CHART, *_in())
+    assert may("cardano-forge-crds")
+    done = subprocess.run(
+        ["bash", "-e", "-c", steps],
+        capture_output=True,
+        text=True,
+        env={"PATH": os.environ["PATH"], "KUBECONFIG": str(tmp_path / "kubeconfig")},
+        check=False,
+        timeout=60,
+    )
+    assert done.returncode == 0, done.stderr
+    helm("upgrade", chart.RELEASE, CHART, *_in(), "--set", "serviceAccount.name=another")
+    assert may("another")
+    assert may("cardano-forge-crds")
+    kubectl(*_in(), "get", "serviceaccount", "cardano-forge-crds")
+    kubectl(*_in(), "delete", "rolebinding/older", "serviceaccount/cardano-forge-crds")
+    assert not may("cardano-forge-crds")
     helm("uninstall", chart.RELEASE, *_in())
 
 
