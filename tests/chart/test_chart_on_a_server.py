@@ -352,6 +352,7 @@ def test_the_notes_name_what_is_needed_and_containers_that_there_are(
             item["valueFrom"]["secretKeyRef"]["name"] for item in each.get("env", ()) if "secretKeyRef" in str(item)
         }
     assert set(re.findall(r"get secret (\S+)", notes)) == needed
+    assert ("restricted refuses mode uids" in notes) is (LEVEL[example] == "baseline")
 
 
 def test_the_notes_say_as_many_pods_as_there_are_and_of_another_forger_at_the_first_installation_only(
