@@ -295,7 +295,7 @@ def test_pods_that_run_keep_their_rights_by_another_account_as_the_page_says(
         ["bash", "-e", "-c", steps],
         capture_output=True,
         text=True,
-        env={"PATH": os.environ["PATH"], "KUBECONFIG": str(tmp_path / "kubeconfig")},
+        env={"PATH": os.environ["PATH"], "HOME": str(tmp_path), "KUBECONFIG": str(tmp_path / "kubeconfig")},
         check=False,
         timeout=60,
     )
