@@ -9,6 +9,7 @@ than the origin is.
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import re
 import socket
 from collections.abc import Callable, Mapping
@@ -22,6 +23,8 @@ from cardano.pool_id import bech32_of
 from cardano.slots import NETWORKS, Network
 from policy import timing
 
+_LONGEST_LABEL: Final = 63
+"""Of a label's value, in Kubernetes."""
 MOST_COORDINATORS: Final = 9
 ALL_NOTICES: Final = "all"
 NOT_SHOWN: Final = "(not shown)"
@@ -283,6 +286,14 @@ class Config:
         "cardano-node-leader",
         _dns_subdomain,
         "Coordination lease name; with POOL_ID set and this unset: cardano-leader-<network>-<pool id, 10>",
+    )
+    election_label: str = _var(
+        "ELECTION_LABEL",
+        "",
+        _text,
+        "The pod's label `cardano.io/election` (downward API), which is in its StatefulSet's selector: the Lease's "
+        "name, or the first ten digits of its SHA-256. A pod that would elect by another Lease does not start; empty: "
+        "not looked at",
     )
     lease_duration: int = _var("LEASE_DURATION", "15", _integer(6, timing.LONGEST_LEASE_S), "Lease duration (seconds)")
     sleep_interval: float = _var(
@@ -588,6 +599,11 @@ class Config:
         return self.tenant_name if tenant else self.lease_name_given
 
     @property
+    def lease_digest(self) -> str:
+        """Of the Lease's name, as short as a label needs it."""
+        return hashlib.sha256(self.lease_name.encode()).hexdigest()[:10]
+
+    @property
     def crd_name(self) -> str:
         tenant = self.pool_label and "CRD_NAME" not in self.explicit
         return self.tenant_name if tenant else self.crd_name_given
@@ -771,6 +787,14 @@ def _contradictions(config: Config) -> list[Mistake]:
                 "so that one missed renewal does not stop forging",
             )
         )
+    if config.election_label not in ("", config.lease_name, config.lease_digest):
+        label = config.lease_name if len(config.lease_name) <= _LONGEST_LABEL else config.lease_digest
+        remedy = (
+            f"is of another Lease than {config.lease_name}: the StatefulSet's other pods elect by that one, and beside "
+            "them this pod would forge too. Take the change back; or end all its pods, and make it anew with the label "
+            f"cardano.io/election: {label} in its selector and its pods"
+        )
+        found.append(Mistake("ELECTION_LABEL", config.election_label, remedy))
     if config.pool_id_hex and config.pool_id != bech32_of(config.pool_id_hex):
         other = f"is another pool than POOL_ID_HEX, which is {bech32_of(config.pool_id_hex)}; one of them suffices"
         found.append(Mistake("POOL_ID", config.pool_id, other))

@@ -8,6 +8,7 @@ container is a mistake, so that a manifest cannot say more than is tried here.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -61,6 +62,7 @@ class Manifest:
         documents = [each for each in yaml.safe_load_all((EXAMPLES / f"{name}.yaml").read_text()) if each]
         (stateful,) = [each for each in documents if each["kind"] == "StatefulSet"]
         self._spec: dict[str, Any] = stateful["spec"]["template"]["spec"]
+        self._labels: dict[str, str] = stateful["spec"]["template"]["metadata"]["labels"]
         self._maps = {each["metadata"]["name"]: each["data"] for each in documents if each["kind"] == "ConfigMap"}
         self.account: str = self._spec["serviceAccountName"]
         assert self._spec["shareProcessNamespace"] is True
@@ -118,7 +120,7 @@ class Manifest:
         for source in spec.get("envFrom", ()):
             environment |= self._maps[source["configMapRef"]["name"]]
         for item in spec.get("env", ()):
-            environment[item["name"]] = item["value"] if "value" in item else facts[_field(item)]
+            environment[item["name"]] = item["value"] if "value" in item else self._told(item, facts)
         environment |= {name: value for name, value in facts.items() if name not in _FIELDS.values()}
         options = [word for name, value in environment.items() for word in ("--env", f"{name}={value}")]
         mounted = set()
@@ -129,6 +131,12 @@ class Manifest:
             mounted.add(mount["name"])
         command = (*spec.get("command", ()), *spec.get("args", ()))
         return Container(spec["name"], (*options, *self._locks(spec)), command, frozenset(mounted))
+
+    def _told(self, item: Mapping[str, Any], facts: Mapping[str, str]) -> str:
+        """By the downward API."""
+        path: str = item["valueFrom"]["fieldRef"]["fieldPath"]
+        label = re.fullmatch(r"metadata\.labels\['(.+)'\]", path)
+        return self._labels[label[1]] if label else facts[_FIELDS[path]]
 
     def _locks(self, spec: Mapping[str, Any]) -> list[str]:
         security = self._security | spec.get("securityContext", {})
@@ -143,10 +151,6 @@ class Manifest:
         if security.get("readOnlyRootFilesystem"):
             options += ["--read-only", "--read-only-tmpfs=false"]  # podman alone would give it a /tmp and a /run
         return options
-
-
-def _field(item: Mapping[str, Any]) -> str:
-    return _FIELDS[item["valueFrom"]["fieldRef"]["fieldPath"]]
 
 
 def _fill(folder: Path, files: Mapping[str, bytes], mode: int, group: int | None) -> None:

@@ -110,12 +110,14 @@ class Rendered:
     def config(self) -> Config:
         """What the program makes of the variables that its containers get."""
         (found,) = {json.dumps(variables(each), sort_keys=True) for each in self.ours.values()}
-        return load(json.loads(found))
+        label = self.one("StatefulSet")["spec"]["template"]["metadata"]["labels"]["cardano.io/election"]
+        return load(json.loads(found) | {"ELECTION_LABEL": label})
 
 
 def variables(container: Json) -> dict[str, str]:
     """What it is given; for what comes from elsewhere something of its kind."""
     elsewhere = {"NAMESPACE": "cardano-mainnet", "POD_NAME": "cardano-producer-0", "NOTIFY_URL": "https://hook.example"}
+    elsewhere["ELECTION_LABEL"] = "of the pod"
     return {each["name"]: each.get("value") or elsewhere[each["name"]] for each in container.get("env", ())}
 
 

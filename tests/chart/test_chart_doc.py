@@ -84,7 +84,7 @@ async def test_a_pool_is_installed_joined_by_another_region_upgraded_and_uninsta
     in_namespace = ("--namespace", NAMESPACE)
     secret = json.loads(kubectl(*in_namespace, "get", "secret", "cardano-forging-keys", "-o", "json").stdout)
     assert secret["data"].keys() == set(KEYS)
-    upgrade, end_the_pods = _blocks("Upgrade")
+    upgrade, end_the_pods, _another_account = _blocks("Upgrade")
     with pytest.raises(AssertionError, match="field is immutable"):  # these values have a pool, and another Lease
         _type(reader, upgrade)
     _type(reader, end_the_pods.replace("=foreground", "=background"))  # no controller waits for pods here

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import copy
 import json
+import os
 import re
 import shutil
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
@@ -233,6 +235,16 @@ def test_a_release_is_installed_upgraded_and_leaves_nothing_but_the_chain(
     assert kubectl(*_in(), "get", kinds, *selector, "-o", "name").stdout == ""
 
 
+def test_a_release_that_no_service_can_be_named_after_is_refused_before_anything_is_made(
+    kubectl: Run, helm: Run, namespace: Insist
+) -> None:
+    """Helm itself allows a dot; the server would refuse Service and StatefulSet when the rest is there already."""
+    assert "objects would be named my.pool" in helm("install", "my.pool", CHART, *_in(), fails=True).stderr
+    assert kubectl(*_in(), "get", "role,service", "-o", "name").stdout == ""
+    helm("install", "my.pool", CHART, *_in(), "--set", "fullnameOverride=my-pool")
+    helm("uninstall", "my.pool", *_in())
+
+
 @pytest.mark.parametrize("setting", ["pool.id=pool1abcd1234567890", "election.leaseName=another"])
 def test_an_upgrade_to_another_lease_is_refused_and_takes_no_right_from_the_pods_that_run(
     kubectl: Run, helm: Run, namespace: Insist, setting: str
@@ -262,6 +274,38 @@ def test_an_upgrade_to_another_lease_is_refused_and_takes_no_right_from_the_pods
     helm("upgrade", chart.RELEASE, CHART, *_in(), "--set", setting)
     assert workload() != before
     assert not pods_may("cardano-node-leader")
+    helm("uninstall", chart.RELEASE, *_in())
+
+
+def test_pods_that_run_keep_their_rights_by_another_account_as_the_page_says(
+    kubectl: Run, helm: Run, namespace: Insist, tmp_path: Path
+) -> None:
+    """Helm deletes the account, and binds the new one in place of it, while all pods are still the old one's."""
+
+    def may(account: str) -> bool:
+        who = f"system:serviceaccount:{chart.NAMESPACE}:{account}"
+        listed = kubectl(*_in(), "auth", "can-i", "--list", "--as", who).stdout
+        return any("[cardano-node-leader]" in line and "update" in line for line in listed.splitlines())
+
+    page = (CHART.parents[1] / "docs" / "chart.md").read_text("utf-8")
+    (steps,) = re.findall(r"```sh\n( +LEASE=.*?)```", page, re.DOTALL)
+    helm("install", chart.RELEASE, CHART, *_in())
+    assert may("cardano-forge-crds")
+    done = subprocess.run(
+        ["bash", "-e", "-c", steps],
+        capture_output=True,
+        text=True,
+        env={"PATH": os.environ["PATH"], "HOME": str(tmp_path), "KUBECONFIG": str(tmp_path / "kubeconfig")},
+        check=False,
+        timeout=60,
+    )
+    assert done.returncode == 0, done.stderr
+    helm("upgrade", chart.RELEASE, CHART, *_in(), "--set", "serviceAccount.name=another")
+    assert may("another")
+    assert may("cardano-forge-crds")
+    kubectl(*_in(), "get", "serviceaccount", "cardano-forge-crds")
+    kubectl(*_in(), "delete", "rolebinding/older", "serviceaccount/cardano-forge-crds")
+    assert not may("cardano-forge-crds")
     helm("uninstall", chart.RELEASE, *_in())
 
 
@@ -302,10 +346,42 @@ def test_the_notes_name_what_is_needed_and_containers_that_there_are(
     assert named
     assert named <= set(rendered.ours)
     assert ("get secret cardano-coordination" in notes) is (example == "three-regions")
+    needed = {each["secret"]["secretName"] for each in rendered.pod["volumes"] if "secret" in each}
+    for each in rendered.everybody.values():
+        needed |= {
+            item["valueFrom"]["secretKeyRef"]["name"] for item in each.get("env", ()) if "secretKeyRef" in str(item)
+        }
+    assert set(re.findall(r"get secret (\S+)", notes)) == needed
+    assert ("restricted refuses mode uids" in notes) is (LEVEL[example] == "baseline")
+
+
+def test_the_notes_say_as_many_pods_as_there_are_and_of_another_forger_at_the_first_installation_only(
+    helm: Run, namespace: Insist
+) -> None:
+    def notes(*arguments: str) -> str:
+        return helm(*arguments, chart.RELEASE, CHART, *_in(), "--dry-run=server").stdout.partition("NOTES:")[2]
+
+    assert "2 pods of cardano-producer in cardano-mainnet: one forges, the others stand by" in notes("install")
+    assert "One pod of cardano-producer in cardano-mainnet: no other stands by" in notes("install", "--set=replicas=1")
+    none = notes("install", "--set=replicas=0")
+    assert "nobody forges here" in none
+    assert "kubectl" not in none
+    region = ("--values", str(EXAMPLES["three-regions"]))
+    assert "one pod of all regions forges" in notes("install", *region)
+    assert "get leaders cardano-leader\n" in notes("install", "--set=crd.plural=leaders")
+    assert "Does a node forge for this pool already?" in notes("install")
+    helm("install", chart.RELEASE, CHART, *_in())
+    assert "Does a node forge" not in notes("upgrade"), "it would be the release's own"
+    helm("uninstall", chart.RELEASE, *_in())
 
 
 @pytest.mark.parametrize(
-    ("servers", "words"), [(["own"], "One API server holds"), (["own", "b"], "2 API servers hold")]
+    ("servers", "words"),
+    [
+        (["own"], "One API server holds"),
+        (["own"], "`servers: [own]` in two regions is a\nlock, and a forger, for each."),
+        (["own", "b"], "2 API servers hold"),
+    ],
 )
 def test_the_notes_warn_of_sets_that_bear_no_outage(
     helm: Run, namespace: Insist, tmp_path: Path, servers: list[str], words: str

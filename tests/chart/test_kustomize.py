@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
 import yaml
 
+from config import ConfigError, load
 from devkit.chart_doc import CHART
 from devkit.helm import kustomize
 
@@ -56,3 +58,36 @@ def test_an_overlay_changes_what_it_names_and_a_server_takes_it(kubectl: Run) ->
     done = kubectl("apply", "--server-side", "--dry-run=server", "--validate=strict", "-k", folder)
     assert len(done.stdout.splitlines()) == len(built)
     assert done.stderr == ""
+
+
+@pytest.mark.parametrize("variable", ["POOL_ID", "LEASE_NAME"])
+def test_a_pod_of_an_overlay_that_leads_to_another_lease_refuses_to_start(
+    kubectl: Run, tmp_path: Path, variable: str
+) -> None:
+    """No server refuses the overlay, since the selector stays: old pods and new ones would forge side by side."""
+    shutil.copytree(kustomize.FOLDER, tmp_path / "kustomize")
+    variables = [{"name": variable, "value": "pool1abcd1234567890"}]
+    container = {"name": "forge-manager", "env": variables}
+    patch = {
+        "apiVersion": "apps/v1",
+        "kind": "StatefulSet",
+        "metadata": {"name": "cardano-producer"},
+        "spec": {"template": {"spec": {"initContainers": [container]}}},
+    }
+    overlay = tmp_path / "kustomize" / "overlay"
+    overlay.mkdir()
+    told = {"resources": ["../base"], "patches": [{"patch": yaml.safe_dump(patch)}]}
+    (overlay / "kustomization.yaml").write_text(yaml.safe_dump(told))
+    template = _built(kubectl, overlay)["StatefulSet", "cardano-producer"]["spec"]["template"]
+    elsewhere = {
+        "metadata.name": "cardano-producer-0",
+        "metadata.namespace": "cardano-mainnet",
+        **{f"metadata.labels['{name}']": value for name, value in template["metadata"]["labels"].items()},
+    }
+    environment = {
+        each["name"]: each.get("value") or elsewhere[each["valueFrom"]["fieldRef"]["fieldPath"]]
+        for each in template["spec"]["initContainers"][0]["env"]
+    }
+    with pytest.raises(ConfigError, match="ELECTION_LABEL='e968e43a6d': is of another Lease than"):
+        load(environment)
+    assert load({name: value for name, value in environment.items() if name != variable})

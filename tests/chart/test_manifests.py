@@ -15,7 +15,7 @@ import pytest
 import yaml
 
 from cli import forgectl
-from devkit.chart_doc import CHART
+from devkit.chart_doc import CHART, CHART_CRDS
 from devkit.helm import chart
 from devkit.helm.build import build
 from ipc.messages import Worker
@@ -303,7 +303,7 @@ def test_every_variable_of_the_program_can_be_set_and_none_that_it_does_not_know
         for container in Rendered("", settings).ours.values():
             there |= variables(container).keys()
     assert there <= PARSERS.keys()
-    rest = sorted(PARSERS.keys() - there)
+    rest = sorted(PARSERS.keys() - there - {"KUBECONFIG"})  # another server than the Role's: refused
     by_hand = Rendered("", {"extraEnv": [{"name": name, "value": "v"} for name in rest]})
     assert rest
     assert set(rest) <= variables(by_hand.ours["forge-manager"]).keys()
@@ -425,6 +425,26 @@ def test_alerts_link_to_their_runbooks_where_these_can_be_read_and_the_contracts
         notes = rule["annotations"]
         assert notes.pop("runbook_url") == f"https://wiki.example/cardano/{notes['runbook'].removeprefix('docs/')}"
     assert spec == ours
+
+
+def test_another_chart_may_have_this_one_as_a_dependency_that_it_turns_on_and_off(tmp_path: Path) -> None:
+    """By Helm's usual word for it, which comes to the dependency as a value."""
+    (tmp_path / "charts").mkdir()
+    for each in (CHART, CHART_CRDS):
+        (tmp_path / "charts" / each.name).symlink_to(each)
+    names = ("cardano-forge-manager", "cardano-forge-crds")
+    needed = [{"name": name, "version": ">=0", "condition": f"{name}.enabled"} for name in names]
+    told = {"apiVersion": "v2", "name": "pool", "version": "0.1.0", "dependencies": needed}
+    (tmp_path / "Chart.yaml").write_text(json.dumps(told))
+
+    def kinds(enabled: bool) -> set[str]:
+        found = chart.render(tmp_path, settings={name: {"enabled": enabled} for name in names})
+        return {each["kind"] for each in found}
+
+    assert {"StatefulSet", "CustomResourceDefinition"} <= kinds(True)
+    assert kinds(False) == set()
+    with pytest.raises(chart.Refused, match="enabled: is of a chart that has this one as its dependency"):
+        chart.render(CHART, settings={"enabled": False})
 
 
 def test_a_packed_chart_renders_the_same_and_carries_no_examples(tmp_path: Path) -> None:

@@ -83,6 +83,26 @@ def test_another_namespace_for_coordination_has_a_role_of_its_own() -> None:
     assert _own(rendered, "pool") == rights.of_coordination(rendered.config)
 
 
+def test_releases_of_one_name_in_two_namespaces_have_roles_of_their_own_where_they_coordinate() -> None:
+    """Helm would refuse the second; whoever applies what is rendered would have each take the other's rights."""
+
+    def there(pool: str, region: str) -> set[str]:
+        clusters = {"region": region, "coordination": {"namespace": "pool", "accounts": ["elsewhere"]}}
+        objects = Rendered("three-regions", {"pool": {"id": pool}, "clusters": clusters}).objects
+        names = [
+            (each["kind"], each["metadata"]["name"])
+            for each in objects
+            if each["metadata"]["namespace"] == "pool" and each["kind"] in ("Role", "RoleBinding")
+        ]
+        assert len(names) == len(set(names)) == 4
+        return {name for _, name in names if name.endswith(region)}
+
+    one, two, other = (
+        there(*each) for each in (("pool1abcd1234567", "a"), ("pool1abcd1234567", "b"), ("pool1xyz12345678", "a"))
+    )
+    assert len(one | two | other) == 3
+
+
 def test_the_defaults_role_is_the_one_with_which_whole_pods_are_tested() -> None:
     assert _RBAC == DEPLOY / "rbac" / "role.yaml"
     assert granted(Rendered().one("Role")) == granted(_role(_RBAC))

@@ -257,6 +257,37 @@ def test_a_pool_has_the_same_names_in_whichever_form_its_id_is_given() -> None:
     assert load({"POOL_ID": POOL, "POOL_ID_HEX": POOL_HEX}).pool_id == POOL
 
 
+@pytest.mark.parametrize(
+    ("label", "env"),
+    [
+        ("cardano-node-leader", {}),
+        ("e968e43a6d", {}),
+        ("cardano-leader-mainnet-pool1abcd1", {"POOL_ID": "pool1abcd1234567890"}),
+        ("cardano-node-leader", {"POOL_ID": "pool1abcd1234567890", "LEASE_NAME": "cardano-node-leader"}),
+        ("", {"LEASE_NAME": "another"}),
+    ],
+)
+def test_a_pod_elects_by_the_lease_that_its_statefulsets_selector_names(label: str, env: dict[str, str]) -> None:
+    assert ok(ELECTION_LABEL=label, **env).lease_name
+
+
+@pytest.mark.parametrize("label", ["cardano-node-leader", "e968e43a6d"])
+@pytest.mark.parametrize(
+    ("env", "wanted"),
+    [
+        ({"POOL_ID": "pool1abcd1234567890"}, "cardano.io/election: cardano-leader-mainnet-pool1abcd1 in"),
+        ({"LEASE_NAME": "a" * 64}, "cardano.io/election: ffe054fe7a in"),
+    ],
+)
+def test_a_pod_of_another_lease_than_its_statefulsets_is_refused_with_the_way_there(
+    label: str, env: dict[str, str], wanted: str
+) -> None:
+    """An overlay that sets POOL_ID leaves the selector as it was: an old pod and this one would both forge."""
+    found = mistakes(ELECTION_LABEL=label, **env)
+    assert set(found) == {"ELECTION_LABEL"}
+    assert wanted in found["ELECTION_LABEL"]
+
+
 def test_two_forms_that_are_two_pools_are_refused() -> None:
     remedy = mistakes(POOL_ID=POOL, POOL_ID_HEX="0" * 56)["POOL_ID"]
     assert "is another pool than POOL_ID_HEX, which is pool1qqqqq" in remedy

@@ -38,8 +38,13 @@ def _settings(name: str, container: dict[str, Any]) -> Config:
     found: dict[str, str] = {}
     for source in container.get("envFrom", ()):
         found |= maps[source["configMapRef"]["name"]]
+    (workload,) = [d for d in _documents(name) if d["kind"] == "StatefulSet"]
+    labels = workload["spec"]["template"]["metadata"]["labels"]
+    told = {f"metadata.labels['{label}']": value for label, value in labels.items()}
     for item in container["env"]:
-        found[item["name"]] = item.get("value", f"some-{item['name'].lower().replace('_', '-')}")
+        elsewhere = f"some-{item['name'].lower().replace('_', '-')}"
+        path = item.get("valueFrom", {}).get("fieldRef", {}).get("fieldPath")
+        found[item["name"]] = item.get("value", told.get(path, elsewhere))
     return load(found)
 
 
@@ -108,6 +113,8 @@ def test_the_selector_names_the_lease_so_that_no_rolling_update_leads_to_another
     labels, selector = spec["template"]["metadata"]["labels"], spec["selector"]["matchLabels"]
     config = _settings(name, next(iter(_ours(name).values())))
     assert labels == selector == {"app": "cardano-producer", "cardano.io/election": config.lease_name}
+    for container in _ours(name).values():
+        assert _settings(name, container).election_label == config.lease_name, "by which a pod of another is refused"
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -4,6 +4,23 @@
 {{- if and (eq $v.sidecar "native") (semverCompare "<1.29.0-0" .Capabilities.KubeVersion.Version) -}}
 {{- fail (printf "sidecar: native needs Kubernetes 1.29, this is %s; set sidecar: plain" .Capabilities.KubeVersion.Version) -}}
 {{- end -}}
+{{- $name := include "forge.name" . -}}
+{{- if and $v.workload.create (not (regexMatch "^[a-z]([-a-z0-9]*[a-z0-9])?$" $name)) -}}
+{{- fail (printf "fullnameOverride: objects would be named %s, as no Service may be: set a name that begins with a letter and has no dot" $name) -}}
+{{- end -}}
+{{- /* As policy/timing.py has it: one renewal may be missed (a test compares). */ -}}
+{{- $lease := $v.election.leaseDuration | default 15 | float64 -}}
+{{- $longest := divf (subf (mulf $lease 0.99) 2.5) 2.0 -}}
+{{- if gt ($v.election.interval | default 5 | float64) $longest -}}
+{{- fail (printf "election.interval: must be at most %.4g with a leaseDuration of %.0f, so that one missed renewal does not stop forging" $longest $lease) -}}
+{{- end -}}
+{{- $magic := dict "mainnet" 764824073 "preprod" 1 "preview" 2 | dig $v.network.name nil -}}
+{{- if and $magic (not (kindIs "invalid" $v.network.magic)) (ne (int64 $v.network.magic) (int64 $magic)) -}}
+{{- fail (printf "network.magic: %s has %d; leave it out" $v.network.name $magic) -}}
+{{- end -}}
+{{- if and .Chart.IsRoot (hasKey $v "enabled") -}}
+{{- fail "enabled: is of a chart that has this one as its dependency (condition); here it is workload.create" -}}
+{{- end -}}
 {{- $uids := dict -}}
 {{- range $worker, $uid := $v.uids -}}
 {{- if hasKey $uids (toString (int64 $uid)) -}}

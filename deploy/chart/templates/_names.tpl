@@ -18,7 +18,7 @@ helm.sh/chart: {{ .Chart.Name }}-{{ .Chart.Version }}
 
 {{- /* Whatever the operator says beside, the chart's own labels stay what they are: selectors go by them. */ -}}
 {{- define "forge.labels" -}}
-{{- merge (include "forge.fixedLabels" . | fromYaml) .Values.commonLabels | toYaml -}}
+{{- merge (include "forge.fixedLabels" . | fromYaml) (.Values.commonLabels | default dict) | toYaml -}}
 {{- end -}}
 
 {{- /*
@@ -31,7 +31,7 @@ cardano.io/election: {{ include "forge.lease" . | sha256sum | trunc 10 | quote }
 
 {{- define "forge.podLabels" -}}
 {{- $own := merge (dict "app" (include "forge.name" .)) (include "forge.selector" . | fromYaml) (include "forge.election" . | fromYaml) -}}
-{{- merge $own .Values.podLabels .Values.commonLabels | toYaml -}}
+{{- merge $own (.Values.podLabels | default dict) (.Values.commonLabels | default dict) | toYaml -}}
 {{- end -}}
 
 {{- define "forge.metadata" -}}
@@ -58,16 +58,16 @@ taken the right to their Lease from the pods that run.
 {{- /* The names that the program makes of its configuration (config/variables.py): a test compares. */ -}}
 
 {{- define "forge.pool" -}}
-{{- .Values.network.name }}-{{ .Values.pool.id | trunc 10 -}}
+{{- .Values.network.name }}-{{ .Values.pool.id | default "" | trunc 10 -}}
 {{- end -}}
 
 {{- define "forge.lease" -}}
-{{- $tenant := ternary (printf "cardano-leader-%s" (include "forge.pool" .)) "" (ne .Values.pool.id "") -}}
+{{- $tenant := ternary (printf "cardano-leader-%s" (include "forge.pool" .)) "" (not (empty .Values.pool.id)) -}}
 {{- .Values.election.leaseName | default $tenant | default "cardano-node-leader" -}}
 {{- end -}}
 
 {{- define "forge.leader" -}}
-{{- $tenant := ternary (printf "cardano-leader-%s" (include "forge.pool" .)) "" (ne .Values.pool.id "") -}}
+{{- $tenant := ternary (printf "cardano-leader-%s" (include "forge.pool" .)) "" (not (empty .Values.pool.id)) -}}
 {{- .Values.election.leaderName | default $tenant | default "cardano-leader" -}}
 {{- end -}}
 
@@ -86,5 +86,5 @@ cardano-pool-{{ include "forge.pool" . }}
 
 {{- /* "true" where kubeconfigs of other servers have to be mounted */ -}}
 {{- define "forge.othersCount" -}}
-{{- and .Values.clusters.enabled (ne (without .Values.clusters.coordination.servers "own" | len) 0) -}}
+{{- and .Values.clusters.enabled (ne (without (.Values.clusters.coordination.servers | default list) "own" | len) 0) -}}
 {{- end -}}

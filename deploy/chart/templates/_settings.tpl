@@ -32,6 +32,8 @@
   valueFrom: {fieldRef: {fieldPath: metadata.namespace}}
 - name: POD_NAME
   valueFrom: {fieldRef: {fieldPath: metadata.name}}
+- name: ELECTION_LABEL
+  valueFrom: {fieldRef: {fieldPath: "metadata.labels['cardano.io/election']"}}
 {{- $v := .Values }}
 {{- $agent := eq $v.credentials.mode "kes-agent" }}
 {{- include "forge.variable" (list "CARDANO_NETWORK" $v.network.name) }}
@@ -125,15 +127,18 @@
 {{- if has .name (splitList " " (include "forge.managed" .)) -}}
 {{- fail (printf "extraEnv: %s has a value of the chart's own, on which other objects depend (docs/chart.md)" .name) -}}
 {{- end -}}
+{{- if eq .name "KUBECONFIG" -}}
+{{- fail "extraEnv: KUBECONFIG would have the pods elect on another API server than the Role is on; beside pods of this one both would forge" -}}
+{{- end -}}
 {{- if has .name $names -}}
 {{- fail (printf "extraEnv: %s is there twice" .name) -}}
 {{- end -}}
 {{- $names = append $names .name -}}
 {{- end -}}
-{{- toYaml (concat $settings .Values.extraEnv) -}}
+{{- toYaml (concat $settings (.Values.extraEnv | default list)) -}}
 {{- end -}}
 
-{{- /* Set by hand these would leave Role, mounts or probes as they are. */ -}}
+{{- /* Set by hand these would leave Role, mounts, probes, monitor or network policy as they are. */ -}}
 {{- define "forge.managed" -}}
-LEASE_NAME CRD_NAME POOL_ID POOL_ID_HEX ENABLE_CLUSTER_MANAGEMENT CLUSTER_REGION COORDINATION_KUBECONFIGS COORDINATION_NAMESPACE WORKER_UIDS GATEWAY_TLS_CERT_FILE GATEWAY_TLS_KEY_FILE
+LEASE_NAME CRD_NAME POOL_ID POOL_ID_HEX ENABLE_CLUSTER_MANAGEMENT CLUSTER_REGION COORDINATION_KUBECONFIGS COORDINATION_NAMESPACE WORKER_UIDS GATEWAY_TLS_CERT_FILE GATEWAY_TLS_KEY_FILE GATEWAY_PROTECT HEALTH_CHECK_ENDPOINT NOTIFY_URL
 {{- end -}}
