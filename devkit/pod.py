@@ -43,7 +43,7 @@ UIDS: Final = {"actuator": 10001, "prober": 10002, "elector": 10003, "arbiter": 
 SEPARATIONS: Final = ("single-uid", "uids", "containers")
 CONTAINER_RESTART_S: Final = 0.3
 LONGEST_BASE: Final = 28
-"""Bytes of the folder that a MemoryFolder is made in: of an address's 107 a pod's name and its sockets have the rest."""
+"""Bytes of the folder that a MemoryFolder is made in: of an address's 107 a pod's name and its sockets need most."""
 WORKERS: Final = ("actuator", "prober", "arbiter", "gateway", "elector")
 
 

@@ -84,17 +84,22 @@ def test_where_there_is_no_such_folder_that_is_said(monkeypatch: pytest.MonkeyPa
         MemoryFolder()
 
 
-@pytest.mark.parametrize("left", ["without pip", "of a Python that is gone"])
+@pytest.mark.parametrize("left", ["without pip", "of a Python that is gone", "from another folder"])
 def test_make_install_mends_a_venv_that_is_half_made(left: str, tmp_path: Path) -> None:
     shutil.copy(ROOT / "Makefile", tmp_path)
     (tmp_path / "pyproject.toml").write_text("[project]\n")  # what follows the venv fails: no package index is asked
     if left == "without pip":
         venv.create(tmp_path / ".venv")
+    elif left == "from another folder":
+        venv.create(tmp_path / ".venv")
+        (tmp_path / ".venv" / "bin" / "forge-manager").write_text("#!/elsewhere/.venv/bin/python\n")
+        (tmp_path / ".venv" / "installed").touch()
     else:
         (tmp_path / ".venv" / "bin").mkdir(parents=True)
         (tmp_path / ".venv" / "bin" / "python").symlink_to("/nonexistent/python")
     command = ["make", "install", f"PYTHON={sys.executable}"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert "No module named pip" not in done.stderr
+    assert not (tmp_path / ".venv" / "bin" / "forge-manager").exists()
     pip = [str(tmp_path / ".venv" / "bin" / "python"), "-m", "pip", "--version"]
     assert subprocess.run(pip, capture_output=True, check=False).returncode == 0, done.stderr
