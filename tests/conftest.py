@@ -17,7 +17,7 @@ from devkit.pod import LONGEST_BASE
 # A proxy is for elsewhere (a package index): what tests ask is on this machine.  The lower names hide the upper ones.
 for _name in [name for name in os.environ if name.endswith("_proxy")]:
     os.environ[_name.upper()] = os.environ.pop(_name)
-os.environ["NO_PROXY"] = ",".join(filter(None, (os.environ.get("NO_PROXY"), "127.0.0.1", "localhost")))
+os.environ["NO_PROXY"] = ",".join(filter(None, (os.environ.get("NO_PROXY"), "127.0.0.1", "localhost", ".invalid")))
 
 # Folders of tests hold sockets, whose addresses have 107 bytes.
 if len(os.fsencode(tempfile.gettempdir())) > LONGEST_BASE:
