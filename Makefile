@@ -21,9 +21,16 @@ help:
 ## put everything into .venv (forge-manager, forgectl, dev kit, checks)
 install: $(VENV)/installed
 
+# Its scripts name the folder that they were installed in: where that is another one (moved, copied), they are made anew.
+IN_PLACE := test ! -e $(BIN)/forge-manager || grep -qF "$$(pwd -P)/" $(BIN)/forge-manager
+ifneq ($(shell $(IN_PLACE) || echo moved),)
+.PHONY: $(VENV)/installed
+endif
+
 $(VENV)/installed: pyproject.toml
 	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed (set PYTHON=...)"; exit 1; }
-	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(IN_PLACE) || { echo "$(VENV) was installed in another folder: made anew"; rm -rf $(VENV); }
+	@$(BIN)/python -c 'import pip' 2>/dev/null || $(BIN)/python -m ensurepip >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
 	$(BIN)/python -m compileall -q bench cardano cli config devkit gateway health ipc kernel kube outgoing policy sandbox workers
 	@touch $@

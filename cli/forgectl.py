@@ -140,6 +140,16 @@ class _Parser(argparse.ArgumentParser):
         super().error(message)
 
 
+class _Version(argparse.Action):
+    """As argparse's own, but looked up only when it is asked for: that costs more than all the rest of this program."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
+        from importlib.metadata import version
+
+        print(version("cardano-forge-manager"))
+        parser.exit()
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = _Parser(
         prog="kubectl forge" if Path(sys.argv[0]).name == "kubectl-forge" else "forgectl",
@@ -147,6 +157,7 @@ def _parser() -> argparse.ArgumentParser:
         epilog=EPILOG,
     )
     parser.add_argument("--run-dir", help="RUN_DIR of the sidecar (default: from the environment)")
+    parser.add_argument("--version", action=_Version, nargs=0, help="show the version and exit")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     status = commands.add_parser(
         "status",

@@ -833,7 +833,7 @@ def _contradictions(config: Config) -> list[Mistake]:
             found.append(Mistake(variable, str(path), "is the path of NODE_SOCKET"))
         if variable.startswith("TARGET") and config.run_dir in path.parents:
             found.append(Mistake(variable, str(path), "must not lie inside RUN_DIR"))
-    longest = len(str(config.command_socket)) + 16
+    longest = len(bytes(config.command_socket)) + 16
     if longest > 107:
         found.append(
             Mistake(

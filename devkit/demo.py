@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.table import Table
 
 from devkit.api.embedded import EmbeddedApi, ThreadedApi
-from devkit.pods import Cluster, Pod
+from devkit.pods import Cluster, Pod, end_cleanly
 
 LEASE_S: Final = 15
 MACHINE_S: Final = 0.5
@@ -118,7 +118,11 @@ def run(console: Console) -> int:
             for obstacle in cluster.pods[0].not_closed_because:
                 console.print(f"Without the sandbox (SANDBOX=permissive): {obstacle}\n", markup=False)
             demo = Demo(cluster, console)
-            demo.watch(60, lambda: bool(cluster.forgers()))
+            demo.watch(60, lambda: bool(cluster.forgers()) or any(pod.sidecar_ended() for pod in cluster.pods))
+            if ended := next((pod for pod in cluster.pods if pod.sidecar_ended()), None):
+                said = ended.log.read_text(errors="replace").splitlines()[-20:]
+                console.print(f"{ended.name}'s sidecar does not stay up here. It said:", *said, sep="\n", markup=False)
+                return 1
             cluster.wait_healthy(60)
             demo.say("all three are up, fit and ready: two hot standbys")
             _faults(demo)
@@ -166,13 +170,13 @@ def _audit(demo: Demo, cluster: Cluster) -> None:
 
 def main() -> None:
     console = Console(width=None if sys.stdout.isatty() else 100)
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    end_cleanly()
     try:
         code = run(console)
     except KeyboardInterrupt:
         console.print("interrupted; everything is stopped")
         code = 130
-    except TimeoutError as error:
+    except OSError as error:  # a TimeoutError is one
         console.print(f"the demo went wrong: {error}", markup=False)
         code = 1
     sys.stdout.flush()

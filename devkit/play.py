@@ -9,11 +9,12 @@ import time
 from rich.console import Console
 
 from devkit.api.embedded import EmbeddedApi, ThreadedApi
-from devkit.pods import Cluster
+from devkit.pods import Cluster, end_cleanly
 
 
 def main() -> None:
     console = Console()
+    end_cleanly()
     api = ThreadedApi(EmbeddedApi())
     api.start_sync()
     try:

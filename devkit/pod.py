@@ -42,8 +42,13 @@ UIDS: Final = {"actuator": 10001, "prober": 10002, "elector": 10003, "arbiter": 
 """For pods whose workers have users of their own; the node has the actuator's."""
 SEPARATIONS: Final = ("single-uid", "uids", "containers")
 CONTAINER_RESTART_S: Final = 0.3
+LONGEST_BASE: Final = 28
+"""Bytes of the folder that a MemoryFolder is made in: of an address's 107 a pod's name and its sockets need most."""
 WORKERS: Final = ("actuator", "prober", "arbiter", "gateway", "elector")
 
+
+_open: Final = urllib.request.build_opener(urllib.request.ProxyHandler({})).open
+"""Without a proxy: `http_proxy` is about elsewhere, and what is asked here is on this machine."""
 
 _given: set[int] = set()
 _giving = threading.Lock()
@@ -67,15 +72,23 @@ def _forge_manager(given: Path | None) -> list[str]:
     return [str(script)] if script.exists() else [sys.executable, "-P", "-m", "cli.forge_manager"]
 
 
+def _base() -> Path:
+    """The first of the usual places that is ours to write and has a short name.  Raises OSError."""
+    usual = ("/dev/shm", tempfile.gettempdir(), "/tmp", "/var/tmp")
+    for place in map(Path, usual):
+        if len(os.fsencode(place)) <= LONGEST_BASE and place.is_dir() and os.access(place, os.W_OK | os.X_OK):
+            return place
+    raise OSError(f"no folder of at most {LONGEST_BASE} bytes can be written, of {', '.join(usual)}: set TMPDIR to one")
+
+
 class MemoryFolder:
     """A fresh folder, in memory where the machine offers that; its path is short (Unix sockets: 107 bytes).
 
-    Removed by `close`, or by the next one to be made if this process is killed.
+    Removed by `close`, or by the next one to be made if this process is killed.  Raises OSError.
     """
 
     def __init__(self) -> None:
-        shm = Path("/dev/shm")
-        base = shm if shm.is_dir() and os.access(shm, os.W_OK) else Path(tempfile.gettempdir())
+        base = _base()
         self._remove_orphans(base)
         self.path = Path(tempfile.mkdtemp(prefix="fm-", dir=base))
         unlocked = self.path / "lock.new"
@@ -342,7 +355,7 @@ class Pod:
         if not self._sidecars:
             return False
         try:
-            with urllib.request.urlopen(f"{self.address}/startup-status", timeout=1) as answer:
+            with _open(f"{self.address}/startup-status", timeout=1) as answer:
                 return bool(answer.status == 200)
         except (urllib.error.URLError, OSError):
             return False
@@ -385,7 +398,7 @@ class Pod:
     def status(self) -> dict[str, Any]:
         """/status; empty while nobody answers."""
         try:
-            with urllib.request.urlopen(f"{self.address}/status", timeout=2) as answer:
+            with _open(f"{self.address}/status", timeout=2) as answer:
                 shown: dict[str, Any] = json.loads(answer.read())
                 return shown
         except (urllib.error.URLError, OSError, ValueError):
@@ -400,7 +413,7 @@ class Pod:
     def get(self, path: str) -> tuple[int, str]:
         """Status and body of a GET."""
         try:
-            with urllib.request.urlopen(self.address + path, timeout=3) as answer:
+            with _open(self.address + path, timeout=3) as answer:
                 return answer.status, answer.read().decode()
         except urllib.error.HTTPError as error:
             return error.code, error.read().decode()
@@ -478,6 +491,10 @@ class Pod:
 
     def sidecar_running(self) -> bool:
         return bool(self._sidecars)
+
+    def sidecar_ended(self) -> bool:
+        """It ended, and is not started again until it is asked for."""
+        return not self._want_sidecar
 
     def node_control(self, command: str) -> str:
         """Tell the simulated node; its answer."""

@@ -6,10 +6,22 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
+
+from devkit.pod import LONGEST_BASE
+
+# A proxy is for elsewhere (a package index): what tests ask is on this machine.  The lower names hide the upper ones.
+for _name in [name for name in os.environ if name.endswith("_proxy")]:
+    os.environ[_name.upper()] = os.environ.pop(_name)
+os.environ["NO_PROXY"] = ",".join(filter(None, (os.environ.get("NO_PROXY"), "127.0.0.1", "localhost", ".invalid")))
+
+# Folders of tests hold sockets, whose addresses have 107 bytes.
+if len(os.fsencode(tempfile.gettempdir())) > LONGEST_BASE:
+    os.environ["TMPDIR"] = tempfile.tempdir = "/tmp"
 
 # No deadline and no complaint of slowness: no test depends on how fast the machine is.
 ANY_SPEED = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])

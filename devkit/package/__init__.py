@@ -2,7 +2,8 @@
 
 Promises: what is packaged is what was committed, not what lies about; the same commit gives the same bytes (times are
 the commit's, owners nobody's); the wheel is made of the very source distribution that stands beside it; a part that
-cannot be made is an error, never left out.  An unpacked source distribution packages itself the same way, without git.
+cannot be made is an error, never left out; nothing is made of a commit that its tag contradicts.  An unpacked source
+distribution packages itself the same way, without git.
 """
 
 from __future__ import annotations
@@ -16,9 +17,10 @@ from typing import Final
 
 from devkit.package.others import chart, image, sbom
 from devkit.package.python import install, sdist, wheel
-from devkit.package.source import CannotPackage, Making, source_of
+from devkit.package.release import contradictions
+from devkit.package.source import CannotPackage, Making, changed_since, source_of, tags_of
 
-__all__ = ["DEFAULT", "PARTS", "ROOT", "SUMS", "CannotPackage", "install", "package", "sums"]
+__all__ = ["DEFAULT", "PARTS", "ROOT", "SUMS", "CannotPackage", "changed_since", "install", "package", "sums"]
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 SUMS: Final = "SHA256SUMS"
@@ -42,6 +44,8 @@ def package(parts: list[str], root: Path, out: Path) -> list[Path]:
     if unknown := [part for part in parts if part not in PARTS]:
         raise CannotPackage(f"no such part: {', '.join(unknown)}; there are {', '.join(PARTS)}")
     with source_of(root) as source, tempfile.TemporaryDirectory(prefix="package-") as made:
+        if wrong := contradictions(source.folder, tags_of(root)):
+            raise CannotPackage("the commit is not the release that its tag says:\n" + "\n".join(wrong))
         work, fresh = Path(made) / "work", Path(made) / "out"
         work.mkdir()
         fresh.mkdir()

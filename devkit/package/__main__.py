@@ -6,7 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from devkit.package import DEFAULT, PARTS, ROOT, CannotPackage, package
+from devkit.package import DEFAULT, PARTS, ROOT, CannotPackage, changed_since, package
 
 
 def main() -> None:
@@ -20,6 +20,8 @@ def main() -> None:
         made = package(asked.parts or list(DEFAULT), ROOT, asked.out)
     except CannotPackage as error:
         sys.exit(f"package: {error}")
+    if changed := changed_since(ROOT):
+        print("package: not committed, and so not in it:", *changed, sep="\n", file=sys.stderr)
     for file in made:
         print(f"{file.stat().st_size:>10}  {file}")
 

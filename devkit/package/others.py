@@ -9,7 +9,7 @@ import shutil
 import sys
 from pathlib import Path
 
-from devkit.package.source import CannotPackage, Making, commit_of, run, same_bytes
+from devkit.package.source import CannotPackage, Making, changed_since, commit_of, run, same_bytes
 
 
 def chart(making: Making) -> list[Path]:
@@ -55,7 +55,7 @@ def _image(making: Making, part: str) -> str:
     _need(making, part, "Dockerfile", "devkit/podman/image.py", "devkit/podman/sbom.py")
     if commit_of(making.root) is None:
         raise CannotPackage(f"{part}: the image is built from a git checkout, and {making.root} is none")
-    if changed := run(["git", "-C", str(making.root), "status", "--porcelain"]).decode():
+    if changed := "\n".join(changed_since(making.root)):
         raise CannotPackage(
             f"{part}: the image is built from the checkout, and there these are not committed:\n{changed}"
         )

@@ -61,14 +61,28 @@ def source_of(root: Path) -> Iterator[Source]:
 
 def commit_of(root: Path) -> str | None:
     """What is checked out there; None: it is no git checkout."""
-    return run(["git", "-C", str(root), "rev-parse", "HEAD"]).decode().strip() if (root / ".git").exists() else None
+    return run([*_git(root), "rev-parse", "HEAD"]).decode().strip() if (root / ".git").exists() else None
+
+
+def tags_of(root: Path) -> list[str]:
+    """Of the commit that is checked out; none where it is no git checkout."""
+    return run([*_git(root), "tag", "--points-at", "HEAD"]).decode().split() if (root / ".git").exists() else []
+
+
+def changed_since(root: Path) -> list[str]:
+    """Files that differ from the commit, as `git status` prints them; none where it is no git checkout."""
+    return run([*_git(root), "status", "--porcelain"]).decode().splitlines() if (root / ".git").exists() else []
+
+
+def _git(root: Path) -> list[str]:
+    return ["git", "-C", str(root)]
 
 
 def _export_commit(root: Path, folder: Path) -> int:
-    archive = run(["git", "-C", str(root), "archive", "--format=tar", "HEAD"])
+    archive = run([*_git(root), "-c", "core.autocrlf=false", "-c", "core.eol=lf", "archive", "--format=tar", "HEAD"])
     with tarfile.open(fileobj=io.BytesIO(archive)) as tar:
         tar.extractall(folder, filter="data")
-    return int(run(["git", "-C", str(root), "log", "-1", "--format=%ct"]))
+    return int(run([*_git(root), "log", "-1", "--no-show-signature", "--format=%ct"]))
 
 
 def _copy_listed(root: Path, folder: Path) -> int:
@@ -99,7 +113,8 @@ def same_bytes(archive: Path, epoch: int) -> None:
 def run(command: list[str], environment: dict[str, str] | None = None, *, folder: Path | None = None) -> bytes:
     """What it prints.  Raises CannotPackage."""
     try:
-        done = subprocess.run(command, env=environment, cwd=folder, capture_output=True, check=False)
+        # umask: a wheel keeps the modes of the files that it is made of.
+        done = subprocess.run(command, env=environment, cwd=folder, capture_output=True, check=False, umask=0o022)
     except FileNotFoundError:
         raise CannotPackage(f"{command[0]} is not installed") from None
     if done.returncode != 0:

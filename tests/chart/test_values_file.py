@@ -108,5 +108,6 @@ def test_the_charts_have_the_products_version_and_the_image_that_the_examples_na
         project = re.search(r'^version = "(\d+\.\d+\.\d+)', (ROOT / "pyproject.toml").read_text(), re.MULTILINE)
         assert project is not None
         assert told["version"] == told["appVersion"] == project[1]
-    images = set(re.findall(r"image: (\S+forge-manager\S*)", (ROOT / "deploy/examples/containers.yaml").read_text()))
+    examples = "".join(file.read_text() for file in (ROOT / "deploy" / "examples").glob("*.yaml"))
+    images = set(re.findall(r"image: (\S+forge-manager\S*)", examples))
     assert images == {f"cardano/forge-manager:{told['appVersion']}"}

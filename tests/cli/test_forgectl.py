@@ -114,6 +114,14 @@ async def publish(run_dir: Path) -> AsyncIterator[Callable[..., Awaitable[StateP
 # --- status ---
 
 
+def test_its_version_is_the_managers() -> None:
+    said = [
+        subprocess.run([sys.executable, "-m", name, "--version"], capture_output=True, text=True, check=True).stdout
+        for name in ("cli.forgectl", "cli.forge_manager")
+    ]
+    assert said[0] == said[1] != ""
+
+
 async def test_status_shows_what_answers_and_names_what_is_silent(run: Run, publish: Callable[..., object]) -> None:
     await publish(Worker.ELECTOR, elector_state())
     await publish(Worker.GATEWAY, GatewayState(8123, {}))

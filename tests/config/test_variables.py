@@ -201,6 +201,11 @@ def test_a_run_dir_too_long_for_unix_sockets_is_refused() -> None:
     assert "107 bytes" in mistakes(RUN_DIR="/" + "x" * 90)["RUN_DIR"]
 
 
+def test_what_counts_there_is_bytes_and_not_letters() -> None:
+    load({"RUN_DIR": "/" + "x" * 60})
+    assert "107 bytes" in mistakes(RUN_DIR="/" + "ü" * 60)["RUN_DIR"]
+
+
 POOL = "pool1pu5jlj4q9w9jlxeu370a3c9myx47md5j5m2str0naunn2q3lkdy"
 POOL_HEX = "0f292fcaa02b8b2f9b3c8f9fd8e0bb21abedb692a6d5058df3ef2735"
 MANAGED = {"ENABLE_CLUSTER_MANAGEMENT": "true", "POOL_ID": "pool1abcd1234567890", "CLUSTER_REGION": "us-east-1"}

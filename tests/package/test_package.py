@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import os
 import platform
 import shutil
 import subprocess
@@ -76,6 +77,19 @@ def test_an_unpacked_source_distribution_makes_the_same_files_without_git(made: 
     assert Made(tmp_path / "again").bytes() == made.bytes()
 
 
+def test_neither_a_umask_nor_a_config_of_git_changes_the_bytes(
+    made: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / ".gitconfig").write_text("[core]\nautocrlf = true\n[log]\nshowSignature = true\n")
+    monkeypatch.setenv("GIT_CONFIG_GLOBAL", str(tmp_path / ".gitconfig"))
+    before = os.umask(0o077)
+    try:
+        package.package(["wheel", "sdist"], ROOT, tmp_path / "again")
+    finally:
+        os.umask(before)
+    assert Made(tmp_path / "again").bytes() == made.bytes()
+
+
 def test_the_checksums_are_those_of_every_file_and_can_be_checked(made: Made) -> None:
     said = run("sha256sum", "--check", "--strict", package.SUMS, cwd=made.folder).splitlines()
     assert said == [f"{name}: OK" for name in sorted(made.bytes()) if name != package.SUMS]
@@ -105,6 +119,44 @@ def a_commit(folder: Path, files: dict[str, str]) -> Path:
     run(*git, "add", "--all")
     run(*git, "commit", "--quiet", "--allow-empty", "--message", "m")
     return repository
+
+
+def a_release(version: str) -> dict[str, str]:
+    chart = f'version: {version}\nappVersion: "{version}" # as the image\n'
+    return {
+        "pyproject.toml": f'[project]\nversion = "{version}"\n',
+        "CHANGELOG.md": f"# Changelog\n\n## {version} (2026-01-31)\n",
+        "deploy/chart/Chart.yaml": chart,
+        "deploy/chart-crds/Chart.yaml": chart,
+    }
+
+
+@pytest.mark.parametrize(
+    ("file", "text", "said"),
+    [
+        ("pyproject.toml", '[project]\nversion = "3.1.0.dev1"\n', "tagged v3.1.0, and pyproject.toml says 3.1.0.dev1"),
+        ("CHANGELOG.md", "## Unreleased (3.1.0)\n", r"CHANGELOG.md has no section `## 3.1.0 \(YYYY-MM-DD\)`"),
+        ("deploy/chart-crds/Chart.yaml", "version: 3.0.0\n", "deploy/chart-crds/Chart.yaml says 3.0.0"),
+    ],
+)
+def test_nothing_is_made_of_a_commit_that_contradicts_its_tag(file: str, text: str, said: str, tmp_path: Path) -> None:
+    repository = a_commit(tmp_path, a_release("3.1.0") | {file: text})
+    run("git", "-C", repository, "tag", "v3.1.0")
+    with pytest.raises(CannotPackage, match=f"not the release that its tag says:\n(.*\n)*.*{said}"):
+        package.package([], repository, tmp_path / "out")
+
+
+def test_a_commit_that_agrees_with_its_tag_is_a_release(tmp_path: Path) -> None:
+    repository = a_commit(tmp_path, a_release("3.1.0"))
+    run("git", "-C", repository, "tag", "v3.1.0")
+    run("git", "-C", repository, "tag", "verified")
+    package.package([], repository, tmp_path / "out")
+
+
+def test_what_is_not_committed_is_named_since_it_is_not_in_it(tmp_path: Path) -> None:
+    repository = a_commit(tmp_path, {"README.md": ""})
+    (repository / "forgotten.py").write_text("")
+    assert package.changed_since(repository) == ["?? forgotten.py"]
 
 
 @pytest.mark.parametrize(
