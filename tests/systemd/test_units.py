@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
+import yaml
 
-from hosts import NODE, SIDECAR, UNITS, USER, BareHost, BarePool
+from hosts import NODE, SIDECAR, UNITS, USER, BareHost, BarePool, kubeconfig
 
 pytestmark = [pytest.mark.systemd, pytest.mark.timeout(600)]
 
@@ -209,6 +212,33 @@ def test_systemd_finds_nothing_wrong_with_the_unit_and_little_that_it_could_stil
     host, unit = pool.hosts[0].host, f"/etc/systemd/system/{SIDECAR}"
     assert host.run("systemd-analyze", "verify", "--man=no", unit).stderr == ""
     host.run("systemd-analyze", "security", "--no-pager", "--offline=true", "--threshold=20", unit)  # of 100
+
+
+def test_a_host_whose_network_gave_it_another_resolv_conf_can_take_over_and_the_one_that_forges_goes_on(
+    installation: Path,
+) -> None:
+    """Both are written as DHCP clients and systemd-resolved do it: another file in place of the old one."""
+    with BarePool(installation, "producer-a", "producer-b") as pool:
+        port = urlsplit(pool.api.url).port
+        for host in pool.hosts:
+            by_name = kubeconfig(f"https://localhost:{port}")  # which is in /etc/hosts
+            by_name["clusters"][0]["cluster"]["tls-server-name"] = "127.0.0.1"
+            host.host.path("/etc/forge-manager/api/kubeconfig").write_text(yaml.safe_dump(by_name))
+        pool.start()
+        forger = pool.wait_healthy()
+        since = time.monotonic_ns()
+        for host in pool.hosts:
+            for file in ("hosts", "resolv.conf"):
+                host.host.run("sh", "-c", f"cp /etc/{file} /etc/new && mv /etc/new /etc/{file}")
+            for worker in ("elector", "arbiter"):
+                told = re.compile(rf"WARNING {worker} .* was replaced after our start")
+                pool.wait_for(lambda on=host, by=told: by.search(on.host.log("forge-manager")), "it starts anew")
+        pool.wait_healthy()
+        assert pool.gap_s(since) == 0
+        forger.host.systemctl("stop", SIDECAR)
+        assert pool.wait_for_forger(other_than=forger) is the_other(pool, forger)
+        assert pool.gap_s(since) < HAND_OVER_S
+        assert pool.overlap_s(since) == 0
 
 
 def test_without_a_kubeconfig_a_host_does_not_contend_and_says_what_is_missing(installation: Path) -> None:
