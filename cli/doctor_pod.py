@@ -305,6 +305,11 @@ def _process(config: Config, found: SocketCheck) -> tuple[Process | Unseen, str]
         return Unseen("it cannot be seen"), "NODE_SOCKET answers, but its process is not visible"
     if not pid:
         candidates = find_by_name(name, config.node_socket)
+        if candidates and candidates[0].relay and not config.disable_socket_check:
+            return Unseen("there is none"), (
+                f"process {candidates[0].pid}, named {name}, was given neither a key nor --socket-path (a relay, if it "
+                "is not the node), and nobody serves NODE_SOCKET"
+            )
         if not candidates:
             return Unseen("there is none"), f"no process is named {name}, and nobody serves NODE_SOCKET"
         if len(candidates) > 1:

@@ -170,7 +170,13 @@ class NodeWatch:
                 f"a node (process {astray[0].pid}) was given our files and --socket-path {astray[0].other_socket}: "
                 f"NODE_SOCKET, which is {socket}, must be the same"
             )
-        if len(candidates) == 1:
+        if candidates and candidates[0].relay and not self._config.disable_socket_check:
+            # Held, it would keep the files from the node that is to be started, and us from seeing that one.
+            self.hint = (
+                f"a process named {name} ({candidates[0].pid}) was given neither a key nor --socket-path: it is taken "
+                "for a relay, unless NODE_SOCKET leads to it"
+            )
+        elif len(candidates) == 1:
             self._meet(candidates[0].pid, now)
         elif len(candidates) > 1:
             self.hint = (

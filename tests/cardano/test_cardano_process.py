@@ -374,7 +374,7 @@ def test_a_process_is_found_by_its_first_argument_wherever_it_lies(spawn: Spawn)
 
 def test_a_process_is_found_by_the_name_it_gave_itself(spawn: Spawn) -> None:
     process = spawn(f"import ctypes;ctypes.CDLL(None).prctl(15,b'{NAME}',0,0,0);" + WAIT)
-    assert find_by_name(NAME, Path("/ipc/node.socket")) == [NodeCandidate(process.pid, False)]
+    assert find_by_name(NAME, Path("/ipc/node.socket")) == [NodeCandidate(process.pid, False, relay=True)]
 
 
 def test_of_several_nodes_the_one_that_names_our_socket_is_ours(spawn: Spawn) -> None:
@@ -403,6 +403,12 @@ def test_several_that_name_no_socket_are_all_given_and_none_is_chosen(spawn: Spa
     found = find_by_name(NAME, Path("/ipc/node.socket"))
     assert {candidate.pid for candidate in found} == pids
     assert not any(candidate.names_our_socket for candidate in found)
+
+
+def test_of_several_that_name_no_socket_the_one_that_was_given_keys_is_ours(spawn: Spawn) -> None:
+    spawn(WAIT, name=NAME)
+    ours = spawn(WAIT, *KEYS, name=NAME)
+    assert find_by_name(NAME, Path("/ipc/node.socket")) == [NodeCandidate(ours.pid, False)]
 
 
 def test_a_relative_socket_path_may_be_ours_if_ours_ends_like_it(spawn: Spawn, folder: Path) -> None:

@@ -397,6 +397,14 @@ def a_producing_node(world: World) -> None:
     world.node_flags = []
 
 
+def only_a_relay(world: World) -> None:
+    """Another node of the host's, which names no socket."""
+    world.node_runs = False
+    relay = subprocess.Popen(["cardano-node", "60"], executable=shutil.which("sleep"))
+    world.stack.callback(relay.wait)
+    world.stack.callback(relay.kill)
+
+
 def a_relay(world: World) -> None:
     world.node_options = ()
 
@@ -537,6 +545,7 @@ BROKEN: list[tuple[Callable[[World], None], str, str, int, str]] = [
     (no_update_of_leases, "rights", "error", 1, "cat deploy/rbac/role.yaml | kubectl"),
     (no_definitions, "crd-leader", "error", 1, "apply -f deploy/crds"),
     (an_older_definition, "crd-leader", "error", 1, "apply -f deploy/crds"),
+    (only_a_relay, "node-process", "error", 1, "see that the node runs"),
     (no_node, "node-process", "error", 1, "shareProcessNamespace: true"),
     (another_user, "node-user", "error", 1, "give both containers the same runAsUser"),
     (a_producing_node, "node-start", "error", 1, "--start-as-non-producing-node"),
