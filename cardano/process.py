@@ -73,6 +73,8 @@ class ProcStatus:
     """For the process or its main thread: sent, not yet taken."""
     no_new_privs: bool
     seccomp: int
+    nested: bool = False
+    """In a pid namespace below that of /proc (a container's): it sees us not at all."""
 
 
 def parse_status(text: str) -> ProcStatus:
@@ -100,6 +102,7 @@ def parse_status(text: str) -> ProcStatus:
             sighup_pending=bool(pending & 1),
             no_new_privs=fields.get("NoNewPrivs", "0") == "1",
             seccomp=int(fields.get("Seccomp", "0")),
+            nested=len(fields.get("NSpid", "").split()) > 1,
         )
     except KeyError as error:
         raise ValueError(f"/proc/PID/status without {error.args[0]}") from None

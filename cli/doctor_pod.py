@@ -326,12 +326,13 @@ def _process(config: Config, found: SocketCheck) -> tuple[Process | Unseen, str]
 def _looked_at(config: Config, pid: int) -> Process:
     """Raises NodeGone, ProcessUnreadable."""
     status, argv = read_status(pid), read_argv(pid)
+    nested = status.nested and not read_status(os.getpid()).nested
     options = credential_options(argv)
     wanted = wanted_options(config.targets.values())
     return Process(
         pid=pid,
         name=_name(pid),
-        identity=Identity(status.uids, status.gids, status.cap_eff),
+        identity=Identity(status.uids, status.gids, status.cap_eff, nested),
         argv_seen=bool(argv),
         flag=start_flag(argv),
         options=options,

@@ -129,6 +129,11 @@ def test_blocked_and_ignored_are_told_apart(field: str, name: str) -> None:
     assert getattr(status, name)
 
 
+@pytest.mark.parametrize(("line", "nested"), [("", False), ("NSpid:\t71\n", False), ("NSpid:\t71\t1\n", True)])
+def test_a_process_of_a_namespace_below_is_told_by_its_second_number(line: str, *, nested: bool) -> None:
+    assert parse_status(STATUS + line).nested is nested
+
+
 def test_another_signal_that_is_caught_is_not_sighup() -> None:
     assert not parse_status(STATUS.replace("0000000200006003", "0000000200006002")).sighup_caught
 

@@ -147,6 +147,21 @@ async def test_beside_a_relay_that_names_no_socket_the_node_is_offered_its_files
         relay.wait()
 
 
+async def test_what_was_wrong_with_a_node_that_ends_again_and_again_is_told_between_its_starts(
+    start: Callable[[], Surroundings],
+) -> None:
+    around = start()
+    with subprocess.Popen([NODE, "-c", WAITS, "--shelley-kes-key", "k"], executable=sys.executable) as node:
+        try:
+            await around.until(ActuatorState, lambda s: s.node is not None and bool(s.node.problem))
+        finally:
+            node.kill()
+    said = await around.until(
+        ActuatorState, lambda s: any(r.startswith("of the node that ended last: ") for r in s.refusals)
+    )
+    assert "the node was started without --shelley-vrf-key" in str(said.refusals)
+
+
 async def test_a_node_that_ends_is_a_warning(
     start: Callable[[], Surroundings], caplog: pytest.LogCaptureFixture
 ) -> None:
