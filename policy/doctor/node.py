@@ -360,8 +360,15 @@ def _targets_memory(targets: tuple[Target, ...] | Unseen) -> Iterator[Finding]:
         elif in_memory:
             yield Finding("targets-memory", Weight.INFO, f"{folder} is in memory")
         else:
-            reason = f"{folder} is not in memory: with CREDENTIAL_MODE=file an armed node's keys are written to a disk"
-            remedy = "make the volume that the node shares an emptyDir with medium: Memory"
+            reason = (
+                f"{folder} is not in memory: with CREDENTIAL_MODE=file an armed node's keys are written to a disk, and "
+                "are there still after a power cut: a node that comes up before the sidecar may forge with them, "
+                "whoever has the right by then"
+            )
+            remedy = (
+                "make the volume that the node shares an emptyDir with medium: Memory; without Kubernetes name a "
+                "folder in /run"
+            )
             yield Finding("targets-memory", Weight.WARNING, reason, remedy)
     if not known:
         yield Finding("targets-memory", Weight.INFO, "no key is written there, only links")
