@@ -73,6 +73,8 @@ class ProcStatus:
     """For the process or its main thread: sent, not yet taken."""
     no_new_privs: bool
     seccomp: int
+    nested: bool = False
+    """In a pid namespace below that of /proc (a container's): it sees us not at all."""
 
 
 def parse_status(text: str) -> ProcStatus:
@@ -100,6 +102,7 @@ def parse_status(text: str) -> ProcStatus:
             sighup_pending=bool(pending & 1),
             no_new_privs=fields.get("NoNewPrivs", "0") == "1",
             seccomp=int(fields.get("Seccomp", "0")),
+            nested=len(fields.get("NSpid", "").split()) > 1,
         )
     except KeyError as error:
         raise ValueError(f"/proc/PID/status without {error.args[0]}") from None
@@ -277,6 +280,8 @@ class NodeCandidate:
     """Its arguments name our socket's path; False: they name none, or another."""
     other_socket: str = ""
     """The one that it names instead, though it was given one of `files`; empty: it names ours or none."""
+    relay: bool = False
+    """It names no socket and was given no key: somebody else's relay, or a script that is not the node yet."""
 
 
 def find_by_name(
@@ -285,9 +290,9 @@ def find_by_name(
     """Processes of this name, or called so by their first argument.
 
     One that names another socket is not ours, unless it was given one of `files` for its keys; then somebody is wrong
-    about the socket.  If some name our socket, only those are.  More than one left: it
-    cannot be said by name which is ours.  Never ourselves, a zombie or a kernel thread, nor a child of `supervisor`:
-    a process can call itself what it likes, and a worker gone bad must not pass for the node.
+    about the socket.  If some name our socket, only those are; else, if some were given keys, only those.  More than
+    one left: it cannot be said by name which is ours.  Never ourselves, a zombie or a kernel thread, nor a child of
+    `supervisor`: a process can call itself what it likes, and a worker gone bad must not pass for the node.
     """
     import psutil  # costs memory: only while the node has no socket yet
 
@@ -304,11 +309,12 @@ def find_by_name(
             continue
         given = _argument(argv, "--socket-path")
         if given is None or _means(given, wanted):
-            found.append(NodeCandidate(process.pid, given is not None))
+            relay = given is None and start_flag(argv) is StartFlag.NO_CREDENTIALS
+            found.append(NodeCandidate(process.pid, given is not None, relay=relay))
         elif {Path(path) for path in credential_options(argv).values()} & set(files):
             found.append(NodeCandidate(process.pid, False, given))
     ours = [candidate for candidate in found if candidate.names_our_socket]
-    return ours or found
+    return ours or [candidate for candidate in found if not candidate.relay] or found
 
 
 def _means(given: str, wanted: str) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import ctypes
 import os
 import platform
@@ -11,6 +12,7 @@ import stat
 import time
 from pathlib import Path
 from typing import Final, TypeVar
+from urllib.parse import urlsplit
 
 from cardano.metrics import parse_metrics
 from cardano.process import (
@@ -42,7 +44,7 @@ from kernel.libc import LIBC
 from kernel.process import filesystem_is_memory
 from policy import timing
 from policy.doctor.findings import Unseen
-from policy.doctor.node import CredentialFacts, Led, NodeFacts, Process, Scraped, Target
+from policy.doctor.node import Answerer, CredentialFacts, Led, NodeFacts, Process, Scraped, Target
 from policy.doctor.pod import Folder, KernelFacts, Notices, PodFacts, WorkerSeen
 from policy.preflight import Identity
 from sandbox import landlock
@@ -50,6 +52,8 @@ from sandbox.close import obstacles
 from sandbox.syscalls import Architecture, number
 
 METRICS_S: Final = 4.0
+_LISTEN: Final = "0A"
+"""TCP_LISTEN of linux/net/tcp_states.h, as /proc/net/tcp has it."""
 _GET_ACTION_AVAIL: Final = 2
 _RET_ERRNO: Final = 0x00050000
 """linux/seccomp.h"""
@@ -278,6 +282,7 @@ async def node(config: Config, heard: States) -> NodeFacts:
         wall_slot=slot_at(config.calendar, time.time()),
         slot_length_s=slot_length_s(config.calendar),
         most_tip_lag_s=config.max_tip_lag,
+        answerer=_answerer(config.node_metrics_url, process.pid) if isinstance(process, Process) else None,
     )
 
 
@@ -297,6 +302,45 @@ async def _scrape(url: str) -> Scraped | str:
     return Scraped(tuple(metrics.aliases), metrics.slot)
 
 
+def _answerer(url: str, node: int) -> Answerer | None:
+    """Who else listens on this machine where the node's metrics should be; None: it is the node, or cannot be known."""
+    parts = urlsplit(url)
+    if parts.hostname not in ("127.0.0.1", "localhost", "::1"):
+        return None
+    listening = _listening(parts.port or 80)
+    try:
+        if not listening or listening & _sockets_of(node):
+            return None
+    except OSError:
+        return None
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):  # another user's, or gone
+            if listening & _sockets_of(int(process.name)):
+                return Answerer(int(process.name), _name(int(process.name)))
+    return Answerer(0, "")
+
+
+def _listening(port: int) -> set[str]:
+    """Of the sockets that listen on this TCP port what /proc/PID/fd calls them: proc_pid_net(5)."""
+    found = set()
+    for table in ("tcp", "tcp6"):
+        with contextlib.suppress(OSError):
+            for line in Path("/proc/net", table).read_text().splitlines()[1:]:
+                fields = line.split()
+                if fields[3] == _LISTEN and int(fields[1].rpartition(":")[2], 16) == port:
+                    found.add(f"socket:[{fields[9]}]")
+    return found
+
+
+def _sockets_of(pid: int) -> set[str]:
+    """And its other open files.  Raises OSError."""
+    found = set()
+    for entry in Path(f"/proc/{pid}/fd").iterdir():
+        with contextlib.suppress(FileNotFoundError):  # closed meanwhile
+            found.add(str(entry.readlink()))
+    return found
+
+
 def _process(config: Config, found: SocketCheck) -> tuple[Process | Unseen, str]:
     """And why there is none, if that is wrong."""
     name = config.cardano_node_process_name
@@ -305,6 +349,11 @@ def _process(config: Config, found: SocketCheck) -> tuple[Process | Unseen, str]
         return Unseen("it cannot be seen"), "NODE_SOCKET answers, but its process is not visible"
     if not pid:
         candidates = find_by_name(name, config.node_socket)
+        if candidates and candidates[0].relay and not config.disable_socket_check:
+            return Unseen("there is none"), (
+                f"process {candidates[0].pid}, named {name}, was given neither a key nor --socket-path (a relay, if it "
+                "is not the node), and nobody serves NODE_SOCKET"
+            )
         if not candidates:
             return Unseen("there is none"), f"no process is named {name}, and nobody serves NODE_SOCKET"
         if len(candidates) > 1:
@@ -321,12 +370,13 @@ def _process(config: Config, found: SocketCheck) -> tuple[Process | Unseen, str]
 def _looked_at(config: Config, pid: int) -> Process:
     """Raises NodeGone, ProcessUnreadable."""
     status, argv = read_status(pid), read_argv(pid)
+    nested = status.nested and not read_status(os.getpid()).nested
     options = credential_options(argv)
     wanted = wanted_options(config.targets.values())
     return Process(
         pid=pid,
         name=_name(pid),
-        identity=Identity(status.uids, status.gids, status.cap_eff),
+        identity=Identity(status.uids, status.gids, status.cap_eff, nested),
         argv_seen=bool(argv),
         flag=start_flag(argv),
         options=options,

@@ -28,7 +28,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final, NoReturn
 
-from cli import across, alive, awaiting, checking, debugging, doctoring, settings, watch, where, why
+from cli import across, alive, awaiting, checking, debugging, doctoring, environment_file, settings, watch, where, why
 from cli.asking import PATIENCE_S, Failed, columns, connect, elsewhere, frames, printable, who_may
 from cli.looking import picture_of, read_states
 from config import Config, ConfigError, load
@@ -101,6 +101,13 @@ def _let_go_of_output() -> None:
 def _run() -> int:
     """The exit code.  What failed is said on standard error, and with --json as an object on standard output too."""
     arguments = _parser().parse_args()
+    if arguments.environment_file:
+        try:
+            environment_file.use(Path(arguments.environment_file), os.environ)
+        except (OSError, UnicodeDecodeError) as error:
+            why = error.strerror if isinstance(error, OSError) else "is no UTF-8"
+            _say(arguments, 2, f"{arguments.environment_file}: {why}")
+            return 2
     environment = dict(os.environ)
     if arguments.run_dir:
         environment["RUN_DIR"] = arguments.run_dir
@@ -155,6 +162,11 @@ def _parser() -> argparse.ArgumentParser:
         prog="kubectl forge" if Path(sys.argv[0]).name == "kubectl-forge" else "forgectl",
         description="Look at this pod's workers and at the pool's clusters, and command them.",
         epilog=EPILOG,
+    )
+    parser.add_argument(
+        "--environment-file",
+        metavar="FILE",
+        help="take the settings from this file, read as systemd does (EnvironmentFile=), in place of the environment",
     )
     parser.add_argument("--run-dir", help="RUN_DIR of the sidecar (default: from the environment)")
     parser.add_argument("--version", action=_Version, nargs=0, help="show the version and exit")

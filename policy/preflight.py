@@ -18,6 +18,8 @@ class Identity:
     uids: tuple[int, ...]
     gids: tuple[int, ...]
     capabilities: int
+    nested: bool = False
+    """In a pid namespace below ours."""
 
 
 def cannot_work_together(actuator: Identity, node: Identity, *, ephemeral: bool) -> str:
@@ -30,6 +32,11 @@ def cannot_work_together(actuator: Identity, node: Identity, *, ephemeral: bool)
         )
     if not ephemeral:
         return ""
+    if node.nested:
+        return (
+            "the node has a pid namespace of its own (a container's), in which the sidecar's links lead nowhere; give "
+            "both one (docker run --pid=host, shareProcessNamespace: true in a pod), or set CREDENTIAL_MODE=file"
+        )
     if set(node.gids[:3]) != {actuator.gids[1]}:
         return (
             f"the node runs with gid {node.gids[1]}, the sidecar with gid {actuator.gids[1]}: the node cannot read "

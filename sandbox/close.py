@@ -69,6 +69,8 @@ class Closed:
     """What this kernel cannot do."""
     absent: list[str] = field(default_factory=list)
     """Declared folders that did not exist: nothing can be left open below them until the next start."""
+    names: dict[str, tuple[int, int] | None] = field(default_factory=dict)
+    """The files by which names are resolved: device and inode of each that was left open, None where there was none."""
     stranger: socket.socket | None = None
     """An abstract socket from outside the domain: connecting to it must fail."""
 
@@ -186,6 +188,8 @@ def _landlock(closed: Closed) -> None:
     absent: dict[str, None] = {}
     try:
         for rule in closed.plan.rules:
+            if rule.place is Place.NAMES:
+                closed.names[str(rule.path)] = file_identity(str(rule.path))  # before: one that comes now is noticed
             if not ruleset.allow(rule.path, rule.rights) and rule.place in _MOUNTED:
                 absent[str(rule.path)] = None  # several rules may be for the same folder
         closed.absent = list(absent)
@@ -194,6 +198,15 @@ def _landlock(closed: Closed) -> None:
         ruleset.restrict()
     finally:
         ruleset.close()
+
+
+def file_identity(path: str) -> tuple[int, int] | None:
+    """Device and inode of what a path leads to, which a sandbox lets one see; None: it leads nowhere."""
+    try:
+        info = Path(path).stat()
+    except OSError:
+        return None
+    return info.st_dev, info.st_ino
 
 
 def _stranger(abi: int) -> socket.socket | None:

@@ -209,6 +209,9 @@ OTHERS: Final[dict[str, Event]] = {
     "log_failed": Event("A record that cannot be shown"),
     "member_is_another": Event("Another API server answers than before under this name", ("member",)),
     "member_went_back": Event("A coordination API was restored from a backup", ("member",)),
+    "names_replaced": Event(
+        "Names are resolved by another file now (resolv.conf, hosts, ...): the worker starts anew", ("path",)
+    ),
     "namespace_by_default": Event("Several coordination APIs, and COORDINATION_NAMESPACE is not set"),
     "no_ipv6": Event("The gateway serves IPv4 only", ("why",)),
     "no_ledger": Event("There is no place for the gateway's ledger", ("why",)),

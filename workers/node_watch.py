@@ -65,6 +65,8 @@ class NodeWatch:
         self.born_after_us = False
         self.hint = ""
         """Why no node can be found, if that is known."""
+        self._ended_with = ""
+        """What was wrong with the one that ended last: what ends at its start is seen for a moment only."""
         self.unseen = ""
         """The same, where a node runs all the same."""
 
@@ -170,7 +172,15 @@ class NodeWatch:
                 f"a node (process {astray[0].pid}) was given our files and --socket-path {astray[0].other_socket}: "
                 f"NODE_SOCKET, which is {socket}, must be the same"
             )
-        if len(candidates) == 1:
+        if not candidates and not astray and self._ended_with:
+            self.hint = f"of the node that ended last: {self._ended_with}"
+        elif candidates and candidates[0].relay and not self._config.disable_socket_check:
+            # Held, it would keep the files from the node that is to be started, and us from seeing that one.
+            self.hint = (
+                f"a process named {name} ({candidates[0].pid}) was given neither a key nor --socket-path: it is taken "
+                "for a relay, unless NODE_SOCKET leads to it"
+            )
+        elif len(candidates) == 1:
             self._meet(candidates[0].pid, now)
         elif len(candidates) > 1:
             self.hint = (
@@ -232,7 +242,7 @@ class NodeWatch:
         self._takes_hup = theirs.sighup_caught
         against = cannot_work_together(
             Identity(ours.uids, ours.gids, ours.cap_eff),
-            Identity(theirs.uids, theirs.gids, theirs.cap_eff),
+            Identity(theirs.uids, theirs.gids, theirs.cap_eff, theirs.nested and not ours.nested),
             ephemeral=self._config.credential_mode != "file",
         )
         self._problem = against or self._wrong_arguments
@@ -242,6 +252,7 @@ class NodeWatch:
         asyncio.get_running_loop().remove_reader(self._process.fileno())
         log.warning("%s", why, extra={"event": "node_gone", "why": why, "node_pid": self._process.pid})
         self._process.close()
+        self._ended_with = self._problem
         self._process, self._up, self._takes_hup = None, False, False
         self._flag, self._problem, self._look_at = StartFlag.UNKNOWN, "", 0
         self._wrong_arguments, self.warnings = "", ()

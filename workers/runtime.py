@@ -36,7 +36,7 @@ from kernel.process import (
 )
 from kernel.tcp import PortTaken
 from policy import timing
-from sandbox.close import CannotClose, Closed, close
+from sandbox.close import CannotClose, Closed, close, file_identity
 from sandbox.places import Endpoint, Unreachable
 from sandbox.privileges import Port, Privileges, Socket
 from workers import logs
@@ -45,7 +45,7 @@ from workers.self_audit import SelfAudit
 
 log = logging.getLogger("worker")
 
-ABSENT_EVERY_S: Final = 2.0
+LOOK_AT_PLACES_EVERY_S: Final = 2.0
 MOST_TOLD: Final = 32
 SETTLED_S: Final = 5.0
 """After this time a worker has made what it needs, and what its imports left over can go back."""
@@ -86,6 +86,8 @@ class Context:
             self.tcp[port] = tcp.listen(config.metrics_port, port.value)
         self._subscriptions: list[Subscription] = []
         self._closed: Closed | None = None
+        self._replaced: dict[str, tuple[int, int]] = {}
+        """Name files that were others at the last look than when the sandbox closed."""
         self._audit: SelfAudit | None = None
         Inspection(self.worker, self._publisher, self._subscriptions, logs.keep_recent(), self.debug)
 
@@ -124,17 +126,33 @@ class Context:
         if self._audit is not None:
             self._audit.start(self.debug)
         self.debug.start()
-        self._look_for_absent_places()
+        self._look_at_places()
 
-    def _look_for_absent_places(self) -> None:
-        """What did not exist when the sandbox closed cannot be reached by this process, only by its successor."""
-        absent = self._closed.absent if self._closed is not None else []
-        for path in absent:
+    def _look_at_places(self) -> None:
+        """What did not exist when the sandbox closed cannot be reached by this process, only by its successor.
+
+        Nor can another file in the place of one that was left open: a host's resolv.conf is replaced with its network.
+        Without it a standby that is connected looks well, and cannot reach the API server when it has to take over.
+        """
+        if self._closed is None or not (self._closed.absent or self._closed.names):
+            return
+        for path in self._closed.absent:
             if os.path.exists(path):  # noqa: PTH110
                 log.warning("%s appeared after our start", path, extra={"event": "place_appeared", "path": path})
                 _end("a declared folder appeared; starting anew to be able to use it", None)
-        if absent:
-            asyncio.get_running_loop().call_later(ABSENT_EVERY_S, self._look_for_absent_places)
+        now = {path: file_identity(path) for path in self._closed.names}
+        replaced = {path: new for path, new in now.items() if new is not None and new != self._closed.names[path]}
+        if replaced and replaced == self._replaced:  # whoever writes them is done
+            path = min(replaced)
+            log.warning(
+                "%s was replaced after our start; starting anew to be able to resolve names by it",
+                path,
+                extra={"event": "names_replaced", "path": path},
+            )
+            logging.shutdown()
+            os._exit(1)
+        self._replaced = replaced
+        asyncio.get_running_loop().call_later(LOOK_AT_PLACES_EVERY_S, self._look_at_places)
 
     def measure(self) -> None:
         """Tell what this process costs with the states from now on, and again each half minute."""

@@ -102,7 +102,8 @@ CHECKS: Final[dict[str, Check]] = {
     ),
     "node-metrics": Check(
         _N,
-        "whether `NODE_METRICS_URL` answers, with the metrics that prove forging and its end",
+        "whether `NODE_METRICS_URL` answers, with the metrics that prove forging and its end; whether it is the node "
+        "that answers",
         "the port of the node's configuration (`hasPrometheus`, `PrometheusSimple`)",
     ),
     "node-tip": Check(

@@ -38,6 +38,15 @@ class Scraped:
 
 
 @dataclass(frozen=True, slots=True)
+class Answerer:
+    """Another process than the node, where the node's metrics should be."""
+
+    pid: int
+    """0: whose it is cannot be seen."""
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
 class Process:
     """The process behind NODE_SOCKET, or the only one of its name."""
 
@@ -77,6 +86,8 @@ class NodeFacts:
     wall_slot: int | None
     slot_length_s: float
     most_tip_lag_s: float
+    answerer: Answerer | None = None
+    """None: nobody else is known to answer at the metrics' port."""
 
 
 def judge_node(facts: NodeFacts) -> Iterator[Finding]:
@@ -223,7 +234,9 @@ def _metrics(facts: NodeFacts) -> Iterator[Finding]:
     if not found:
         yield Finding("node-metrics", Weight.ERROR, f"{url} answers, with no metric of a cardano-node", remedy)
         return
-    bad = False
+    bad = facts.answerer is not None
+    if facts.answerer is not None and not isinstance(facts.process, Unseen):
+        yield _of_another(facts.answerer, facts.process, url)
     if not found & {"forging_enabled", "about_to_lead"}:
         bad = True
         reason = f"{url} has no metric of forging: that the node stopped cannot be proven by them"
@@ -235,6 +248,19 @@ def _metrics(facts: NodeFacts) -> Iterator[Finding]:
         yield Finding("node-metrics", Weight.WARNING, reason, "have the node trace ChainDB (TraceChainDb)")
     if not bad:
         yield Finding("node-metrics", Weight.INFO, f"{url} has {', '.join(sorted(found))}")
+
+
+def _of_another(answerer: Answerer, process: Process, url: str) -> Finding:
+    """What a relay on the same host says of itself would be taken for the proof that the producer stopped."""
+    another_node = answerer.name == process.name
+    who = f"process {answerer.pid} ({answerer.name})" if answerer.pid else "another process"
+    reason = (
+        f"{url} is answered by {who}, and the node is process {process.pid}: what it says proves nothing of the node"
+    )
+    remedy = (
+        "set NODE_METRICS_URL to the port of the node's own configuration, which no other node on this host may have"
+    )
+    return Finding("node-metrics", Weight.ERROR if another_node else Weight.WARNING, reason, remedy)
 
 
 def _tip(facts: NodeFacts) -> Finding:
@@ -334,8 +360,15 @@ def _targets_memory(targets: tuple[Target, ...] | Unseen) -> Iterator[Finding]:
         elif in_memory:
             yield Finding("targets-memory", Weight.INFO, f"{folder} is in memory")
         else:
-            reason = f"{folder} is not in memory: with CREDENTIAL_MODE=file an armed node's keys are written to a disk"
-            remedy = "make the volume that the node shares an emptyDir with medium: Memory"
+            reason = (
+                f"{folder} is not in memory: with CREDENTIAL_MODE=file an armed node's keys are written to a disk, and "
+                "are there still after a power cut: a node that comes up before the sidecar may forge with them, "
+                "whoever has the right by then"
+            )
+            remedy = (
+                "make the volume that the node shares an emptyDir with medium: Memory; without Kubernetes name a "
+                "folder in /run"
+            )
             yield Finding("targets-memory", Weight.WARNING, reason, remedy)
     if not known:
         yield Finding("targets-memory", Weight.INFO, "no key is written there, only links")

@@ -129,6 +129,11 @@ def test_blocked_and_ignored_are_told_apart(field: str, name: str) -> None:
     assert getattr(status, name)
 
 
+@pytest.mark.parametrize(("line", "nested"), [("", False), ("NSpid:\t71\n", False), ("NSpid:\t71\t1\n", True)])
+def test_a_process_of_a_namespace_below_is_told_by_its_second_number(line: str, *, nested: bool) -> None:
+    assert parse_status(STATUS + line).nested is nested
+
+
 def test_another_signal_that_is_caught_is_not_sighup() -> None:
     assert not parse_status(STATUS.replace("0000000200006003", "0000000200006002")).sighup_caught
 
@@ -374,7 +379,7 @@ def test_a_process_is_found_by_its_first_argument_wherever_it_lies(spawn: Spawn)
 
 def test_a_process_is_found_by_the_name_it_gave_itself(spawn: Spawn) -> None:
     process = spawn(f"import ctypes;ctypes.CDLL(None).prctl(15,b'{NAME}',0,0,0);" + WAIT)
-    assert find_by_name(NAME, Path("/ipc/node.socket")) == [NodeCandidate(process.pid, False)]
+    assert find_by_name(NAME, Path("/ipc/node.socket")) == [NodeCandidate(process.pid, False, relay=True)]
 
 
 def test_of_several_nodes_the_one_that_names_our_socket_is_ours(spawn: Spawn) -> None:
@@ -403,6 +408,12 @@ def test_several_that_name_no_socket_are_all_given_and_none_is_chosen(spawn: Spa
     found = find_by_name(NAME, Path("/ipc/node.socket"))
     assert {candidate.pid for candidate in found} == pids
     assert not any(candidate.names_our_socket for candidate in found)
+
+
+def test_of_several_that_name_no_socket_the_one_that_was_given_keys_is_ours(spawn: Spawn) -> None:
+    spawn(WAIT, name=NAME)
+    ours = spawn(WAIT, *KEYS, name=NAME)
+    assert find_by_name(NAME, Path("/ipc/node.socket")) == [NodeCandidate(ours.pid, False)]
 
 
 def test_a_relative_socket_path_may_be_ours_if_ours_ends_like_it(spawn: Spawn, folder: Path) -> None:

@@ -9,6 +9,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 import urllib.request
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack
@@ -397,6 +398,27 @@ def a_producing_node(world: World) -> None:
     world.node_flags = []
 
 
+def only_a_relay(world: World) -> None:
+    """Another node of the host's, which names no socket."""
+    world.node_runs = False
+    relay = subprocess.Popen(["cardano-node", "60"], executable=shutil.which("sleep"))
+    world.stack.callback(relay.wait)
+    world.stack.callback(relay.kill)
+
+
+def metrics_of_another(world: World) -> None:
+    """As of a relay on the same host that has the port which is the default."""
+    port = free_port()
+    options = ["run", "--socket-path", str(world.root / "relay.socket"), "--port", str(port)]
+    command = [sys.executable, "-m", "devkit.node", *options, "--die-with", str(os.getpid())]
+    relay = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    world.stack.callback(relay.wait)
+    world.stack.callback(relay.kill)
+    while not (world.root / "relay.socket").exists():
+        time.sleep(0.01)  # until the test's timeout
+    world.environment["NODE_METRICS_URL"] = f"http://127.0.0.1:{port}/metrics"
+
+
 def a_relay(world: World) -> None:
     world.node_options = ()
 
@@ -537,6 +559,8 @@ BROKEN: list[tuple[Callable[[World], None], str, str, int, str]] = [
     (no_update_of_leases, "rights", "error", 1, "cat deploy/rbac/role.yaml | kubectl"),
     (no_definitions, "crd-leader", "error", 1, "apply -f deploy/crds"),
     (an_older_definition, "crd-leader", "error", 1, "apply -f deploy/crds"),
+    (only_a_relay, "node-process", "error", 1, "see that the node runs"),
+    (metrics_of_another, "node-metrics", "error", 1, "which no other node on this host may have"),
     (no_node, "node-process", "error", 1, "shareProcessNamespace: true"),
     (another_user, "node-user", "error", 1, "give both containers the same runAsUser"),
     (a_producing_node, "node-start", "error", 1, "--start-as-non-producing-node"),

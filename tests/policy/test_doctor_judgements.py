@@ -13,7 +13,17 @@ from ipc.messages import Severity, StartFlag
 from policy.doctor import checks
 from policy.doctor.findings import Finding, Subject, Unseen, Weight
 from policy.doctor.judge import Facts, Settings, Wrong, exit_code, judge
-from policy.doctor.node import CredentialFacts, Led, NodeFacts, Process, Scraped, Target, judge_credentials, judge_node
+from policy.doctor.node import (
+    Answerer,
+    CredentialFacts,
+    Led,
+    NodeFacts,
+    Process,
+    Scraped,
+    Target,
+    judge_credentials,
+    judge_node,
+)
 from policy.doctor.pod import Folder, KernelFacts, Notices, PodFacts, WorkerSeen, judge_kernel, judge_pod
 from policy.doctor.servers import ApiFacts, Asked, Served, Timing, judge_server, judge_set
 from policy.lease import LeaseRecord
@@ -270,6 +280,8 @@ def led(same: bool | Unseen, given: str = "/keys/kes.skey") -> tuple[Led, ...]:
         ({"metrics": Scraped((), None)}, "node-metrics", Weight.ERROR),
         ({"metrics": Scraped(("slot",), 1)}, "node-metrics", Weight.WARNING),
         ({"metrics": Scraped(("forging_enabled",), None)}, "node-metrics", Weight.WARNING),
+        ({"answerer": Answerer(9, "cardano-node")}, "node-metrics", Weight.ERROR),
+        ({"answerer": Answerer(0, "")}, "node-metrics", Weight.WARNING),
         ({"wall_slot": 1181}, "node-tip", Weight.ERROR),
         ({"wall_slot": 1180}, "node-tip", Weight.INFO),
         ({"wall_slot": None}, "node-tip", Weight.NOT_LOOKED_AT),

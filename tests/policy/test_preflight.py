@@ -25,9 +25,10 @@ def test_of_one_user_they_work_together(*, ephemeral: bool) -> None:
         (Identity((0,) * 4, (10001,) * 4, 0), "runAsUser", False),
         (Identity((10001, 10001, 0, 10001), (10001,) * 4, 0), "runAsUser", False),
         (Identity((10001,) * 4, (1000,) * 4, 0), "runAsGroup", True),
+        (Identity((10001,) * 4, (10001,) * 4, 0, nested=True), "--pid=host", True),
     ],
 )
-def test_another_user_or_group_is_named_with_the_remedy(node: Identity, word: str, *, only_ephemeral: bool) -> None:
+def test_what_keeps_them_apart_is_named_with_the_remedy(node: Identity, word: str, *, only_ephemeral: bool) -> None:
     assert word in cannot_work_together(US, node, ephemeral=True)
     assert bool(cannot_work_together(US, node, ephemeral=False)) is not only_ephemeral
 

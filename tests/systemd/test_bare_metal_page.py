@@ -13,6 +13,9 @@ from pathlib import Path
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "docs"))
+sys.path.insert(0, str(Path(__file__).parents[1] / "cli"))
+
+from test_environment_file import ODD, ODD_VALUES
 
 from devkit import keys, record
 from devkit.api.embedded import EmbeddedApi, ThreadedApi
@@ -54,6 +57,19 @@ def place(installation: Path) -> Iterator[Place]:
             yield Place(api, work, host)
     finally:
         memory.close()
+
+
+def test_forgectl_reads_a_file_of_settings_as_this_systemd_does(installation: Path) -> None:
+    with Host("producer-a", installation) as host:
+        host.path("/etc/odd").write_bytes(ODD)
+        host.path("/etc/systemd/system/odd.service").write_text(
+            "[Service]\nType=oneshot\nEnvironmentFile=/etc/odd\nExecStart=/usr/bin/env -0\n"
+        )
+        host.systemctl("daemon-reload")
+        host.systemctl("start", "odd.service")
+        given = dict(line.split("=", 1) for line in host.log("odd").split("\0") if line)
+    by_systemd = {"INVOCATION_ID", "SYSTEMD_EXEC_PID", "LANG", "PATH", "LD_LIBRARY_PATH", "JOURNAL_STREAM"}
+    assert {name: value for name, value in given.items() if name not in by_systemd} == ODD_VALUES
 
 
 def test_a_reader_who_types_what_the_page_says_has_a_host_that_forges(place: Place) -> None:

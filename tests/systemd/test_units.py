@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
+import yaml
 
-from hosts import NODE, SIDECAR, UNITS, USER, BareHost, BarePool
+from hosts import NODE, SIDECAR, UNITS, USER, BareHost, BarePool, kubeconfig
 
 pytestmark = [pytest.mark.systemd, pytest.mark.timeout(600)]
 
@@ -209,6 +212,70 @@ def test_systemd_finds_nothing_wrong_with_the_unit_and_little_that_it_could_stil
     host, unit = pool.hosts[0].host, f"/etc/systemd/system/{SIDECAR}"
     assert host.run("systemd-analyze", "verify", "--man=no", unit).stderr == ""
     host.run("systemd-analyze", "security", "--no-pager", "--offline=true", "--threshold=20", unit)  # of 100
+
+
+def test_a_host_whose_network_gave_it_another_resolv_conf_can_take_over_and_the_one_that_forges_goes_on(
+    installation: Path,
+) -> None:
+    """Both are written as DHCP clients and systemd-resolved do it: another file in place of the old one."""
+    with BarePool(installation, "producer-a", "producer-b") as pool:
+        port = urlsplit(pool.api.url).port
+        for host in pool.hosts:
+            by_name = kubeconfig(f"https://localhost:{port}")  # which is in /etc/hosts
+            by_name["clusters"][0]["cluster"]["tls-server-name"] = "127.0.0.1"
+            host.host.path("/etc/forge-manager/api/kubeconfig").write_text(yaml.safe_dump(by_name))
+        pool.start()
+        forger = pool.wait_healthy()
+        since = time.monotonic_ns()
+        for host in pool.hosts:
+            for file in ("hosts", "resolv.conf"):
+                host.host.run("sh", "-c", f"cp /etc/{file} /etc/new && mv /etc/new /etc/{file}")
+            for worker in ("elector", "arbiter"):
+                told = re.compile(rf"WARNING {worker} .* was replaced after our start")
+                pool.wait_for(lambda on=host, by=told: by.search(on.host.log("forge-manager")), "it starts anew")
+        pool.wait_healthy()
+        assert pool.gap_s(since) == 0
+        forger.host.systemctl("stop", SIDECAR)
+        assert pool.wait_for_forger(other_than=forger) is the_other(pool, forger)
+        assert pool.gap_s(since) < HAND_OVER_S
+        assert pool.overlap_s(since) == 0
+
+
+def test_after_a_power_cut_a_node_whose_sidecar_does_not_start_finds_no_keys_even_if_the_links_were_on_a_disk(
+    installation: Path,
+) -> None:
+    """The worst of it: a producing node (its flag was forgotten), the sidecar's settings wrong."""
+    folder = "/var/lib/keys"
+    files = {"KES_KEY": "kes.skey", "VRF_KEY": "vrf.skey", "OP_CERT": "node.cert"}
+    targets = {f"TARGET_{name}": f"{folder}/{file}" for name, file in files.items()}
+    with BarePool(
+        installation, "producer-a", drop_ins={SIDECAR: f"ReadWritePaths={folder}", NODE: ""}, **targets
+    ) as pool:
+        (host,) = pool.hosts
+        host.host.run("install", "-d", "-m", "0700", "-o", USER, "-g", USER, folder)
+        unit = host.host.path(f"/etc/systemd/system/{NODE}")
+        for file in files.values():
+            unit.write_text(unit.read_text().replace(f"/run/cardano/{file}", f"{folder}/{file}"))
+        host.host.systemctl("daemon-reload")
+        host.start()
+        pool.wait_for_forger()
+        for each in (SIDECAR, NODE):
+            host.drop_in(each, "no-restart", "Restart=no")
+        unit.write_text(unit.read_text().replace("--start-as-non-producing-node", ""))
+        host.configure(**targets, LEASE_DURATION="soon")
+        host.host.systemctl("daemon-reload")
+        host.host.systemctl("kill", "--signal=KILL", SIDECAR, NODE)
+        for each in (SIDECAR, NODE):
+            pool.wait_for(lambda of=each: host.host.show(of, "ActiveState") == "failed", "all of it is gone")
+        host.host.run("rm", "-r", "/run/forge-manager", "/run/cardano")
+        host.host.run("install", "-d", "-m", "0700", "-o", USER, "/run/cardano")
+        assert set(host.host.run("ls", folder).stdout.split()) == set(files.values())
+        since = time.monotonic_ns()
+        host.host.systemctl("start", NODE, check=False)
+        missing = f"No such file or directory: '{folder}/vrf.skey'"
+        pool.wait_for(lambda: missing in host.host.log("cardano-node"), "it finds no keys")
+        assert host.host.show(SIDECAR, "ActiveState") == "failed"
+        assert not any(interval.begin > since for interval in host.intervals(time.monotonic_ns()))
 
 
 def test_without_a_kubeconfig_a_host_does_not_contend_and_says_what_is_missing(installation: Path) -> None:

@@ -98,6 +98,7 @@ async def test_a_target_that_is_a_folder_is_named(start: Callable[[], Surroundin
 
 BECOMES = "import json, os; os.execv(*json.loads(input()))"
 WAITS = "import time; time.sleep(600)"
+RELAY = "was given neither a key nor --socket-path: it is taken for a relay"
 
 
 async def test_a_script_of_the_nodes_name_that_becomes_the_node_is_judged_by_the_nodes_arguments(
@@ -112,18 +113,53 @@ async def test_a_script_of_the_nodes_name_that_becomes_the_node_is_judged_by_the
     with subprocess.Popen(becomes, executable=sys.executable, stdin=subprocess.PIPE, text=True) as node:
         try:
             assert node.stdin is not None
-            found = await around.until(ActuatorState, lambda s: s.node is not None)
-            assert found.node is not None
-            before = found.node.flag
+            said = await around.until(ActuatorState, lambda s: any(RELAY in refusal for refusal in s.refusals))
+            assert said.node is None
             node.stdin.write(json.dumps([sys.executable, [NODE, "-c", WAITS, "run", *options]]) + "\n")
             node.stdin.flush()
             await around.until(
                 ActuatorState,
                 lambda s: s.node is not None and s.node.flag is StartFlag.PRODUCING and not s.node.problem,
             )
-            assert before is StartFlag.NO_CREDENTIALS
         finally:
             node.kill()
+
+
+async def test_beside_a_relay_that_names_no_socket_the_node_is_offered_its_files_and_found_when_it_starts(
+    start: Callable[[], Surroundings], tmp_path: Path
+) -> None:
+    around = start()
+    options = ("--shelley-kes-key", f"{tmp_path}/ipc/kes.skey", "--start-as-non-producing-node")
+    relay = subprocess.Popen([NODE, "-c", WAITS, "run"], executable=sys.executable)
+    try:
+        said = await around.until(ActuatorState, lambda s: any(RELAY in refusal for refusal in s.refusals))
+        assert str(relay.pid) in str(said.refusals)
+        assert said.startup is Startup.OFFERED
+        with subprocess.Popen([NODE, "-c", WAITS, "run", *options], executable=sys.executable) as node:
+            try:
+                found = await around.until(ActuatorState, lambda s: s.node is not None)
+                assert found.node is not None
+                assert found.node.pid == node.pid
+            finally:
+                node.kill()
+    finally:
+        relay.kill()
+        relay.wait()
+
+
+async def test_what_was_wrong_with_a_node_that_ends_again_and_again_is_told_between_its_starts(
+    start: Callable[[], Surroundings],
+) -> None:
+    around = start()
+    with subprocess.Popen([NODE, "-c", WAITS, "--shelley-kes-key", "k"], executable=sys.executable) as node:
+        try:
+            await around.until(ActuatorState, lambda s: s.node is not None and bool(s.node.problem))
+        finally:
+            node.kill()
+    said = await around.until(
+        ActuatorState, lambda s: any(r.startswith("of the node that ended last: ") for r in s.refusals)
+    )
+    assert "the node was started without --shelley-vrf-key" in str(said.refusals)
 
 
 async def test_a_node_that_ends_is_a_warning(
@@ -131,7 +167,7 @@ async def test_a_node_that_ends_is_a_warning(
 ) -> None:
     caplog.set_level(logging.INFO)
     around = start()
-    with subprocess.Popen([NODE, "-c", WAITS], executable=sys.executable) as node:
+    with subprocess.Popen([NODE, "-c", WAITS, "--shelley-kes-key", "k"], executable=sys.executable) as node:
         try:
             await around.until(ActuatorState, lambda s: s.node is not None)
         finally:

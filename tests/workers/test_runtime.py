@@ -64,10 +64,13 @@ class Run:
         parent: int | None = None,
         watchdog: int = 60_000_000_000,
         declares: str = "",
+        before: str = "",
         **more: str,
     ) -> None:
+        """before: code that runs before anything of the worker's does."""
         text = (
-            _HEAD.replace("# more", declares)
+            before
+            + _HEAD.replace("# more", declares)
             + "".join(f"    {line}\n" for line in body.strip().splitlines())
             + _TAIL.format(watchdog=watchdog)
         )
@@ -278,6 +281,55 @@ def test_a_folder_that_is_there_is_no_reason_to_start_anew(worker: Run) -> None:
     code, said, _ = worker.do("await asyncio.sleep(3)", declares=SOURCES, **sources(secrets))
     assert code == 0
     assert "place_appeared" not in [r["event"] for r in said]
+
+
+NAMES = "reads=frozenset({Place.NAMES}), connects=(Port.NODE_METRICS,), names=True,"
+
+
+def names_in(folder: Path) -> str:
+    """Code after which names are resolved by the files of this folder."""
+    return f"import sandbox.places\nsandbox.places._NAMES = ({str(folder / 'resolv.conf')!r},)\n"
+
+
+def replace(file: Path) -> None:
+    """As whoever configures a host's network does it, and `sed -i`."""
+    (file.parent / "new").write_text("nameserver 192.0.2.2\n")
+    (file.parent / "new").rename(file)
+
+
+@needs_landlock
+@pytest.mark.parametrize("before", ["nameserver 192.0.2.1\n", None])
+def test_a_name_file_that_is_replaced_or_comes_later_starts_it_anew_since_it_could_not_be_read(
+    worker: Run, before: str | None
+) -> None:
+    file = worker.folder / "resolv.conf"
+    if before is not None:
+        file.write_text(before)
+    url = {"NODE_METRICS_URL": "http://node.example:12798/metrics"}
+    body = f"log.info('ready')\nwhile not os.path.exists({str(worker.folder / 'done')!r}): await asyncio.sleep(0.01)\n"
+    read = f"try: open({str(file)!r})\nexcept OSError as error: log.info('read', extra={{'errno': error.errno}})\n"
+    worker.start(body + read + "await forever()", declares=NAMES, before=names_in(worker.folder), **url)
+    worker.wait_for("ready")
+    replace(file)
+    (worker.folder / "done").touch()
+    code, said, _ = worker.end()
+    assert code == 1
+    assert (said[-1]["event"], said[-1]["path"]) == ("names_replaced", str(file))
+    assert [r["errno"] for r in said if "errno" in r] == [errno.EACCES]
+
+
+@needs_landlock
+def test_a_name_file_that_is_edited_in_place_is_no_reason_to_start_anew(worker: Run) -> None:
+    file = worker.folder / "resolv.conf"
+    file.write_text("nameserver 192.0.2.1\n")
+    body = f"log.info('ready')\nawait asyncio.sleep(6)\nlog.info('read', extra={{'text': open({str(file)!r}).read()}})"
+    url = {"NODE_METRICS_URL": "http://node.example:12798/metrics"}
+    worker.start(body, declares=NAMES, before=names_in(worker.folder), **url)
+    worker.wait_for("ready")
+    file.write_text("nameserver 192.0.2.2\n")
+    code, said, _ = worker.end()
+    assert code == 0
+    assert [r["text"] for r in said if "text" in r] == ["nameserver 192.0.2.2\n"]
 
 
 def test_as_another_user_than_configured_it_ends_with_2(worker: Run) -> None:
