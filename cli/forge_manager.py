@@ -9,7 +9,8 @@ Exit codes: 0 stopped on request, 1 a fault (the kubelet should restart it), 2 c
 
 from __future__ import annotations
 
-import cli.descriptors  # noqa: F401  # before anything else opens a file
+import cli.descriptors  # before anything else opens a file
+import cli.process_one  # noqa: F401  # before a signal is lost
 import workers.lean  # noqa: F401  # supervisord has no use for TLS; without ssl it is 5 MiB smaller
 
 # isort: split
