@@ -254,6 +254,7 @@ def led(same: bool | Unseen, given: str = "/keys/kes.skey") -> tuple[Led, ...]:
         (process(identity=Identity((5,) * 4, US.gids, 0)), "node-user", Weight.ERROR),
         (process(identity=Identity(US.uids, (5,) * 4, 0)), "node-user", Weight.ERROR),
         ({"actuator": Identity(US.uids, US.gids, 1)}, "node-user", Weight.ERROR),
+        (process(pid=1), "node-user", Weight.ERROR),
         (process(identity=Unseen("may not be read")), "node-user", Weight.NOT_LOOKED_AT),
         (process(flag=StartFlag.PRODUCING), "node-start", Weight.ERROR),
         (process(flag=StartFlag.NO_CREDENTIALS), "node-start", Weight.ERROR),
