@@ -65,7 +65,7 @@ POD = PodFacts(
     refusals=(),
     warnings=(),
 )
-KERNEL = KernelFacts(7, (), (), "", "", "", "")
+KERNEL = KernelFacts(7, (), (), "", "", "", "", "")
 KEYS = CredentialFacts((Target("TARGET_KES_KEY", "/ipc", ""),), (), "forgectl")
 TIMES = Timing(15, 5.0)
 HELD = LeaseRecord("9", "pod-0_6dea1705", 15, 3, seal="aa")
@@ -223,6 +223,7 @@ def test_what_is_wrong_with_a_pod_is_named(change: dict[str, object], check: str
         ({"pidfd": "refused"}, "pidfd"),
         ({"death_timer": "refused"}, "death-timer"),
         ({"death_signal": "refused"}, "death-signal"),
+        ({"freezer": "frozen it would not die"}, "freezer"),
     ],
 )
 def test_what_a_kernel_cannot_do_is_named(change: dict[str, object], check: str) -> None:
