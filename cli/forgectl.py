@@ -133,6 +133,16 @@ def _say(arguments: argparse.Namespace, code: int, *texts: str, told: bool = Fal
         print(f"forgectl: {text}", file=sys.stderr)
 
 
+class _Version(argparse.Action):
+    """argparse's own wants the text beforehand, and asking for it costs more than most commands."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> NoReturn:
+        from importlib.metadata import version
+
+        print(version("cardano-forge-manager"))
+        parser.exit()
+
+
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         if "--json" in sys.argv:
@@ -147,6 +157,7 @@ def _parser() -> argparse.ArgumentParser:
         epilog=EPILOG,
     )
     parser.add_argument("--run-dir", help="RUN_DIR of the sidecar (default: from the environment)")
+    parser.add_argument("--version", action=_Version, nargs=0, help="of this program, and of the sidecar it came with")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     status = commands.add_parser(
         "status",
