@@ -16,7 +16,8 @@ ENV PYTHONHASHSEED=0 PYTHONDONTWRITEBYTECODE=1 PIP_NO_CACHE_DIR=1 PIP_DISABLE_PI
 RUN python3 -m venv /build && python3 -m venv --without-pip /opt/forge-manager \
     && rm /opt/forge-manager/bin/[Aa]ctivate*
 
-# Of the Kubernetes client a class for each object of the API is left out (128 MB): kube/lean.py never loads them.
+# Of the Kubernetes client a class for each object of the API is left out (128 MB): kube/lean.py never loads them; and of
+# all packages their tests.
 #
 # pip.conf and ca.pem are secrets of the build: where an index of one's own is used, nothing of it stays in the image.
 FROM tools AS dependencies
@@ -27,6 +28,7 @@ RUN --mount=type=secret,id=pip.conf,target=/etc/pip.conf --mount=type=secret,id=
     && /build/bin/pip --python /opt/forge-manager/bin/python3 check \
     && cd /opt/forge-manager/lib/python3*/site-packages/kubernetes \
     && rm -r client/api client/models aio/client/api aio/client/models \
+    && find /opt/forge-manager/lib -type d -name tests -prune -exec rm -r {} + \
     && find /opt/forge-manager/lib -type f ! -name '*.so*' -exec chmod 644 {} + \
     && cd / && /opt/forge-manager/bin/python3 -m compileall -q -j 1 --invalidation-mode unchecked-hash /opt/forge-manager/lib \
     && mkdir -p /product /image && $STAMP

@@ -27,6 +27,7 @@ from ipc.messages import (
 )
 from ipc.peers import Peer, peer_of
 from ipc.shown import decode_shown_state
+from kernel import identity
 from kernel.clock import boottime_ns
 from policy import timing
 
@@ -129,7 +130,9 @@ def connect(config: Config, worker: Worker, path: Path, until: float) -> socket.
     except OSError as error:
         sock.close()
         if isinstance(error, PermissionError):
-            raise NotAllowed(f"{path}: {error.strerror or error}; {who_may(config, worker)}") from None
+            weak = os.getuid() == 0 and not identity.has(identity.CAP_DAC_OVERRIDE)
+            remedy = "root without CAP_DAC_OVERRIDE may not: ask as its user" if weak else who_may(config, worker)
+            raise NotAllowed(f"{path}: {error.strerror or error}; {remedy}") from None
         raise Failed(f"{path}: {error.strerror or error}") from None
     except Failed:
         sock.close()

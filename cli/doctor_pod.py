@@ -7,7 +7,6 @@ import contextlib
 import ctypes
 import os
 import platform
-import signal
 import stat
 import time
 from pathlib import Path
@@ -36,9 +35,8 @@ from cli.looking import read_states
 from config import Config
 from gateway import guard
 from ipc.messages import ActuatorState, ArbiterState, Body, ElectorState, ProberState, State, Worker
+from kernel import needed
 from kernel.clock import boottime_ns
-from kernel.deadline import DeathTimer
-from kernel.deathpipe import DeathSignal
 from kernel.identity import effective
 from kernel.libc import LIBC
 from kernel.process import filesystem_is_memory
@@ -206,9 +204,10 @@ def kernel(config: Config) -> KernelFacts:
         lacking=landlock.missing(version, datagrams=False),
         obstacles=obstacles(config),
         seccomp=_seccomp(),
-        pidfd=_pidfd(),
-        death_timer=_death_timer(),
-        death_signal=_death_signal(),
+        pidfd=needed.pidfd(),
+        death_timer=needed.death_timer(),
+        death_signal=needed.death_signal(),
+        freezer=_freezer(),
     )
 
 
@@ -224,33 +223,18 @@ def _seccomp() -> str | Unseen:
     return f"system calls cannot be filtered: {os.strerror(ctypes.get_errno())}"
 
 
-def _pidfd() -> str:
+def _freezer(of_us: Path = Path("/proc/self/cgroup"), mounted: Path = Path("/sys/fs/cgroup/freezer")) -> str:
+    """The root group has no freezer.state and cannot be frozen; in a namespace of its own a group is called / too."""
     try:
-        held = os.pidfd_open(os.getpid())
-    except OSError as error:
-        return f"processes cannot be held by pidfd: {error.strerror}"
-    try:
-        signal.pidfd_send_signal(held, 0)
-    except OSError as error:
-        return f"processes cannot be signalled by pidfd: {error.strerror}"
-    finally:
-        os.close(held)
-    return ""
-
-
-def _death_timer() -> str:
-    try:
-        DeathTimer().close()
-    except OSError as error:
-        return f"no timer on CLOCK_BOOTTIME: {error.strerror}"
-    return ""
-
-
-def _death_signal() -> str:
-    try:
-        DeathSignal().close()
-    except OSError as error:
-        return f"the kernel would not signal for us: {error.strerror}"
+        groups = [line.split(":", 2) for line in of_us.read_text("utf-8", "surrogateescape").splitlines()]
+    except OSError:
+        groups = []  # no cgroups, or nothing of /proc
+    ours = [path for _, controllers, path in groups if "freezer" in controllers.split(",")]
+    if ours and (ours != ["/"] or (mounted / "freezer.state").exists()):
+        return (
+            "we are in a cgroup v1 freezer: while the container is frozen the kernel cannot end it, its node forges "
+            "on, and another pod takes over"
+        )
     return ""
 
 

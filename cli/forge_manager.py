@@ -9,7 +9,8 @@ Exit codes: 0 stopped on request, 1 a fault (the kubelet should restart it), 2 c
 
 from __future__ import annotations
 
-import cli.descriptors  # noqa: F401  # before anything else opens a file
+import cli.descriptors  # before anything else opens a file
+import cli.process_one  # noqa: F401  # before a signal is lost
 import workers.lean  # noqa: F401  # supervisord has no use for TLS; without ssl it is 5 MiB smaller
 
 # isort: split
@@ -31,7 +32,7 @@ from cli import settings
 from config import Config, ConfigError, Mistake, load
 from config.spelling import Misspelt, misspelt
 from ipc.messages import Worker
-from kernel import identity
+from kernel import identity, needed
 from kernel.flock import AlreadyHeld, hold
 from kernel.process import SUPERVISOR_PID
 from sandbox.close import obstacles
@@ -68,6 +69,7 @@ def main() -> None:
     almost = misspelt(os.environ)
     try:
         config = load(os.environ)
+        _insist_on_kernel(None if arguments.worker is None else Worker(arguments.worker))
         _insist_on_sandbox(config)
         if arguments.worker in (None, Worker.GATEWAY):  # the others' containers need not have its files
             _insist_on_gateways_files(config)
@@ -87,6 +89,16 @@ def main() -> None:
         print(f"forge-manager: RUN_DIR={str(config.run_dir)!r}: {error}", file=sys.stderr)
         sys.exit(1)
     sys.exit(_supervise(config, almost))
+
+
+def _insist_on_kernel(worker: Worker | None) -> None:
+    """Exit 1, and why, where the fence could not be had: its worker would die of that again and again."""
+    tried = [needed.death_timer()]  # each worker's watchdog is one
+    if worker in (None, Worker.ACTUATOR):
+        tried += [needed.pidfd(), needed.death_signal()]
+    if refused := [each for each in tried if each]:
+        remedy = "use the container engine's default seccomp profile, of a version that knows this kernel's calls"
+        sys.exit(f"forge-manager: {'; '.join(refused)}; {remedy}")
 
 
 def _insist_on_sandbox(config: Config) -> None:

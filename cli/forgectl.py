@@ -140,21 +140,21 @@ def _say(arguments: argparse.Namespace, code: int, *texts: str, told: bool = Fal
         print(f"forgectl: {text}", file=sys.stderr)
 
 
+class _Version(argparse.Action):
+    """argparse's own wants the text beforehand, and asking for it costs more than most commands."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> NoReturn:
+        from importlib.metadata import version
+
+        print(version("cardano-forge-manager"))
+        parser.exit()
+
+
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         if "--json" in sys.argv:
             print(json.dumps({"error": message, "exit_code": 2}))
         super().error(message)
-
-
-class _Version(argparse.Action):
-    """As argparse's own, but looked up only when it is asked for: that costs more than all the rest of this program."""
-
-    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
-        from importlib.metadata import version
-
-        print(version("cardano-forge-manager"))
-        parser.exit()
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -169,7 +169,7 @@ def _parser() -> argparse.ArgumentParser:
         help="take the settings from this file, read as systemd does (EnvironmentFile=), in place of the environment",
     )
     parser.add_argument("--run-dir", help="RUN_DIR of the sidecar (default: from the environment)")
-    parser.add_argument("--version", action=_Version, nargs=0, help="show the version and exit")
+    parser.add_argument("--version", action=_Version, nargs=0, help="of this program, and of the sidecar it came with")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     status = commands.add_parser(
         "status",

@@ -16,6 +16,7 @@ from typing import Final
 from kernel.libc import call
 from kernel.process import prctl
 
+CAP_DAC_OVERRIDE: Final = 1
 CAP_KILL: Final = 5
 CAP_SETGID: Final = 6
 CAP_SETUID: Final = 7

@@ -25,6 +25,7 @@ from kubernetes.aio.client import Configuration
 
 from kube.client import Connections
 from kube.errors import SessionConfigError, classify
+from policy.no_proxy import excepted
 
 POOL_SIZE: Final = 8
 """Connections at once: a watch, a renewal and a status write, with room."""
@@ -64,9 +65,10 @@ async def load_client(kubeconfig: Path | None, context: str = "") -> Connections
 def proxy_for(server: str) -> str | None:
     """The proxy that the environment names for this server (HTTPS_PROXY, NO_PROXY, ...), as other clients read it."""
     parts = urlsplit(server)
+    proxies = getproxies()
     if not parts.hostname or proxy_bypass(parts.netloc.rpartition("@")[2]):
         return None
-    return getproxies().get(parts.scheme)
+    return None if excepted(parts.hostname, proxies.get("no", "")) else proxies.get(parts.scheme)
 
 
 def _load_service_account(settings: Any) -> None:

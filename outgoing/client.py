@@ -22,6 +22,7 @@ from urllib.request import getproxies, proxy_bypass
 from yarl import URL
 
 from outgoing.reach import with_scheme
+from policy.no_proxy import excepted
 
 MOST_BODY: Final = 64 * 1024
 """Bytes that are read of an answer; what comes after them is nobody's concern."""
@@ -249,8 +250,9 @@ def _proxy_for(url: URL) -> tuple[URL | None, dict[str, str]]:
 
     Raises Failed.
     """
-    named = getproxies().get(url.scheme)
-    if not named or proxy_bypass(f"{url.host}:{url.port}"):
+    proxies = getproxies()
+    named = proxies.get(url.scheme)
+    if not named or proxy_bypass(f"{url.host}:{url.port}") or excepted(url.host or "", proxies.get("no", "")):
         return None, {}
     try:
         proxy = URL(with_scheme(named))

@@ -51,6 +51,19 @@ def cannot_work_together(actuator: Identity, node: Identity, *, ephemeral: bool)
     return ""
 
 
+def cannot_be_ended(node_pid: int) -> str:
+    """Why this node could not be ended where it does not confirm that it stopped; empty: it can.
+
+    Process 1 of our own pid namespace takes no SIGKILL from within it (pid_namespaces(7)).
+    """
+    if node_pid != 1:
+        return ""
+    return (
+        "the node is process 1 of its pid namespace: the kernel lets nobody in there kill it, should it not stop "
+        "forging; set shareProcessNamespace: true in the pod, or start the node's container with an init (--init)"
+    )
+
+
 def wrong_arguments(given: Mapping[str, str], wanted: Mapping[str, tuple[str, str]]) -> tuple[str, tuple[str, ...]]:
     """Why this node could never be armed (empty: it can), and what else of its arguments looks wrong.
 

@@ -31,7 +31,7 @@ from config import Config
 from ipc.complaints import Complaint
 from ipc.messages import NodeView, StartFlag
 from policy import timing
-from policy.preflight import Identity, cannot_work_together, wrong_arguments
+from policy.preflight import Identity, cannot_be_ended, cannot_work_together, wrong_arguments
 from workers.audit_trail import SENT
 
 log = logging.getLogger("actuator")
@@ -245,7 +245,7 @@ class NodeWatch:
             Identity(theirs.uids, theirs.gids, theirs.cap_eff, theirs.nested and not ours.nested),
             ephemeral=self._config.credential_mode != "file",
         )
-        self._problem = against or self._wrong_arguments
+        self._problem = against or cannot_be_ended(self._process.pid) or self._wrong_arguments
 
     def _forget(self, why: str) -> None:
         assert self._process is not None

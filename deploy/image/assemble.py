@@ -28,7 +28,7 @@ FOR_DEVELOPERS = ("test", "tests", "idlelib", "lib2to3", "pydoc_data", "ensurepi
 SCREENS_AND_DATABASES = ("tkinter", "turtledemo", "turtle.py", "curses", "dbm", "sqlite3")
 LEFT_OUT = frozenset((*NOT_LIBRARY, *FOR_DEVELOPERS, *SCREENS_AND_DATABASES))
 LEFT_OUT_TOO = re.compile(
-    r"config-\d.*|_test.*|_tkinter.*|_ctypes_test.*|xx.*|.*\.a|(nis|readline|_curses|_sqlite3|_g?dbm)[._].*"
+    r"config-\d.*|_test.*|_tkinter.*|_ctypes_test.*|xx.*|_xxtest.*|.*\.a|(nis|readline|_curses|_sqlite3|_g?dbm)[._].*"
 )
 TRUST = ("/usr/lib/ssl/cert.pem", "/usr/lib/ssl/openssl.cnf", "/etc/ssl/certs/ca-certificates.crt")
 MADE_BY = ("ca-certificates",)

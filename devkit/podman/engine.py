@@ -33,14 +33,22 @@ class EngineError(Exception):
 
 
 def tool(name: str = "") -> str:
-    """The program of that name, or the first of podman and docker that is there.  Raises EngineError."""
-    wanted = (name,) if name else TOOLS
-    for each in wanted:
+    """The program of that name, or the first of podman and docker that is there.  Raises EngineError.
+
+    A `docker` that is podman (Debian's podman-docker) is called podman: it needs podman's options.
+    """
+    if name and name not in TOOLS:
+        raise EngineError(f"IMAGE_TOOL={name}: must be {' or '.join(TOOLS)}")
+    for each in (name,) if name else TOOLS:
         if shutil.which(each):
-            return each
+            return "podman" if each == "docker" and shutil.which("podman") and _is_podman(each) else each
     if name:
         raise EngineError(f"IMAGE_TOOL={name}: not installed, or not on the PATH")
     raise EngineError("neither podman nor docker is installed; on Debian: apt-get install podman runc")
+
+
+def _is_podman(program: str) -> bool:
+    return "podman" in run(program, "--version")
 
 
 @functools.cache

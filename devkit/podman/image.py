@@ -30,6 +30,9 @@ _ARCHITECTURES: Final = {"x86_64": "amd64", "aarch64": "arm64"}
 _PASSED_ON: Final = ("index-url", "extra-index-url", "trusted-host", "timeout", "proxy")
 """Of pip's configuration.  What names a file of this machine would mean nothing there."""
 _CA: Final = "/run/ca.pem"
+_DIRTY: Final = "-dirty"
+_UNKNOWN: Final = "unknown"
+_NOT_BYTE_CODE: Final = ":(exclude,glob)**/__pycache__/**"
 _LABELS: Final = ("forge-manager.build=stage", "org.opencontainers.image.title=cardano-forge-manager")
 """One of these has everything that the Dockerfile makes: the first what is not in the image."""
 
@@ -44,20 +47,39 @@ def default_tag() -> str:
     return f"{REPOSITORY}:{version()}"
 
 
-def epoch() -> int:
-    """When the commit was made: SOURCE_DATE_EPOCH, or what git says.  0 outside a checkout."""
+def epoch(root: Path = ROOT) -> int:
+    """When the commit was made: SOURCE_DATE_EPOCH, or what git says.  0 outside a checkout.  Raises EngineError."""
     given = os.environ.get("SOURCE_DATE_EPOCH", "")
-    return int(given or _git("log", "-1", "--format=%ct") or 0)
+    if given and not given.isdecimal():
+        raise EngineError(f"SOURCE_DATE_EPOCH={given}: must be seconds since 1970")
+    return int(given or (_git(root, "log", "-1", "--no-show-signature", "--format=%ct") if _is_checkout(root) else 0))
 
 
-def revision() -> str:
-    """The commit; with `-dirty` where files differ from it."""
-    return _git("describe", "--always", "--abbrev=40", "--dirty", "--exclude=*") or "unknown"
+def revision(root: Path = ROOT) -> str:
+    """The commit; with `-dirty` where what goes into the image differs from it or is not in it; else `unknown`."""
+    if not _is_checkout(root):
+        return _UNKNOWN
+    found = _git(root, "describe", "--always", "--abbrev=40", "--dirty", "--exclude=*") or _UNKNOWN
+    if not found.endswith(_DIRTY) and _git(root, "ls-files", "--others", "--", *_seen(root), _NOT_BYTE_CODE):
+        return found + _DIRTY
+    return found
 
 
-def _git(*words: str) -> str:
+def _seen(root: Path) -> list[str]:
+    """What the build sees of the checkout, also of what git ignores."""
+    lines = (root / ".dockerignore").read_text(encoding="utf-8").splitlines()
+    return [line[1:] for line in lines if line.startswith("!")]
+
+
+def _is_checkout(root: Path) -> bool:
+    """Of its own: not a folder in another project's, nor one that git refuses to look at (another user's)."""
+    top = _git(root, "rev-parse", "--show-toplevel")
+    return bool(top) and Path(top).resolve() == root.resolve()
+
+
+def _git(root: Path, *words: str) -> str:
     try:
-        done = subprocess.run(["git", *words], cwd=ROOT, capture_output=True, text=True, check=False)
+        done = subprocess.run(["git", *words], cwd=root, capture_output=True, text=True, check=False)
     except FileNotFoundError:
         return ""
     return done.stdout.strip()
@@ -76,6 +98,8 @@ def build(
     """Build it, and say under which name.  Raises EngineError.
 
     target: as PLATFORM has it (linux/arm64); empty: this machine's.  base: to build on instead of the Dockerfile's.
+    cache: what is no commit may take layers of an earlier build; those have the time of that one's commit, and podman
+    does not see the difference.
     """
     program = tool(image_tool)
     tag = tag or default_tag()
@@ -84,7 +108,7 @@ def build(
     with _secrets() as secrets:
         words = [program, "build", *_ways_of(program), *secrets, "--tag", tag]
         words += ["--platform", target] if target else []
-        words += [] if cache else ["--no-cache"]
+        words += [] if cache and revision().endswith(_DIRTY) else ["--no-cache"]
         for name, value in _arguments(program, base).items():
             words += ["--build-arg", f"{name}={value}"]
         words.append(str(checkout))
@@ -155,13 +179,12 @@ def _here(program: str, name: str) -> bool:
 
 def _insist_that_it_can_run(target: str, program: str) -> None:
     """Steps of the build are run: another architecture's need an emulator.  Raises EngineError."""
-    architecture = target.rpartition("/")[2] or _ARCHITECTURES.get(platform.machine(), "")
-    if program == "docker" or architecture == _ARCHITECTURES.get(platform.machine()):
+    known = {f"linux/{value}": key for key, value in _ARCHITECTURES.items()}
+    if target and target not in known:
+        raise EngineError(f"PLATFORM={target}: must be one of {', '.join(known)}")
+    if not target or program == "docker" or known[target] == platform.machine():
         return
-    known = {value: key for key, value in _ARCHITECTURES.items()}
-    if architecture not in known:
-        raise EngineError(f"PLATFORM={target}: must be one of {', '.join(f'linux/{each}' for each in known)}")
-    if not Path(f"/proc/sys/fs/binfmt_misc/qemu-{known[architecture]}").exists():
+    if not Path(f"/proc/sys/fs/binfmt_misc/qemu-{known[target]}").exists():
         raise EngineError(
             f"PLATFORM={target}: this {platform.machine()} machine cannot run its programs; install an emulator "
             "(on Debian: apt-get install qemu-user-static), or build on a machine of that kind"
@@ -211,7 +234,11 @@ def push(*, image_tool: str = "", tag: str = "") -> None:
     labels = _labels(about)
     if (base := labels.get("org.opencontainers.image.base.name", "")).endswith(f"({LABEL.partition('=')[2]})"):
         raise EngineError(f"{tag} is built on {base}: that is for tests; build it where the registry can be reached")
-    if labels.get("org.opencontainers.image.revision", "").endswith("-dirty"):
+    commit = labels.get("org.opencontainers.image.revision", _UNKNOWN)
+    if commit == _UNKNOWN:
+        why = "no git, no checkout of its own, or another user's (git config safe.directory)"
+        raise EngineError(f"{tag} does not say of which commit it is, so nobody could verify it: {why}")
+    if commit.endswith(_DIRTY):
         raise EngineError(f"{tag} is not what any commit says: files were changed; commit them and build again")
     watch([program, "push", tag])
 

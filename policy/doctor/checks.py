@@ -75,6 +75,12 @@ CHECKS: Final[dict[str, Check]] = {
     "death-signal": Check(
         _K, "whether the kernel signals the node when the actuator dies (F_SETOWN)", "a seccomp profile that lets it"
     ),
+    "freezer": Check(
+        _K,
+        "whether the container is in a cgroup v1 freezer: frozen there (`docker pause`, `podman pause`) the actuator "
+        "cannot be killed, and its node forges on beyond the lease (A4 in safety.md)",
+        "cgroup v2, or nothing that freezes it",
+    ),
     "node-socket": Check(
         _N, "whether somebody accepts connections at `NODE_SOCKET`", "start the node, share the volume"
     ),

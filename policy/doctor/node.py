@@ -9,7 +9,7 @@ from typing import Final
 from ipc import messages
 from ipc.messages import Severity, StartFlag
 from policy.doctor.findings import Finding, Unseen, Weight, unseen
-from policy.preflight import Identity, cannot_work_together, wrong_arguments
+from policy.preflight import Identity, cannot_be_ended, cannot_work_together, wrong_arguments
 
 MOST_AHEAD_S: Final = 60.0
 """Of a tip before this machine's clock: more is no matter of clocks that differ a little."""
@@ -147,7 +147,7 @@ def _user(facts: NodeFacts, process: Process) -> Finding:
     if len(facts.actuator.uids) < 2 or len(facts.actuator.gids) < 2:
         return unseen("node-user", Unseen("the actuator's ids are not known"))
     against = cannot_work_together(facts.actuator, process.identity, ephemeral=facts.ephemeral)
-    if against:
+    if against := against or cannot_be_ended(process.pid):
         reason, _, remedy = against.rpartition("; ")
         return Finding("node-user", Weight.ERROR, reason, remedy)
     whose = "the actuator" if facts.actuator_known else "the actuator, which does not run now"

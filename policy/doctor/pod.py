@@ -89,6 +89,8 @@ class KernelFacts:
     pidfd: str
     death_timer: str
     death_signal: str
+    freezer: str
+    """Why a sidecar that is frozen would not die."""
 
 
 def judge_pod(facts: PodFacts) -> Iterator[Finding]:
@@ -286,6 +288,11 @@ def judge_kernel(facts: KernelFacts, *, permissive: bool) -> Iterator[Finding]:
     remedy = "use the container engine's default seccomp profile, or none"
     yield _feature("death-timer", facts.death_timer, "timers on CLOCK_BOOTTIME can be had", remedy)
     yield _feature("death-signal", facts.death_signal, "the kernel signals for a process that died", remedy)
+    if facts.freezer:
+        remedy = "let nothing freeze the sidecar's container (pause, checkpoint, commit), or boot with cgroup v2"
+        yield Finding("freezer", Weight.WARNING, facts.freezer, remedy)
+    else:
+        yield Finding("freezer", Weight.INFO, "no cgroup v1 freezer holds us: a frozen process can die")
 
 
 def _feature(check: str, problem: str, fine: str, remedy: str) -> Finding:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import json
 import os
 import re
+import socket
 import subprocess
 import sys
 import tempfile
@@ -16,12 +18,13 @@ from pathlib import Path
 import pytest
 
 from cli import asking, forgectl
-from cli.asking import Failed, NotThere
+from cli.asking import Failed, NotAllowed, NotThere
 from config import load
 from ipc.debug import CannotAnswer, DebugServer
 from ipc.messages import DebugLogLevel, DebugWhat, GatewayState, Sandbox, Worker
 from ipc.peers import Peer
 from ipc.pubsub import StatePublisher, listen
+from kernel import identity
 from kernel.clock import boottime_ns
 from kernel.process import set_dumpable
 from policy import timing
@@ -192,6 +195,20 @@ async def test_a_sibling_is_told_that_siblings_may_not_ask(
     assert (code, out) == (1, "")
     assert err.startswith("forgectl: the elector does not let us ask: only the workers' own user and root may ask, ")
     assert err.endswith("and no sibling worker\n")
+
+
+async def test_root_that_was_left_without_its_power_is_told_so(run_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A shell in a container that drops ALL: "root may ask" would send it in circles."""
+
+    def refuse(*_: object) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+    monkeypatch.setattr(os, "getuid", lambda: 0)
+    for power, said in ((False, "root without CAP_DAC_OVERRIDE may not: ask as its user"), (True, "may ask")):
+        monkeypatch.setattr(identity, "has", lambda _, power=power: power)
+        with pytest.raises(NotAllowed, match=said):
+            await told(run_dir)
 
 
 async def test_a_worker_that_does_not_answer_is_said_to_hang(

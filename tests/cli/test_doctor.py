@@ -719,3 +719,23 @@ async def test_people_see_a_table_by_subject_with_the_remedy_below_and_no_colour
     assert subjects[-1].startswith("2 errors, 2 warnings, ")
     assert "\033" not in ran.out
     assert ran.err == "", "progress is for terminals"
+
+
+@pytest.mark.parametrize(
+    ("groups", "state", "frozen"),
+    [
+        ("0::/\n", False, False),
+        ("6:freezer:/\n0::/\n", False, False),  # the root group
+        ("6:freezer:/\n0::/\n", True, True),  # / of a cgroup namespace
+        ("3:cpu,freezer:/docker/1:2\n", False, True),
+        (None, False, False),
+    ],
+)
+def test_a_container_that_can_be_frozen_past_its_right_is_noticed(
+    tmp_path: Path, groups: str | None, *, state: bool, frozen: bool
+) -> None:
+    if groups is not None:
+        (tmp_path / "cgroup").write_text(groups)
+    if state:
+        (tmp_path / "freezer.state").touch()
+    assert bool(doctor_pod._freezer(tmp_path / "cgroup", tmp_path)) is frozen

@@ -12,6 +12,7 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -112,14 +113,6 @@ async def publish(run_dir: Path) -> AsyncIterator[Callable[..., Awaitable[StateP
 
 
 # --- status ---
-
-
-def test_its_version_is_the_managers() -> None:
-    said = [
-        subprocess.run([sys.executable, "-m", name, "--version"], capture_output=True, text=True, check=True).stdout
-        for name in ("cli.forgectl", "cli.forge_manager")
-    ]
-    assert said[0] == said[1] != ""
 
 
 async def test_status_shows_what_answers_and_names_what_is_silent(run: Run, publish: Callable[..., object]) -> None:
@@ -634,6 +627,11 @@ def test_closed_descriptors_are_no_fault_and_nothing_is_said_elsewhere(
     assert "Traceback" not in ran.stderr
     assert bool(ran.stdout) == (words == "config" and 1 not in closed)
     assert bool(ran.stderr) == (words == "why" and 2 not in closed)
+
+
+async def test_it_says_its_version_whatever_the_configuration(run: Run) -> None:
+    ran = await run("--version", LEASE_DURATION="not a number")
+    assert (ran.code, ran.out, ran.err) == (0, f"{version('cardano-forge-manager')}\n", "")
 
 
 @pytest.mark.parametrize("words", ["config", "completion bash", "--help"])

@@ -29,8 +29,9 @@ HOME = "/opt/forge-manager"
 SHELLS = ("sh", "bash", "dash", "busybox", "env", "su", "mount", "perl", "curl", "wget")
 INSTALLERS = ("apt", "apt-get", "apt.conf", "sources.list", "sources.list.d", "dpkg-deb", "pip", "pip3", "pip.conf")
 BUILDERS = ("ensurepip", "setuptools", "wheel", "gcc", "cc", "g++", "ld", "as", "make", "git", "gdb", "ca.pem")
+TESTS = ("test", "tests", "idlelib", "lib2to3", "tkinter", "turtledemo")
 OURS = ("devkit", "bench", ".git", ".cache")
-NOT_HERE = frozenset((*SHELLS, *INSTALLERS, *BUILDERS, *OURS))
+NOT_HERE = frozenset((*SHELLS, *INSTALLERS, *BUILDERS, *TESTS, *OURS))
 """Names of files and folders."""
 KEY = re.compile(rb"PRIVATE KEY-----\s+[A-Za-z0-9+/]{30}|\"cborHex\": *\"[0-9a-f]{60}|eyJ[\w-]{20,}\.eyJ[\w-]{20,}\.")
 """Private keys as text, keys of a node, tokens of a service account."""
@@ -55,9 +56,10 @@ def test_everything_is_roots_and_nobody_else_may_change_anything(inside: Content
     assert paths(inside, open_to_others) == []
 
 
-def test_there_is_no_shell_no_package_manager_no_compiler_and_nothing_of_the_dev_kit(inside: Contents) -> None:
+def test_there_is_no_shell_no_package_manager_no_compiler_no_test_and_nothing_of_the_dev_kit(inside: Contents) -> None:
     unwanted = {path for path in inside.members if NOT_HERE & set(PurePosixPath(path).parts)}
     assert unwanted == set()
+    assert not [path for path in inside.members if "xxtest" in path or "_ctypes_test" in path]
     assert not any(path.startswith(("/var/cache/", "/var/lib/apt/", "/tmp/", "/root/")) for path in inside.members)
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
+import subprocess
 import tomllib
 from pathlib import Path
 
@@ -31,6 +33,97 @@ def test_a_platform_that_this_machine_cannot_run_is_refused_with_the_remedy(monk
         image.build(target="linux/arm64")
     with pytest.raises(EngineError, match="PLATFORM=linux/riscv64: must be one of linux/amd64, linux/arm64"):
         image.build(target="linux/riscv64")
+
+
+@pytest.mark.parametrize("asked", ["arm64", "linux/amd64,linux/arm64", "windows/amd64", "linux/arm/v7"])
+def test_a_platform_that_is_none_of_ours_is_refused_before_anything_is_built(
+    asked: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for program in engine.TOOLS:
+        monkeypatch.setattr(image, "tool", lambda name, program=program: program)
+        with pytest.raises(EngineError, match=f"PLATFORM={asked}: must be one of linux/amd64, linux/arm64"):
+            image.build(target=asked)
+
+
+def test_a_tool_that_is_neither_is_refused_and_a_docker_that_is_podman_is_called_so(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Each needs options of its own: without podman's the image would lose its health check."""
+    monkeypatch.setattr(shutil, "which", lambda name: f"/usr/bin/{name}")
+    with pytest.raises(EngineError, match="IMAGE_TOOL=nerdctl: must be podman or docker"):
+        engine.tool("nerdctl")
+    for said, called in (("podman version 4.3.1", "podman"), ("Docker version 27.1.1", "docker")):
+        monkeypatch.setattr(engine, "run", lambda *words, said=said: said)
+        assert engine.tool("docker") == called
+
+
+def checkout(folder: Path) -> Path:
+    """One commit of a file that goes into the image, and one that does not."""
+    (folder / "cli").mkdir(parents=True)
+    for name, text in {
+        ".dockerignore": "*\n!cli\n",
+        ".gitignore": "*.local\n__pycache__/\n",
+        "cli/a.py": "",
+        "x": "",
+    }.items():
+        (folder / name).write_text(text)
+    who = ("-c", "user.name=x", "-c", "user.email=x@example.invalid")
+    for words in (("init", "-q"), ("add", "."), (*who, "commit", "-q", "-m", "x")):
+        subprocess.run(["git", *words], cwd=folder, check=True)
+    return folder
+
+
+def test_a_file_that_no_commit_has_and_the_image_gets_makes_it_dirty(tmp_path: Path) -> None:
+    root = checkout(tmp_path)
+    clean = image.revision(root)
+    assert re.fullmatch("[0-9a-f]{40}", clean)
+    (root / "notes").touch()
+    (root / "cli" / "__pycache__").mkdir()
+    (root / "cli" / "__pycache__" / "a.pyc").touch()
+    assert image.revision(root) == clean, "the build does not see these"
+    for name in ("b.py", "c.local"):
+        (root / "cli" / name).touch()
+        assert image.revision(root) == f"{clean}-dirty", name
+        (root / "cli" / name).unlink()
+    (root / "x").write_text("changed")
+    assert image.revision(root) == f"{clean}-dirty"
+
+
+def test_a_folder_in_another_project_s_checkout_is_of_no_commit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("SOURCE_DATE_EPOCH", raising=False)
+    inner = checkout(tmp_path) / "cli"
+    assert (image.revision(inner), image.epoch(inner)) == ("unknown", 0)
+    assert image.epoch(tmp_path) > 1_700_000_000
+    monkeypatch.setenv("SOURCE_DATE_EPOCH", "yesterday")
+    with pytest.raises(EngineError, match="SOURCE_DATE_EPOCH=yesterday: must be seconds since 1970"):
+        image.epoch(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("commit", "said"), [("unknown", "nobody could verify it"), (f"{'a' * 40}-dirty", "files were changed")]
+)
+def test_what_is_of_no_commit_is_not_published(commit: str, said: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    about = [{"Labels": {"org.opencontainers.image.revision": commit}}]
+    monkeypatch.setattr(image, "tool", lambda name: "podman")
+    monkeypatch.setattr(image, "run", lambda *words: json.dumps(about))
+    monkeypatch.setattr(image, "watch", lambda words: pytest.fail("it was pushed"))
+    with pytest.raises(EngineError, match=said):
+        image.push(tag="registry.invalid/x:1")
+
+
+def test_what_is_a_commit_takes_no_layer_of_an_earlier_build(monkeypatch: pytest.MonkeyPatch) -> None:
+    """podman would: with the time of that build's commit, so that nobody else's build has the same layers."""
+    built: list[list[str]] = []
+    monkeypatch.setattr(image, "tool", lambda name: "podman")
+    monkeypatch.setattr(image, "_here", lambda *_: True)
+    monkeypatch.setattr(image, "_arguments", lambda *_: {})
+    monkeypatch.setattr(image, "watch", built.append)
+    for commit in ("a" * 40, f"{'a' * 40}-dirty"):
+        monkeypatch.setattr(image, "revision", lambda commit=commit: commit)
+        image.build()
+    assert ["--no-cache" in words for words in built] == [True, False]
 
 
 def test_a_base_that_is_neither_here_nor_to_be_had_is_named_with_what_to_do_for_tests(

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import time
+from pathlib import Path
 
 import pytest
 
@@ -68,6 +70,18 @@ def test_a_node_that_serves_its_socket_from_another_namespace_is_never_armed(
 def test_without_a_folder_to_run_in_it_refuses_and_names_the_mount(built: str) -> None:
     words = ["run", "--rm", "--read-only", "--read-only-tmpfs=false", "--network", "none"]
     with pytest.raises(EngineError, match=r"exit code 2(.|\n)*RUN_DIR=.*mount a memory-backed emptyDir"):
+        run("podman", *words, built)
+
+
+@pytest.mark.parametrize("call", ["pidfd_open", "pidfd_send_signal", "timer_create"])
+def test_under_a_seccomp_profile_that_refuses_what_the_fence_needs_it_refuses_and_says_which(
+    call: str, built: str, tmp_path: Path
+) -> None:
+    profile = tmp_path / "profile.json"
+    rule = {"names": [call], "action": "SCMP_ACT_ERRNO", "errnoRet": 1}
+    profile.write_text(json.dumps({"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [rule]}))
+    words = ["run", "--rm", "--network", "none", "--security-opt", f"seccomp={profile}", "--env", "POD_NAME=pod"]
+    with pytest.raises(EngineError, match=r"exit code 1(.|\n)*Operation not permitted; use the container engine's"):
         run("podman", *words, built)
 
 

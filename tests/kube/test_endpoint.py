@@ -127,8 +127,9 @@ def test_the_environments_proxy_is_used_and_its_exceptions_are_kept(
     monkeypatch.setenv("HTTPS_PROXY", "http://10.9.9.9:3128")
     path = written(tmp_path)
     assert by_settings(path).ports == (6443, 3128)
-    monkeypatch.setenv("NO_PROXY", "10.0.0.1")
-    assert by_settings(path).ports == (6443,)
+    for excepted in ("10.0.0.1", "10.0.0.0/24", ".svc,10.0.0.0/8"):
+        monkeypatch.setenv("NO_PROXY", excepted)
+        assert by_settings(path).ports == (6443,)
 
 
 def test_its_own_proxy_is_preferred_to_the_environments(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

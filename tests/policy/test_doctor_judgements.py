@@ -75,7 +75,7 @@ POD = PodFacts(
     refusals=(),
     warnings=(),
 )
-KERNEL = KernelFacts(7, (), (), "", "", "", "")
+KERNEL = KernelFacts(7, (), (), "", "", "", "", "")
 KEYS = CredentialFacts((Target("TARGET_KES_KEY", "/ipc", ""),), (), "forgectl")
 TIMES = Timing(15, 5.0)
 HELD = LeaseRecord("9", "pod-0_6dea1705", 15, 3, seal="aa")
@@ -233,6 +233,7 @@ def test_what_is_wrong_with_a_pod_is_named(change: dict[str, object], check: str
         ({"pidfd": "refused"}, "pidfd"),
         ({"death_timer": "refused"}, "death-timer"),
         ({"death_signal": "refused"}, "death-signal"),
+        ({"freezer": "frozen it would not die"}, "freezer"),
     ],
 )
 def test_what_a_kernel_cannot_do_is_named(change: dict[str, object], check: str) -> None:
@@ -264,6 +265,7 @@ def led(same: bool | Unseen, given: str = "/keys/kes.skey") -> tuple[Led, ...]:
         (process(identity=Identity((5,) * 4, US.gids, 0)), "node-user", Weight.ERROR),
         (process(identity=Identity(US.uids, (5,) * 4, 0)), "node-user", Weight.ERROR),
         ({"actuator": Identity(US.uids, US.gids, 1)}, "node-user", Weight.ERROR),
+        (process(pid=1), "node-user", Weight.ERROR),
         (process(identity=Unseen("may not be read")), "node-user", Weight.NOT_LOOKED_AT),
         (process(flag=StartFlag.PRODUCING), "node-start", Weight.ERROR),
         (process(flag=StartFlag.NO_CREDENTIALS), "node-start", Weight.ERROR),

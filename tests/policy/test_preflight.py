@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from policy.preflight import Identity, cannot_work_together, wrong_arguments
+from policy.preflight import Identity, cannot_be_ended, cannot_work_together, wrong_arguments
 
 US = Identity((10001,) * 4, (10001,) * 4, 0)
 WANTED = {
@@ -37,6 +37,12 @@ def test_a_sidecar_with_more_capabilities_than_the_node_cannot_give_it_files() -
     strong = Identity(US.uids, US.gids, 0b101)
     assert "mask 4" in cannot_work_together(strong, Identity(US.uids, US.gids, 0b001), ephemeral=True)
     assert cannot_work_together(US, strong, ephemeral=True) == ""
+
+
+def test_a_node_that_is_process_1_here_could_not_be_killed_and_is_refused_with_the_remedy() -> None:
+    assert "shareProcessNamespace: true" in cannot_be_ended(1)
+    assert "--init" in cannot_be_ended(1)
+    assert cannot_be_ended(2) == ""
 
 
 def test_a_node_that_was_given_our_paths_is_fine() -> None:

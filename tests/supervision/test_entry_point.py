@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import resource
 import shutil
 import subprocess
 import sys
@@ -74,6 +75,20 @@ def test_a_value_with_control_characters_or_bad_bytes_cannot_forge_a_line_of_the
     assert done.returncode == 2
     assert len(done.stderr.splitlines()) == 2
     assert b"\x1b" not in done.stderr
+
+
+def test_where_the_kernel_refuses_what_the_fence_needs_it_says_so_and_starts_nothing(root: Path) -> None:
+    def no_timers() -> None:
+        resource.setrlimit(resource.RLIMIT_SIGPENDING, (0, 0))
+
+    for words in ((), ("--worker", "gateway")):
+        command = [FORGE_MANAGER, *words]
+        given = environment(root)
+        done = subprocess.run(command, env=given, preexec_fn=no_timers, capture_output=True, text=True, check=False)
+        assert done.returncode == 1
+        (line,) = done.stderr.splitlines()
+        assert line.startswith("forge-manager: no timer on CLOCK_BOOTTIME: timer_create: Resource temporarily unavail")
+        assert not (root / "run").exists()
 
 
 def test_check_says_that_all_is_well_and_touches_nothing(root: Path) -> None:

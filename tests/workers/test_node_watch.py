@@ -1,0 +1,28 @@
+"""What the actuator says of a node that it has found."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from cardano.process import NodeProcess
+from config import load
+from workers.node_watch import NodeWatch
+
+
+@pytest.mark.parametrize(("pid", "said"), [(1, "process 1 of its pid namespace"), (os.getpid(), "")])
+def test_one_that_nobody_here_could_kill_has_a_problem(pid: int, said: str, tmp_path: Path) -> None:
+    """It cannot be armed: should it not confirm a fence, nothing would end it."""
+    if os.getuid() != 0 or os.getegid() != 0:
+        pytest.skip("needs the user of process 1")
+    config = load({"RUN_DIR": str(tmp_path), "CREDENTIAL_MODE": "file", "CARDANO_NETWORK": "mainnet"})
+    watch = NodeWatch(config, lambda: None, supervisor=None)
+    watch._process = process = NodeProcess.open(pid)
+    watch._read_status()
+    view = watch.view()
+    process.close()
+    assert view is not None
+    assert said in view.problem
+    assert bool(view.problem) is bool(said)
