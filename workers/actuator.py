@@ -208,7 +208,11 @@ class Actuator:
         """Paths that differ may lead to one file.  A node that started, or forges, and read none of ours has others."""
         if not self._node.warnings or (since := self._credentials.unread_since) == 0:
             return
-        began_without = self._machine.exposed == "bootstrap" and since < self._node.up_since_start_at
+        prober, began = self._prober_says(now), self._node.young_since
+        sample = prober.sample if prober is not None else None
+        tells = sample is not None and sample.answered and not mute(sample) and sample.asked_at > began
+        runs = self._node.up or (tells and sample is not None and sample.node_pid in (0, self._node.pid))
+        began_without = self._machine.exposed == "bootstrap" and runs and since < began
         told = self._machine.fence is Fence.ARMED and not self._machine.busy()
         if began_without or (told and now - since >= timing.SETTLE):
             self._node.has_other_keys()

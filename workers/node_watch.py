@@ -78,11 +78,13 @@ class NodeWatch:
         return self._process.start_ticks if self._process is not None else 0
 
     @property
-    def up_since_start_at(self) -> int:
-        """When the process of a node that is up, and younger than us, started (CLOCK_BOOTTIME, ns); 0: it is none."""
-        if not self._up or not self.born_after_us:
-            return 0
-        return self.start_ticks * timing.SECOND // os.sysconf("SC_CLK_TCK")
+    def young_since(self) -> int:
+        """When the node's process started, if it is younger than us (CLOCK_BOOTTIME, ns); 0: it is not."""
+        return self.start_ticks * timing.SECOND // os.sysconf("SC_CLK_TCK") if self.born_after_us else 0
+
+    @property
+    def up(self) -> bool:
+        return self._up
 
     def has_other_keys(self) -> None:
         """It was given other paths than ours, and read nothing there though it works: no fence reaches its keys."""
