@@ -31,6 +31,8 @@ from workers.cluster_report import ACCEPTED, condition_of, of_status
 
 TIMEOUT_S: Final = 4.0
 USER_AGENT: Final = "cardano-forge-manager/forgectl"
+OLDER_WORD_S: Final = 60.0
+"""The older manager writes its status every five seconds; what is older than this may be what one left behind."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,6 +220,17 @@ class Pool:
 
     def said_forging(self, name: str) -> bool:
         return self.clusters[name].status.get("forgingEnabled") is True
+
+    def older(self, name: str) -> bool:
+        """Whether an older manager writes there now that it forges: it looks at no lock, whoever holds that.
+
+        With each word of this version's goes when it was said; a transition that is later is not of this version.
+        """
+        known = self.clusters[name]
+        at = instant(known.status.get("lastTransition"))
+        if at is None or not self.said_forging(name) or abs(self.wall_s - at) >= OLDER_WORD_S:
+            return False
+        return at > (known.said_at or 0.0) + 1
 
     def lost(self, name: str) -> bool:
         """Whether the lock is another's, or has run out, on so many that this cluster has no majority any more."""

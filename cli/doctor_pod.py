@@ -181,7 +181,10 @@ def _worker(worker: Worker, answer: State | Failed) -> WorkerSeen:
     if isinstance(answer, Failed):
         return WorkerSeen(worker, Unseen(str(answer)) if isinstance(answer, NotAllowed) else str(answer))
     box = answer.sandbox
-    return WorkerSeen(worker, "", box.separation, box.closed, box.missing, box.violations)
+    body = answer.body
+    cut_off = isinstance(body, ElectorState) and not body.api_ok
+    fails = "the API server does not answer it, or refuses" if cut_off else ""
+    return WorkerSeen(worker, "", box.separation, box.closed, box.missing, box.violations, fails)
 
 
 def _actuator(heard: States) -> ActuatorState | None:

@@ -467,7 +467,10 @@ def _command(config: Config, command: StandDown) -> StandDownReply:
         except OSError as error:
             raise Failed(f"the elector did not take the command: {error.strerror or error}") from None
         if payload is None:
-            raise Failed("the connection was closed without an answer")
+            raise Failed(
+                "the elector closed the connection without an answer: it ends, or is of another version than this "
+                "forgectl; use the one beside it"
+            )
         try:
             return decode(payload, StandDownReply)
         except ProtocolError as error:

@@ -50,9 +50,13 @@ async def _show_table(pool: Pool) -> bool:
 
 
 def fine(pool: Pool) -> bool:
-    """Whether a cluster forges, what persons say is read and does not contradict itself, and all mean the same lock."""
+    """Whether all is well: a cluster forges, and no older manager beside the lock.
+
+    And what persons say is read and does not contradict itself, and all mean the same lock.
+    """
     read = not any(known.unreadable for known in pool.clusters.values())
-    return any(map(pool.forging, pool.clusters)) and read and not pool.conflict() and not pool.sets_differ
+    one = any(map(pool.forging, pool.clusters)) and not any(map(pool.older, pool.clusters))
+    return one and read and not pool.conflict() and not pool.sets_differ
 
 
 # --- for people ---
@@ -79,7 +83,10 @@ def _row(pool: Pool, name: str) -> tuple[str, ...]:
     if shown["unreadable"]:
         why = "; ".join(filter(None, (f"its spec cannot be read: {shown['unreadable']}", _standing(pool, name, why))))
     claims = pool.said_forging(name)
-    if claims and pool.lost(name):
+    older = pool.older(name)
+    if older:
+        why = f"{shown['leader']} says so, as the older manager writes it, which looks at no lock; it said: {why}"
+    elif claims and pool.lost(name):
         why = f"it has not the lock any more; it said: {why}"
     if shown["override"] is not None:
         why = f"{why}; {override_text(shown['override'])}"
@@ -91,7 +98,7 @@ def _row(pool: Pool, name: str) -> tuple[str, ...]:
         _yes(shown["ready"]),
         _yes(shown["healthy"]),
         shown["leader"] or "-",
-        _yes(None if claims and not shown["forging"] else shown["forging"]),
+        _yes(older or (None if claims and not shown["forging"] else shown["forging"])),
         said,
         why,
     )
@@ -124,6 +131,8 @@ def _verdict(pool: Pool) -> list[tuple[str, str]]:
     rows = [("forging", ", ".join(forging) or nobody)]
     ranking = pool.ranking()
     rows.append(("should forge", ranking[0].name if ranking else "no cluster can forge"))
+    if older := [name for name in ordered(pool) if pool.older(name)]:
+        rows.append(("older manager", f"forges in {', '.join(older)}, whoever holds the lock: docs/upgrading.md"))
     if both := pool.conflict():
         rows.append(("conflict", f"Enabled at once: {', '.join(both)}; the best of them forges"))
     return rows
@@ -172,6 +181,7 @@ def as_json(pool: Pool) -> dict[str, Any]:
         "forging": [name for name in ordered(pool) if pool.forging(name)],
         "should_forge": ranking[0].name if ranking else None,
         "conflict": list(pool.conflict()),
+        "older_manager": [name for name in ordered(pool) if pool.older(name)],
         "clusters": [cluster_json(pool, name) for name in ordered(pool)],
         "lock": {
             "name": f"cardano-pool-{pool.label}" if pool.label else None,

@@ -117,7 +117,7 @@ def _role(status: dict[str, Any]) -> Iterator[Line]:
         return
     yield Line("role", f"{leader['role']} for {span(leader['seconds'])}: {leader['reason']}")
     holder = leader["holder"] or "nobody"
-    api = "" if leader["api_ok"] else "; the API server does not answer"
+    api = "" if leader["api_ok"] else "; the API server does not answer, or refuses"
     yield Line("lease", f"{leader['lease']} held by {holder}, token {leader['token']}{api}", _BAD if api else "")
     if status["standing_down_seconds"]:
         yield Line("stands by", f"stands down as asked, {span(status['standing_down_seconds'])} more")

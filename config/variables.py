@@ -445,7 +445,7 @@ class Config:
         "MAX_TIP_LAG",
         "180",
         _seconds(10, 86400),
-        "Seconds the node's tip may lie behind the wall clock before the node counts as unfit",
+        "Seconds the node's tip may lie behind the wall clock, or (60 at least) ahead of it, before the node is unfit",
         group=_NODE,
     )
 

@@ -159,7 +159,7 @@ def _unseen(picture: Picture) -> str:
     if elector is None or picture.leading:
         return ""
     if not elector.api_ok:
-        return "the API server does not answer"
+        return "the API server does not answer, or refuses"
     unsure_until = max(elector.unsure_until, arbiter.unsure_until if arbiter is not None else 0)
     return _TOO_EARLY if not elector.settled or picture.now < unsure_until else ""
 

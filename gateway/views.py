@@ -223,7 +223,7 @@ def _elector_not_ready(picture: Picture) -> tuple[str, ...]:
     if elector is None:
         return ("the elector is silent",)
     reachable = elector.api_ok or picture.goes_on_without_its_api
-    reasons = () if reachable else ("the API server does not answer",)
+    reasons = () if reachable else ("the API server does not answer, or refuses",)
     if elector.drained:
         reasons = (*reasons, f"standing down until it is asked to come back: {elector.drained}")
     elif _standing_down(picture, elector):
@@ -250,7 +250,7 @@ def _arbiter_not_ready(picture: Picture) -> tuple[str, ...]:
     if arbiter is None:
         return ("the arbiter is silent",)
     reachable = arbiter.api_ok or picture.goes_on_without_its_api
-    reasons = () if reachable else ("the API server does not answer the arbiter",)
+    reasons = () if reachable else ("the API server does not answer the arbiter, or refuses",)
     unsure = not picture.enabled and picture.now < arbiter.unsure_until
     return (*reasons, f"the arbiter: {UNSURE}") if unsure else reasons
 

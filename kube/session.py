@@ -25,6 +25,7 @@ from kube.errors import ANSWERS, TRANSPORT_ERRORS, ApiFailure, Failure, SessionC
 from kube.settings import load_client
 
 Json = dict[str, Any]
+_Version = tuple[int, int, int, int] | None
 
 CONNECT_S: Final = 1.5
 OPEN_WATCH_S: Final = 5.0
@@ -63,6 +64,9 @@ class ApiSession:
         self._current: _Generation
         self._reload = False
         """The credentials or the trust were refused: read the files again, they rotate."""
+        self._replaced = False
+        """Something failed, and the kubeconfig is not the one that was read: its server may have another address."""
+        self._read_as: _Version = None
         self.loads = 0
         """How often the settings were read: after another time it may be another server that answers."""
         self.requests_total: Counter[str] = Counter()
@@ -143,6 +147,7 @@ class ApiSession:
     # --- connections ---
 
     async def _load(self) -> Connections:
+        self._read_as = _version(self._kubeconfig)
         client = await load_client(self._kubeconfig, self._context)
         self.loads += 1
         client.user_agent = self._user_agent
@@ -157,7 +162,7 @@ class ApiSession:
         """
         used: _Generation | None = None
         try:
-            if self._reload:
+            if self._reload or self._replaced:
                 async with asyncio.timeout_at(ready_by):
                     await self._replace_by_reloaded()
             used = self._current
@@ -179,6 +184,8 @@ class ApiSession:
     def _note(self, used: _Generation | None, failure: ApiFailure) -> None:
         self.failures_total += failure.kind not in ANSWERS
         self._reload |= failure.credentials_suspect
+        if failure.kind not in ANSWERS and _version(self._kubeconfig) not in (None, self._read_as):
+            self._replaced = True
         if failure.connection_suspect and used is not None:
             self._retire(used)
 
@@ -190,15 +197,29 @@ class ApiSession:
         self._current = _Generation(used.client.anew())
 
     async def _replace_by_reloaded(self) -> None:
+        self._replaced = False
         try:
             client = await self._load()
         except SessionConfigError as error:
+            if not self._reload:  # what was read before may serve yet; this file is not tried again as it is
+                return
             raise ApiFailure(Failure.UNAUTHORIZED, str(error)) from None
         self._reload = False
         old, self._current = self._current, _Generation(client)
         old.retired = True
         if old.users == 0:
             await old.close()
+
+
+def _version(kubeconfig: Path | None) -> _Version:
+    """Another one when the file was written or replaced; None: there is none, or it cannot be looked at."""
+    if kubeconfig is None:
+        return None
+    try:
+        found = kubeconfig.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino, found.st_mtime_ns, found.st_size
 
 
 async def _send(

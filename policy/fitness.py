@@ -1,14 +1,19 @@
 """Whether the node may be trusted to forge: judged from its socket and its own metrics.
 
-A node that answers but whose tip is old would forge on a stale chain and lose; one that does not answer cannot be
-confirmed to have stopped.  Either is unfit.  ns of CLOCK_BOOTTIME unless a name says otherwise.
+A node that answers but whose tip is old would forge on a stale chain and lose; one whose clock is behind its own chain
+would sign for slots that are over; one that does not answer cannot be confirmed to have stopped.  Each is unfit.
+ns of CLOCK_BOOTTIME unless a name says otherwise.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
 
 from policy import timing
+
+LEAST_AHEAD_S: Final = 60.0
+"""A tip is ahead of the wall clock by no less than this, however short MAX_TIP_LAG is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +79,13 @@ class Fitness:
         if self._tip is None or self._tip[0] != look.slot:
             self._tip = (look.slot, look.at)
         if look.wall_slot is not None:
-            self.tip_lag_s = max(0.0, (look.wall_slot - look.slot) * look.slot_length_s)
+            ahead_s = (look.slot - look.wall_slot) * look.slot_length_s
+            self.tip_lag_s = max(0.0, -ahead_s)
+            if ahead_s > max(self._max_lag_s, LEAST_AHEAD_S):
+                return [
+                    f"the node's tip is {ahead_s:.0f} s ahead of the wall clock: this machine's clock is behind, or "
+                    "the node is of another network"
+                ]
             what = "behind the wall clock"
         else:
             self.tip_lag_s = (look.at - self._tip[1]) / timing.SECOND

@@ -26,6 +26,7 @@ from cardano.opcert import OperationalCertificate
 from config import Config
 from ipc.messages import CertificateCounter, CertificateView, Check, Finding, NodeSample, Severity
 from kernel import inotify
+from kernel.clock import boottime_ns
 from kernel.cwdstage import Stage, earlier_process
 from kernel.inotify import Inotify
 from kernel.plainstage import PlainStage
@@ -123,6 +124,7 @@ class Credentials:
         self._set_watch = -1
         self._unread: set[str] = set()
         self._exposed = False
+        self._exposed_at = 0
         self._look_at = 0
         asyncio.get_running_loop().add_reader(self._events.fileno(), self._on_events)
 
@@ -368,6 +370,13 @@ class Credentials:
         """Whether all three files have been opened and closed since they were exposed."""
         return self._exposed and not self._unread
 
+    @property
+    def unread_since(self) -> int:
+        """Since when the files are exposed and not all of them were read (CLOCK_BOOTTIME, ns); 0: it is not so."""
+        if self._exposed:
+            self._on_events()  # they may have been a moment ago
+        return self._exposed_at if self._exposed and self._unread else 0
+
     # --- exposing and withdrawing ---
 
     def expose(self, why: str) -> None:
@@ -393,7 +402,7 @@ class Credentials:
                 problem = f"{error.filename}: {error.strerror}"
                 self._note(operation, why, found, f"failed: {problem}")
                 raise CannotExpose(problem) from None
-        self._exposed, self._unread = True, set(self._sources)
+        self._exposed, self._unread, self._exposed_at = True, set(self._sources), boottime_ns()
         self._replaced = self._installed is not None and why != "bootstrap"
         self._installed, self.rotated, self.spent = (None if why == "bootstrap" else found), False, ""
         for name in self._sources:

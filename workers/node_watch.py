@@ -79,6 +79,22 @@ class NodeWatch:
         """When its process started, in clock ticks since boot; 0: there is none."""
         return self._process.start_ticks if self._process is not None else 0
 
+    @property
+    def young_since(self) -> int:
+        """When the node's process started, if it is younger than us (CLOCK_BOOTTIME, ns); 0: it is not."""
+        return self.start_ticks * timing.SECOND // os.sysconf("SC_CLK_TCK") if self.born_after_us else 0
+
+    @property
+    def up(self) -> bool:
+        return self._up
+
+    def has_other_keys(self) -> None:
+        """It was given other paths than ours, and read nothing there though it works: no fence reaches its keys."""
+        if not self._wrong_arguments:
+            self._wrong_arguments = f"the node did not read what the sidecar installs: {self.warnings[0]}"
+            log.error(self._wrong_arguments, extra={"event": "node_arguments", "node_pid": self.pid})
+            self._read_status()
+
     def view(self) -> NodeView | None:
         """The node as of the last look."""
         process = self._process

@@ -36,7 +36,11 @@ CHECKS: Final[dict[str, Check]] = {
     "socket-paths": Check(
         _P, "the length of each Unix socket's path (107 bytes at most, unix(7))", "a shorter `RUN_DIR` or `NODE_SOCKET`"
     ),
-    "workers": Check(_P, "whether each worker answers on its state socket", "the log of the worker that does not"),
+    "workers": Check(
+        _P,
+        "whether each worker answers on its state socket, and whether the API server lets the elector do its work",
+        "the log of the worker that does not; `forgectl inspect elector --decisions`",
+    ),
     "separation": Check(
         _P,
         "how the workers run (`single-uid`, `uids`, `containers`) against `WORKER_UIDS`; whether each is locked up and "

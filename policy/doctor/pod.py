@@ -39,6 +39,8 @@ class WorkerSeen:
     closed: bool = False
     missing: tuple[str, ...] = ()
     violations: tuple[str, ...] = ()
+    fails: str = ""
+    """What fails it, though it answers; empty: nothing known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,7 +178,12 @@ def _workers(workers: tuple[WorkerSeen, ...] | Unseen) -> Iterator[Finding]:
         remedy = "see why in its log; a worker that dies is started again within seconds"
         reason = f"the {each.worker} does not answer: {each.problem}"
         yield Finding("workers", Weight.ERROR, reason, remedy, "kubectl logs POD -c forge-manager")
-    if not silent:
+    failing = [each for each in workers if each.fails]
+    for each in failing:
+        remedy = "see its last decisions, and what is found of the servers here; of a 403, the role, or the namespace"
+        command = f"forgectl inspect {each.worker} --decisions"
+        yield Finding("workers", Weight.ERROR, f"the {each.worker}: {each.fails}", remedy, command)
+    if not silent and not failing:
         yield Finding("workers", Weight.INFO, f"all answer: {', '.join(each.worker for each in workers)}")
 
 

@@ -219,6 +219,32 @@ def test_clusters_as_json_says_the_same_and_nothing_of_the_health_checks_headers
     assert "canary" not in ran.out + run("clusters").out + run("history").out
 
 
+@pytest.mark.parametrize(
+    ("health", "transition_age_s", "older"),
+    [
+        ({"lastProbeTime": rfc3339(int(time.time()) - 3600)}, 0, True),
+        ({"lastProbeTime": None}, 0, True),
+        ({"lastProbeTime": rfc3339(int(time.time()) - 3600)}, 900, False),
+    ],
+    ids=["over a word of this version", "where this version never wrote", "left behind"],
+)
+def test_an_older_manager_that_forges_beside_the_lock_is_told_and_is_a_fault(
+    world: World, run: Run, health: Json, transition_age_s: float, older: bool
+) -> None:
+    world.start(1)
+    world.make(EU, "eu-1", priority=10)
+    world.make(US, "us-1", priority=20)
+    world.say(EU, forgingEnabled=True)
+    world.lock(0, f"{EU}/pod-of-eu-1_aa", members=1)
+    at = rfc3339(int(time.time() - transition_age_s))
+    world.say(US, forgingEnabled=True, activeLeader="older-0", lastTransition=at, healthStatus=health)
+    ran = run("clusters")
+    assert (ran.code == 1) is older
+    assert ("older-0 says so, as the older manager writes it, which looks at no lock" in row(ran, US)) is older
+    assert ("older manager" in ran.out.partition("\npool ")[2]) is older
+    assert run("clusters", "--json").json()["older_manager"] == ([US] if older else [])
+
+
 def test_where_nobody_forges_clusters_says_why_of_each_and_is_a_fault(world: World, run: Run) -> None:
     world.start(1)
     world.make(EU, "eu-1", forgeState="Disabled")

@@ -341,6 +341,11 @@ def a_drain(world: World) -> None:
     world.bodies[Worker.ELECTOR] = dataclasses.replace(BODIES[Worker.ELECTOR], drained="new disk")
 
 
+def a_refusal(world: World) -> None:
+    """A namespace that is being deleted: reads are answered, and the rights are there."""
+    world.bodies[Worker.ELECTOR] = dataclasses.replace(BODIES[Worker.ELECTOR], api_ok=False)
+
+
 def a_stand_down(world: World) -> None:
     until = boottime_ns() + 3600 * timing.SECOND
     world.bodies[Worker.ELECTOR] = dataclasses.replace(BODIES[Worker.ELECTOR], standing_down_until=until)
@@ -587,6 +592,7 @@ BROKEN: list[tuple[Callable[[World], None], str, str, int, str]] = [
     (a_wrong_setting, "settings", "error", 2, "must be a whole number"),
     (a_path_too_long, "socket-paths", "error", 1, "a shorter path"),
     (a_silent_worker, "workers", "error", 1, "kubectl logs"),
+    (a_refusal, "workers", "error", 1, "forgectl inspect elector --decisions"),
     (a_receiver_that_refuses_notices, "notices", "warning", 0, "docs/notifications.md"),
     (no_token_for_the_gateway, "gateway-files", "error", 1, "GatewayFileUnusable.md"),
     (a_drain, "kept-out", "warning", 0, "forgectl come-back"),

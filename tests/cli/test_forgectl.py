@@ -328,7 +328,11 @@ async def test_a_stand_down_is_asked_of_the_elector_and_its_answer_shown(
     ("answer", "said"),
     [
         (frame(encode(StandDownReply(False, "not now"))), "not now"),
-        (b"", "the connection was closed without an answer"),
+        (
+            b"",
+            "the elector closed the connection without an answer: it ends, or is of another version than this "
+            "forgectl; use the one beside it",
+        ),
         (frame(encode(StandDown(1, ""))), "the elector speaks another language: StandDownReply expected"),
         (b"\xff\xff\xff\xff", "no answer: impossible frame length"),
     ],

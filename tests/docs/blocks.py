@@ -21,6 +21,7 @@ MARKS: Final = {
     "end": "the same, when the pods are gone",
     "keys": "a folder with keys",
     "host": "a host under systemd, as root",
+    "older": "an API server with the definitions of an early older manager, as its administrator",
     "before": "beside the node that forges until now",
     "cluster": "needs a kubelet, controllers or several servers: not run by a test",
     "release": "needs the files of a release: not run by a test (tests/package does the like)",

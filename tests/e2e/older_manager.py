@@ -1,7 +1,8 @@
 """What the field's older manager does on the cluster's Lease and its two kinds of objects: for upgrades and back.
 
 Every five seconds it looks, by its own wall clock; the Lease is its own once the written renewal plus the written
-duration has passed.  It sends back what it read, whoever's annotations are in it, and never seals.  It believes in
+duration has passed.  It sends back what it read, whoever's annotations are in it, writes a duration only into a Lease
+that it makes, and never seals.  It believes in
 itself from its write until it notices, or is ended.
 """
 
@@ -80,7 +81,8 @@ class OlderManager:
             return False
         if holder != self.pod:
             spec |= {"leaseTransitions": (spec.get("leaseTransitions") or 0) + 1, "acquireTime": _micro(now)}
-        spec |= {"holderIdentity": self.pod, "renewTime": _micro(now), "leaseDurationSeconds": DURATION_S}
+        spec |= {"holderIdentity": self.pod, "renewTime": _micro(now)}
+        spec.setdefault("leaseDurationSeconds", DURATION_S)
         return self._write(lease)
 
     def _read(self) -> dict[str, Any]:

@@ -67,7 +67,7 @@ def test_a_lease_that_has_run_out_names_nobody() -> None:
 @pytest.mark.parametrize(
     ("unseen", "because"),
     [
-        ({"elector": {"api_ok": False}}, "the API server does not answer"),
+        ({"elector": {"api_ok": False}}, "the API server does not answer, or refuses"),
         ({"elector": {"settled": False}}, "somebody whom this pod did not see may still have the right"),
         ({"elector": {"unsure_until": NOW + S}}, "somebody whom this pod did not see may still have the right"),
         ({"arbiter": {"unsure_until": NOW + S}}, "somebody whom this pod did not see may still have the right"),

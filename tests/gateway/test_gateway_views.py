@@ -75,13 +75,13 @@ def test_a_forging_leader_and_a_standby_that_could_take_over_are_ready() -> None
         ({"prober": {"fit": False}}, "the node is not fit"),
         ({"actuator": {"fence": Fence.FENCED, "ready": False, "refusals": ("no node",)}}, "no node"),
         ({"actuator": {"fence": Fence.FENCING, "ready": False, "reason": "withdrawn"}}, "withdrawn"),
-        ({"elector": {"api_ok": False}}, "the API server does not answer"),
+        ({"elector": {"api_ok": False}}, "the API server does not answer, or refuses"),
         ({"elector": {"standing_down_until": NOW + 1 * S}}, "standing down as asked"),
         ({"silent": (Worker.PROBER,)}, "the prober is silent"),
         ({"silent": (Worker.ACTUATOR,)}, "the actuator is silent"),
         ({"silent": (Worker.ELECTOR,)}, "the elector is silent"),
         ({"silent": (Worker.ARBITER,)}, "the arbiter is silent"),
-        ({"arbiter": {"api_ok": False}}, "the API server does not answer the arbiter"),
+        ({"arbiter": {"api_ok": False}}, "the API server does not answer the arbiter, or refuses"),
         ({"elector": {**STANDBY, "unsure_until": NOW + 1}}, views.UNSURE),
         ({"elector": STANDBY, "arbiter": {"grant": None, "unsure_until": NOW + 1}}, f"the arbiter: {views.UNSURE}"),
     ],
@@ -133,8 +133,8 @@ def test_a_pod_that_forges_by_the_pool_wide_lock_is_ready_though_its_own_api_ser
 def test_without_the_pool_wide_lock_a_pod_needs_its_api_server(pool: object) -> None:
     shown = picture(**{**AWAY, "arbiter": {**MANAGED, "api_ok": False, "pool": pool}})
     assert views.ready(shown).body["reasons"] == [
-        "the API server does not answer",
-        "the API server does not answer the arbiter",
+        "the API server does not answer, or refuses",
+        "the API server does not answer the arbiter, or refuses",
     ]
 
 

@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import NameOID
 from kubernetes.aio.config import incluster_config
-from scripted_api import AGENT, TIMEOUT_S, Json, kubeconfig, obj, refusal, scripted, session_with
+from scripted_api import AGENT, TIMEOUT_S, Answer, Json, cut, kubeconfig, obj, refusal, scripted, session_with
 
 from devkit.api import EmbeddedApi
 from devkit.api.certificates import write_certificate
@@ -274,6 +274,44 @@ async def test_a_server_with_another_certificate_is_not_spoken_to(tmp_path: Path
             assert api.requests == []
             kubeconfig(tmp_path, api.url, cluster={"certificate-authority": str(certificate)})
             await session.request("get", "/x", timeout_s=TIMEOUT_S)
+
+
+@pytest.mark.parametrize("answer", [refusal(403, "Forbidden"), cut(), refusal(503, "ServiceUnavailable")])
+async def test_a_kubeconfig_that_was_replaced_is_read_when_the_server_that_it_named_fails(
+    tmp_path: Path, answer: Answer
+) -> None:
+    async with scripted(("GET", obj({})), ("GET", answer)) as old, scripted(("GET", obj({"new": 1}))) as new:
+        path = kubeconfig(tmp_path, old.url, token="a")
+        async with ApiSession(path, user_agent=AGENT) as session:
+            await session.request("get", "/x", timeout_s=TIMEOUT_S)
+            kubeconfig(tmp_path, new.url, token="b")
+            with pytest.raises(ApiFailure):
+                await session.request("get", "/x", timeout_s=TIMEOUT_S)
+            assert await session.request("get", "/x", timeout_s=TIMEOUT_S) == {"new": 1}
+            assert session.loads == 2, "so that the lock asks anew which API server this is"
+
+
+async def test_a_kubeconfig_that_was_spoilt_costs_nothing_while_what_was_read_before_serves(tmp_path: Path) -> None:
+    async with scripted(("GET", refusal(503, "ServiceUnavailable")), ("GET", obj({})), ("GET", obj({}))) as api:
+        path = kubeconfig(tmp_path, api.url, token="a")
+        async with ApiSession(path, user_agent=AGENT) as session:
+            path.write_text("{", encoding="utf-8")
+            with pytest.raises(ApiFailure):
+                await session.request("get", "/x", timeout_s=TIMEOUT_S)
+            await session.request("get", "/x", timeout_s=TIMEOUT_S)
+            await session.request("get", "/x", timeout_s=TIMEOUT_S)
+            assert session.loads == 1
+
+
+async def test_answers_of_a_healthy_server_have_no_kubeconfig_read(tmp_path: Path) -> None:
+    async with scripted(("GET", refusal(404, "NotFound")), ("GET", obj({}))) as api:
+        path = kubeconfig(tmp_path, api.url, token="a")
+        async with ApiSession(path, user_agent=AGENT) as session:
+            kubeconfig(tmp_path, api.url, token="other")
+            with pytest.raises(ApiFailure):
+                await session.request("get", "/x", timeout_s=TIMEOUT_S)
+            await session.request("get", "/x", timeout_s=TIMEOUT_S)
+            assert session.loads == 1
 
 
 async def test_a_kubeconfig_without_authorities_trusts_the_system_s(

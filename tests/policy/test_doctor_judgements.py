@@ -211,6 +211,7 @@ def test_mistakes_are_findings_with_their_remedy() -> None:
         ({"sockets": (("NODE_SOCKET", "/" + "x" * 106),)}, "socket-paths", Weight.INFO),
         ({"sockets": (("NODE_SOCKET", "/" + "\N{SNOWMAN}" * 36),)}, "socket-paths", Weight.ERROR),
         ({"workers": (WorkerSeen("prober", "no answer"),)}, "workers", Weight.ERROR),
+        ({"workers": (WorkerSeen("elector", "", "single-uid", fails="403"),)}, "workers", Weight.ERROR),
         ({"workers": (WorkerSeen("prober", Unseen("not allowed")),)}, "separation", Weight.NOT_LOOKED_AT),
         ({"workers": (WorkerSeen("prober", "", "uids", closed=True),)}, "separation", Weight.ERROR),
         ({"workers": (WorkerSeen("prober", "", "single-uid"),)}, "separation", Weight.ERROR),
