@@ -12,7 +12,9 @@ from config import load
 from workers.node_watch import NodeWatch
 
 
-@pytest.mark.parametrize(("pid", "said"), [(1, "process 1 of its pid namespace"), (os.getpid(), "")])
+@pytest.mark.parametrize(
+    ("pid", "said"), [(1, "process 1 of its pid namespace"), (os.getpid(), "")], ids=["1", "another"]
+)
 def test_one_that_nobody_here_could_kill_has_a_problem(pid: int, said: str, tmp_path: Path) -> None:
     """It cannot be armed: should it not confirm a fence, nothing would end it."""
     if os.getuid() != 0 or os.getegid() != 0:
