@@ -16,10 +16,11 @@ from __future__ import annotations
 import json
 import logging
 import os
+import re
 import select
 import time
 from collections import Counter, deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Final
 
 from ipc.messages import Decision
@@ -33,6 +34,11 @@ _INDENT: Final = "    "
 LONGEST_TEXT: Final = 2000
 LONGEST_TRACE: Final = 16_000
 """Characters of a text in a line, and of a trace: what strangers wrote (a Lease's holder) makes no line that tears."""
+
+_PRIORITIES: Final = {b"DEBUG": 7, b"INFO": 6, b"WARNING": 4, b"ERROR": 3, b"CRITICAL": 2}
+"""sd-daemon(3), as syslog(3) numbers them."""
+_LEVEL: Final = re.compile(rb'\{"time": "[^"]*", "level": "([A-Z]+)"|[0-9:.]+ ([A-Z]+) ')
+"""At the beginning of a line, before anything that a stranger wrote."""
 
 BACKLOG: Final = 1 << 20
 """Bytes that wait for a slow reader."""
@@ -136,6 +142,22 @@ def take_terminal(fd: int) -> None:
     os.close(ours)
 
 
+def for_journal(line: bytes) -> bytes:
+    """With its severity as systemd's journal reads it (`journalctl -p warning`) and takes off again: sd-daemon(3)."""
+    found = _LEVEL.match(line)
+    mark = b"<%d>" % _PRIORITIES.get(found[1] or found[2], 6) if found is not None else b"<6>"
+    return mark + line.replace(b"\n", b"\n" + mark)
+
+
+def is_journal(fd: int, environment: Mapping[str, str]) -> bool:
+    """Whether the journal reads what is written there: JOURNAL_STREAM, systemd.exec(5)."""
+    try:
+        info = os.fstat(fd)
+    except OSError:
+        return False
+    return environment.get("JOURNAL_STREAM") == f"{info.st_dev}:{info.st_ino}"
+
+
 class LineWriter:
     """Writes whole lines to a descriptor without ever waiting and without changing the descriptor's flags.
 
@@ -144,9 +166,17 @@ class LineWriter:
     Of terminals that is not true: see `take_terminal`.
     """
 
-    def __init__(self, fd: int, note: Callable[[int], str], *, backlog: int = BACKLOG) -> None:
-        """note: makes the line that tells how many lines were dropped."""
+    def __init__(
+        self,
+        fd: int,
+        note: Callable[[int], str],
+        *,
+        backlog: int = BACKLOG,
+        form: Callable[[bytes], bytes] = bytes,
+    ) -> None:
+        """note: makes the line that tells how many lines were dropped; form: what each is written as."""
         self.fd = fd
+        self._form = form
         self._note = note
         self._most = backlog
         self._queue = bytearray()
@@ -171,12 +201,12 @@ class LineWriter:
         self.flush()
         if self._dropped and not self._queue:
             told = self._note(self._dropped).encode("utf-8", "backslashreplace")
-            self._queue += told + b"\n"
+            self._queue += self._form(told) + b"\n"
             self._noted, self._dropped = self._dropped, 0
         if len(self._queue) + len(line) >= self._most:
             self._dropped += 1
             return
-        self._queue += line + b"\n"
+        self._queue += self._form(line) + b"\n"
         self.flush()
 
     def flush(self) -> None:
@@ -322,7 +352,7 @@ def set_up(worker: str, level: str, form: str) -> LineWriter:
 
     for fd in (1, 2):  # the second: for Python's last words, which must not keep a worker from dying
         take_terminal(fd)
-    writer = LineWriter(1, note)
+    writer = LineWriter(1, note, form=for_journal if is_journal(1, os.environ) else bytes)
     handler = _Handler(writer)
     handler.setFormatter(shown)
     root = logging.getLogger()

@@ -5,13 +5,14 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import shutil
 import signal
 import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tree import WORKERS, Tree, alive, tree, until, visible
+from tree import WORKERS, Tree, alive, folder, tree, until, visible
 
 F_SETPIPE_SZ = 1031
 
@@ -140,3 +141,17 @@ def test_logs_for_people_are_passed_on_as_they_are() -> None:
         until(lambda: made.log.read_text().count("started  pid=") == len(WORKERS), "all have said that they started")
         for line in made.log.read_text().splitlines():
             assert line[2] == line[5] == ":", line
+
+
+def test_what_the_journal_reads_has_its_severity_the_workers_lines_too() -> None:
+    root = folder()
+    (root / "log").touch()
+    info = (root / "log").stat()
+    made = Tree(root, JOURNAL_STREAM=f"{info.st_dev}:{info.st_ino}")
+    try:
+        until(lambda: made.log.read_text().count('"worker_started"') == len(WORKERS), "all have said that they started")
+        told = [(line[:3], json.loads(line[3:])["level"]) for line in made.log.read_text().splitlines()]
+    finally:
+        made.close()
+        shutil.rmtree(root)
+    assert set(told) <= {("<6>", "INFO"), ("<4>", "WARNING"), ("<3>", "ERROR")}

@@ -8,6 +8,7 @@ import logging
 import os
 import pty
 import select
+import sys
 import tempfile
 import threading
 from collections.abc import Iterator
@@ -18,7 +19,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cli.supervision import LONGEST_LINE
-from workers.logs import ConsoleFormatter, JsonFormatter, LineWriter, formatter, take_terminal
+from workers.logs import (
+    ConsoleFormatter,
+    JsonFormatter,
+    LineWriter,
+    for_journal,
+    formatter,
+    is_journal,
+    take_terminal,
+)
 
 PAGE = 4096
 
@@ -238,6 +247,34 @@ def failed(text: str) -> logging.LogRecord:
     except ValueError as error:
         info = (type(error), error, error.__traceback__)
     return logging.makeLogRecord({"msg": "m", "levelname": "ERROR", "exc_info": info})
+
+
+@pytest.mark.parametrize("form", ["json", "console"])
+@pytest.mark.parametrize(
+    ("level", "priority"), [("DEBUG", 7), ("INFO", 6), ("WARNING", 4), ("ERROR", 3), ("CRITICAL", 2)]
+)
+@given(text=st.text())
+def test_the_journal_is_told_the_severity_whatever_the_text_says(
+    form: str, level: str, priority: int, text: str
+) -> None:
+    try:
+        raise ValueError(text)
+    except ValueError:
+        trace = sys.exc_info()
+    said = {"levelno": logging.getLevelNamesMapping()[level], "levelname": level, "event": "x", "msg": text}
+    line = formatter("actuator", form).format(logging.makeLogRecord({**said, "exc_info": trace}))
+    marked = for_journal(line.encode("utf-8", "backslashreplace"))
+    assert {each[:3] for each in marked.split(b"\n")} == {b"<%d>" % priority}
+    assert marked.replace(b"<%d>" % priority, b"") == line.encode("utf-8", "backslashreplace").replace(
+        b"<%d>" % priority, b""
+    )
+
+
+def test_only_what_the_journal_reads_is_marked(pipe: tuple[int, int]) -> None:
+    info = os.fstat(pipe[1])
+    assert is_journal(pipe[1], {"JOURNAL_STREAM": f"{info.st_dev}:{info.st_ino}"})
+    assert not is_journal(pipe[1], {"JOURNAL_STREAM": f"{info.st_dev}:{info.st_ino + 1}"})
+    assert not is_journal(pipe[1], {})
 
 
 def test_a_trace_is_in_the_object() -> None:
