@@ -1,15 +1,10 @@
-"""A lock for the life of a process: flock(2) on a file, kept over exec, or on a folder."""
+"""A lock for the life of a process: flock(2) on a file, kept over exec."""
 
 from __future__ import annotations
 
-import errno
 import fcntl
 import os
 from pathlib import Path
-from typing import Final
-
-_NO_LOCKS: Final = (errno.ENOLCK, errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS)
-"""What a file system says that knows no flock(2)."""
 
 
 class AlreadyHeld(RuntimeError):  # noqa: N818  # a state of the world, named as such
@@ -44,26 +39,3 @@ def hold(path: Path) -> int:
         os.close(fd)
         raise
     return fd
-
-
-def hold_folder(path: Path) -> bool:
-    """Take the lock of a folder, in which nothing is made for it, and keep it until this process has ended.
-
-    False: nothing is held, since it is no folder, may not be looked at, or is on a file system without locks.
-    Raises AlreadyHeld (by an unknown process), OSError.
-    """
-    try:
-        fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    except (FileNotFoundError, NotADirectoryError, PermissionError):
-        return False
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(fd)
-        raise AlreadyHeld(0) from None
-    except OSError as error:
-        os.close(fd)
-        if error.errno not in _NO_LOCKS:
-            raise
-        return False
-    return True

@@ -240,7 +240,6 @@ OTHERS: Final[dict[str, Event]] = {
     "supervisord": Event("supervisord's own words"),
     "supervisord_fault": Event("A fault in supervisord"),
     "target_repaired": Event("Something stood at a target path; our link replaced it", ("file", "path")),
-    "targets_taken": Event("Another sidecar shows keys to a node by our target paths"),
     "term_unreadable": Event("What an earlier life wrote down cannot be read: it starts as a stranger"),
     "jump_not_kept": Event("That grants from before a jump of the wall clock are void could not be written down"),
     "unfenced_at_exit": Event("The actuator ends, and its node is not proven fenced: the kernel tells it once more"),

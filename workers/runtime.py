@@ -24,7 +24,7 @@ from ipc.pubsub import StatePublisher, Subscription, listen
 from kernel import cost, tcp
 from kernel.clock import boottime_ns
 from kernel.deadline import DeathTimer
-from kernel.flock import AlreadyHeld, hold, hold_folder
+from kernel.flock import AlreadyHeld, hold
 from kernel.ledger import Ledger
 from kernel.process import (
     SUPERVISOR_PID,
@@ -232,22 +232,6 @@ def run_worker(
     sys.exit(asyncio.run(_main(context, serve, watchdog)))
 
 
-class _TargetsTaken(RuntimeError):  # noqa: N818  # a state of the world, named as such
-    """Another sidecar, with a RUN_DIR of its own, shows keys to a node by the same paths."""
-
-
-def _hold_targets(config: Config) -> None:
-    """One node with two sidecars could forge by the right of either.  Raises _TargetsTaken, OSError."""
-    folders = {path.parent: variable for variable, path in reversed(config.targets.values())}
-    for folder, variable in folders.items():
-        try:
-            hold_folder(folder)
-        except AlreadyHeld:
-            raise _TargetsTaken(
-                f"another sidecar uses {folder}, where {variable} lies; each needs a folder and a node of its own"
-            ) from None
-
-
 def _closed_context(
     privileges: Privileges, config: Config, find_endpoint: Callable[[Config], Endpoint] | None
 ) -> Context:
@@ -258,15 +242,11 @@ def _closed_context(
         sys.exit(2)
     try:
         hold(config.worker_dir(privileges.worker) / "lock")
-        if privileges.worker is Worker.ACTUATOR:
-            _hold_targets(config)
         context = Context(privileges, config)
         endpoint = find_endpoint(config) if find_endpoint is not None else None
         context.seal(close(privileges, config, endpoint))
     except AlreadyHeld as error:
         log.critical("another %s runs: %s", privileges.worker, error, extra={"event": "already_runs"})
-    except _TargetsTaken as error:
-        log.critical(str(error), extra={"event": "targets_taken"})
     except PortTaken as error:
         log.error(str(error), extra={"event": "port_taken"})
     except OSError as error:

@@ -286,24 +286,6 @@ def test_a_second_forge_manager_is_refused_by_the_first_ones_pid_and_disturbs_no
         assert first.process.poll() is None
 
 
-def test_two_sidecars_with_folders_of_their_own_do_not_show_keys_by_the_same_paths(root: Path) -> None:
-    """A copied file of settings with another LEASE_NAME: the node would forge by the right of either."""
-    targets = {name: value for name, value in environment(root).items() if name.startswith("TARGET_")}
-    (root / "other").mkdir()
-    with _held(root) as first:
-        first.wait_up("actuator")
-        with _held(root / "other", **targets) as second:
-            refused = second.wait_log("targets_taken")
-            assert refused["worker"] == "actuator"
-            assert refused["message"] == (
-                f"another sidecar uses {root / 'ipc'}, where TARGET_KES_KEY lies; "
-                "each needs a folder and a node of its own"
-            )
-            assert second.records("worker_started", "actuator") == []
-            first.process.kill()
-            second.wait_up("actuator")
-
-
 def test_what_a_dead_one_left_is_no_obstacle_and_the_instance_id_outlives_it(root: Path) -> None:
     with _held(root) as first:
         first.wait_up("arbiter")
