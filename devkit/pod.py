@@ -339,6 +339,7 @@ class Pod:
         command = [sys.executable, "-S", "-E", str(script), "run", "--name", self.name]
         command += ["--socket-path", str(self.ipc / "node.socket"), "--port", str(self.node_port)]
         command += ["--record", str(self.record_file), "--control", str(self.root / "control")]
+        command += ["--network", self._environment.get("CARDANO_NETWORK", "mainnet")]
         if self._environment.get("CREDENTIAL_MODE") == "kes-agent":
             command += ["--shelley-kes-agent-socket", str(self.ipc / "kes-agent.socket")]
         else:
