@@ -203,13 +203,11 @@ class Credentials:
             self._found, self._prints = found, before
         assert self._found is not None
         expected = self._expected(self._found)
-        not_now = self._not_now()
+        older = self._older()
         in_use = (self._in_use.finding,) if self._in_use.finding is not None else ()
-        self.findings = findings = worst_first(
-            (*examine(self._found, expected), *self._permissions(), *not_now, *in_use)
-        )
+        self.findings = findings = worst_first((*examine(self._found, expected), *self._permissions(), *older, *in_use))
         self.sources_problem = _unusable(findings)
-        self.rotated = self._installed not in (None, self._found) and not _error(findings) and not not_now
+        self.rotated = self._installed not in (None, self._found) and not _error(findings) and not older
         errors = [one for one in findings if one.severity is Severity.ERROR and one.check not in UNUSABLE]
         self.unfit = tuple(one.reason for one in errors)
         self.certificate = _view(self._found.certificate, expected)
@@ -239,20 +237,13 @@ class Credentials:
                 findings.append(Finding(Check.PERMISSIONS, Severity.WARNING, reason, remedy))
         return tuple(findings)
 
-    def _not_now(self) -> tuple[Finding, ...]:
-        """Whether a secret that was put back, or another pool's, is about to replace what a node forges with."""
+    def _older(self) -> tuple[Finding, ...]:
+        """Whether a secret that was put back is about to replace what a node forges with."""
         used = self._installed.certificate if self._installed is not None else None
         found = self._found.certificate if self._found is not None else None
         if not isinstance(used, OperationalCertificate) or not isinstance(found, OperationalCertificate):
             return ()
-        if found.cold_key != used.cold_key:
-            reason = (
-                f"the certificate is of pool {found.pool_id}, and the node forges for {used.pool_id}: it is not taken "
-                "up meanwhile"
-            )
-            remedy = "put this pool's own set into the secret, and set POOL_ID, which holds every pod to it"
-            return (Finding(Check.POOL, Severity.WARNING, reason, remedy),)
-        if found.counter >= used.counter:
+        if found.cold_key != used.cold_key or found.counter >= used.counter:
             return ()
         reason = (
             f"the certificate's counter is {found.counter}, and the node forges with one of {used.counter}: it is not "

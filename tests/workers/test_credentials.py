@@ -36,10 +36,10 @@ class Mount:
         self.shared.mkdir()
         self._count = 0
 
-    def make(self, seed: bytes = b"s" * 32, **how: int) -> KeySet:
-        """Another set, not mounted yet; of the same pool where the seed is."""
+    def make(self, **how: int) -> KeySet:
+        """Another set, not mounted yet."""
         self._count += 1
-        made = keys.generate(self.root / f"..set{self._count}", seed=seed, **{"kes_period": PERIOD, **how})
+        made = keys.generate(self.root / f"..set{self._count}", seed=b"s" * 32, **{"kes_period": PERIOD, **how})
         made.cold.unlink()
         return made
 
@@ -227,26 +227,6 @@ async def test_a_worse_set_is_not_offered_to_the_node_that_forges(
     assert mount.exposed() == content(first)
     assert credentials.findings[0].severity in (Severity.ERROR, Severity.WARNING)
     assert credentials.findings[0].remedy
-
-
-async def test_another_pools_set_is_not_offered_to_the_node_that_forges_where_no_pool_is_named(
-    mount: Mount, looking: Callable[..., Credentials]
-) -> None:
-    """Its own pods may forge for that pool elsewhere."""
-    first = mount.make()
-    mount.swap(first)
-    credentials = looking()
-    credentials.expose("armed")
-    mount.swap(mount.make(seed=b"o" * 32, counter=9))
-    again(credentials)
-    assert not credentials.rotated
-    assert mount.exposed() == content(first)
-    (told,) = [each for each in credentials.findings if each.check is Check.POOL]
-    assert told.severity is Severity.WARNING
-    assert told.reason.startswith("the certificate is of pool pool1")
-    mount.swap(mount.make(counter=9))
-    again(credentials)
-    assert credentials.rotated
 
 
 async def test_an_older_counter_is_taken_once_the_node_is_armed_anew(
