@@ -12,8 +12,8 @@ from typing import Final
 
 from policy import timing
 
-LEAST_AHEAD_S: Final = 60.0
-"""A tip is ahead of the wall clock by no less than this, however short MAX_TIP_LAG is."""
+CLOCKS_DIFFER_S: Final = 60.0
+"""A tip may be so far ahead of this machine's clock: more is no matter of clocks that differ a little."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +81,7 @@ class Fitness:
         if look.wall_slot is not None:
             ahead_s = (look.slot - look.wall_slot) * look.slot_length_s
             self.tip_lag_s = max(0.0, -ahead_s)
-            if ahead_s > max(self._max_lag_s, LEAST_AHEAD_S):
+            if ahead_s > max(self._max_lag_s, CLOCKS_DIFFER_S):
                 return [
                     f"the node's tip is {ahead_s:.0f} s ahead of the wall clock: this machine's clock is behind, or "
                     "the node is of another network"

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Final
 
 from ipc import messages
 from ipc.messages import Severity, StartFlag
 from policy.doctor.findings import Finding, Unseen, Weight, unseen
+from policy.fitness import CLOCKS_DIFFER_S
 from policy.preflight import Identity, cannot_be_ended, cannot_work_together, wrong_arguments
-
-MOST_AHEAD_S: Final = 60.0
-"""Of a tip before this machine's clock: more is no matter of clocks that differ a little."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -271,7 +268,7 @@ def _tip(facts: NodeFacts) -> Finding:
     if facts.wall_slot is None:
         return unseen("node-tip", Unseen("no calendar of this network is known: name its genesis (SHELLEY_GENESIS)"))
     ahead = (facts.metrics.slot - facts.wall_slot) * facts.slot_length_s
-    if ahead > MOST_AHEAD_S:
+    if ahead > CLOCKS_DIFFER_S:
         reason = f"its tip is {ahead:.0f} s ahead of the wall clock: it is of another network, or this clock is behind"
         remedy = "set CARDANO_NETWORK (or SHELLEY_GENESIS) to the node's network; look at this machine's clock"
         return Finding("node-tip", Weight.ERROR, reason, remedy)

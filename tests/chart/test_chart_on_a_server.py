@@ -58,6 +58,13 @@ def _dry_run(kubectl: Run, manifests: str, *, fails: bool = False) -> tuple[str,
     return done.stdout, done.stderr
 
 
+def _may_update(kubectl: Run, account: str = "cardano-forge-crds") -> bool:
+    """Whether pods of this account may renew the Lease of the defaults."""
+    who = f"system:serviceaccount:{chart.NAMESPACE}:{account}"
+    listed = kubectl(*_in(), "auth", "can-i", "--list", "--as", who).stdout
+    return any("[cardano-node-leader]" in line and "update" in line for line in listed.splitlines())
+
+
 @pytest.mark.parametrize("example", EXAMPLES)
 def test_every_object_of_an_example_is_taken_without_a_warning(kubectl: Run, namespace: Insist, example: str) -> None:
     namespace(LEVEL.get(example, "restricted"))
@@ -251,11 +258,6 @@ def test_an_upgrade_to_another_lease_is_refused_and_takes_no_right_from_the_pods
 ) -> None:
     """In a rolling update pods of two Leases would forge side by side."""
 
-    def pods_may(lease: str) -> bool:
-        account = f"system:serviceaccount:{chart.NAMESPACE}:cardano-forge-crds"
-        listed = kubectl(*_in(), "auth", "can-i", "--list", "--as", account).stdout
-        return any(f"[{lease}]" in line and "update" in line for line in listed.splitlines())
-
     def workload() -> str:
         return kubectl(*_in(), "get", "statefulset", chart.RELEASE, "-o", "jsonpath={.spec}").stdout
 
@@ -265,7 +267,7 @@ def test_an_upgrade_to_another_lease_is_refused_and_takes_no_right_from_the_pods
     assert "StatefulSet" in told
     assert "field is immutable" in told
     assert workload() == before
-    assert pods_may("cardano-node-leader")
+    assert _may_update(kubectl)
     helm("rollback", chart.RELEASE, *_in())
     assert workload() == before
     assert kubectl(*_in(), "get", "role", "-o", "name").stdout.count(chart.RELEASE) == 1
@@ -273,7 +275,7 @@ def test_an_upgrade_to_another_lease_is_refused_and_takes_no_right_from_the_pods
     kubectl(*_in(), "delete", "statefulset", chart.RELEASE, "--cascade=background")
     helm("upgrade", chart.RELEASE, CHART, *_in(), "--set", setting)
     assert workload() != before
-    assert not pods_may("cardano-node-leader")
+    assert not _may_update(kubectl)
     helm("uninstall", chart.RELEASE, *_in())
 
 
@@ -281,16 +283,10 @@ def test_pods_that_run_keep_their_rights_by_another_account_as_the_page_says(
     kubectl: Run, helm: Run, namespace: Insist, tmp_path: Path
 ) -> None:
     """Helm deletes the account, and binds the new one in place of it, while all pods are still the old one's."""
-
-    def may(account: str) -> bool:
-        who = f"system:serviceaccount:{chart.NAMESPACE}:{account}"
-        listed = kubectl(*_in(), "auth", "can-i", "--list", "--as", who).stdout
-        return any("[cardano-node-leader]" in line and "update" in line for line in listed.splitlines())
-
     page = (CHART.parents[1] / "docs" / "chart.md").read_text("utf-8")
     (steps,) = re.findall(r"```sh\n( +LEASE=.*?)```", page, re.DOTALL)
     helm("install", chart.RELEASE, CHART, *_in())
-    assert may("cardano-forge-crds")
+    assert _may_update(kubectl)
     done = subprocess.run(
         ["bash", "-e", "-c", steps],
         capture_output=True,
@@ -301,11 +297,11 @@ def test_pods_that_run_keep_their_rights_by_another_account_as_the_page_says(
     )
     assert done.returncode == 0, done.stderr
     helm("upgrade", chart.RELEASE, CHART, *_in(), "--set", "serviceAccount.name=another")
-    assert may("another")
-    assert may("cardano-forge-crds")
+    assert _may_update(kubectl, "another")
+    assert _may_update(kubectl)
     kubectl(*_in(), "get", "serviceaccount", "cardano-forge-crds")
     kubectl(*_in(), "delete", "rolebinding/older", "serviceaccount/cardano-forge-crds")
-    assert not may("cardano-forge-crds")
+    assert not _may_update(kubectl)
     helm("uninstall", chart.RELEASE, *_in())
 
 
