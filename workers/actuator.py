@@ -190,7 +190,7 @@ class Actuator:
         prober = self._prober_says(now)
         self._credentials.hear_node(now, prober.sample if prober is not None else None, forging=forging)
         self._credentials.look(now)
-        self._look_for_other_keys(now)
+        self._look_for_other_keys(now, prober)
         view = self._view(now)
         granted = view.arbiter if self._config.enable_cluster_management else view.elector
         self._token_granted = granted.fencing_token if granted is not None else self._token_granted
@@ -204,12 +204,11 @@ class Actuator:
 
     # --- looking ---
 
-    def _look_for_other_keys(self, now: int) -> None:
+    def _look_for_other_keys(self, now: int, prober: ProberState | None) -> None:
         """Paths that differ may lead to one file.  A node that started, or forges, and read none of ours has others."""
         if not self._node.warnings or (since := self._credentials.unread_since) == 0:
             return
-        prober, began = self._prober_says(now), self._node.young_since
-        sample = prober.sample if prober is not None else None
+        sample, began = prober.sample if prober is not None else None, self._node.young_since
         tells = sample is not None and sample.answered and not mute(sample) and sample.asked_at > began
         runs = self._node.up or (tells and sample is not None and sample.node_pid in (0, self._node.pid))
         began_without = self._machine.exposed == "bootstrap" and runs and since < began
