@@ -80,7 +80,7 @@ MACHINES: Final = (
 )
 
 _INIT: Final = """#!/bin/busybox sh
-export PATH=/usr/local/bin:/usr/bin:/bin HOME=/root LANG=C.UTF-8 PYTHONDONTWRITEBYTECODE=1
+export PATH=/usr/local/bin:/usr/bin:/bin HOME=/root LANG=C.UTF-8
 /bin/busybox --install -s /usr/local/bin
 mount -t proc proc /proc
 mount -t sysfs sysfs /sys
