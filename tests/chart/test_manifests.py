@@ -278,6 +278,17 @@ def test_with_a_container_for_each_a_worker_has_its_user_and_sees_what_it_needs(
         assert set(mounts(container).values()) == {name for name, whose in OWN_VOLUMES.items() if worker in whose}
 
 
+@pytest.mark.parametrize("mode", MODES)
+def test_users_may_be_of_a_range_as_openshift_gives_each_namespace(mode: str) -> None:
+    """It lets no pod in whose users are of another one (openshift.io/sa.scc.uid-range), and its ranges are high."""
+    workers = ["actuator", "prober", "elector", "arbiter", "gateway"]
+    uids = {worker: 2147483640 + number for number, worker in enumerate(workers)}
+    rendered = Rendered("", {"mode": mode, "uids": uids, "fsGroup": 1000680000})
+    assert rendered.node["securityContext"]["runAsUser"] == 2147483640
+    assert rendered.config.worker_uids == ({} if mode == "single-uid" else uids)
+    assert rendered.pod["securityContext"].get("fsGroup") == (None if mode == "uids" else 1000680000)
+
+
 def test_a_genesis_file_is_there_for_every_worker() -> None:
     rendered = Rendered("", {"mode": "containers", "network": {"name": "custom", "shelleyGenesis": "/config/s.json"}})
     for container in rendered.ours.values():
