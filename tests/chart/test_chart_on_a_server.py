@@ -252,6 +252,19 @@ def test_a_release_that_no_service_can_be_named_after_is_refused_before_anything
     helm("uninstall", "my.pool", *_in())
 
 
+def test_a_chart_that_was_packed_with_a_commit_in_its_version_is_taken(
+    kubectl: Run, helm: Run, namespace: Insist, tmp_path: Path
+) -> None:
+    """As Flux packs one from git (reconcileStrategy: Revision); no label may have a plus, no tag either."""
+    version = "3.0.0+0123456789ab." + "long" * 12
+    helm("package", CHART, "--version", version, "--app-version", "3.0.0+0123456789ab", "--destination", tmp_path)
+    (packed,) = tmp_path.glob("*.tgz")
+    printed = helm("template", chart.RELEASE, packed, *_in()).stdout
+    assert "image: cardano/forge-manager:3.0.0_0123456789ab\n" in printed
+    _, warnings = _dry_run(kubectl, printed)
+    assert warnings == ""
+
+
 @pytest.mark.parametrize("setting", ["pool.id=pool1abcd1234567890", "election.leaseName=another"])
 def test_an_upgrade_to_another_lease_is_refused_and_takes_no_right_from_the_pods_that_run(
     kubectl: Run, helm: Run, namespace: Insist, setting: str
