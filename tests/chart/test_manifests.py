@@ -111,6 +111,14 @@ def test_a_node_has_minutes_to_close_its_database_and_a_sidecar_that_hangs_has_n
     ]
     assert probes
     assert all(longest < probe["terminationGracePeriodSeconds"] < 60 for probe in probes)
+    assert longest == 27, "values.yaml says so"
+
+
+def test_a_pod_may_not_be_given_less_time_than_its_sidecar_needs_to_end() -> None:
+    """With less the node is killed while it closes its database, or before it was fenced."""
+    assert Rendered("", {"terminationGracePeriodSeconds": 30}).pod["terminationGracePeriodSeconds"] == 30
+    with pytest.raises(chart.Refused, match="'/terminationGracePeriodSeconds': minimum: got 29, want 30"):
+        Rendered("", {"terminationGracePeriodSeconds": 29})
 
 
 def test_a_native_sidecar_hands_over_when_the_pods_end_begins_and_the_node_lives_until_it_has() -> None:
