@@ -379,6 +379,7 @@ def test_the_notes_say_as_many_pods_as_there_are_and_of_another_forger_at_the_fi
     assert "one pod of all regions forges" in notes("install", *region)
     assert "get leaders cardano-leader\n" in notes("install", "--set=crd.plural=leaders")
     assert "Does a node forge for this pool already?" in notes("install")
+    assert "describe statefulset cardano-producer" in notes("install"), "helm says nothing of pods that are refused"
     helm("install", chart.RELEASE, CHART, *_in())
     assert "Does a node forge" not in notes("upgrade"), "it would be the release's own"
     helm("uninstall", chart.RELEASE, *_in())
