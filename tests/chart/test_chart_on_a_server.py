@@ -73,6 +73,37 @@ def test_every_object_of_an_example_is_taken_without_a_warning(kubectl: Run, nam
     assert warnings == ""
 
 
+def _kept(wanted: object, live: object) -> bool:
+    """Whether a server has what was asked for, in the same words; it may have more."""
+    if isinstance(wanted, dict):
+        return isinstance(live, dict) and all(key in live and _kept(wanted[key], live[key]) for key in wanted)
+    if isinstance(wanted, list):
+        return isinstance(live, list) and len(wanted) == len(live) and all(map(_kept, wanted, live))
+    return wanted == live
+
+
+@pytest.mark.parametrize("example", ["one-cluster", "three-regions", "monitoring", "containers"])
+def test_what_was_applied_is_no_difference_when_it_is_rendered_again(
+    kubectl: Run, namespace: Insist, example: str
+) -> None:
+    """Argo CD and Flux would apply it for ever: a quantity in other words, a default that comes back, an empty list."""
+    manifests = text(example)
+
+    def live() -> list[Json]:
+        return [
+            json.loads(kubectl(*_in(), "get", each["kind"], each["metadata"]["name"], "-o", "json").stdout)
+            for each in Rendered(example).objects
+        ]
+
+    kubectl("apply", "--server-side", "-f", "-", stdin=manifests)
+    first = live()
+    kubectl("apply", "--server-side", "-f", "-", stdin=manifests)
+    assert live() == first
+    for wanted, there in zip(Rendered(example).objects, first, strict=True):
+        assert _kept(wanted, there), wanted["kind"]
+    kubectl("delete", "--cascade=background", "-f", "-", stdin=manifests)
+
+
 @pytest.mark.parametrize("mode", ["single-uid", "containers"])
 def test_everything_that_can_be_set_is_taken(kubectl: Run, namespace: Insist, mode: str) -> None:
     settings: Json = copy.deepcopy(EVERYTHING) | {
