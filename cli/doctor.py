@@ -137,6 +137,10 @@ def _named_servers(
     return [Server(place, own=True, coordinates=coordinates, account=False) for place in found]
 
 
+def _of_the_pool(config: Config) -> bool:
+    return bool(config.pool_label) and "LEASE_NAME" not in config.explicit
+
+
 async def _facts(config: Config, servers: Sequence[Server], *, inside: bool) -> Facts:
     """All at once; everything that waits has an end."""
     settings = Settings(
@@ -145,6 +149,8 @@ async def _facts(config: Config, servers: Sequence[Server], *, inside: bool) -> 
         times=Timing(config.lease_duration, config.sleep_interval),
         lease=config.lease_name,
         lock=config.pool_lock_name,
+        # A Lease that is named after the pool is no other's; a host's name (docs/bare-metal.md) is no StatefulSet's.
+        pod=config.pod_name if inside and config.election_label and not _of_the_pool(config) else "",
     )
     asking = asyncio.gather(*(doctor_api.ask(config, server) for server in servers))
     if not inside:

@@ -228,6 +228,8 @@ def _notice_words(value: str) -> tuple[str, ...]:
 
 
 _WORKERS: Final = ("actuator", "arbiter", "elector", "gateway", "prober")
+_HIGHEST_UID: Final = 2**31 - 1
+"""Kubernetes takes none above; OpenShift gives each namespace a range that begins above 1000000000."""
 
 
 def _worker_uids(value: str) -> tuple[tuple[str, int], ...]:
@@ -236,7 +238,8 @@ def _worker_uids(value: str) -> tuple[tuple[str, int], ...]:
     found: dict[str, int] = {}
     for word in value.split(","):
         name, _, number = word.strip().partition("=")
-        if name not in _WORKERS or name in found or not re.fullmatch(r"[0-9]{1,9}", number) or int(number) == 0:
+        fits = re.fullmatch(r"[0-9]{1,10}", number) and 0 < int(number) <= _HIGHEST_UID
+        if name not in _WORKERS or name in found or not fits:
             raise _WrongValueError("must be name=uid pairs, e.g. actuator=10001,prober=10002,...; no uid may be 0")
         found[name] = int(number)
     if len(found) < len(_WORKERS) or len(set(found.values())) < len(found):

@@ -172,8 +172,9 @@ CHECKS: Final[dict[str, Check]] = {
     ),
     "lease": Check(
         _A,
-        "the cluster's Lease: there, held by whom, in this program's form, with our `LEASE_DURATION`",
-        "stop what else contends; one `LEASE_DURATION` for all pods",
+        "the cluster's Lease: there, held by whom (by another StatefulSet's pod, which may be another pool's), in this "
+        "program's form, with our `LEASE_DURATION`",
+        "stop what else contends; a Lease for each pool; one `LEASE_DURATION` for all pods",
     ),
     "crd-cluster": Check(
         _M, "the same of CardanoForgeCluster, on each coordination API", "`kubectl apply -f deploy/crds`"

@@ -36,6 +36,8 @@ class Settings:
     times: Timing
     lease: str
     lock: str
+    pod: str = ""
+    """As of `judge_server`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +104,8 @@ def _servers(facts: Facts) -> Iterator[Finding]:
         for subject in (Subject.KUBERNETES, Subject.COORDINATION):
             yield from _none(subject, why if isinstance(why, Unseen) else Unseen("not known"))
         return
-    found = [f for api in apis for f in judge_server(api, settings.times, settings.lease, settings.lock)]
+    told = (settings.times, settings.lease, settings.lock, settings.pod)
+    found = [f for api in apis for f in judge_server(api, *told)]
     found += judge_set(apis, managed=settings.managed)
     heard = {finding.check for finding in found}
     yield from found

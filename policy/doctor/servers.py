@@ -10,6 +10,7 @@ from typing import Final
 
 from policy import timing
 from policy.doctor.findings import Finding, Unseen, Weight, unseen
+from policy.election import pod_of
 from policy.lease import LeaseRecord
 from policy.pool_lock import one_set
 
@@ -19,6 +20,8 @@ _HOLDER: Final = re.compile(r"[a-z0-9]([-a-z0-9.]*[a-z0-9])?_[0-9a-z]{8}")
 """`<pod>_<instance>`."""
 _LOCK_HOLDER: Final = re.compile(r"[a-z0-9]([-a-z0-9.]*[a-z0-9])?/[a-z0-9]([-a-z0-9.]*[a-z0-9])?_[0-9a-z]{8}")
 """`<CardanoForgeCluster>/<pod>_<instance>`."""
+_IN_SET: Final = re.compile(r"(.+)-[0-9]+")
+"""A StatefulSet's pod."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,8 +108,8 @@ class Timing:
         return min(renewing, timing.CONTENDER_TIMEOUT / timing.SECOND)
 
 
-def judge_server(api: ApiFacts, times: Timing, lease: str, lock: str) -> Iterator[Finding]:
-    """All there is to say of one server."""
+def judge_server(api: ApiFacts, times: Timing, lease: str, lock: str, pod: str = "") -> Iterator[Finding]:
+    """All there is to say of one server.  pod: ours, in a StatefulSet whose Lease may be another pool's; else empty."""
     where = api.name
     rest = ["api-latency", "api-clock", "rights"]
     rest += ["crd-leader", "lease"] if api.own else []
@@ -133,7 +136,7 @@ def judge_server(api: ApiFacts, times: Timing, lease: str, lock: str) -> Iterato
     yield _rights(api)
     if api.own:
         yield from _served("crd-leader", api.leader, api)
-        yield from _lease(api, times, lease)
+        yield from _lease(api, times, lease, pod)
     if api.coordinates:
         yield from _served("crd-cluster", api.cluster, api)
         yield from _lock(api, times, lock)
@@ -214,8 +217,19 @@ def _served(check: str, served: Served | Unseen, api: ApiFacts) -> Iterator[Find
     yield Finding(check, Weight.INFO, f"{served.wanted}, with all fields", where=api.name)
 
 
-def _lease(api: ApiFacts, times: Timing, name: str) -> Iterator[Finding]:
+def _lease(api: ApiFacts, times: Timing, name: str, pod: str) -> Iterator[Finding]:
     yield from _held("lease", api, api.lease, times, name, _HOLDER, "pod_instance")
+    ours = _IN_SET.fullmatch(pod)
+    if ours is None or not isinstance(api.lease, LeaseRecord):
+        return
+    theirs = _IN_SET.fullmatch(pod_of(api.lease.holder))
+    if theirs is not None and theirs[1] != ours[1]:
+        reason = (
+            f"Lease {name} is held by a pod of {theirs[1]}, and this one is of {ours[1]}: where these are two pools, "
+            "only one of them forges"
+        )
+        remedy = "a POOL_ID for each pool, or a LEASE_NAME; end all pods of a pool before you change it"
+        yield Finding("lease", Weight.WARNING, reason, remedy, where=api.name)
 
 
 def _lock(api: ApiFacts, times: Timing, name: str) -> Iterator[Finding]:

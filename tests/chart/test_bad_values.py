@@ -121,6 +121,7 @@ def test_cluster_management_wants_a_pool_a_region_and_the_servers_said_aloud() -
         ({"election": {"leaseDuration": 6}}, "election.interval: must be at most 1.72 with a leaseDuration of 6"),
         ({"election": {"interval": 7}}, "election.interval: must be at most 6.175 with a leaseDuration of 15"),
         ({"network": {"name": "preprod", "magic": 764824073}}, "network.magic: preprod has 1"),
+        ({"network": {"name": "custom"}}, "network.name: custom needs network.magic, or network.shelleyGenesis"),
         ({"fullnameOverride": "2nd-pool"}, "objects would be named 2nd-pool, as no Service may be"),
         ({"extraEnv": [{"name": "A", "value": "1"}, {"name": "A", "value": "2"}]}, "extraEnv: A is there twice"),
         ({"node": {"args": ["--non-producing-node"]}}, "node.args: must begin with run"),

@@ -116,6 +116,32 @@ async def test_a_pool_is_installed_joined_by_another_region_upgraded_and_uninsta
     assert "cardanoleaders.cardano.io" in _type(reader, remove.replace("\n", " "))
 
 
+def test_who_began_with_the_manifests_goes_on_with_the_chart(reader: Path, kubectl: Run) -> None:
+    """Taken over as it is the StatefulSet would be refused, and removing what failed would end its pods."""
+    in_namespace = ("--namespace", NAMESPACE)
+    _type(reader, f"kubectl create namespace {NAMESPACE} --dry-run=client -o yaml | kubectl apply --server-side -f -")
+    _type(reader, "kubectl apply -f deploy/crds/")
+    role, example = "-f deploy/rbac/role.yaml", "-f deploy/examples/single-uid.yaml"
+    _type(reader, f"kubectl {' '.join(in_namespace)} apply {role} {example}")
+    (move,) = _blocks("From the manifests to the chart")
+    definitions, *pods = move.splitlines(keepends=True)
+    with pytest.raises(AssertionError, match="exists and cannot be imported"):
+        _type(reader, definitions.replace(" --take-ownership", ""))
+    with pytest.raises(AssertionError, match="field is immutable"):
+        _type(reader, pods[-1].replace("--values", "--take-ownership --values"))
+    _type(reader, f"helm uninstall cardano-producer {' '.join(in_namespace)}")
+    assert kubectl(*in_namespace, "get", "statefulset", "-o", "name").stdout == "", "the page warns of it"
+    _type(reader, f"kubectl {' '.join(in_namespace)} apply {role} {example}")
+    assert "NOTES:" in _type(reader, move.replace("=foreground", "=background"))
+    left = kubectl(*in_namespace, "get", "role,rolebinding", "-o", "name").stdout.split()
+    assert len(left) == 2
+    assert all("/cardano-producer-" in each for each in left)
+    _type(reader, f"helm uninstall cardano-producer {' '.join(in_namespace)}")
+    _type(reader, "helm uninstall cardano-forge-crds --namespace cardano-system")
+    warm_up(kubectl)
+    kubectl("delete", "crd", "cardanoleaders.cardano.io", "cardanoforgeclusters.cardano.io", "--timeout=60s")
+
+
 def test_the_kustomizations_are_applied(reader: Path, kubectl: Run) -> None:
     _type(
         reader, "kubectl create namespace cardano-preprod --dry-run=client -o yaml | kubectl apply --server-side -f -"

@@ -73,6 +73,37 @@ def test_every_object_of_an_example_is_taken_without_a_warning(kubectl: Run, nam
     assert warnings == ""
 
 
+def _kept(wanted: object, live: object) -> bool:
+    """Whether a server has what was asked for, in the same words; it may have more."""
+    if isinstance(wanted, dict):
+        return isinstance(live, dict) and all(key in live and _kept(wanted[key], live[key]) for key in wanted)
+    if isinstance(wanted, list):
+        return isinstance(live, list) and len(wanted) == len(live) and all(map(_kept, wanted, live))
+    return wanted == live
+
+
+@pytest.mark.parametrize("example", ["one-cluster", "three-regions", "monitoring", "containers"])
+def test_what_was_applied_is_no_difference_when_it_is_rendered_again(
+    kubectl: Run, namespace: Insist, example: str
+) -> None:
+    """Argo CD and Flux would apply it for ever: a quantity in other words, a default that comes back, an empty list."""
+    manifests = text(example)
+
+    def live() -> list[Json]:
+        return [
+            json.loads(kubectl(*_in(), "get", each["kind"], each["metadata"]["name"], "-o", "json").stdout)
+            for each in Rendered(example).objects
+        ]
+
+    kubectl("apply", "--server-side", "-f", "-", stdin=manifests)
+    first = live()
+    kubectl("apply", "--server-side", "-f", "-", stdin=manifests)
+    assert live() == first
+    for wanted, there in zip(Rendered(example).objects, first, strict=True):
+        assert _kept(wanted, there), wanted["kind"]
+    kubectl("delete", "--cascade=background", "-f", "-", stdin=manifests)
+
+
 @pytest.mark.parametrize("mode", ["single-uid", "containers"])
 def test_everything_that_can_be_set_is_taken(kubectl: Run, namespace: Insist, mode: str) -> None:
     settings: Json = copy.deepcopy(EVERYTHING) | {
@@ -252,6 +283,19 @@ def test_a_release_that_no_service_can_be_named_after_is_refused_before_anything
     helm("uninstall", "my.pool", *_in())
 
 
+def test_a_chart_that_was_packed_with_a_commit_in_its_version_is_taken(
+    kubectl: Run, helm: Run, namespace: Insist, tmp_path: Path
+) -> None:
+    """As Flux packs one from git (reconcileStrategy: Revision); no label may have a plus, no tag either."""
+    version = "3.0.0+0123456789ab." + "long" * 12
+    helm("package", CHART, "--version", version, "--app-version", "3.0.0+0123456789ab", "--destination", tmp_path)
+    (packed,) = tmp_path.glob("*.tgz")
+    printed = helm("template", chart.RELEASE, packed, *_in()).stdout
+    assert "image: cardano/forge-manager:3.0.0_0123456789ab\n" in printed
+    _, warnings = _dry_run(kubectl, printed)
+    assert warnings == ""
+
+
 @pytest.mark.parametrize("setting", ["pool.id=pool1abcd1234567890", "election.leaseName=another"])
 def test_an_upgrade_to_another_lease_is_refused_and_takes_no_right_from_the_pods_that_run(
     kubectl: Run, helm: Run, namespace: Insist, setting: str
@@ -366,6 +410,7 @@ def test_the_notes_say_as_many_pods_as_there_are_and_of_another_forger_at_the_fi
     assert "one pod of all regions forges" in notes("install", *region)
     assert "get leaders cardano-leader\n" in notes("install", "--set=crd.plural=leaders")
     assert "Does a node forge for this pool already?" in notes("install")
+    assert "describe statefulset cardano-producer" in notes("install"), "helm says nothing of pods that are refused"
     helm("install", chart.RELEASE, CHART, *_in())
     assert "Does a node forge" not in notes("upgrade"), "it would be the release's own"
     helm("uninstall", chart.RELEASE, *_in())

@@ -111,6 +111,14 @@ def test_a_node_has_minutes_to_close_its_database_and_a_sidecar_that_hangs_has_n
     ]
     assert probes
     assert all(longest < probe["terminationGracePeriodSeconds"] < 60 for probe in probes)
+    assert longest == 27, "values.yaml says so"
+
+
+def test_a_pod_may_not_be_given_less_time_than_its_sidecar_needs_to_end() -> None:
+    """With less the node is killed while it closes its database, or before it was fenced."""
+    assert Rendered("", {"terminationGracePeriodSeconds": 30}).pod["terminationGracePeriodSeconds"] == 30
+    with pytest.raises(chart.Refused, match="'/terminationGracePeriodSeconds': minimum: got 29, want 30"):
+        Rendered("", {"terminationGracePeriodSeconds": 29})
 
 
 def test_a_native_sidecar_hands_over_when_the_pods_end_begins_and_the_node_lives_until_it_has() -> None:
@@ -276,6 +284,17 @@ def test_with_a_container_for_each_a_worker_has_its_user_and_sees_what_it_needs(
         uid = rendered.config.worker_uids[Worker(worker)]
         assert (container["securityContext"]["runAsUser"], container["securityContext"]["runAsGroup"]) == (uid, uid)
         assert set(mounts(container).values()) == {name for name, whose in OWN_VOLUMES.items() if worker in whose}
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_users_may_be_of_a_range_as_openshift_gives_each_namespace(mode: str) -> None:
+    """It lets no pod in whose users are of another one (openshift.io/sa.scc.uid-range), and its ranges are high."""
+    workers = ["actuator", "prober", "elector", "arbiter", "gateway"]
+    uids = {worker: 2147483640 + number for number, worker in enumerate(workers)}
+    rendered = Rendered("", {"mode": mode, "uids": uids, "fsGroup": 1000680000})
+    assert rendered.node["securityContext"]["runAsUser"] == 2147483640
+    assert rendered.config.worker_uids == ({} if mode == "single-uid" else uids)
+    assert rendered.pod["securityContext"].get("fsGroup") == (None if mode == "uids" else 1000680000)
 
 
 def test_a_genesis_file_is_there_for_every_worker() -> None:

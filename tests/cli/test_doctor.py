@@ -519,6 +519,11 @@ def a_stranger_holds_the_lease(world: World) -> None:
     world.after = lambda: world.lease("own", LEASE, "some-operator")
 
 
+def another_pool_holds_the_lease(world: World) -> None:
+    world.after = lambda: world.lease("own", LEASE, "another-0_6dea1705")
+    world.environment["ELECTION_LABEL"] = LEASE
+
+
 def no_namespace(world: World) -> None:
     managed(world, "{a}")
     world.environment["COORDINATION_NAMESPACE"] = "nowhere"
@@ -588,6 +593,7 @@ BROKEN: list[tuple[Callable[[World], None], str, str, int, str]] = [
     (another_set, "member-set", "error", 1, "docs/clusters.md"),
     (another_duration, "lease", "error", 1, "the same LEASE_DURATION"),
     (a_stranger_holds_the_lease, "lease", "warning", 0, "docs/upgrading.md"),
+    (another_pool_holds_the_lease, "lease", "warning", 0, "a POOL_ID for each pool"),
     (no_namespace, "api", "error", 1, "create namespace nowhere"),
     (a_wrong_setting, "settings", "error", 2, "must be a whole number"),
     (a_path_too_long, "socket-paths", "error", 1, "a shorter path"),

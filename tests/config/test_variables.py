@@ -98,6 +98,7 @@ def test_an_empty_value_means_the_default() -> None:
         ("NODE_SOCKET", "/ipc/../node.socket"),
         ("CREDENTIAL_MODE", "memfd"),
         ("CARDANO_NETWORK", "testnet"),
+        ("WORKER_UIDS", "actuator=2147483648,prober=2,elector=3,arbiter=4,gateway=5"),
         ("POOL_ID", "stake1abc"),
         ("POOL_ID_HEX", "abc"),
         ("CLUSTER_PRIORITY", "0"),

@@ -373,6 +373,23 @@ def test_what_is_wrong_with_a_server_is_named(change: dict[str, object], check: 
     assert weights(found, check) == [weight]
 
 
+@pytest.mark.parametrize(
+    ("pod", "holder", "wrong"),
+    [
+        ("two-1", "one-0_6dea1705", True),
+        ("one-1", "one-0_6dea1705", False),
+        ("one-1", "", False),
+        ("one-1", "some-operator", False),
+        ("", "one-0_6dea1705", False),
+    ],
+)
+def test_a_lease_of_another_statefulsets_pod_may_be_another_pools(pod: str, holder: str, *, wrong: bool) -> None:
+    """Without POOL_ID two pools of one namespace have one Lease by default, and one of them never forges."""
+    held = dataclasses.replace(API, lease=dataclasses.replace(HELD, holder=holder))
+    reasons = [each.reason for each in judge_server(held, TIMES, "l", "p", pod) if each.weight is Weight.WARNING]
+    assert any("held by a pod of one, and this one is of two" in each for each in reasons) is wrong
+
+
 def test_a_longer_lease_is_no_remedy_for_a_server_that_nobody_who_takes_waits_for() -> None:
     times = Timing(lease_duration_s=60, sleep_interval_s=5)
     slow = dataclasses.replace(API, took_s=(2.6, 2.6, 2.6))

@@ -18,6 +18,9 @@
 {{- if and $magic (not (kindIs "invalid" $v.network.magic)) (ne (int64 $v.network.magic) (int64 $magic)) -}}
 {{- fail (printf "network.magic: %s has %d; leave it out" $v.network.name $magic) -}}
 {{- end -}}
+{{- if and (eq $v.network.name "custom") (kindIs "invalid" $v.network.magic) (not $v.network.shelleyGenesis) -}}
+{{- fail "network.name: custom needs network.magic, or network.shelleyGenesis, which has it: without them the pods say mainnet's" -}}
+{{- end -}}
 {{- if and .Chart.IsRoot (hasKey $v "enabled") -}}
 {{- fail "enabled: is of a chart that has this one as its dependency (condition); here it is workload.create" -}}
 {{- end -}}

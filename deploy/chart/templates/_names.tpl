@@ -11,9 +11,14 @@ app.kubernetes.io/instance: {{ .Release.Name }}
 
 {{- define "forge.fixedLabels" -}}
 {{ include "forge.selector" . }}
-app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
+app.kubernetes.io/version: {{ include "forge.asLabel" .Chart.AppVersion | quote }}
 app.kubernetes.io/managed-by: {{ .Release.Service }}
-helm.sh/chart: {{ .Chart.Name }}-{{ .Chart.Version }}
+helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | include "forge.asLabel" }}
+{{- end -}}
+
+{{- /* A version may have a plus, as Flux gives to a chart from a git repository; a label, and an image's tag, may not. */ -}}
+{{- define "forge.asLabel" -}}
+{{- regexReplaceAll "[^a-zA-Z0-9]+$" (. | replace "+" "_" | trunc 63) "" -}}
 {{- end -}}
 
 {{- /* Whatever the operator says beside, the chart's own labels stay what they are: selectors go by them. */ -}}
@@ -51,7 +56,7 @@ taken the right to their Lease from the pods that run.
 {{- /* image, default tag */ -}}
 {{- define "forge.image" -}}
 {{- $image := index . 0 -}}
-{{- $image.repository -}}:{{- $image.tag | default (index . 1) -}}
+{{- $image.repository -}}:{{- $image.tag | default (index . 1 | replace "+" "_") -}}
 {{- with $image.digest }}@{{ . }}{{ end -}}
 {{- end -}}
 
