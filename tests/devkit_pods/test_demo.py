@@ -84,7 +84,29 @@ def test_where_there_is_no_such_folder_that_is_said(monkeypatch: pytest.MonkeyPa
         MemoryFolder()
 
 
-@pytest.mark.parametrize("left", ["without pip", "of a Python that is gone", "from another folder"])
+@pytest.mark.parametrize("target", ["build", "push", "install"])
+def test_without_a_suitable_python_a_target_fails_and_says_what_is_needed(target: str, tmp_path: Path) -> None:
+    shutil.copy(ROOT / "Makefile", tmp_path)
+    (tmp_path / "pyproject.toml").touch()
+    make = shutil.which("make")
+    assert make is not None
+    nowhere = {"PATH": str(tmp_path)}
+    done = subprocess.run([make, target], cwd=tmp_path, env=nowhere, capture_output=True, text=True, check=False)
+    assert done.returncode != 0
+    assert "Python 3.11 or newer is needed" in done.stderr
+
+
+@pytest.mark.parametrize("name", ["PYTHONPATH", "PYTHONSAFEPATH", "PYTHONOPTIMIZE", "GIT_DIR", "GIT_INDEX_FILE"])
+def test_what_a_shell_has_set_for_another_program_is_not_heard(name: str, tmp_path: Path) -> None:
+    shutil.copy(ROOT / "Makefile", tmp_path)
+    command = ["make", "build", f"PYTHON=sh -c 'test -z \"$${name}\"' --"]
+    done = subprocess.run(command, cwd=tmp_path, env=os.environ | {name: "1"}, capture_output=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize(
+    "left", ["without pip", "of a Python that is gone", "whole, of a Python that is gone", "from another folder"]
+)
 def test_make_install_mends_a_venv_that_is_half_made(left: str, tmp_path: Path) -> None:
     shutil.copy(ROOT / "Makefile", tmp_path)
     (tmp_path / "pyproject.toml").write_text("[project]\n")  # what follows the venv fails: no package index is asked
@@ -97,6 +119,9 @@ def test_make_install_mends_a_venv_that_is_half_made(left: str, tmp_path: Path) 
     else:
         (tmp_path / ".venv" / "bin").mkdir(parents=True)
         (tmp_path / ".venv" / "bin" / "python").symlink_to("/nonexistent/python")
+    if left.startswith("whole"):
+        (tmp_path / ".venv" / "bin" / "forge-manager").write_text(f"#!{tmp_path.resolve()}/.venv/bin/python\n")
+        (tmp_path / ".venv" / "installed").touch()
     command = ["make", "install", f"PYTHON={sys.executable}"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert "No module named pip" not in done.stderr
