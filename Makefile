@@ -6,7 +6,8 @@ A_PYTHON = $(or $(PYTHON),$(error Python 3.11 or newer is needed, and none is on
 unexport PYTHONPATH PYTHONSAFEPATH PYTHONOPTIMIZE GIT_DIR GIT_WORK_TREE GIT_INDEX_FILE GIT_PREFIX
 VENV := .venv
 BIN := $(VENV)/bin
-PYTEST := $(BIN)/python -m pytest -p no:cacheprovider
+# Pages and examples are UTF-8 in every locale.
+PYTEST := PYTHONUTF8=1 $(BIN)/python -m pytest -p no:cacheprovider
 # As many tests at a time as there are processors, at most four; `make test TEST_WORKERS=1` for another number.
 TEST_WORKERS ?= logical
 NOT_IN_TEST := not page and not chart and not image and not package and not systemd
