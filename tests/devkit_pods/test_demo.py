@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import json
 import os
 import shutil
 import signal
@@ -10,9 +12,12 @@ import sys
 import venv
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+from rich.console import Console
 
+from devkit import play
 from devkit.pod import LONGEST_BASE, MemoryFolder
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -62,6 +67,25 @@ def test_a_sidecar_that_does_not_stay_up_ends_it_with_what_it_said() -> None:
     assert done.returncode == 1
     assert "sidecar does not stay up here. It said:\nno such luck\n" in done.stdout
     assert "Traceback" not in done.stderr
+
+
+def test_the_command_that_is_shown_for_a_pod_speaks_of_that_pod_when_it_is_typed(tmp_path: Path) -> None:
+    given = {"POD_NAME": "pod-7", "NAMESPACE": "cardano", "RUN_DIR": str(tmp_path / "a b")}
+    shown = play.command_for(SimpleNamespace(environment=given))
+    typed = subprocess.run(f"{shown} config --json", shell=True, capture_output=True, text=True, check=True)
+    told = {row["name"]: row["value"] for row in json.loads(typed.stdout)}
+    assert told.items() >= given.items()
+
+
+def test_what_is_to_be_typed_is_one_line_on_a_narrow_terminal() -> None:
+    out = io.StringIO()
+    given = {"POD_NAME": "pod-7", "NAMESPACE": "cardano", "RUN_DIR": "/a/long/path/" * 9}
+    pod = SimpleNamespace(name="pod-7", address="a", node_pid=1, worker_pids=dict, environment=given)
+    cluster = SimpleNamespace(pods=[pod], kubeconfig="/another/long/path/" * 9, namespace="cardano")
+    play._explain(Console(file=out, width=40), cluster)
+    lines = out.getvalue().splitlines()
+    assert f"kubectl --kubeconfig {cluster.kubeconfig} -n cardano get leases -w   (or: cardanoleaders)" in lines
+    assert any(line.strip().startswith(f"{play.command_for(pod)} status ") for line in lines)
 
 
 def test_a_folder_for_sockets_has_a_short_name_whatever_tmpdir_says(
