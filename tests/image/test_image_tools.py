@@ -117,7 +117,7 @@ def test_what_is_a_commit_takes_no_layer_of_an_earlier_build(monkeypatch: pytest
     """podman would: with the time of that build's commit, so that nobody else's build has the same layers."""
     built: list[list[str]] = []
     monkeypatch.setattr(image, "tool", lambda name: "podman")
-    monkeypatch.setattr(image, "_here", lambda *_: True)
+    monkeypatch.setattr(image, "here", lambda *_: True)
     monkeypatch.setattr(image, "_arguments", lambda *_: {})
     monkeypatch.setattr(image, "watch", built.append)
     for commit in ("a" * 40, f"{'a' * 40}-dirty"):
@@ -133,7 +133,7 @@ def test_a_base_that_is_neither_here_nor_to_be_had_is_named_with_what_to_do_for_
         raise EngineError("no such host")
 
     monkeypatch.setattr(image, "tool", lambda name: "podman")
-    monkeypatch.setattr(image, "run", refuse)
+    monkeypatch.setattr(base, "run", refuse)
     monkeypatch.setattr(image, "watch", refuse)
     with pytest.raises(
         EngineError, match=r"python:3.13-slim-bookworm is not here and cannot be pulled \(no such host\)"
