@@ -117,7 +117,7 @@ async def test_the_programs_die_with_a_parent_that_is_killed() -> None:
 
 @pytest.mark.k8s
 @skip_unless_wanted
-async def test_a_stop_leaves_neither_process_nor_folder(tmp_path: Path) -> None:
+async def test_a_stop_leaves_neither_process_nor_folder() -> None:
     async with RealApi() as api:
         pids = list(api.pids.values())
         folder, sockets = api._folder, api._sockets
