@@ -52,12 +52,12 @@ def components(contents: Contents) -> list[tuple[Component, str]]:
         name, licence = str(about["Name"]), licence_of(about)
         url = PackageURL("pypi", name=name.lower().replace("_", "-"), version=str(about["Version"]))
         found.append((_component(name, str(about["Version"]), url, licence), licence))
-    return found + [_debian(each) for each in contents.debian()]
+    return found + [_debian(each, contents.system()) for each in contents.debian()]
 
 
-def _debian(package: Package) -> tuple[Component, str]:
+def _debian(package: Package, system: str) -> tuple[Component, str]:
     licence = ", ".join(package.licences) or f"see /usr/share/doc/{package.name}/copyright"
-    more = {"arch": package.architecture, "distro": "debian-12"}
+    more = {"arch": package.architecture, "distro": system}
     url = PackageURL("deb", "debian", package.name, package.version, qualifiers=more)
     return _component(package.name, package.version, url, licence), licence
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import json
 import re
 import shutil
 import subprocess
+import tarfile
 import tomllib
 from pathlib import Path
 
@@ -14,6 +16,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from devkit.podman import base, engine, image, lock
+from devkit.podman.contents import Contents
 from devkit.podman.engine import EngineError
 
 
@@ -188,6 +191,22 @@ def test_an_index_and_authorities_of_pip_s_go_to_the_build_as_secrets_and_files_
 def test_pip_s_variables_are_heard(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PIP_TRUSTED_HOST", "one.invalid two.invalid")
     assert image._pip_settings()["trusted-host"] == "one.invalid two.invalid"
+
+
+def test_an_image_on_another_release_is_said_to_be_of_that_release() -> None:
+    """Scanners look for a package's vulnerabilities by it."""
+    text = b'PRETTY_NAME="Debian GNU/Linux 13 (trixie)"\nID=debian\nVERSION_ID="13"\n'
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w") as tar:
+        folder = tarfile.TarInfo("etc")
+        folder.type = tarfile.DIRTYPE
+        tar.addfile(folder)
+        file = tarfile.TarInfo("etc/os-release")
+        file.size = len(text)
+        tar.addfile(file, io.BytesIO(text))
+    packed.seek(0)
+    with tarfile.open(fileobj=packed) as tar:
+        assert Contents(tar).system() == "debian-13"
 
 
 def test_the_base_is_named_once_with_room_for_its_digest() -> None:
