@@ -25,6 +25,7 @@ from cyclonedx.model.component import Component, ComponentType
 from cyclonedx.output.json import JsonV1Dot6
 from packageurl import PackageURL
 
+from devkit.podman.base import here
 from devkit.podman.contents import Contents, Package, opened
 from devkit.podman.engine import TOOLS, EngineError, run, tool
 
@@ -88,6 +89,8 @@ def main() -> None:
     asked = parser.parse_args()
     try:
         program = tool(asked.tool)
+        if not here(asked.image, program):
+            sys.exit(f"error: {program} has no {asked.image}: make build, or name another one: make sbom TAG=...")
         about = json.loads(run(program, "image", "inspect", asked.image))[0]
         with opened(asked.image, program) as contents:
             found = components(contents)

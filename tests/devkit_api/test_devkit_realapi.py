@@ -53,6 +53,11 @@ def test_without_go_the_build_says_what_is_missing(tmp_path: Path, monkeypatch: 
         build.build(tmp_path)
 
 
+def test_where_nothing_can_be_kept_the_build_says_what_to_set() -> None:
+    with pytest.raises(build.BuildError, match=r"no cache can be made .*: set XDG_CACHE_HOME"):
+        build.build(Path("/proc/nowhere"))
+
+
 def test_a_failing_build_leaves_no_program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     go = tmp_path / "bin" / "go"
     go.parent.mkdir()

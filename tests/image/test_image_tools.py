@@ -193,6 +193,16 @@ def test_pip_s_variables_are_heard(monkeypatch: pytest.MonkeyPatch) -> None:
     assert image._pip_settings()["trusted-host"] == "one.invalid two.invalid"
 
 
+def test_where_uv_cannot_resolve_the_lock_says_so_without_a_trace(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*, upgrade: bool) -> None:
+        raise subprocess.CalledProcessError(2, ["uv"])
+
+    monkeypatch.setattr(lock, "write", refuse)
+    monkeypatch.setattr("sys.argv", ["lock"])
+    with pytest.raises(SystemExit, match="uv could not resolve"):
+        lock.main()
+
+
 def test_an_image_on_another_release_is_said_to_be_of_that_release() -> None:
     """Scanners look for a package's vulnerabilities by it."""
     text = b'PRETTY_NAME="Debian GNU/Linux 13 (trixie)"\nID=debian\nVERSION_ID="13"\n'
