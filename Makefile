@@ -1,14 +1,19 @@
 # `make help` lists the targets; a line with two hashes above a target is its description.
 PYTHON ?= $(shell for v in 3.13 3.14 3.12 3.11 3; do python$$v -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo python$$v && break; done)
+# A recipe that began with nothing would begin with the dash of its first option, and make lets those fail in silence.
+A_PYTHON = $(or $(PYTHON),$(error Python 3.11 or newer is needed, and none is on the PATH: install one, or set PYTHON to it))
+# What a shell has set for another program: paths that hide our own modules, assertions left out, a hook's repository.
+unexport PYTHONPATH PYTHONSAFEPATH PYTHONOPTIMIZE GIT_DIR GIT_WORK_TREE GIT_INDEX_FILE GIT_PREFIX
 VENV := .venv
 BIN := $(VENV)/bin
-PYTEST := $(BIN)/python -m pytest -p no:cacheprovider
+# Pages and examples are UTF-8 in every locale.
+PYTEST := PYTHONUTF8=1 $(BIN)/python -m pytest -p no:cacheprovider
 # As many tests at a time as there are processors, at most four; `make test TEST_WORKERS=1` for another number.
 TEST_WORKERS ?= logical
 NOT_IN_TEST := not page and not chart and not image and not package and not systemd
 SIDE_BY_SIDE := $(PYTEST) -n $(TEST_WORKERS) --maxprocesses 4 --dist load -m "not e2e and not alone and $(NOT_IN_TEST)"
 # Needs nothing of .venv.
-IMAGE = $(PYTHON) -m devkit.podman.image --tool "$(IMAGE_TOOL)" --platform "$(PLATFORM)" --tag "$(TAG)" --base "$(BASE)"
+IMAGE = $(A_PYTHON) -m devkit.podman.image --tool "$(IMAGE_TOOL)" --platform "$(PLATFORM)" --tag "$(TAG)" --base "$(BASE)"
 # Whole pods wait most of the time: two files of their tests at a time.
 PODS := -n $(TEST_WORKERS) --maxprocesses 2 --dist loadfile
 
@@ -22,15 +27,15 @@ help:
 install: $(VENV)/installed
 
 # Its scripts name the folder that they were installed in: where that is another one (moved, copied), they are made anew.
-IN_PLACE := test ! -e $(BIN)/forge-manager || grep -qF "$$(pwd -P)/" $(BIN)/forge-manager
+# So they are where the Python that it links to is gone (an upgrade of the system).
+IN_PLACE := test ! -e $(BIN)/forge-manager || { test -x $(BIN)/python && grep -qF "$$(pwd -P)/" $(BIN)/forge-manager; }
 ifneq ($(shell $(IN_PLACE) || echo moved),)
 .PHONY: $(VENV)/installed
 endif
 
 $(VENV)/installed: pyproject.toml
-	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed (set PYTHON=...)"; exit 1; }
-	@$(IN_PLACE) || { echo "$(VENV) was installed in another folder: made anew"; rm -rf $(VENV); }
-	@$(BIN)/python -c 'import pip' 2>/dev/null || $(BIN)/python -m ensurepip >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV)
+	@$(IN_PLACE) || { echo "$(VENV) was installed in another folder, or by a Python that is gone: made anew"; rm -rf $(VENV); }
+	@$(BIN)/python -c 'import pip' 2>/dev/null || $(BIN)/python -m ensurepip >/dev/null 2>&1 || $(A_PYTHON) -m venv --clear $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
 	$(BIN)/python -m compileall -q bench cardano cli config devkit gateway health ipc kernel kube outgoing policy sandbox workers
 	@touch $@

@@ -47,11 +47,14 @@ def go() -> str:
 def build(program: Path, sources: Path, package: str, ldflags: str) -> Path:
     """The program, built now unless it is there.  Safe to be called by several processes at once.
 
-    Raises BuildError when Go is missing or the build fails.
+    Raises BuildError when Go is missing, the build fails, or there is no place for it.
     """
     if program.exists():
         return program
-    program.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        program.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise BuildError(f"no cache can be made ({error}): set XDG_CACHE_HOME to a folder of yours") from None
     with _locked(program.parent / "lock"):
         if not program.exists():
             _compile(program, sources, package, ldflags)

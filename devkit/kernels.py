@@ -19,14 +19,15 @@ import sys
 import tempfile
 import time
 import tomllib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 ROOT: Final = Path(__file__).resolve().parent.parent
-TOOLS: Final = ("qemu-system-x86", "qemu-system-arm", "cpio")
+PROGRAMS: Final = ("qemu-system-x86_64", "qemu-system-aarch64", "cpio", "git", "apt-get", "dpkg")
+TOOLS: Final = ("qemu-system-x86", "qemu-system-arm", "cpio", "git")
 USERLAND: Final = ("python3.11", "busybox-static", "coreutils")
 """Of `USERLAND_SUITE`; with what they depend on."""
 USERLAND_SUITE: Final = "bookworm"
@@ -164,8 +165,17 @@ def _requirements() -> list[str]:
     return [each for each in every if not each.startswith(NOT_NEEDED)]
 
 
-def make_root(index: Index, architecture: str, into: Path, tests: Iterable[str]) -> None:
-    """Python, its packages and this checkout, ready to be entered and to run `tests`."""
+def checkout_files() -> list[str]:
+    """Of this checkout, as they lie there, without what git ignores.  Raises LookupError where git knows of none."""
+    listing = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+    done = subprocess.run(listing, cwd=ROOT, check=False, capture_output=True, text=True)
+    if done.returncode != 0:
+        raise LookupError(f"{ROOT} must be a git checkout, which says what is copied: {done.stderr.strip()}")
+    return [name for name in done.stdout.split("\0") if name and (ROOT / name).exists()]
+
+
+def make_root(index: Index, architecture: str, into: Path, tests: Iterable[str], files: Iterable[str]) -> None:
+    """Python, its packages and these files of this checkout, ready to be entered and to run `tests`."""
     index.unpack(USERLAND, architecture, USERLAND_SUITE, into)
     site = into / "usr/local/lib/python3.11/dist-packages"
     machine = {"amd64": "x86_64", "arm64": "aarch64"}[architecture]
@@ -185,9 +195,7 @@ def make_root(index: Index, architecture: str, into: Path, tests: Iterable[str])
     (into / "etc/hosts").write_text("127.0.0.1 localhost\n")
     (into / "usr/bin/python3").symlink_to("python3.11")
     (into / "bin/sh").symlink_to("busybox")
-    listing = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
-    files = subprocess.run(listing, cwd=ROOT, check=True, capture_output=True, text=True).stdout
-    for name in filter(None, files.split("\0")):
+    for name in files:
         target = into / "repo" / name
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy2(ROOT / name, target)
@@ -240,6 +248,25 @@ def run(machine: Machine, kernel: Path, image: Path) -> list[str]:
     return [] if passed else failed or [f"{machine.name}: did not end its tests"]
 
 
+def run_all(wanted: Sequence[Machine], tests: Iterable[str]) -> list[str]:
+    """What did not pass on these machines, a line each.  Raises LookupError, subprocess.CalledProcessError."""
+    files = checkout_files()  # before minutes of downloading
+    with tempfile.TemporaryDirectory(prefix="forge-kernels-") as name:
+        folder = Path(name)
+        index = Index(folder / "apt")
+        images = {architecture: folder / architecture for architecture in {m.architecture for m in wanted}}
+        for architecture, image in images.items():
+            root = folder / f"root-{architecture}"
+            root.mkdir()
+            make_root(index, architecture, root, tests, files)
+            make_image(root, image)
+            shutil.rmtree(root)
+        kernels = [find_kernel(index, machine, folder / machine.name) for machine in wanted]
+        with ThreadPoolExecutor(AT_ONCE) as pool:
+            failed = list(pool.map(run, wanted, kernels, [images[machine.architecture] for machine in wanted]))
+    return [line for of_one in failed for line in of_one]
+
+
 def main() -> None:
     """Exit 1 unless all tests passed on each of the machines that were asked for."""
     parser = argparse.ArgumentParser(prog="python -m devkit.kernels", description=__doc__)
@@ -248,26 +275,19 @@ def main() -> None:
     arguments = parser.parse_args()
     asked = arguments.name or [machine.name for machine in MACHINES]
     tests = (*TESTS, *MORE_TESTS) if arguments.every_test else (*TESTS, *QUICKLY)
-    if missing := [tool for tool in ("qemu-system-x86_64", "qemu-system-aarch64", "cpio") if not shutil.which(tool)]:
-        sys.exit(f"{', '.join(missing)}: not installed (apt-get install {' '.join(TOOLS)})")
+    if missing := [program for program in PROGRAMS if not shutil.which(program)]:
+        sys.exit(
+            f"{', '.join(missing)}: not installed (on Debian, which this needs: apt-get install {' '.join(TOOLS)})"
+        )
     if os.getuid() != 0:
         sys.exit("needs root: the files of the emulated machine belong to root")
     wanted = [machine for machine in MACHINES if machine.name in asked]
-    with tempfile.TemporaryDirectory(prefix="forge-kernels-") as name:
-        folder = Path(name)
-        index = Index(folder / "apt")
-        images = {architecture: folder / architecture for architecture in {m.architecture for m in wanted}}
-        for architecture, image in images.items():
-            root = folder / f"root-{architecture}"
-            root.mkdir()
-            make_root(index, architecture, root, tests)
-            make_image(root, image)
-            shutil.rmtree(root)
-        kernels = [find_kernel(index, machine, folder / machine.name) for machine in wanted]
-        with ThreadPoolExecutor(AT_ONCE) as pool:
-            failed = list(pool.map(run, wanted, kernels, [images[machine.architecture] for machine in wanted]))
-    if lines := [line for of_one in failed for line in of_one]:
-        sys.exit("\n".join(lines))
+    try:
+        failed = run_all(wanted, tests)
+    except (LookupError, subprocess.CalledProcessError) as error:
+        sys.exit(f"error: {error}")
+    if failed:
+        sys.exit("\n".join(failed))
 
 
 if __name__ == "__main__":

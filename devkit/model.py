@@ -31,8 +31,8 @@ NEEDED: Final = {"spin": "spin", "gcc": "gcc"}
 
 
 @dataclass(frozen=True, slots=True)
-class Check:
-    """One search."""
+class Search:
+    """What is looked for, in which model."""
 
     name: str
     model: str
@@ -45,17 +45,12 @@ class Check:
     """Only runs in which each process that can go on does so at some time."""
 
 
-@dataclass(frozen=True, slots=True)
-class Mutant:
-    """A switch of a model that breaks it, and the search that finds that."""
+class Check(Search):
+    """It must find nothing."""
 
-    name: str
-    model: str
-    what: str
-    switches: tuple[str, ...] = ()
-    claim: str = ""
-    """That it violates; empty: an assertion."""
-    fair: bool = False
+
+class Mutant(Search):
+    """A switch of a model that breaks it: the search must find that."""
 
     @property
     def key(self) -> str:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import os
 import shlex
+import sys
 import time
+from functools import partial
+from pathlib import Path
 
 from rich.console import Console
 
 from devkit.api.embedded import EmbeddedApi, ThreadedApi
-from devkit.pods import Cluster, end_cleanly
+from devkit.pods import Cluster, Pod, end_cleanly
 
 
 def main() -> None:
@@ -36,13 +39,22 @@ def main() -> None:
 
 
 def _explain(console: Console, cluster: Cluster) -> None:
-    console.print(f"\nkubectl --kubeconfig {cluster.kubeconfig} -n cardano get leases,cardanoleaders -w")
+    """A line that is to be typed is one line, however narrow the terminal."""
+    say = partial(console.print, soft_wrap=True, highlight=False)
+    say(f"\nkubectl --kubeconfig {cluster.kubeconfig} -n {cluster.namespace} get leases -w   (or: cardanoleaders)")
     for pod in cluster.pods:
-        console.print(f"\n[bold]{pod.name}[/]  {pod.address}/status  {pod.address}/metrics")
+        say(f"\n[bold]{pod.name}[/]  {pod.address}/status  {pod.address}/metrics")
         pids = "  ".join(f"{name} {pid}" for name, pid in pod.worker_pids().items())
-        console.print(f"  node {pod.node_pid}  {pids}")
-        console.print(f"  forgectl --run-dir {shlex.quote(str(pod.run_dir))} status   (or: stand-down --for 30)")
-    console.print("\nkill -9 or kill -STOP any of these; nodes and sidecars come back after 2 s. Ctrl-C ends it all.\n")
+        say(f"  node {pod.node_pid}  {pids}")
+        say(f"  {command_for(pod)} status   (or: stand-down --for 30)")
+    say("\nkill -9 or kill -STOP any of these; nodes and sidecars come back after 2 s. Ctrl-C ends it all.\n")
+
+
+def command_for(pod: Pod) -> str:
+    """forgectl as it is typed beside this pod; in its container it would know all of that by itself."""
+    told = {name: pod.environment[name] for name in ("POD_NAME", "NAMESPACE", "RUN_DIR")}
+    forgectl = os.path.relpath(Path(sys.executable).with_name("forgectl"))
+    return shlex.join(["env", *(f"{name}={value}" for name, value in told.items()), forgectl])
 
 
 _last: list[str] = []

@@ -40,7 +40,6 @@ _INSTALLATION: Final = tuple(
 )
 UIDS: Final = {"actuator": 10001, "prober": 10002, "elector": 10003, "arbiter": 10004, "gateway": 10005}
 """For pods whose workers have users of their own; the node has the actuator's."""
-SEPARATIONS: Final = ("single-uid", "uids", "containers")
 CONTAINER_RESTART_S: Final = 0.3
 LONGEST_BASE: Final = 28
 """Bytes of the folder that a MemoryFolder is made in: of an address's 107 a pod's name and its sockets need most."""

@@ -136,11 +136,6 @@ class Follower:
             self._over.append(over)
 
 
-def read_nodes(records: Mapping[str, Path], now: int) -> dict[str, list[Interval]]:
-    """Name -> intervals, from one record each."""
-    return {name: intervals(read(path), now) for name, path in records.items()}
-
-
 def intervals(events: Iterable[Mapping[str, Any]], now: int) -> list[Interval]:
     """When the node forged, in order; one that still does, until `now`."""
     found = []
@@ -215,9 +210,3 @@ def gap_s(nodes: Mapping[str, list[Interval]], start: int, end: int) -> float:
 def forgers_at(nodes: Mapping[str, list[Interval]], at: int) -> list[str]:
     """Who forges at this moment."""
     return [name for name, found in nodes.items() if any(i.begin <= at < i.end for i in found)]
-
-
-def first_on_after(nodes: Mapping[str, list[Interval]], after: int) -> tuple[int, str] | None:
-    """When, not before `after`, a node next began to forge, and which; None: none did."""
-    begun = ((i.begin, name) for name, found in nodes.items() for i in found if i.begin >= after)
-    return min(begun, default=None)

@@ -23,6 +23,9 @@ os.environ["NO_PROXY"] = ",".join(filter(None, (os.environ.get("NO_PROXY"), "127
 if len(os.fsencode(tempfile.gettempdir())) > LONGEST_BASE:
     os.environ["TMPDIR"] = tempfile.tempdir = "/tmp"
 
+# Files of tests have the modes that they are made with, also for whoever's shell lets nobody else read anything.
+os.umask(0o022)
+
 # No deadline and no complaint of slowness: no test depends on how fast the machine is.
 ANY_SPEED = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.register_profile("same", ANY_SPEED, derandomize=True)

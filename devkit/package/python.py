@@ -9,7 +9,7 @@ import tarfile
 from pathlib import Path
 from typing import Final
 
-from devkit.package.source import Making, run, same_bytes
+from devkit.package.source import Making, run, same_bytes, unpack
 
 BUILT_WITH: Final = "setuptools==84.2.1"
 """Its version is written into every wheel: another one makes other bytes."""
@@ -24,7 +24,7 @@ def wheel(making: Making) -> list[Path]:
     """The wheel, made of the source distribution."""
     unpacked = making.work / "unpacked"
     with tarfile.open(_sdist(making)) as tar:
-        tar.extractall(unpacked, filter="data")
+        unpack(tar, unpacked)
     (tree,) = unpacked.iterdir()
     return [_copy(_build("wheel", tree, making), making.out)]
 

@@ -42,10 +42,10 @@ def named_base() -> str:
     return f"{found['PYTHON_IMAGE']}:{found['PYTHON_TAG']}{found['PYTHON_DIGEST']}"
 
 
-def exists(image: str) -> bool:
-    """Whether podman has it."""
+def here(image: str, program: str = "podman") -> bool:
+    """Whether the engine has it."""
     try:
-        run("podman", "image", "inspect", image)
+        run(program, "image", "inspect", image)
     except EngineError:
         return False
     return True
@@ -55,13 +55,13 @@ def find() -> str:
     """The base to build on, made if need be.  Raises EngineError."""
     tool("podman")
     wanted = named_base()
-    if exists(wanted):
+    if here(wanted):
         return wanted
     try:
         run("podman", "pull", "--quiet", wanted, patience_s=PULL_PATIENCE_S)
     except EngineError as error:
         print(f"no {wanted} here, nor from its registry; a stand-in is used: {_last(error)}", file=sys.stderr)
-        if not exists(STAND_IN):
+        if not here(STAND_IN):
             _import(_archive())
         return STAND_IN
     return wanted

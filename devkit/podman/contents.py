@@ -72,6 +72,11 @@ class Contents:
         assert found is not None
         return found[1].decode()
 
+    def system(self) -> str:
+        """The release that the packages are of, as a package URL's `distro` has it: debian-12."""
+        about = dict(re.findall(r'^(\w+)="?([^"\n]*)"?$', self.read("/etc/os-release").decode(), re.MULTILINE))
+        return f"{about['ID']}-{about['VERSION_ID']}"
+
     def distributions(self) -> list[Message]:
         """The metadata of each Python distribution, by name."""
         found = [BytesParser().parsebytes(self.read(path)) for path in self.members if _DIST.search(path)]

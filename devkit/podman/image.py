@@ -22,7 +22,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from devkit.podman.base import LABEL, ROOT, named_base
+from devkit.podman.base import LABEL, ROOT, here, named_base
 from devkit.podman.engine import EngineError, run, tool, watch
 
 REPOSITORY: Final = "cardano/forge-manager"
@@ -158,7 +158,7 @@ def _labels(about: Mapping[str, Any]) -> dict[str, str]:
 
 def _insist_on_base(program: str, name: str, target: str) -> None:
     """It is here, or is pulled now.  Raises EngineError."""
-    if _here(program, name) and (not target or name.startswith("localhost/")):
+    if here(name, program) and (not target or name.startswith("localhost/")):
         return  # what was pulled before may be for another machine than the target
     try:
         watch([program, "pull", *(("--platform", target) if target else ()), name])
@@ -167,14 +167,6 @@ def _insist_on_base(program: str, name: str, target: str) -> None:
             f"{name} is not here and cannot be pulled ({error}); where no registry can be reached, for tests only: "
             "make build BASE=$(python3 -m devkit.podman.base)"
         ) from None
-
-
-def _here(program: str, name: str) -> bool:
-    try:
-        run(program, "image", "inspect", name)
-    except EngineError:
-        return False
-    return True
 
 
 def _insist_that_it_can_run(target: str, program: str) -> None:

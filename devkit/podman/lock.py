@@ -69,7 +69,10 @@ def main() -> None:
     parser.add_argument("--check", action="store_true")
     asked = parser.parse_args()
     if not asked.check:
-        write(upgrade=asked.upgrade)
+        try:
+            write(upgrade=asked.upgrade)
+        except subprocess.CalledProcessError as error:
+            sys.exit(f"error: uv could not resolve (exit code {error.returncode}); it said why above")
     elif missing := without_wheel():
         sys.exit("\n".join(missing))
 

@@ -71,6 +71,7 @@ class Pod:
         self.folder.mkdir()
         self.volumes = manifest.make_volumes(self.folder, cluster.secrets, cluster.account_files)
         self.record_file = self.volumes["data"] / "record"
+        self.record = record.Follower(self.record_file)
         self._facts = {
             "POD_NAME": name,
             "NAMESPACE": cluster.namespace,
@@ -228,10 +229,6 @@ class Pod:
     def ready(self) -> bool:
         return self.get("/ready")[0] == 200
 
-    def intervals(self, now: int) -> list[record.Interval]:
-        """When the node forged, as it says itself."""
-        return record.intervals(record.read(self.record_file), now)
-
     def last(self, event: str, since: int) -> int:
         """When the node last wrote that down (CLOCK_MONOTONIC, ns).  AssertionError: not since then."""
         found = [int(e["t"]) for e in record.read(self.record_file) if e["event"] == event and int(e["t"]) >= since]
@@ -322,12 +319,11 @@ class Cluster:
     # --- looking ---
 
     def nodes(self, now: int) -> dict[str, list[record.Interval]]:
-        return {pod.name: pod.intervals(now) for pod in self.pods}
+        return {pod.name: pod.record.intervals(now) for pod in self.pods}
 
     def forgers(self) -> list[Pod]:
-        now = time.monotonic_ns()
-        names = record.forgers_at(self.nodes(now), now - 1)
-        return [pod for pod in self.pods if pod.name in names]
+        at = time.monotonic_ns() - 1
+        return [pod for pod in self.pods if pod.record.forges_at(at)]
 
     def overlap_s(self, since: int) -> float:
         """Seconds with two forgers, by the nodes' own records."""

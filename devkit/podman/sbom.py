@@ -25,6 +25,7 @@ from cyclonedx.model.component import Component, ComponentType
 from cyclonedx.output.json import JsonV1Dot6
 from packageurl import PackageURL
 
+from devkit.podman.base import here
 from devkit.podman.contents import Contents, Package, opened
 from devkit.podman.engine import TOOLS, EngineError, run, tool
 
@@ -52,12 +53,12 @@ def components(contents: Contents) -> list[tuple[Component, str]]:
         name, licence = str(about["Name"]), licence_of(about)
         url = PackageURL("pypi", name=name.lower().replace("_", "-"), version=str(about["Version"]))
         found.append((_component(name, str(about["Version"]), url, licence), licence))
-    return found + [_debian(each) for each in contents.debian()]
+    return found + [_debian(each, contents.system()) for each in contents.debian()]
 
 
-def _debian(package: Package) -> tuple[Component, str]:
+def _debian(package: Package, system: str) -> tuple[Component, str]:
     licence = ", ".join(package.licences) or f"see /usr/share/doc/{package.name}/copyright"
-    more = {"arch": package.architecture, "distro": "debian-12"}
+    more = {"arch": package.architecture, "distro": system}
     url = PackageURL("deb", "debian", package.name, package.version, qualifiers=more)
     return _component(package.name, package.version, url, licence), licence
 
@@ -88,6 +89,8 @@ def main() -> None:
     asked = parser.parse_args()
     try:
         program = tool(asked.tool)
+        if not here(asked.image, program):
+            sys.exit(f"error: {program} has no {asked.image}: make build, or name another one: make sbom TAG=...")
         about = json.loads(run(program, "image", "inspect", asked.image))[0]
         with opened(asked.image, program) as contents:
             found = components(contents)

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 import dataclasses
 import json
 import os
-import subprocess
-import sys
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +18,8 @@ from ipc.messages import AuditRow, DebugAudit, DebugReply, DebugWhat, ProcessVie
 from ipc.pubsub import listen
 from workers import self_audit
 
-PATIENCE_S = 60
+from processes import Ran, begin, ended
+
 NO_PID = 1 << 30
 """None that this machine has."""
 BLIND = "from cli import auditing; auditing.look = lambda peer: None; from cli.forgectl import main; main()"
@@ -30,13 +27,6 @@ BLIND = "from cli import auditing; auditing.look = lambda peer: None; from cli.f
 SEEING = "from cli.forgectl import main; main()"
 OK = AuditRow("read SOURCE_KES_KEY", "refused", "refused (EACCES)", "ok")
 EXCEEDS = AuditRow("execve", "refused", "done (EFAULT)", "exceeds")
-
-
-@dataclass(frozen=True)
-class Ran:
-    code: int
-    out: str
-    err: str
 
 
 Serve = Callable[..., None]
@@ -82,19 +72,8 @@ async def serve(run_dir: Path) -> AsyncIterator[Serve]:
 @pytest.fixture
 def run(run_dir: Path) -> Run:
     async def forgectl(*arguments: str, program: str = BLIND, **variables: str) -> Ran:
-        process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-c", program, "audit", *arguments),
-            env={"RUN_DIR": str(run_dir), "POD_NAME": "p", "PATH": os.defpath, "PYTHONDONTWRITEBYTECODE": "1"}
-            | variables,
-            cwd=Path(auditing.__file__).parent.parent,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-        )
-        async with asyncio.timeout(PATIENCE_S):
-            out, err = await process.communicate()
-        assert process.returncode is not None
-        assert b"Traceback" not in err
-        return Ran(process.returncode, out.decode(), err.decode())
+        given = {"RUN_DIR": str(run_dir), "POD_NAME": "p", "PATH": os.defpath, "PYTHONDONTWRITEBYTECODE": "1"}
+        return await ended(await begin(given | variables, "audit", *arguments, program=("-c", program)))
 
     return forgectl
 

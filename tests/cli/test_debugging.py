@@ -7,18 +7,15 @@ import dataclasses
 import json
 import os
 import socket
-import subprocess
-import sys
 import typing
 from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cli import asking, debugging, forgectl, tracing
+from cli import asking, debugging, tracing
 from cli.asking import Failed
 from config import Config, load
 from ipc.debug import CannotAnswer, DebugServer, Handler
@@ -56,22 +53,12 @@ from ipc.pubsub import StatePublisher, listen
 from kernel.clock import boottime_ns
 from policy import timing
 
-PATIENCE_S = 60
+from processes import PATIENCE_S, Ran, begin, ended
+
 US = frozenset({os.getuid()})
 UIDS = "actuator=10001,prober=10002,elector=10003,arbiter=10004,gateway=10005"
 EVIL = "\x1b]0;owned\x07\nforging yes"
 SAFE = r"\x1b]0;owned\x07\nforging yes"
-
-
-@dataclass(frozen=True)
-class Ran:
-    code: int
-    out: str
-    err: str
-
-    @property
-    def lines(self) -> list[str]:
-        return self.out.splitlines()
 
 
 Run = Callable[..., Awaitable[Ran]]
@@ -90,24 +77,13 @@ def configured(run_dir: Path, **more: str) -> Config:
 
 async def start(run_dir: Path, *arguments: str, **variables: str) -> asyncio.subprocess.Process:
     given_ = {"RUN_DIR": str(run_dir), "POD_NAME": "pod-0", "PATH": os.defpath, "PYTHONDONTWRITEBYTECODE": "1"}
-    return await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "cli.forgectl", *arguments),
-        env=given_ | variables,
-        cwd=Path(forgectl.__file__).parent.parent,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-    )
+    return await begin(given_ | variables, *arguments)
 
 
 @pytest.fixture
 def run(run_dir: Path) -> Run:
     async def forgectl_with(*arguments: str, **variables: str) -> Ran:
-        process = await start(run_dir, *arguments, **variables)
-        async with asyncio.timeout(PATIENCE_S):
-            out, err = await process.communicate()
-        assert process.returncode is not None
-        assert b"Traceback" not in err
-        return Ran(process.returncode, out.decode(), err.decode())
+        return await ended(await start(run_dir, *arguments, **variables))
 
     return forgectl_with
 
@@ -605,17 +581,10 @@ async def test_a_reader_that_has_seen_enough_ends_the_trace(run_dir: Path, publi
     publisher = await publish(Worker.ARBITER, arbiter("one"))
     reading, writing = os.pipe()
     os.close(reading)
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "cli.forgectl", "--run-dir", str(run_dir), "trace", "--worker", "arbiter"),
-        env={"POD_NAME": "pod-0", "PATH": os.defpath},
-        cwd=Path(forgectl.__file__).parent.parent,
-        stdout=writing,
-        stderr=subprocess.PIPE,
-    )
+    words = ("--run-dir", str(run_dir), "trace", "--worker", "arbiter")
+    process = await begin({"POD_NAME": "pod-0", "PATH": os.defpath}, *words, stdout=writing)
     os.close(writing)
-    async with asyncio.timeout(PATIENCE_S):
-        _, err = await process.communicate()
-    assert (process.returncode, err) == (0, b"")
+    assert await ended(process) == Ran(0, "", "")
     publisher.close()
 
 

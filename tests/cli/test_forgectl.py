@@ -11,7 +11,6 @@ import socket
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -43,15 +42,9 @@ from ipc.pubsub import StatePublisher
 from kernel.clock import boottime_ns
 from policy import timing
 
-PATIENCE_S = 60
+from processes import PATIENCE_S, Ran, begin, ended
+
 US = frozenset({os.getuid()})
-
-
-@dataclass(frozen=True)
-class Ran:
-    code: int
-    out: str
-    err: str
 
 
 Run = Callable[..., Awaitable[Ran]]
@@ -71,21 +64,7 @@ def environment(run_dir: Path) -> dict[str, str]:
 @pytest.fixture
 def run(run_dir: Path) -> Run:
     async def forgectl_with(*arguments: str, **variables: str) -> Ran:
-        process = await asyncio.create_subprocess_exec(
-            sys.executable,
-            "-m",
-            "cli.forgectl",
-            *arguments,
-            env=environment(run_dir) | variables,
-            cwd=Path(forgectl.__file__).parent.parent,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-        )
-        async with asyncio.timeout(PATIENCE_S):
-            out, err = await process.communicate()
-        assert process.returncode is not None
-        assert b"Traceback" not in err
-        return Ran(process.returncode, out.decode(), err.decode())
+        return await ended(await begin(environment(run_dir) | variables, *arguments))
 
     return forgectl_with
 
@@ -242,13 +221,7 @@ async def test_inspect_shows_a_workers_state_as_it_is(run: Run, publish: Callabl
 
 
 async def following(run_dir: Path, worker: Worker) -> asyncio.subprocess.Process:
-    return await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "cli.forgectl", "inspect", worker, "--follow"),
-        env=environment(run_dir),
-        cwd=Path(forgectl.__file__).parent.parent,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-    )
+    return await begin(environment(run_dir), "inspect", worker, "--follow")
 
 
 async def test_inspect_follow_shows_each_change_and_ends_with_the_worker(
@@ -529,17 +502,10 @@ async def test_a_reader_that_has_seen_enough_is_no_fault(run_dir: Path) -> None:
     reading, writing = os.pipe()
     os.close(reading)
     try:
-        process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "cli.forgectl", "config"),
-            env=environment(run_dir),
-            cwd=Path(forgectl.__file__).parent.parent,
-            stdout=writing,
-            stderr=subprocess.PIPE,
-        )
+        process = await begin(environment(run_dir), "config", stdout=writing)
     finally:
         os.close(writing)
-    _, err = await process.communicate()
-    assert (process.returncode, err) == (0, b"")
+    assert await ended(process) == Ran(0, "", "")
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish", "tcsh"])

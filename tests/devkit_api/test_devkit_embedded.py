@@ -294,7 +294,7 @@ async def test_a_server_process_prints_its_address_and_outlives_its_own_end_in_i
         await end(processes)
 
 
-async def test_a_server_process_whose_port_is_taken_says_so(tmp_path: Path) -> None:
+async def test_a_server_process_whose_port_is_taken_says_so() -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()

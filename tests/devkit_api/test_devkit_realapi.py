@@ -53,6 +53,11 @@ def test_without_go_the_build_says_what_is_missing(tmp_path: Path, monkeypatch: 
         build.build(tmp_path)
 
 
+def test_where_nothing_can_be_kept_the_build_says_what_to_set() -> None:
+    with pytest.raises(build.BuildError, match=r"no cache can be made .*: set XDG_CACHE_HOME"):
+        build.build(Path("/proc/nowhere"))
+
+
 def test_a_failing_build_leaves_no_program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     go = tmp_path / "bin" / "go"
     go.parent.mkdir()
@@ -117,7 +122,7 @@ async def test_the_programs_die_with_a_parent_that_is_killed() -> None:
 
 @pytest.mark.k8s
 @skip_unless_wanted
-async def test_a_stop_leaves_neither_process_nor_folder(tmp_path: Path) -> None:
+async def test_a_stop_leaves_neither_process_nor_folder() -> None:
     async with RealApi() as api:
         pids = list(api.pids.values())
         folder, sockets = api._folder, api._sockets

@@ -15,7 +15,6 @@ from devkit.record import (
     NS,
     Follower,
     Interval,
-    first_on_after,
     forgers_at,
     gap_s,
     gaps,
@@ -24,7 +23,6 @@ from devkit.record import (
     overlaps,
     parse,
     read,
-    read_nodes,
 )
 
 HORIZON = 40
@@ -100,12 +98,6 @@ def test_who_forges_at_a_moment_is_who_has_an_interval_around_it(nodes: dict[str
     assert set(forgers_at(nodes, at)) == {name for name, found in nodes.items() if at in moments(found)}
 
 
-@given(NODES, st.integers(0, HORIZON))
-def test_the_next_beginning_is_the_earliest_not_before(nodes: dict[str, list[Interval]], after: int) -> None:
-    begun = [(i.begin, name) for name, found in nodes.items() for i in found if i.begin >= after]
-    assert first_on_after(nodes, after) == (min(begun) if begun else None)
-
-
 def test_one_node_that_hands_over_in_the_same_nanosecond_neither_overlaps_nor_leaves_a_gap() -> None:
     nodes = {"a": [Interval(0, 10)], "b": [Interval(10, 20)]}
     assert overlaps(nodes, 0, 20) == gaps(nodes, 0, 20) == []
@@ -139,7 +131,6 @@ def test_a_line_cut_short_is_left_out_and_the_rest_is_put_in_order(tmp_path: Pat
     assert read(path) == []
     path.write_text("\n".join(json.dumps(event(t, name)) for t, name in ((9, "off"), (3, "on"))) + '\n{"t": 12, "eve')
     assert [e["t"] for e in read(path)] == [3, 9]
-    assert read_nodes({"a": path}, 20) == {"a": [Interval(3, 9)]}
 
 
 LINES = EVENTS.map(lambda events: "".join(json.dumps(each) + "\n" for each in events))

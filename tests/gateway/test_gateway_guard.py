@@ -415,9 +415,7 @@ async def test_who_asks_hundreds_of_times_and_leaves_does_not_fill_the_log(
     assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
 
 
-async def test_a_client_that_does_not_read_costs_no_more_than_without_tls(
-    certified: Mounted, first: Pair, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_client_that_does_not_read_costs_no_more_than_without_tls(certified: Mounted, first: Pair) -> None:
     async with serving(configured(certified, token=False, tls=True)) as pod:
         before, trusted, crowd = memory_bytes(), first.trusting, []
         for _ in range(http.MOST_CONNECTIONS):

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import json
 import re
 import shutil
 import subprocess
+import tarfile
 import tomllib
 from pathlib import Path
 
@@ -14,6 +16,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from devkit.podman import base, engine, image, lock
+from devkit.podman.contents import Contents
 from devkit.podman.engine import EngineError
 
 
@@ -117,7 +120,7 @@ def test_what_is_a_commit_takes_no_layer_of_an_earlier_build(monkeypatch: pytest
     """podman would: with the time of that build's commit, so that nobody else's build has the same layers."""
     built: list[list[str]] = []
     monkeypatch.setattr(image, "tool", lambda name: "podman")
-    monkeypatch.setattr(image, "_here", lambda *_: True)
+    monkeypatch.setattr(image, "here", lambda *_: True)
     monkeypatch.setattr(image, "_arguments", lambda *_: {})
     monkeypatch.setattr(image, "watch", built.append)
     for commit in ("a" * 40, f"{'a' * 40}-dirty"):
@@ -133,7 +136,7 @@ def test_a_base_that_is_neither_here_nor_to_be_had_is_named_with_what_to_do_for_
         raise EngineError("no such host")
 
     monkeypatch.setattr(image, "tool", lambda name: "podman")
-    monkeypatch.setattr(image, "run", refuse)
+    monkeypatch.setattr(base, "run", refuse)
     monkeypatch.setattr(image, "watch", refuse)
     with pytest.raises(
         EngineError, match=r"python:3.13-slim-bookworm is not here and cannot be pulled \(no such host\)"
@@ -188,6 +191,32 @@ def test_an_index_and_authorities_of_pip_s_go_to_the_build_as_secrets_and_files_
 def test_pip_s_variables_are_heard(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PIP_TRUSTED_HOST", "one.invalid two.invalid")
     assert image._pip_settings()["trusted-host"] == "one.invalid two.invalid"
+
+
+def test_where_uv_cannot_resolve_the_lock_says_so_without_a_trace(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*, upgrade: bool) -> None:
+        raise subprocess.CalledProcessError(2, ["uv"])
+
+    monkeypatch.setattr(lock, "write", refuse)
+    monkeypatch.setattr("sys.argv", ["lock"])
+    with pytest.raises(SystemExit, match="uv could not resolve"):
+        lock.main()
+
+
+def test_an_image_on_another_release_is_said_to_be_of_that_release() -> None:
+    """Scanners look for a package's vulnerabilities by it."""
+    text = b'PRETTY_NAME="Debian GNU/Linux 13 (trixie)"\nID=debian\nVERSION_ID="13"\n'
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w") as tar:
+        folder = tarfile.TarInfo("etc")
+        folder.type = tarfile.DIRTYPE
+        tar.addfile(folder)
+        file = tarfile.TarInfo("etc/os-release")
+        file.size = len(text)
+        tar.addfile(file, io.BytesIO(text))
+    packed.seek(0)
+    with tarfile.open(fileobj=packed) as tar:
+        assert Contents(tar).system() == "debian-13"
 
 
 def test_the_base_is_named_once_with_room_for_its_digest() -> None:

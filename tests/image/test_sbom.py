@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from pathlib import Path
 
@@ -36,6 +37,8 @@ def test_every_distribution_and_every_package_is_in_it_with_its_licence(
     assert all(each["licenses"] for each in json.loads(text)["components"])
     lines = [tuple(line.split()[:2]) for line in licences.splitlines()]
     assert sorted(lines) == sorted(named)
+    system = re.escape(inside.system())
+    assert len(re.findall(rf'"purl": "pkg:deb/debian/[^"]*distro={system}"', text)) == len(inside.debian())
 
 
 def test_every_shared_library_belongs_to_a_package_or_a_distribution_that_is_named(inside: Contents) -> None:

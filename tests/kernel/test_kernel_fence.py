@@ -224,7 +224,7 @@ def _pipes_of_the_death_signal(child: Child) -> set[str]:
     return set(names)
 
 
-def test_in_one_pipe_the_writing_end_is_the_higher_number_in_the_other_the_lower(folder: Path) -> None:
+def test_in_one_pipe_the_writing_end_is_the_higher_number_in_the_other_the_lower() -> None:
     with Child() as child:
         child.do("hole = os.dup(0)")
         child.do("above = os.dup(0)")

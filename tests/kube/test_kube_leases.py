@@ -225,7 +225,7 @@ async def test_a_release_carries_the_key_of_its_seal(tmp_path: Path) -> None:
     assert sent["metadata"]["annotations"] == {SEAL: "s", KEY: "k"}
 
 
-async def test_seal_and_key_are_read_and_what_is_none_is_refused(tmp_path: Path) -> None:
+async def test_seal_and_key_are_read_and_what_is_none_is_refused() -> None:
     record = parse_lease(lease("7", annotations={SEAL: "s", KEY: "k"}))
     assert (record.seal, record.key) == ("s", "k")
     for wrong in ([1], "x", {SEAL: 1}, {KEY: ["k"]}):

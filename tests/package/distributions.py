@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from devkit import package
+from devkit.package.source import unpack
 
 ROOT = package.ROOT
 
@@ -50,7 +51,7 @@ class Made:
 
     def unpack(self, folder: Path) -> Path:
         with tarfile.open(self.sdist) as archive:
-            archive.extractall(folder, filter="data")
+            unpack(archive, folder)
         (tree,) = folder.iterdir()
         return tree
 

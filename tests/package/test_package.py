@@ -8,12 +8,14 @@ import platform
 import shutil
 import subprocess
 import sys
+import tarfile
 from pathlib import Path
 
 import pytest
 
 from devkit import package
 from devkit.package import CannotPackage
+from devkit.package.source import source_of
 
 from distributions import ROOT, Installation, Made, run
 
@@ -51,7 +53,8 @@ def test_the_wheel_holds_the_product_and_nothing_that_only_its_makers_use(made: 
     assert {top for top in tops if not top.startswith("cardano_forge_manager-")} == PRODUCT
     data = {name.partition(".data/data/")[2] for name in made.in_wheel() if ".data/" in name}
     beside = {
-        f"share/forge-manager/{Path(name).parent.name}/{Path(name).name}" for name in committed_in("crds", "rbac")
+        f"share/forge-manager/{Path(name).parent.name}/{Path(name).name}"
+        for name in committed_in("crds", "rbac", "systemd")
     }
     assert data >= beside | {"share/forge-manager/supervisor.conf"}
 
@@ -157,6 +160,22 @@ def test_what_is_not_committed_is_named_since_it_is_not_in_it(tmp_path: Path) ->
     repository = a_commit(tmp_path, {"README.md": ""})
     (repository / "forgotten.py").write_text("")
     assert package.changed_since(repository) == ["?? forgotten.py"]
+
+
+def test_a_python_3_11_of_before_the_filters_of_tarfile_packages_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Debian 12 has one."""
+    extract = tarfile.TarFile.extractall
+
+    def as_before(tar: tarfile.TarFile, path: Path) -> None:
+        extract(tar, path, filter="fully_trusted")
+
+    if hasattr(tarfile, "data_filter"):
+        monkeypatch.delattr(tarfile, "data_filter")
+        monkeypatch.setattr(tarfile.TarFile, "extractall", as_before)
+    with source_of(a_commit(tmp_path, {"README.md": "here"})) as source:
+        assert (source.folder / "README.md").read_text() == "here"
 
 
 @pytest.mark.parametrize(

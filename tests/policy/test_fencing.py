@@ -492,7 +492,6 @@ def test_a_producing_node_never_finds_keys_when_it_is_told() -> None:
     world = World()
     world.step()
     world.node = Node(pid=10, flag=StartFlag.PRODUCING, forging=True)
-    world.machine_step_allowed = True  # type: ignore[attr-defined]
     world.node.forging = False
     world.run(1)
     withdrawn = next(i for i, line in enumerate(world.log) if line.startswith("Withdraw"))

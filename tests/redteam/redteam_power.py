@@ -30,7 +30,7 @@ from redteam_tools import (
 
 HARMLESS = int(signal.SIGURG)
 """Checked like any other signal, and ignored by whoever has no handler for it (signal(7))."""
-SEIZE, DETACH = 0x4206, 17
+SEIZE = 0x4206
 GONE = (errno.ECONNRESET,)
 NAMESPACES = {"user": 0x10000000, "mount": 0x20000, "pid": 0x20000000, "network": 0x40000000}
 THREAD_FLAGS = 0x3D0F00

@@ -326,7 +326,9 @@ def test_a_poor_environment_and_a_lost_working_directory_are_enough(uid: int | N
         os.chdir(gone)
         gone.rmdir()
 
-    with tree(uid, then=lose, LANG="C", LC_ALL="C") as made:  # neither HOME nor PATH
+    # By its interpreter: below a folder with a blank the command is a script for a shell, which complains of the loss.
+    command = (sys.executable, FORGE_MANAGER)
+    with tree(uid, then=lose, command=command, LANG="C", LC_ALL="C") as made:  # neither HOME nor PATH
         made.wait_up()
 
 

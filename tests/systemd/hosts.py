@@ -53,6 +53,7 @@ class BareHost:
     def __init__(self, name: str, layer: Path, drop_ins: dict[str, str], *, pod_name: str, **variables: str) -> None:
         self.name = name
         self.host = Host(name, layer)
+        self.record = record.Follower(self.host.path(RECORD))
         self.node_port, self.metrics_port = free_port(), free_port()
         self._install()
         self.configure(
@@ -109,17 +110,14 @@ class BareHost:
         return bool(self.status().get("ready", {}).get("ready"))
 
     def intervals(self, now: int) -> list[record.Interval]:
-        file = self.host.path(RECORD)
-        return record.intervals(record.read(file), now) if file.exists() else []
+        return self.record.intervals(now)
 
     def forges(self) -> bool:
-        now = time.monotonic_ns()
-        return bool(record.forgers_at({self.name: self.intervals(now)}, now - 1))
+        return self.record.forges_at(time.monotonic_ns() - 1)
 
     def went_off(self, since: int) -> bool:
         """Whether its node says that it stopped forging after `since` (CLOCK_MONOTONIC, ns)."""
-        found = record.read(self.host.path(RECORD))
-        return any(event["event"] == "off" and event["t"] > since for event in found)
+        return any(event["event"] == "off" and event["t"] > since for event in self.record.events())
 
     def main_pid(self, unit: str) -> int:
         return int(self.host.show(unit, "MainPID"))

@@ -181,7 +181,7 @@ async def test_a_debug_socket_that_keeps_silent_is_unclear_and_an_open_command_s
 # --- ourselves ---
 
 
-def test_open_sockets_are_told_with_family_type_and_addresses(tmp_path: Path) -> None:
+def test_open_sockets_are_told_with_family_type_and_addresses() -> None:
     with socket.create_server(("127.0.0.1", 0)) as server, socket.create_connection(server.getsockname()) as client:
         listening = f"socket inet stream listening 127.0.0.1:{server.getsockname()[1]}"
         assert self_audit._socket_text(server.fileno()) == listening
