@@ -87,6 +87,11 @@ class Owner:
         return ""
 
 
+def most_ahead_s(max_tip_lag_s: float) -> float:
+    """By how many seconds a tip may be ahead of the wall clock."""
+    return max(max_tip_lag_s, CLOCKS_DIFFER_S)
+
+
 class Fitness:
     """Folds looks into a judgement.  Metrics that were never there are not held against a node."""
 
@@ -135,7 +140,7 @@ class Fitness:
         if look.wall_slot is not None:
             ahead_s = (look.slot - look.wall_slot) * look.slot_length_s
             self.tip_lag_s = max(0.0, -ahead_s)
-            if ahead_s > max(self._max_lag_s, CLOCKS_DIFFER_S):
+            if ahead_s > most_ahead_s(self._max_lag_s):
                 return [
                     f"the node's tip is {ahead_s:.0f} s ahead of the wall clock: this machine's clock is behind, or "
                     "the node is of another network"
