@@ -140,6 +140,19 @@ def read_status(pid: int) -> ProcStatus:
     return parse_status(_read(pid, "status").decode("utf-8", errors="replace"))
 
 
+def others_hidden() -> str:
+    """Why processes of other users cannot be seen here; empty: it is not known that they cannot.
+
+    Every pid namespace has a process 1 while anybody is in it: /proc without one hides it (hidepid, proc(5)).
+    """
+    if (PROC / "1").exists():
+        return ""
+    return (
+        "/proc hides other users' processes (hidepid; ProtectProc= in a unit): if the node runs, as another user or "
+        "hidden, it cannot be found; run both as one user, and mount /proc without hidepid"
+    )
+
+
 def start_ticks(pid: int) -> int:
     """Raises NodeGone, ProcessUnreadable."""
     return parse_start_ticks(_read(pid, "stat").decode("utf-8", errors="replace"))

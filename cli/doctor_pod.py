@@ -22,6 +22,7 @@ from cardano.process import (
     check_socket,
     credential_options,
     find_by_name,
+    others_hidden,
     read_argv,
     read_status,
     socket_option,
@@ -342,7 +343,8 @@ def _process(config: Config, found: SocketCheck) -> tuple[Process | Unseen, str]
                 "is not the node), and nobody serves NODE_SOCKET"
             )
         if not candidates:
-            return Unseen("there is none"), f"no process is named {name}, and nobody serves NODE_SOCKET"
+            missing = f"no process is named {name}, and nobody serves NODE_SOCKET"
+            return Unseen("there is none"), "; ".join(filter(None, (missing, others_hidden())))
         if len(candidates) > 1:
             return Unseen(f"{len(candidates)} processes are named {name}, and nobody serves NODE_SOCKET"), ""
         pid = candidates[0].pid

@@ -803,7 +803,13 @@ def _contradictions(config: Config) -> list[Mistake]:
         found.append(Mistake("POOL_ID", config.pool_id, other))
     table = NETWORKS.get(config.cardano_network)
     magic = table.magic if table is not None else config.network_magic
-    if config.network_magic != magic:
+    if table is None and "NETWORK_MAGIC" not in config.explicit and config.genesis_calendar is None:
+        remedy = (
+            f"is mainnet's: with CARDANO_NETWORK={config.cardano_network} set that network's own, or name its genesis "
+            "file (SHELLEY_GENESIS)"
+        )
+        found.append(Mistake("NETWORK_MAGIC", str(config.network_magic), remedy))
+    elif config.network_magic != magic:
         remedy = f"CARDANO_NETWORK={config.cardano_network} has the magic number {magic}"
         found.append(Mistake("NETWORK_MAGIC", str(config.network_magic), remedy))
     elif config.genesis_calendar is not None and config.genesis_calendar.magic != config.network_magic:

@@ -14,6 +14,7 @@ import select
 import shutil
 import signal
 import socket
+import stat
 import subprocess
 import sys
 import tempfile
@@ -43,6 +44,8 @@ UIDS: Final = {"actuator": 10001, "prober": 10002, "elector": 10003, "arbiter": 
 CONTAINER_RESTART_S: Final = 0.3
 LONGEST_BASE: Final = 28
 """Bytes of the folder that a MemoryFolder is made in: of an address's 107 a pod's name and its sockets need most."""
+_OURS: Final = b"a folder of the dev kit of cardano-forge-manager\n"
+"""What the lock of a MemoryFolder says."""
 WORKERS: Final = ("actuator", "prober", "arbiter", "gateway", "elector")
 
 
@@ -91,16 +94,23 @@ class MemoryFolder:
         self._remove_orphans(base)
         self.path = Path(tempfile.mkdtemp(prefix="fm-", dir=base))
         unlocked = self.path / "lock.new"
-        self._lock = unlocked.open("w")
+        self._lock = unlocked.open("wb", buffering=0)
         fcntl.flock(self._lock, fcntl.LOCK_EX)
+        self._lock.write(_OURS)
         unlocked.rename(self.path / "lock")
 
     @staticmethod
     def _remove_orphans(base: Path) -> None:
+        """Ours alone: the folder is everybody's, and so is the name of a lock."""
         for lock in base.glob("fm-*/lock"):
-            with contextlib.suppress(OSError), lock.open("r+") as file:  # in use, another user's, or just removed
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                shutil.rmtree(lock.parent, ignore_errors=True)
+            with contextlib.suppress(OSError):  # in use, another user's, or just removed
+                folder = lock.parent.lstat()
+                if not stat.S_ISDIR(folder.st_mode) or folder.st_uid != os.geteuid():
+                    continue
+                with os.fdopen(os.open(lock, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC), "r+b") as file:
+                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    if file.read(len(_OURS) + 1) == _OURS:
+                        shutil.rmtree(lock.parent, ignore_errors=True)
 
     def close(self) -> None:
         shutil.rmtree(self.path, ignore_errors=True)

@@ -21,6 +21,7 @@ from cardano.process import (
     check_socket,
     credential_options,
     find_by_name,
+    others_hidden,
     read_argv,
     read_status,
     start_flag,
@@ -190,6 +191,8 @@ class NodeWatch:
             )
         if not candidates and not astray and self._ended_with:
             self.hint = f"of the node that ended last: {self._ended_with}"
+        elif not candidates and not astray:
+            self.hint = others_hidden()
         elif candidates and candidates[0].relay and not self._config.disable_socket_check:
             # Held, it would keep the files from the node that is to be started, and us from seeing that one.
             self.hint = (

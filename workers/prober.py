@@ -26,6 +26,7 @@ import asyncio
 import contextlib
 import dataclasses
 import logging
+import stat
 import time
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Final
@@ -38,7 +39,7 @@ from ipc.complaints import Complaint
 from ipc.messages import ActuatorState, ArbiterState, Fence, HealthCheck, HealthReport, NodeSample, ProberState, Worker
 from kernel.clock import boottime_ns
 from policy import timing
-from policy.fitness import Fitness, Look
+from policy.fitness import Began, Fitness, Look, Owner
 from policy.health import Health, Outcome, bounded
 from sandbox.privileges import Place, Port, Privileges
 from sandbox.syscalls import Calls
@@ -92,6 +93,7 @@ class Prober:
         self._context = context
         self._config = context.config
         self._fitness = Fitness(boottime_ns(), max_tip_lag_s=context.config.max_tip_lag)
+        self._owner = Owner()
         self._wake = asyncio.Event()
         self._notifier = notifier
         self._actuator = context.subscribe(Worker.ACTUATOR, self._actuator_spoke)
@@ -172,8 +174,8 @@ class Prober:
         now = boottime_ns()
         if now - self._socket_at >= SOCKET_EVERY or not self._socket.ok:
             self._socket, self._socket_at = self._check_socket(), now
-        metrics, why = NodeMetrics(), ""
-        asked, pid = boottime_ns(), self._node_pid()
+        metrics, why, stranger = NodeMetrics(), "", ""
+        asked, pid, began = boottime_ns(), self._node_pid(), self._node_began()
         try:
             metrics = parse_metrics(await fetch(self._config.node_metrics_url, SCRAPE_TIMEOUT_S))
         except ScrapeError as error:
@@ -181,6 +183,8 @@ class Prober:
             self._unscraped.again(why=why)
         else:
             self._unscraped.over()
+            if stranger := self._owner.stranger(metrics.node_start_time, began):
+                metrics, why = NodeMetrics(), stranger  # another's word is none of the node's: no proof, no tip
         answered = boottime_ns()
         self._samples += 1
         sample = NodeSample(
@@ -207,6 +211,7 @@ class Prober:
                 slot=metrics.slot,
                 wall_slot=slot_at(calendar, time.time()),
                 slot_length_s=slot_length_s(calendar),
+                stranger=stranger,
             )
         )
         self._publish(sample, metrics)
@@ -281,6 +286,24 @@ class Prober:
         if state is not None:
             return state.node.pid if state.node is not None else -1
         return self._socket.pid
+
+    def _node_began(self) -> Began | None:
+        """When the actuator's node came into being, of which its metrics tell too; None: no node is known."""
+        state = self._state()
+        if state is None or (node := state.node) is None:
+            return None
+        now_s = time.time() - boottime_ns() / timing.SECOND
+        process_s = now_s + node.start_ticks / os.sysconf("SC_CLK_TCK")
+        return Began(node.pid, node.start_ticks, process_s, self._socket_made_s() if node.up else None)
+
+    def _socket_made_s(self) -> float | None:
+        if self._config.disable_socket_check:
+            return None
+        try:
+            info = self._config.node_socket.stat()
+        except OSError:  # gone, or in a folder that keeps us out
+            return None
+        return info.st_mtime if stat.S_ISSOCK(info.st_mode) else None
 
     # --- health ---
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from ipc import messages
 from ipc.messages import Severity, StartFlag
 from policy.doctor.findings import Finding, Unseen, Weight, unseen
-from policy.fitness import CLOCKS_DIFFER_S
+from policy.fitness import CLOCKS_DIFFER_S, most_ahead_s
 from policy.preflight import Identity, cannot_be_ended, cannot_work_together, wrong_arguments
 
 
@@ -269,9 +269,12 @@ def _tip(facts: NodeFacts) -> Finding:
         return unseen("node-tip", Unseen("no calendar of this network is known: name its genesis (SHELLEY_GENESIS)"))
     ahead = (facts.metrics.slot - facts.wall_slot) * facts.slot_length_s
     if ahead > CLOCKS_DIFFER_S:
+        unfit = ahead > most_ahead_s(facts.most_tip_lag_s)
         reason = f"its tip is {ahead:.0f} s ahead of the wall clock: it is of another network, or this clock is behind"
+        if not unfit:
+            reason += f" (MAX_TIP_LAG bears {facts.most_tip_lag_s:.0f} s)"
         remedy = "set CARDANO_NETWORK (or SHELLEY_GENESIS) to the node's network; look at this machine's clock"
-        return Finding("node-tip", Weight.ERROR, reason, remedy)
+        return Finding("node-tip", Weight.ERROR if unfit else Weight.WARNING, reason, remedy)
     lag = max(0.0, -ahead)
     reason = f"its tip is {lag:.0f} s behind the wall clock; MAX_TIP_LAG allows {facts.most_tip_lag_s:.0f} s"
     if lag > facts.most_tip_lag_s:

@@ -121,7 +121,7 @@ def test_cluster_management_wants_a_pool_a_region_and_the_servers_said_aloud() -
         ({"election": {"leaseDuration": 6}}, "election.interval: must be at most 1.72 with a leaseDuration of 6"),
         ({"election": {"interval": 7}}, "election.interval: must be at most 6.175 with a leaseDuration of 15"),
         ({"network": {"name": "preprod", "magic": 764824073}}, "network.magic: preprod has 1"),
-        ({"network": {"name": "custom"}}, "network.name: custom needs network.magic, or network.shelleyGenesis"),
+        ({"network": {"name": "custom"}}, "network.magic: is not known of custom"),
         ({"fullnameOverride": "2nd-pool"}, "objects would be named 2nd-pool, as no Service may be"),
         ({"extraEnv": [{"name": "A", "value": "1"}, {"name": "A", "value": "2"}]}, "extraEnv: A is there twice"),
         ({"node": {"args": ["--non-producing-node"]}}, "node.args: must begin with run"),
@@ -188,6 +188,17 @@ def test_cluster_management_is_refused_where_what_it_needs_is_left_blank(blank: 
         inner = inner[each]
     inner[name] = None
     assert f"missing property '{name}'" in _refusal(settings)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"network": {"name": "custom", "magic": 42}},
+        {"network": {"name": "custom"}, "extraEnv": [{"name": "NETWORK_MAGIC", "value": "42"}]},
+    ],
+)
+def test_the_magic_number_of_a_custom_network_may_be_said_in_either_way(settings: dict[str, Any]) -> None:
+    assert Rendered("", settings).config.network_magic == 42
 
 
 def test_a_network_policy_is_refused_where_its_relays_are_left_blank() -> None:

@@ -192,6 +192,11 @@ def test_a_magic_number_of_another_network_is_refused() -> None:
     assert ok(CARDANO_NETWORK="custom", NETWORK_MAGIC="42").network_magic == 42
 
 
+def test_a_custom_network_is_not_taken_for_mainnet_where_nobody_names_its_magic_number() -> None:
+    assert "SHELLEY_GENESIS" in mistakes(CARDANO_NETWORK="custom")["NETWORK_MAGIC"]
+    assert ok(CARDANO_NETWORK="custom", NETWORK_MAGIC="764824073").network_magic == 764824073, "a fork of it has it too"
+
+
 def test_the_same_path_twice_is_refused() -> None:
     assert "TARGET_VRF_KEY" in mistakes(TARGET_VRF_KEY="/ipc/kes.skey")
     assert "TARGET_KES_KEY" in mistakes(TARGET_KES_KEY="/ipc/node.socket")
@@ -334,7 +339,7 @@ def test_the_genesis_file_gives_a_network_of_ones_own_its_calendar_and_its_magic
     config = ok(CARDANO_NETWORK="custom", SHELLEY_GENESIS=str(path))
     assert config.calendar is not None
     assert (config.calendar.slot_length_s, config.network_magic) == (0.2, 42)
-    assert ok(CARDANO_NETWORK="custom").calendar is None
+    assert ok(CARDANO_NETWORK="custom", NETWORK_MAGIC="42").calendar is None
     assert ok().calendar is not None
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -125,3 +126,27 @@ def test_a_folder_in_use_is_not_taken_for_an_orphan() -> None:
     mine.close()
     assert not mine.path.exists()
     assert not os.path.lexists(mine.path / "lock")
+
+
+@pytest.mark.parametrize("left", ["another program's", "a link to another's", "a link's folder"])
+def test_what_only_looks_like_an_orphan_is_left_where_it_is(left: str, tmp_path: Path) -> None:
+    ours = MemoryFolder()
+    said = (ours.path / "lock").read_bytes()
+    ours.close()
+    folder, kept = ours.path.with_name(f"fm-{os.getpid()}-{tmp_path.name}"), tmp_path / "kept"
+    kept.mkdir()
+    if left == "a link's folder":
+        (kept / "lock").write_bytes(said)
+        folder.symlink_to(kept)
+    else:
+        folder.mkdir()
+        if left == "another program's":
+            (folder / "lock").write_text("4711\n")
+        else:
+            (kept / "told").write_bytes(said)
+            (folder / "lock").symlink_to(kept / "told")
+    try:
+        MemoryFolder().close()
+        assert (folder / "lock").exists()
+    finally:
+        folder.unlink() if folder.is_symlink() else shutil.rmtree(folder)

@@ -289,7 +289,10 @@ def led(same: bool | Unseen, given: str = "/keys/kes.skey") -> tuple[Led, ...]:
         ({"wall_slot": 1180}, "node-tip", Weight.INFO),
         ({"wall_slot": None}, "node-tip", Weight.NOT_LOOKED_AT),
         ({"wall_slot": 940}, "node-tip", Weight.INFO),
-        ({"wall_slot": 939}, "node-tip", Weight.ERROR),
+        ({"wall_slot": 939}, "node-tip", Weight.WARNING),  # the sidecar bears it: MAX_TIP_LAG
+        ({"wall_slot": 820}, "node-tip", Weight.WARNING),
+        ({"wall_slot": 819}, "node-tip", Weight.ERROR),
+        ({"wall_slot": 939, "most_tip_lag_s": 30.0}, "node-tip", Weight.ERROR),
     ],
 )
 def test_what_is_wrong_with_a_node_is_named(change: dict[str, object], check: str, weight: Weight) -> None:

@@ -18,8 +18,12 @@
 {{- if and $magic (not (kindIs "invalid" $v.network.magic)) (ne (int64 $v.network.magic) (int64 $magic)) -}}
 {{- fail (printf "network.magic: %s has %d; leave it out" $v.network.name $magic) -}}
 {{- end -}}
-{{- if and (eq $v.network.name "custom") (kindIs "invalid" $v.network.magic) (not $v.network.shelleyGenesis) -}}
-{{- fail "network.name: custom needs network.magic, or network.shelleyGenesis, which has it: without them the pods say mainnet's" -}}
+{{- $told := false -}}
+{{- range $v.extraEnv -}}
+{{- if has .name (list "NETWORK_MAGIC" "SHELLEY_GENESIS") -}}{{- $told = true -}}{{- end -}}
+{{- end -}}
+{{- if not (or $magic $told $v.network.shelleyGenesis (not (kindIs "invalid" $v.network.magic))) -}}
+{{- fail (printf "network.magic: is not known of %s; set it, or network.shelleyGenesis" $v.network.name) -}}
 {{- end -}}
 {{- if and .Chart.IsRoot (hasKey $v "enabled") -}}
 {{- fail "enabled: is of a chart that has this one as its dependency (condition); here it is workload.create" -}}
