@@ -91,6 +91,19 @@ def test_a_stopped_unit_hands_over_in_due_form_and_its_node_lives_on(pool: BareP
     assert said.endswith("Permission denied\n"), "the folder is the one that was hidden from the node at its start"
 
 
+def test_a_sidecar_that_was_stopped_is_not_brought_back_by_a_node_that_starts_anew(pool: BarePool) -> None:
+    """In the middle of an update, or by one who wants this host out."""
+    standby = the_other(pool, pool.wait_for_forger())
+    standby.host.systemctl("stop", SIDECAR)
+    restarts = int(standby.host.show(NODE, "NRestarts"))
+    standby.host.systemctl("kill", "--signal=KILL", NODE)
+    pool.wait_for(lambda: int(standby.host.show(NODE, "NRestarts")) > restarts, "the node is started again")
+    pool.wait_for(lambda: "cannot start" in standby.host.log("cardano-node"), "it finds no files")
+    assert standby.host.show(SIDECAR, "ActiveState") == "inactive"
+    standby.host.systemctl("start", SIDECAR)
+    pool.wait_for(standby.ready, "the node came up beside the sidecar")
+
+
 def test_a_node_that_is_restarted_comes_back_as_a_standby_and_the_other_forges(pool: BarePool) -> None:
     forger, since = pool.wait_for_forger(), time.monotonic_ns()
     forger.host.systemctl("restart", NODE)
