@@ -36,8 +36,8 @@ MEMBERS: Final = "cardano.io/lock-members"
 """Annotation: how many coordination APIs the holder of the pool-wide lock counts its majority of."""
 APIS: Final = "cardano.io/lock-apis"
 """Annotation: which these are, by `LeaseClient.api_identity`, separated by commas, as far as they were reached."""
-RENEWALS: Final = 512
-"""So many writes a client knows for its own: more than half an hour of renewals.  An older one comes from a backup."""
+RENEWALS: Final = 64
+"""So many writes a client knows for its own: five minutes of renewals.  An older one comes from a backup."""
 MOST_APIS: Final = 32
 MOST_IDENTITY: Final = 64
 """Characters; a uid has 36."""
