@@ -286,7 +286,9 @@ class Credentials:
                 secret = secrets.enter_context(read_secret(path, MOST_BYTES))
             except OSError as error:
                 remedy = (
-                    "set fsGroup or defaultMode" if error.errno == errno.EACCES else "check the secret and its mount"
+                    "give our user the right to (fsGroup or defaultMode; on a host its owner)"
+                    if error.errno == errno.EACCES
+                    else "check the secret and its mount"
                 )
                 found[name] = Source(f"{variable} {path}", None, f"cannot be read: {error.strerror}; {remedy}")
             else:
