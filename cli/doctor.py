@@ -90,7 +90,7 @@ def _look(environment: Mapping[str, str], arguments: argparse.Namespace) -> Fact
         )
     with ExitStack() as stack:
         servers = _own_servers(config) if inside else _named_servers(config, arguments, environment, stack)
-        return asyncio.run(_facts(config, servers, inside=inside))
+        return asyncio.run(_facts(config, servers, inside=inside, on_host=bool(arguments.environment_file)))
 
 
 def _inside(environment: Mapping[str, str], arguments: argparse.Namespace) -> bool:
@@ -141,8 +141,11 @@ def _of_the_pool(config: Config) -> bool:
     return bool(config.pool_label) and "LEASE_NAME" not in config.explicit
 
 
-async def _facts(config: Config, servers: Sequence[Server], *, inside: bool) -> Facts:
-    """All at once; everything that waits has an end."""
+async def _facts(config: Config, servers: Sequence[Server], *, inside: bool, on_host: bool) -> Facts:
+    """All at once; everything that waits has an end.
+
+    on_host: the settings come from a unit's file, so there is no pod around us.
+    """
     settings = Settings(
         permissive=config.sandbox == "permissive",
         managed=config.enable_cluster_management,
@@ -162,7 +165,7 @@ async def _facts(config: Config, servers: Sequence[Server], *, inside: bool) -> 
     )
     pod, kernel = doctor_pod.pod(config, heard), doctor_pod.kernel(config)
     unseen = doctor_pod.elsewhere(config, Worker.ELECTOR, Worker.ARBITER)
-    return Facts((), settings, pod, kernel, node, credentials, unseen or tuple(apis))
+    return Facts((), settings, pod, kernel, node, credentials, unseen or tuple(apis), on_host)
 
 
 # --- showing ---

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+from collections import deque
 from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -35,6 +36,8 @@ MEMBERS: Final = "cardano.io/lock-members"
 """Annotation: how many coordination APIs the holder of the pool-wide lock counts its majority of."""
 APIS: Final = "cardano.io/lock-apis"
 """Annotation: which these are, by `LeaseClient.api_identity`, separated by commas, as far as they were reached."""
+RENEWALS: Final = 64
+"""So many writes a client knows for its own: five minutes of renewals.  An older one comes from a backup."""
 MOST_APIS: Final = 32
 MOST_IDENTITY: Final = 64
 """Characters; a uid has 36."""
@@ -61,6 +64,16 @@ class LeaseClient:
         self._path = f"{self._folder}/{name}"
         self._known: Json = {}
         """The object as last read or written: what a replacement starts from."""
+        self._renewals: deque[str] = deque(maxlen=RENEWALS)
+        """The renewTime of each of our last writes, whether its answer came or not."""
+
+    def is_foreign(self, record: LeaseRecord | None) -> bool:
+        """Whether a Lease was last renewed by another client than this one, which has written it before.
+
+        Another process of the same name may write it: that of a machine that was copied while it ran has our identity
+        and our keys.  Two of them write no renewTime in the same microsecond; what else is edited leaves it as it is.
+        """
+        return record is not None and bool(self._renewals) and record.renew_time not in self._renewals
 
     async def api_identity(self, *, timeout_s: float) -> str:
         """The uid of the Lease's namespace: which API server this is, by whatever address it is reached.
@@ -112,7 +125,7 @@ class LeaseClient:
         counter: str = "",
     ) -> LeaseRecord:
         """Make the Lease, held by `holder`.  ALREADY_EXISTS if somebody was faster."""
-        now = _micro_time()
+        now = self._renewal()
         metadata: Json = {"name": self._name, "namespace": self._namespace}
         marks = {SEAL: seal, CHALLENGE: challenge, MEMBERS: str(members or ""), APIS: ",".join(apis), COUNTER: counter}
         if annotations := _annotated(None, marks):
@@ -162,7 +175,7 @@ class LeaseClient:
         marks |= {COUNTER: counter} if counter else {}
         if marks:
             body["metadata"]["annotations"] = _annotated(body["metadata"].get("annotations"), marks)
-        now = _micro_time()
+        now = self._renewal()
         body["spec"] |= {
             "holderIdentity": holder,
             "leaseDurationSeconds": duration_s,
@@ -256,6 +269,11 @@ class LeaseClient:
         if not isinstance(body.get("spec"), dict):
             body["spec"] = {}
         return body
+
+    def _renewal(self) -> str:
+        """For a write that may arrive though its answer does not."""
+        self._renewals.append(_micro_time())
+        return self._renewals[-1]
 
     def _note(self, raw: Json) -> LeaseRecord:
         record = parse_lease(raw)

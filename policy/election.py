@@ -7,6 +7,7 @@ next.  It keeps the invariants
 - whoever finds the Lease held, changed, vanished or without the holder that it had waits a whole lease duration,
   measured here, from the moment this process saw it so; no clock of another machine is read.  Only a release as its
   holder writes it is believed at once;
+- a term of our own that another writes is not ours any more: a machine copied while it ran has our identity, too;
 - the Lease is released only when the actuator reports the node fenced; until then it is renewed while possible;
 - in a pause (`policy.pause`) a leader keeps the Lease though its node is gone or unfit, and only the pod that had it,
   or any after an operator's stand-down, takes it; grants and fence are as ever;
@@ -31,6 +32,7 @@ DEGRADES_BEFORE: Final = 2 * timing.SECOND
 """So long before its own grant would end a leader goes over to that of the pool-wide lock."""
 CONTENDING: Final = "contending"
 STANDING_DOWN: Final = "standing down as asked"
+COPIED: Final = "another renews the lease in our name and term: a copy of this machine runs"
 
 
 class Do(enum.Enum):
@@ -138,6 +140,8 @@ class Election:
         """When the Lease was read last, and not only told of by a watch."""
         self._unanswered = False
         """The last request found nobody who answers."""
+        self.copied = False
+        """Another has written a term of ours: it has our identity, and all that we know."""
         self._seal = ""
         """Of our term, as our last confirmed write has it."""
         self._release_sent = False
@@ -154,10 +158,19 @@ class Election:
 
     # --- what happened ---
 
-    def saw(self, record: LeaseRecord | None, now: int, *, missed: bool = False, read: bool = False) -> None:
+    def saw(
+        self,
+        record: LeaseRecord | None,
+        now: int,
+        *,
+        missed: bool = False,
+        read: bool = False,
+        foreign: bool = False,
+    ) -> None:
         """The Lease as read or watched; `now` taken after the answer arrived.
 
         `missed`: it may have changed in between without our having been told of each version.
+        `foreign`: its last renewal is none of ours, whomever it names.
         """
         self.observed = observe(self.observed, record, now, at_least_s=self._duration_s, missed=missed)
         self._must_read = False
@@ -167,6 +180,11 @@ class Election:
             self._tried_token = None  # another was faster
             if record.holder:
                 self._held = None  # whoever writes our old term over another's does not give it back
+        if foreign and record is not None and record.holder == self.identity and self._claims(record):
+            self._held, self._tried_token = None, None  # each of the two would take the other's term for its own
+            self.copied = True
+            if self.leading:
+                self._lose(now, COPIED)
         if self.leading and not self._ours(record):
             followed = self._release_sent and (record is None or record.seal != self._seal)
             if self.observed.orphaned and now < self._right_ends() and not followed:
@@ -496,6 +514,11 @@ class Election:
 
     def _ours(self, record: LeaseRecord | None) -> bool:
         return record is not None and record.holder == self.identity and record.transitions == self.token
+
+    def _claims(self, record: LeaseRecord) -> bool:
+        """Whether a Lease that names us stands in a term that we took, or tried to take."""
+        held = self._held.token if self._held is not None else None
+        return record.transitions in (self._tried_token, held) or (self.leading and self._ours(record))
 
     def _continuing(self) -> bool:
         """Whether the record is a term of this pod's that nobody else's can have followed: not an edit by hand.

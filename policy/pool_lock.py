@@ -86,6 +86,8 @@ class Member:
     """It answered last."""
     read_at: int = 0
     """When it was read last, and not only told of by a watch (ns)."""
+    foreign: bool = False
+    """It was last renewed by another, perhaps in our name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,23 +225,28 @@ class PoolLock:
         missed: bool = False,
         read: bool = False,
         more: bool = False,
+        foreign: bool = False,
     ) -> None:
         """A member's Lease as read or watched; `missed`: it may have changed unseen in between.
 
         So it counts for one that was out of reach, though it shows what we know: it may come from a backup of just
         that, and others may have written over it meanwhile, or renewed it up to the same version.
         `more`: later versions are known to be told yet, so nothing follows from this one.
+        `foreign`: its last renewal is none of ours, whomever it names: a copy of us (`policy.election`) may hold it, so
+        it neither counts for us nor is released by us.
         """
         member = self.members[index]
         strange = self.differs(member)
         back = not member.reachable and (self._lapsed(now) or not self._names_us(record))
         member.observed = observe(member.observed, record, now, at_least_s=self._duration_s, missed=missed or back)
-        member.must_read, member.reachable = more, True
+        member.must_read, member.reachable, member.foreign = more, True, foreign
         member.read_at = now if read else member.read_at
         if record is not None:
             self._highest = max(self._highest, min(record.transitions, MOST_TOKEN))
         if not self._is_ours(member) and not member.observed.orphaned:
             member.renewed_at = 0
+        if foreign and sum(each.renewed_at > 0 for each in self.members) < self.majority:
+            self.granted = None  # what this member confirmed has been confirmed to a copy of us, too
         if strange and not self.differs(member):
             self._strangers_until = now + self._duration
 
@@ -248,6 +255,7 @@ class PoolLock:
         member = self.members[index]
         member.observed = Observed(record, now, displaced=member.observed.displaced if member.observed else ())
         member.must_read, member.reachable, member.retry_at, member.given_up_at = False, True, 0, 0
+        member.foreign = False
         member.renewed_at = sent_at if self._is_ours(member) else 0
 
     def released(self, index: int, record: LeaseRecord, now: int) -> None:
@@ -595,7 +603,8 @@ class PoolLock:
 
     def _sealed_by(self, member: Member, term: Term) -> bool:
         record = member.observed.record if member.observed is not None else None
-        return record is not None and record.holder == self.identity and record.seal == term.seal
+        ours = record is not None and record.holder == self.identity and record.seal == term.seal
+        return ours and not member.foreign
 
     def _names_us(self, record: LeaseRecord | None) -> bool:
         return record is not None and record.holder == self.identity

@@ -28,7 +28,7 @@ def cannot_work_together(actuator: Identity, node: Identity, *, ephemeral: bool)
     if set(node.uids[:3]) != {ours}:
         return (
             f"the node runs as uid {theirs}, the sidecar as uid {ours}: the kernel allows neither the signal nor "
-            "the files; give both containers the same runAsUser"
+            "the files; give both the same user (runAsUser, or User= of both units)"
         )
     if not ephemeral:
         return ""
@@ -40,7 +40,7 @@ def cannot_work_together(actuator: Identity, node: Identity, *, ephemeral: bool)
     if set(node.gids[:3]) != {actuator.gids[1]}:
         return (
             f"the node runs with gid {node.gids[1]}, the sidecar with gid {actuator.gids[1]}: the node cannot read "
-            "the files; give both containers the same runAsGroup"
+            "the files; give both the same group (runAsGroup, or Group= of both units)"
         )
     missing = actuator.capabilities & ~node.capabilities
     if missing:

@@ -90,8 +90,8 @@ def obstacles(config: Config) -> tuple[str, ...]:
     if not config.worker_uids and landlock.abi() == 0:
         found.append(
             "this kernel has no Landlock (5.13 and newer have it, unless it is left out of the boot parameter `lsm` or "
-            "refused by the container's seccomp profile), and all workers run as one user: give each its uid "
-            "(WORKER_UIDS)"
+            "refused by a seccomp profile: the container's, or a unit's SystemCallFilter=), and all workers run as one "
+            "user: give each its uid (WORKER_UIDS)"
         )
     return tuple(found)
 

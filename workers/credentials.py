@@ -13,6 +13,7 @@ import asyncio
 import contextlib
 import errno
 import logging
+import os
 import stat
 import time
 from collections import Counter
@@ -48,6 +49,8 @@ _FAR: Final = 10**9
 """KES periods; more are as good as none."""
 LOOK_EVERY: Final = 2 * timing.SECOND
 """Also where inotify tells of changes: it does not of what happens behind a link, or on another machine's disk."""
+ROOM: Final = 64 * 1024
+"""Bytes that are left for a set: three small files, each in pages of its own."""
 _SOURCE_EVENTS: Final = (
     inotify.IN_CLOSE_WRITE | inotify.IN_CREATE | inotify.IN_DELETE | inotify.IN_MOVED_FROM | inotify.IN_MOVED_TO
 )
@@ -181,7 +184,7 @@ class Credentials:
         self._look_at = now + LOOK_EVERY
         self._watch_sources()
         self._examine()
-        self.targets_problem = self._own_targets()
+        self.targets_problem = self._own_targets() or self._no_room()
 
     def _watch_sources(self) -> None:
         """Kubernetes swaps the `..data` link in the mount's folder; a file may be written, or moved there."""
@@ -283,7 +286,9 @@ class Credentials:
                 secret = secrets.enter_context(read_secret(path, MOST_BYTES))
             except OSError as error:
                 remedy = (
-                    "set fsGroup or defaultMode" if error.errno == errno.EACCES else "check the secret and its mount"
+                    "give our user the right to (fsGroup or defaultMode; on a host its owner)"
+                    if error.errno == errno.EACCES
+                    else "check the secret and its mount"
                 )
                 found[name] = Source(f"{variable} {path}", None, f"cannot be read: {error.strerror}; {remedy}")
             else:
@@ -319,6 +324,18 @@ class Credentials:
         if self._said and not said:
             log.info("nothing is wrong with the credentials any more", extra={"event": "credentials_right"})
         self._said = said
+
+    def _no_room(self) -> str:
+        """Why the files could not be written if they were wanted now.  What is exposed already needs no more room."""
+        if self._stage is None or self._stage.exposed:
+            return ""
+        try:
+            info = os.statvfs(self._root)
+        except OSError as error:
+            return f"{self._root}: {error.strerror}"
+        if info.f_blocks and info.f_bavail * info.f_frsize < ROOM:  # a tmpfs without a limit has no blocks
+            return f"{self._root}: no room for the keys on its file system: make some"
+        return ""
 
     def _own_targets(self) -> str:
         """Make the target paths ours (again); why they are not."""

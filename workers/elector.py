@@ -47,7 +47,7 @@ from kube.session import ApiSession
 from policy import timing
 from policy.certificate_counter import as_text, is_news, parsed
 from policy.credential_summary import summary
-from policy.election import Circumstances, Do, Election, Held, Step
+from policy.election import COPIED, Circumstances, Do, Election, Held, Step
 from policy.last_sign import LastSign
 from policy.lease import LeaseRecord, Observed
 from policy.pause import acting
@@ -176,6 +176,7 @@ class Elector:
             log, "api_failed", "the API server fails us", end=("api_ok", "the API server answers again")
         )
         self._refused = Complaint(log, "command_refused", "a command is refused", passes=True, facts={"audit": True})
+        self._copied_told = False
         self._challenged_at = 0
         """Of the arbiter's challenge in our last write."""
         self._counter_recorded: CertificateCounter | None = None
@@ -361,7 +362,15 @@ class Elector:
             self._api_ok = False
 
     def _saw(self, record: LeaseRecord | None, version: str, *, missed: bool = False, read: bool = False) -> None:
-        self._election.saw(record, boottime_ns(), missed=missed, read=read)
+        foreign = self._leases.is_foreign(record)
+        self._election.saw(record, boottime_ns(), missed=missed, read=read, foreign=foreign)
+        if self._election.copied and not self._copied_told:
+            self._copied_told = True
+            log.error(
+                "%s: end one of the two, empty its RUN_DIR, and give it a POD_NAME of its own",
+                COPIED,
+                extra={"event": "copied"},
+            )
         self._position = version or self._position
         self._remember()
 

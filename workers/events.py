@@ -186,6 +186,7 @@ OTHERS: Final[dict[str, Event]] = {
     "actuator_lost": Event("The actuator cannot be kept alive: the container ends", ("why",)),
     "cluster_made": Event("Our CardanoForgeCluster was not there", ("member",)),
     "command_aborted": Event("Who wanted to give a command went away", ("why",)),
+    "copied": Event("Another has renewed the Lease in this pod's name and term: its machine was copied while it ran"),
     "crd_missing": Event("CardanoLeader's CRD is not installed, or has no status subresource"),
     "credential_finding": Event("Something is wrong with the source credentials", ("check", "remedy")),
     "credentials_right": Event("Nothing is wrong with them any more"),

@@ -298,7 +298,8 @@ class PoolLockKeeper:
             missed = True
         elif missed and record is not None:
             missed = not await self._caught_up(line, record, by)
-        self.lock.saw(line.index, record, boottime_ns(), missed=missed, read=True)
+        foreign = line.leases.is_foreign(record)
+        self.lock.saw(line.index, record, boottime_ns(), missed=missed, read=True, foreign=foreign)
         line.position = version
 
     async def _identify(self, line: _Line, timeout_s: float) -> None:
@@ -318,7 +319,8 @@ class PoolLockKeeper:
         leases = LeaseClient(line.session, self._config.coordination_namespace, self._config.pool_lock_name)
 
         def tell(change: LeaseChange) -> None:
-            self.lock.saw(line.index, change.record, boottime_ns(), more=True)
+            foreign = line.leases.is_foreign(change.record)
+            self.lock.saw(line.index, change.record, boottime_ns(), more=True, foreign=foreign)
             line.position = change.version or line.position
 
         return bool(line.position) and await caught_up(leases, line.position, record, tell, by=by)
@@ -352,7 +354,7 @@ class PoolLockKeeper:
                 line.reopening.told()
                 if _not_newer(change.version, line.position):
                     continue  # we have written since
-                self.lock.saw(line.index, change.record, boottime_ns())
+                self.lock.saw(line.index, change.record, boottime_ns(), foreign=line.leases.is_foreign(change.record))
                 line.position = change.version or line.position
                 self._remember()
                 self._on_change()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 
 class Weight(enum.StrEnum):
@@ -50,8 +50,17 @@ class Finding:
     """What mends it; empty: nothing is to be done."""
     command: str = ""
     """For a shell; empty: there is none."""
+    host_remedy: str = ""
+    """In place of `remedy` on a host without Kubernetes; empty: that one says it for both."""
+    host_command: str = ""
     where: str = ""
     """Which API server; empty: this pod, or all of them."""
+
+
+def on_host(finding: Finding) -> Finding:
+    """What to do about it where no pod is."""
+    remedy, command = finding.host_remedy or finding.remedy, finding.host_command or finding.command
+    return replace(finding, remedy=remedy, command=command)
 
 
 def unseen(check: str, fact: Unseen, where: str = "") -> Finding:

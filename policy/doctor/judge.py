@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from policy.doctor import checks
-from policy.doctor.findings import Finding, Subject, Unseen, Weight, unseen, worst_first
+from policy.doctor.findings import Finding, Subject, Unseen, Weight, on_host, unseen, worst_first
 from policy.doctor.node import CredentialFacts, NodeFacts, judge_credentials, judge_node
 from policy.doctor.pod import KernelFacts, PodFacts, judge_kernel, judge_pod, judge_sandbox_setting
 from policy.doctor.servers import ApiFacts, Timing, judge_server, judge_set
@@ -50,12 +50,15 @@ class Facts:
     credentials: CredentialFacts | Unseen
     apis: tuple[ApiFacts, ...] | Unseen
     """Those that coordinate among them, each once."""
+    on_host: bool = False
+    """The sidecar is a host's service and in no pod: what is to be done is said for that."""
 
 
 def judge(facts: Facts) -> tuple[Finding, ...]:
     """By subject; of each the worst first.  Every check of `checks.of` is heard of."""
     order = list(checks.CHECKS)
-    found = sorted(_all(facts), key=lambda finding: order.index(finding.check))
+    said = map(on_host, _all(facts)) if facts.on_host else _all(facts)
+    found = sorted(said, key=lambda finding: order.index(finding.check))
     by_subject = {subject: [f for f in found if checks.CHECKS[f.check].subject is subject] for subject in Subject}
     return tuple(finding for part in by_subject.values() for finding in worst_first(part))
 

@@ -105,7 +105,11 @@ def _socket(facts: NodeFacts) -> Iterator[Finding]:
             "start the node with --socket-path=NODE_SOCKET on a volume that both containers mount at this path; one "
             "that replays its ledger opens it when it is done"
         )
-        yield Finding("node-socket", Weight.ERROR, f"NODE_SOCKET: {facts.socket_problem}", remedy)
+        host = (
+            "start the node with --socket-path=NODE_SOCKET, in a folder that both units see and their user may write "
+            "to; one that replays its ledger opens it when it is done"
+        )
+        yield Finding("node-socket", Weight.ERROR, f"NODE_SOCKET: {facts.socket_problem}", remedy, host_remedy=host)
     else:
         yield Finding("node-socket", Weight.INFO, f"{facts.socket_path} accepts connections")
 
@@ -116,7 +120,11 @@ def _process(facts: NodeFacts) -> Iterator[Finding]:
     if isinstance(process, Unseen):
         if facts.process_missing:
             remedy = "set shareProcessNamespace: true in the pod, and see that the node runs"
-            yield Finding("node-process", Weight.ERROR, facts.process_missing, remedy)
+            host = (
+                "see that the node's unit runs, with --socket-path=NODE_SOCKET; the sidecar's may not have "
+                "ProtectProc= (docs/bare-metal.md), and a node in docker needs --pid=host"
+            )
+            yield Finding("node-process", Weight.ERROR, facts.process_missing, remedy, host_remedy=host)
         else:
             yield unseen("node-process", process)
         for check in of_process:
@@ -209,7 +217,8 @@ def _files(facts: NodeFacts, process: Process) -> Iterator[Finding]:
                 "nobody takes away"
             )
             remedy = f"mount one volume at one path in both containers, and give the node {each.option}={each.ours}"
-            yield Finding("node-files", Weight.ERROR, reason, remedy)
+            host = f"give the node {each.option}={each.ours}, and let its unit see that path"
+            yield Finding("node-files", Weight.ERROR, reason, remedy, host_remedy=host)
     if fine:
         yield Finding("node-files", Weight.INFO, f"these lead to the sidecar's: {', '.join(fine)}")
 
@@ -343,7 +352,12 @@ def _targets(targets: tuple[Target, ...] | Unseen) -> Iterator[Finding]:
             wrong.setdefault((each.folder, each.problem), []).append(each.variable)
     for (folder, problem), names in wrong.items():
         remedy = f"mount the volume that the node shares at {folder}, writable for the actuator's user"
-        yield Finding("targets", Weight.ERROR, f"{', '.join(names)}: {folder}: {problem}", remedy)
+        host = (
+            f"let the unit make {folder} (RuntimeDirectory=, in /run), or make it for the unit's user, with a drop-in "
+            f"that has ReadWritePaths={folder}"
+        )
+        reason = f"{', '.join(names)}: {folder}: {problem}"
+        yield Finding("targets", Weight.ERROR, reason, remedy, host_remedy=host)
     if not wrong:
         folders = ", ".join(sorted({each.folder for each in targets}))
         yield Finding("targets", Weight.INFO, f"to be written to: {folders or 'none'}")

@@ -10,6 +10,8 @@ from policy.doctor.findings import Finding, Unseen, Weight, unseen
 
 LONGEST_SOCKET: Final = 107
 """Bytes (unix(7))."""
+_LOG: Final = "journalctl -u forge-manager"
+_FOLDER: Final = "a folder in /run, made by RuntimeDirectory= of the sidecar's unit, with User= as it is"
 _PERMISSIVE: Final = "a worker that cannot be locked up as declared runs all the same"
 
 
@@ -111,13 +113,13 @@ def _run_dir(facts: PodFacts) -> Iterator[Finding]:
     found = facts.run_dir
     mount = f"mount a memory-backed emptyDir at {found.path} that uid {found.expected_uid} may write to (fsGroup)"
     if found.problem:
-        yield Finding("run-dir", Weight.ERROR, f"RUN_DIR {found.path}: {found.problem}", mount)
+        yield Finding("run-dir", Weight.ERROR, f"RUN_DIR {found.path}: {found.problem}", mount, host_remedy=_FOLDER)
         return
     bad = False
     if found.uid not in (0, found.expected_uid):
         bad = True
         reason = f"RUN_DIR {found.path} belongs to uid {found.uid}, not to {found.expected_uid} or root"
-        yield Finding("run-dir", Weight.ERROR, reason, mount)
+        yield Finding("run-dir", Weight.ERROR, reason, mount, host_remedy=_FOLDER)
     elif found.uid == found.expected_uid and found.mode & 0o066:
         bad = True
         reason = f"RUN_DIR {found.path} is open to others (mode {found.mode:04o})"
@@ -127,7 +129,8 @@ def _run_dir(facts: PodFacts) -> Iterator[Finding]:
             bad = True
             what = each.problem or f"belongs to uid {each.uid}, not to {each.expected_uid}"
             remedy = "WORKER_UIDS changed, or somebody else made it: make the pod anew, and with it RUN_DIR"
-            yield Finding("run-dir", Weight.ERROR, f"{each.path}: {what}", remedy)
+            host = "stop the unit, remove RUN_DIR, start the unit: it makes the folders anew"
+            yield Finding("run-dir", Weight.ERROR, f"{each.path}: {what}", remedy, host_remedy=host)
     if not bad:
         yield Finding("run-dir", Weight.INFO, f"RUN_DIR {found.path} is uid {found.uid}'s, mode {found.mode:04o}")
 
@@ -140,9 +143,8 @@ def _memory(facts: PodFacts) -> Iterator[Finding]:
         yield Finding("run-dir-memory", Weight.INFO, f"{path} is in memory")
     else:
         remedy = "make the volume an emptyDir with medium: Memory"
-        yield Finding(
-            "run-dir-memory", Weight.WARNING, f"{path} is not in memory: armed keys are written to a disk", remedy
-        )
+        reason = f"{path} is not in memory: armed keys are written to a disk"
+        yield Finding("run-dir-memory", Weight.WARNING, reason, remedy, host_remedy=_FOLDER)
 
 
 def _paths(sockets: tuple[tuple[str, str], ...]) -> Iterator[Finding]:
@@ -172,12 +174,12 @@ def _workers(workers: tuple[WorkerSeen, ...] | Unseen) -> Iterator[Finding]:
     if silent and len(silent) == len(workers):
         remedy = "is the sidecar running, and is this its RUN_DIR? see its log"
         reason = f"no worker answers, the {silent[0].worker}'s socket for one: {silent[0].problem}"
-        yield Finding("workers", Weight.ERROR, reason, remedy, "kubectl logs POD -c forge-manager")
+        yield Finding("workers", Weight.ERROR, reason, remedy, "kubectl logs POD -c forge-manager", host_command=_LOG)
         return
     for each in silent:
         remedy = "see why in its log; a worker that dies is started again within seconds"
         reason = f"the {each.worker} does not answer: {each.problem}"
-        yield Finding("workers", Weight.ERROR, reason, remedy, "kubectl logs POD -c forge-manager")
+        yield Finding("workers", Weight.ERROR, reason, remedy, "kubectl logs POD -c forge-manager", host_command=_LOG)
     failing = [each for each in workers if each.fails]
     for each in failing:
         remedy = "see its last decisions, and what is found of the servers here; of a 403, the role, or the namespace"
@@ -207,7 +209,7 @@ def _separation(facts: PodFacts) -> Iterator[Finding]:
         if each.violations:
             bad = True
             reason = f"the {each.worker} can do what it does not declare: {'; '.join(each.violations)}"
-            yield Finding("separation", Weight.ERROR, reason, "see what it is, and restart the pod", audit)
+            yield Finding("separation", Weight.ERROR, reason, "see what it is, and restart the sidecar", audit)
         elif not each.closed:
             bad = True
             weight = Weight.WARNING if facts.permissive else Weight.ERROR

@@ -212,10 +212,11 @@ class World:
         publisher.sealed(Sandbox(closed=True, separation="single-uid"))
         publisher.publish(self.bodies[worker])
 
-    async def doctor(self, *arguments: str, inside: bool = True, **variables: str) -> Ran:
+    async def doctor(self, *arguments: str, inside: bool = True, of_host: Path | None = None, **variables: str) -> Ran:
+        from_file = () if of_host is None else ("--environment-file", str(of_host))
         kept = self.environment if inside else {name: self.environment[name] for name in ("PATH", "HOME")}
         process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "cli.forgectl", "doctor", *arguments),
+            *(sys.executable, "-m", "cli.forgectl", *from_file, "doctor", *arguments),
             env=kept | {"PYTHONDONTWRITEBYTECODE": "1"} | variables,
             cwd=ROOT,
             stdout=subprocess.PIPE,
@@ -572,7 +573,7 @@ BROKEN: list[tuple[Callable[[World], None], str, str, int, str]] = [
     (only_a_relay, "node-process", "error", 1, "see that the node runs"),
     (metrics_of_another, "node-metrics", "error", 1, "which no other node on this host may have"),
     (no_node, "node-process", "error", 1, "shareProcessNamespace: true"),
-    (another_user, "node-user", "error", 1, "give both containers the same runAsUser"),
+    (another_user, "node-user", "error", 1, "give both the same user (runAsUser, or User= of both units)"),
     (a_producing_node, "node-start", "error", 1, "--start-as-non-producing-node"),
     (a_relay, "node-arguments", "error", 1, "--shelley-kes-key="),
     (other_paths, "node-files", "error", 1, "mount one volume at one path in both containers"),
@@ -608,6 +609,19 @@ BROKEN: list[tuple[Callable[[World], None], str, str, int, str]] = [
     (another_network, "node-tip", "error", 1, "set CARDANO_NETWORK"),
     (no_folder_for_the_targets, "targets", "error", 1, "mount the volume that the node shares"),
 ]
+
+
+async def test_where_the_settings_come_from_a_units_file_the_remedies_are_those_of_a_host(
+    world: World, tmp_path: Path
+) -> None:
+    """docs/bare-metal.md: root's shell has no `kubectl logs` to look into."""
+    a_silent_worker(world)
+    await world.start()
+    file = tmp_path / "environment"
+    file.write_text("".join(f"{name}={value}\n" for name, value in world.environment.items()))
+    ran = await world.doctor("--json", of_host=file)
+    (found,) = (each for each in ran.of("workers") if each["severity"] == "error")
+    assert found["command"] == "journalctl -u forge-manager"
 
 
 @pytest.mark.parametrize(

@@ -98,9 +98,9 @@ def test_a_fault_is_tried_again_for_ever_and_a_wrong_configuration_never() -> No
     assert SIDECAR["RestartPreventExitStatus"] == ["2"]
 
 
-def test_the_node_is_ordered_after_the_sidecar_and_not_bound_to_it() -> None:
-    assert NODE["After"] == NODE["Wants"] == ["forge-manager.service"]
-    assert not NODE.keys() & {"Requires", "BindsTo", "PartOf", "Requisite"}
+def test_the_node_is_ordered_after_the_sidecar_and_neither_bound_to_it_nor_starts_it() -> None:
+    assert NODE["After"] == ["forge-manager.service"]
+    assert not NODE.keys() & {"Wants", "Upholds", "Requires", "BindsTo", "PartOf", "Requisite"}
     assert SIDECAR["Before"] == ["cardano-node.service"]
 
 

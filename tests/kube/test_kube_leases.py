@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import re
 from datetime import UTC, datetime, timedelta
@@ -288,6 +289,25 @@ async def test_renewals_need_no_reading_between_them(tmp_path: Path) -> None:
             )
     sent = [request.body["metadata"] for request in api.requests[1:]]
     assert [(meta["resourceVersion"], meta["labels"]) for meta in sent] == [("7", {"app": "x"}), ("8", {"app": "x"})]
+
+
+async def test_a_renewal_that_this_client_did_not_send_is_foreign_though_the_lease_names_the_same_holder(
+    tmp_path: Path,
+) -> None:
+    async with (
+        scripted(("GET", listed(lease("7"))), ("PUT", cut())) as api,
+        session_with(api.url, tmp_path) as session,
+    ):
+        leases = LeaseClient(session, "n", "l")
+        record, _ = await leases.look(timeout_s=TIMEOUT_S)
+        assert record is not None
+        assert not leases.is_foreign(record), "it has written nothing yet: an earlier life of ours may have"
+        with pytest.raises(ApiFailure):
+            await leases.replace(record, holder="a", duration_s=15, transitions=1, acquired=False, timeout_s=TIMEOUT_S)
+    arrived = dataclasses.replace(record, renew_time=api.requests[1].body["spec"]["renewTime"])
+    assert not leases.is_foreign(arrived), "the answer was lost, the write was not"
+    assert leases.is_foreign(record)
+    assert not leases.is_foreign(None)
 
 
 @pytest.mark.parametrize(

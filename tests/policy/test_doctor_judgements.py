@@ -29,6 +29,7 @@ from policy.doctor.servers import ApiFacts, Asked, Served, Timing, judge_server,
 from policy.lease import LeaseRecord
 from policy.preflight import Identity
 
+NOT_OF_A_HOST = ("emptyDir", "fsGroup", "both containers", "kubectl logs", "shareProcessNamespace", "pod anew")
 US = Identity((10001,) * 4, (10001,) * 4, 0)
 WANTED = {
     "--shelley-kes-key": ("TARGET_KES_KEY", "/ipc/kes.skey"),
@@ -453,3 +454,28 @@ def test_a_holder_that_counts_another_set_is_an_error(lock: LeaseRecord) -> None
 
 def test_without_cluster_management_nothing_of_it_is_asked_for() -> None:
     assert {each.weight for each in judge_set((API,), managed=False)} == {Weight.INFO}
+
+
+@pytest.mark.parametrize(
+    ("pod", "node"),
+    [
+        ({"run_dir": Folder("/run/f", "No such file or directory", -1, 0, 10001)}, {}),
+        ({"run_dir": Folder("/run/f", "", 5, 0o700, 10001)}, {}),
+        ({"folders": (Folder("/run/f/elector", "", 5, 0o700, 10001),)}, {}),
+        ({"in_memory": False}, {}),
+        ({"workers": tuple(WorkerSeen(each, "refused") for each in messages.Worker)}, {}),
+        ({"workers": (WorkerSeen(messages.Worker.PROBER, "refused"), WorkerSeen(messages.Worker.ARBITER, ""))}, {}),
+        ({}, {"process": Unseen("there is none"), "process_missing": "nobody serves NODE_SOCKET"}),
+        ({}, {"socket_problem": "does not exist"}),
+        ({}, {"process": dataclasses.replace(PROCESS, led=(Led("--shelley-kes-key", "/a", "T", "/b", same=False),))}),
+    ],
+)
+def test_on_a_host_nobody_is_told_to_do_something_about_a_pod(pod: dict[str, object], node: dict[str, object]) -> None:
+    facts = dataclasses.replace(FACTS, pod=dataclasses.replace(POD, **pod), node=dataclasses.replace(NODE, **node))
+    in_a_pod, on_a_host = ("\n".join(f"{f.remedy} {f.command}" for f in judge(each)) for each in (facts, host(facts)))
+    assert any(word in in_a_pod for word in NOT_OF_A_HOST)
+    assert not any(word in on_a_host for word in NOT_OF_A_HOST)
+
+
+def host(facts: Facts) -> Facts:
+    return dataclasses.replace(facts, on_host=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 
 import pytest
@@ -76,6 +77,50 @@ def test_a_renewal_tells_how_much_of_the_right_was_left() -> None:
     pool.run(5)
     assert leader.election.renewal_margin is None
     assert pool.leader().election.renewal_margin is None, "its term was not renewed yet"
+
+
+@pytest.mark.parametrize("api", ["ok", "mute writes"])
+def test_of_a_machine_that_was_copied_while_it_forged_only_one_renews_its_term(api: str) -> None:
+    """Both know the term, its keys and the identity in it.  Who finds a renewal that is not his own has lost it.
+
+    Until then both forge, which nobody can hinder: neither knows that there is another.
+    """
+    pool = led_pool(2)
+    one = pool.leader()
+    copied = copy.deepcopy(one, {id(pool.server): pool.server})
+    pool.pods.append(copied)
+    one.api = api
+    pool.at_most = 2
+    pool.run(5.5)
+    one.api = "ok"
+    pool.run(5.5)
+    assert pool.overlap <= 11 * S
+    pool.at_most, pool.overlap = 1, 0
+    assert gap_after(pool, 120) == 0
+    assert one.election.copied != copied.election.copied, "one of them keeps it, and does not know"
+    (keeper,) = (pod for pod in (one, copied) if not pod.election.copied)
+    assert pool.leader() is keeper
+    keeper.stopping = True
+    pool.run(60)
+    assert pool.leader() is not keeper
+
+
+def test_two_of_one_identity_that_try_for_the_same_term_do_not_both_have_it() -> None:
+    """What a folder copied with RUN_DIR makes: the one who lost finds its own name in the term that it tried for."""
+    pool = Pool.of(1)
+    pool.run(10)
+    pool.pods.append(copy.deepcopy(pool.pods[0], {id(pool.server): pool.server}))
+    pool.run(60)
+    assert pool.leader()
+
+
+def test_a_leader_whose_lease_is_edited_by_hand_beside_the_renewal_keeps_it() -> None:
+    pool = led_pool()
+    leader = pool.leader()
+    pool.server.pause("for a drill")
+    assert gap_after(pool, 30) == 0
+    assert pool.leader() is leader
+    assert not leader.election.copied
 
 
 def test_a_leader_told_to_stop_releases_and_another_takes_over_at_once() -> None:

@@ -34,6 +34,8 @@ class Pod:
         self.servers: list[LeaseRecord | None] = [None] * members
         self.down: set[int] = set()
         self.refusing: set[int] = set()
+        self.foreign: set[int] = set()
+        """Members that a copy of this pod has renewed last."""
         self.written: list[tuple[int, Do]] = []
         self.keys = 0
         self.name = name
@@ -66,7 +68,7 @@ class Pod:
             self.lock.failed(index, self.now, pause=timing.RETRY_PAUSE, answered=False)
         elif act is Do.READ:
             self.lock.identified(index, self.apis[index])
-            self.lock.saw(index, self.servers[index], self.now, read=True)
+            self.lock.saw(index, self.servers[index], self.now, read=True, foreign=index in self.foreign)
         elif index in self.refusing:
             self.lock.failed(index, self.now, pause=timing.RETRY_PAUSE, answered=True)
             self.lock.members[index].retry_at = self.now + timing.RETRY_PAUSE
@@ -75,6 +77,7 @@ class Pod:
 
     def _write(self, index: int, act: Do) -> None:
         lock, before = self.lock, self.servers[index]
+        self.foreign.discard(index)
         if act is Do.RELEASE:
             term = lock.left_behind_by(lock.members[index]) or lock.term
             assert before is not None
@@ -277,6 +280,43 @@ def test_renewals_carry_the_grant_on() -> None:
     assert first is not None
     assert pod.grant.deadline - first.deadline > 50 * S
     assert pod.grant.fencing_token == first.fencing_token
+
+
+def copied(pod: Pod, index: int) -> None:
+    """One that was made of this pod while it ran has renewed this member, in the same term and name."""
+    before = pod.servers[index]
+    assert before is not None
+    pod.put(index, before)
+    pod.foreign.add(index)
+    pod.ask(index, Do.READ)
+
+
+@pytest.mark.parametrize("members", [1, 3])
+def test_members_that_a_copy_of_the_holder_renews_count_for_it_no_more_and_are_not_released(members: int) -> None:
+    pod = holding(members)
+    for index in range(pod.lock.majority):
+        assert pod.grant is not None
+        copied(pod, index)
+    pod.written.clear()
+    pod.update()
+    assert pod.grant is None
+    for _ in range(8):
+        pod.passes(1)
+        for index in range(pod.lock.majority):
+            copied(pod, index)
+        pod.update(FENCED)
+        pod.serve(FENCED)
+        assert pod.grant is None
+    assert all(index >= pod.lock.majority for index, _ in pod.written), "its keys would open the copy's term"
+
+
+def test_a_minority_that_a_copy_of_the_holder_renews_is_waited_for_and_costs_nothing() -> None:
+    pod = holding(3)
+    copied(pod, 2)
+    for _ in range(300):
+        pod.live(0.1)
+        assert pod.grant is not None
+    assert (2, Do.TAKE) in pod.written
 
 
 def test_the_loss_of_a_minority_of_members_costs_nothing() -> None:

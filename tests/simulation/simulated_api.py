@@ -7,12 +7,12 @@ import contextlib
 import dataclasses
 import enum
 import random
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import AsyncGenerator, Callable
 from typing import TypeVar
 
 from kube.errors import ApiFailure, Failure
-from kube.leases import LeaseChange
+from kube.leases import RENEWALS, LeaseChange
 from policy.lease import RELEASED_DURATION_S, LeaseRecord
 
 from simulated_time import OUTSIDE
@@ -80,8 +80,10 @@ class SimulatedApi:
             self._lives += 1
             record = dataclasses.replace(record, uid=str(self._lives))
         if record is not None:
-            self._writes += 1
-            record = dataclasses.replace(record, resource_version=str(self.version), renew_time=str(self._writes))
+            record = dataclasses.replace(record, resource_version=str(self.version))
+            if by:  # a hand leaves it as it is
+                self._writes += 1
+                record = dataclasses.replace(record, renew_time=str(self._writes))
         self.record = record
         self.history.append((self.version, record))
         self._on_write(by, record)
@@ -174,6 +176,10 @@ class Leases:
 
     def __init__(self, session: Session, _namespace: str, _name: str) -> None:
         self._session, self._api = session, session.api.lease(_name)
+        self._renewals: deque[str] = deque(maxlen=RENEWALS)
+
+    def is_foreign(self, record: LeaseRecord | None) -> bool:
+        return record is not None and bool(self._renewals) and record.renew_time not in self._renewals
 
     async def api_identity(self, *, timeout_s: float) -> str:
         return await self._session.request("get", timeout_s, lambda: self._session.api.identity)
@@ -267,6 +273,7 @@ class Leases:
     def _write(self, record: LeaseRecord) -> LeaseRecord:
         written = self._api.write(self._session.pod, record)
         assert written is not None
+        self._renewals.append(written.renew_time)  # also where the answer is lost
         return written
 
     async def watch(self, version: str, *, timeout_s: int) -> AsyncGenerator[LeaseChange, None]:

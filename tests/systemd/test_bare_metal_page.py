@@ -90,7 +90,7 @@ def test_a_reader_who_types_what_the_page_says_has_a_host_that_forges(place: Pla
     place.host.path(f"/etc/systemd/system/{NODE}").write_text(node_unit("producer-a", port))
 
     with Shell(place.folder, ENVIRONMENT, through=place.host.way_in("/root/setup")) as shell:
-        user, files, units, function, start, verify, drill = marked(PAGE, "host")
+        user, files, units, function, start, verify, drill, compare = marked(PAGE, "host")
         shell.run(user)
         shell.run(files)
         with place.host.path("/etc/forge-manager/environment").open("a") as settings:  # two hosts share our network
@@ -102,6 +102,7 @@ def test_a_reader_who_types_what_the_page_says_has_a_host_that_forges(place: Pla
         assert "green: every worker asked for holds what it declares" in said
         assert any(event["event"] == "on" for event in record.read(place.host.path(RECORD)))
         since = time.monotonic_ns()
+        assert shell.run(compare).strip() == ""
         with pytest.raises(AssertionError, match="nobody has taken over within"):  # there is no second host here
             shell.run(drill)
         while not any(e["event"] == "off" and e["t"] > since for e in record.read(place.host.path(RECORD))):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 import subprocess
 import time
 from collections.abc import Iterator
@@ -16,6 +17,7 @@ from hosts import NODE, SIDECAR, UNITS, USER, BareHost, BarePool, kubeconfig
 
 pytestmark = [pytest.mark.systemd, pytest.mark.timeout(600)]
 
+BARE_METAL = (UNITS.parents[1] / "docs" / "bare-metal.md").read_text()
 HAND_OVER_S = 5.0
 """A release takes a fraction of it; a lease that has to run out takes 7 s and longer."""
 LEASE_S = 15.0
@@ -89,6 +91,19 @@ def test_a_stopped_unit_hands_over_in_due_form_and_its_node_lives_on(pool: BareP
     forger.host.systemctl("start", SIDECAR)
     said = as_the_node(forger, "ls", "/run/forge-manager").stderr
     assert said.endswith("Permission denied\n"), "the folder is the one that was hidden from the node at its start"
+
+
+def test_a_sidecar_that_was_stopped_is_not_brought_back_by_a_node_that_starts_anew(pool: BarePool) -> None:
+    """In the middle of an update, or by one who wants this host out."""
+    standby = the_other(pool, pool.wait_for_forger())
+    standby.host.systemctl("stop", SIDECAR)
+    restarts = int(standby.host.show(NODE, "NRestarts"))
+    standby.host.systemctl("kill", "--signal=KILL", NODE)
+    pool.wait_for(lambda: int(standby.host.show(NODE, "NRestarts")) > restarts, "the node is started again")
+    pool.wait_for(lambda: "cannot start" in standby.host.log("cardano-node"), "it finds no files")
+    assert standby.host.show(SIDECAR, "ActiveState") == "inactive"
+    standby.host.systemctl("start", SIDECAR)
+    pool.wait_for(standby.ready, "the node came up beside the sidecar")
 
 
 def test_a_node_that_is_restarted_comes_back_as_a_standby_and_the_other_forges(pool: BarePool) -> None:
@@ -208,6 +223,31 @@ def test_keys_as_credentials_of_the_unit_are_readable_to_nobody_else(installatio
         )
 
 
+@pytest.mark.skipif(shutil.which("systemd-creds") is None, reason="systemd 250 or newer")
+def test_keys_that_are_encrypted_to_the_host_reach_the_sidecar_and_are_nowhere_else_in_the_clear(
+    installation: Path,
+) -> None:
+    """As the page says it: what is on the disk is of no use on another machine."""
+    folder, keys = "/run/credentials/forge-manager.service", "/etc/forge-manager/keys"
+    files = {"KES_KEY": "kes.skey", "VRF_KEY": "vrf.skey", "OP_CERT": "node.cert"}
+    sources = {f"SOURCE_{name}": f"{folder}/{file}" for name, file in files.items()}
+    lines = "\n".join(f"LoadCredentialEncrypted={file}:{keys}/{file}" for file in files.values())
+    with BarePool(installation, "producer-a", drop_ins={SIDECAR: lines}, **sources) as pool:
+        (host,) = pool.hosts
+        host.host.run("systemd-creds", "setup")
+        for file in files.values():
+            clear, sealed = f"{keys}/{file}", f"{keys}/{file}.sealed"
+            host.host.run("systemd-creds", "encrypt", "--with-key=host", f"--name={file}", clear, sealed)
+            host.host.run("mv", sealed, clear)
+        assert b"cborHex" not in host.host.path(f"{keys}/kes.skey").read_bytes()
+        pool.start()
+        forger, since = pool.wait_healthy(), time.monotonic_ns()
+        assert forger.forgectl("doctor")[1].count("0 errors") == 1
+        host.host.systemctl("restart", SIDECAR)  # the credentials' folder is made anew
+        pool.wait_for(lambda: forger.went_off(since), "fenced")
+        pool.wait_healthy()
+
+
 def test_systemd_finds_nothing_wrong_with_the_unit_and_little_that_it_could_still_do(pool: BarePool) -> None:
     host, unit = pool.hosts[0].host, f"/etc/systemd/system/{SIDECAR}"
     assert host.run("systemd-analyze", "verify", "--man=no", unit).stderr == ""
@@ -276,6 +316,36 @@ def test_after_a_power_cut_a_node_whose_sidecar_does_not_start_finds_no_keys_eve
         pool.wait_for(lambda: missing in host.host.log("cardano-node"), "it finds no keys")
         assert host.host.show(SIDECAR, "ActiveState") == "failed"
         assert not any(interval.begin > since for interval in host.intervals(time.monotonic_ns()))
+
+
+START_SCRIPT = """#!/bin/sh
+[ -f /run/cardano/kes.skey ] && [ -f /run/cardano/vrf.skey ] && [ -f /run/cardano/node.cert ] || exec sleep 9999
+exec {command}
+"""
+"""As those of guild-operators do it: with keys a producer, without them a relay that was never told of any."""
+
+
+def test_a_start_script_that_makes_a_relay_where_no_keys_are_is_held_back_until_they_are_there(
+    installation: Path,
+) -> None:
+    """docs/bare-metal.md, "Other ways to start the node"."""
+    page = BARE_METAL.partition("## Other ways to start the node")[2]
+    lines = [line for line in page.splitlines() if line.startswith("ExecStartPre=")]
+    before = "\n".join(lines).replace("hot.skey", "kes.skey").replace("op.cert", "node.cert")
+    assert before.count("-f /run/cardano/") == 3
+    with BarePool(installation, "producer-a", drop_ins={NODE: before}) as pool:
+        (host,) = pool.hosts
+        unit = host.host.path(f"/etc/systemd/system/{NODE}")
+        head, _, command = unit.read_text().partition("ExecStart=")
+        script = host.host.path("/opt/start.sh")
+        script.write_text(START_SCRIPT.format(command=command.replace("\\\n", " ").strip()))
+        script.chmod(0o755)
+        unit.write_text(f'{head}ExecStart=/bin/bash -c "exec /opt/start.sh"\n')
+        host.host.systemctl("daemon-reload")
+        host.host.systemctl("start", "--no-block", NODE)  # before its sidecar
+        pool.wait_for(lambda: int(host.host.show(NODE, "NRestarts")) > 0, "it was not started without keys")
+        host.host.systemctl("start", SIDECAR)
+        pool.wait_healthy()
 
 
 def test_without_a_kubeconfig_a_host_does_not_contend_and_says_what_is_missing(installation: Path) -> None:

@@ -96,6 +96,31 @@ def content(made: KeySet) -> list[bytes]:
     return [(made.folder / name).read_bytes() for name in NAMES.values()]
 
 
+async def test_where_the_keys_could_not_be_written_the_pod_says_so_before_they_are_wanted(
+    mount: Mount, looking: Callable[..., Credentials], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A host whose /run is full led, failed to arm, and counted as ready again."""
+    mount.swap(mount.make())
+    credentials = looking(CREDENTIAL_MODE="ephemeral")
+    assert credentials.targets_problem == ""
+    real = os.statvfs
+    full = [*real(mount.root)]
+    full[4] = 1  # f_bavail
+    monkeypatch.setattr(os, "statvfs", lambda _: os.statvfs_result(full))
+    again(credentials)
+    assert "no room" in credentials.targets_problem
+    monkeypatch.setattr(os, "statvfs", real)
+    again(credentials)
+    credentials.expose("armed")
+    monkeypatch.setattr(os, "statvfs", lambda _: os.statvfs_result(full))
+    again(credentials)
+    assert credentials.targets_problem == "", "what is there already is there"
+    full[2] = full[4] = 0  # f_blocks: a tmpfs without a limit
+    credentials.withdraw("enough")
+    again(credentials)
+    assert credentials.targets_problem == ""
+
+
 async def test_a_good_set_may_be_installed_and_says_until_when_it_is_good(
     mount: Mount, looking: Callable[..., Credentials]
 ) -> None:

@@ -238,6 +238,31 @@ async def test_a_leader_renews_early_when_the_arbiter_asks_for_it_and_with_its_n
     assert record.challenge == "second"
 
 
+async def test_a_leader_that_finds_its_term_renewed_by_another_in_its_name_gives_it_up_and_says_so(
+    config: Config, leases: LeaseClient, clock: Clock, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Its machine was copied while it ran: the other has its identity, its token and its keys."""
+    async with life(config, arbiter_says=arbiter("first")) as elector:
+        await let_go(leases, elector, clock)
+        await elector.until(ElectorState, leading)
+        ours = await read(leases)
+        copied = await leases.replace(
+            ours,
+            holder=ours.holder,
+            duration_s=DURATION_S,
+            transitions=ours.transitions,
+            acquired=False,
+            timeout_s=PATIENCE_S,
+        )
+        asking = arbiter("second", willing=False)
+        elector.neighbours[Worker.ARBITER].says(dataclasses.replace(asking, renew_after=asking.challenged_at - 1))
+        said = await elector.until(ElectorState, lambda s: not leading(s))
+        assert said.grant is None
+        await looks_again(elector, lambda s: not leading(s))
+        assert await read(leases) == copied, "it neither renews nor releases what is the other's"
+    assert [r.levelname for r in caplog.records if getattr(r, "event", "") == "copied"] == ["ERROR"]
+
+
 async def test_a_counter_that_an_operator_corrects_is_not_written_over_until_a_block_proves_it_again(
     config: Config, leases: LeaseClient, clock: Clock
 ) -> None:
