@@ -25,6 +25,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from devkit.ending import end_cleanly
+
 ROOT: Final = Path(__file__).resolve().parent.parent
 TOOLS: Final = ("qemu-system-x86", "qemu-system-arm", "cpio")
 USERLAND: Final = ("python3.11", "busybox-static", "coreutils")
@@ -246,6 +248,7 @@ def main() -> None:
     parser.add_argument("name", nargs="*", choices=[[], *(machine.name for machine in MACHINES)])
     parser.add_argument("--every-test", action="store_true", help="also those that take minutes")
     arguments = parser.parse_args()
+    end_cleanly(with_children=True)
     asked = arguments.name or [machine.name for machine in MACHINES]
     tests = (*TESTS, *MORE_TESTS) if arguments.every_test else (*TESTS, *QUICKLY)
     if missing := [tool for tool in ("qemu-system-x86_64", "qemu-system-aarch64", "cpio") if not shutil.which(tool)]:

@@ -9,7 +9,8 @@ import time
 from rich.console import Console
 
 from devkit.api.embedded import EmbeddedApi, ThreadedApi
-from devkit.pods import Cluster, end_cleanly
+from devkit.ending import end_cleanly
+from devkit.pods import Cluster
 
 
 def main() -> None:

@@ -22,6 +22,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
+from devkit.ending import end_cleanly
 from devkit.podman.base import LABEL, ROOT, named_base
 from devkit.podman.engine import EngineError, run, tool, watch
 
@@ -255,6 +256,7 @@ def main() -> None:
     if asked.command == "name":
         print(asked.tag or default_tag())
         return
+    end_cleanly()
     try:
         tag = build(
             image_tool=asked.tool, target=asked.platform, tag=asked.tag, base=asked.base, cache=not asked.no_cache

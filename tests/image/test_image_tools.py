@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
+import signal
 import subprocess
+import sys
 import tomllib
 from pathlib import Path
 
@@ -183,6 +186,29 @@ def test_an_index_and_authorities_of_pip_s_go_to_the_build_as_secrets_and_files_
         assert written == "[global]\nindex-url = https://index.invalid/simple\ncert = /run/ca.pem\n"
         assert files["id=ca.pem"].read_text() == "authorities"
     assert not files["id=pip.conf"].exists()
+
+
+@pytest.mark.parametrize("ending", [signal.SIGHUP, signal.SIGTERM])
+def test_a_build_that_is_told_to_end_leaves_nothing_of_pip_s_configuration_behind(
+    ending: signal.Signals, tmp_path: Path
+) -> None:
+    """It may have a password in it.  `timeout`, and whoever cancels a job, sends SIGTERM."""
+    programs, folder = tmp_path / "bin", tmp_path / "tmp"
+    programs.mkdir()
+    folder.mkdir()
+    known = json.dumps([{"Digest": "sha256:ab", "Labels": {"x": "y"}}])
+    podman = programs / "podman"
+    podman.write_text(f"#!/bin/sh\n[ $1 = build ] || {{ echo '{known}'; exit; }}\necho begun\nexec sleep 600\n")
+    podman.chmod(0o755)
+    environment = os.environ | {"PATH": f"{programs}:{os.environ['PATH']}", "TMPDIR": str(folder)}
+    command = [sys.executable, "-m", "devkit.podman.image", "build", "--tool", "podman"]
+    with subprocess.Popen(command, cwd=base.ROOT, env=environment, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "begun\n"
+        assert list(folder.glob("forge-pip-*/pip.conf"))
+        process.send_signal(ending)
+        assert process.wait() == 128 + ending
+    assert list(folder.iterdir()) == []
 
 
 def test_pip_s_variables_are_heard(monkeypatch: pytest.MonkeyPatch) -> None:
