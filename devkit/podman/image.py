@@ -105,6 +105,7 @@ def build(
     program = tool(image_tool)
     tag = tag or default_tag()
     _insist_that_it_can_run(target, program)
+    _insist_that_it_answers(program)
     _insist_on_base(program, base or named_base(), target)
     with _secrets() as secrets:
         words = [program, "build", *_ways_of(program), *secrets, "--tag", tag]
@@ -190,6 +191,14 @@ def _insist_that_it_can_run(target: str, program: str) -> None:
             f"PLATFORM={target}: this {platform.machine()} machine cannot run its programs; install an emulator "
             "(on Debian: apt-get install qemu-user-static), or build on a machine of that kind"
         )
+
+
+def _insist_that_it_answers(program: str) -> None:
+    """docker's service may not run, and may not be ours to ask.  Raises EngineError."""
+    try:
+        run(program, "version")
+    except EngineError as error:
+        raise EngineError(f"{program} does not answer: {str(error).strip().splitlines()[-1]}") from None
 
 
 @contextlib.contextmanager
