@@ -47,14 +47,16 @@ RUN /build/bin/pip wheel --quiet --no-index --no-deps --no-build-isolation --whe
 FROM dependencies AS runtime
 COPY deploy/image/assemble.py /build/
 RUN python3 /build/assemble.py --for /opt/forge-manager --into /image \
+    && mkdir -p /product/opt && mv /opt/forge-manager /product/opt/ \
     && $STAMP
 
+# From a folder to / only: a folder that is made on the way would have the time of the build.
 FROM scratch
 LABEL org.opencontainers.image.title="cardano-forge-manager" \
       org.opencontainers.image.description="Sidecar that keeps exactly one cardano-node of a stake pool forging" \
       org.opencontainers.image.licenses="MIT"
 COPY --from=runtime /image/ /
-COPY --from=dependencies /opt/forge-manager/ /opt/forge-manager/
+COPY --from=runtime /product/ /
 COPY --from=product /product/ /
 ENV PATH=/opt/forge-manager/bin LANG=C.UTF-8 PYTHONDONTWRITEBYTECODE=1 PYTHONSAFEPATH=1
 USER 10001:10001

@@ -17,7 +17,8 @@ from rich.console import Console
 from rich.table import Table
 
 from devkit.api.embedded import EmbeddedApi, ThreadedApi
-from devkit.pods import Cluster, Pod, end_cleanly
+from devkit.ending import end_cleanly
+from devkit.pods import Cluster, Pod
 
 LEASE_S: Final = 15
 MACHINE_S: Final = 0.5

@@ -25,6 +25,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from devkit.ending import end_cleanly
+
 ROOT: Final = Path(__file__).resolve().parent.parent
 PROGRAMS: Final = ("qemu-system-x86_64", "qemu-system-aarch64", "cpio", "git", "apt-get", "dpkg")
 TOOLS: Final = ("qemu-system-x86", "qemu-system-arm", "cpio", "git")
@@ -273,6 +275,7 @@ def main() -> None:
     parser.add_argument("name", nargs="*", choices=[[], *(machine.name for machine in MACHINES)])
     parser.add_argument("--every-test", action="store_true", help="also those that take minutes")
     arguments = parser.parse_args()
+    end_cleanly(with_children=True)
     asked = arguments.name or [machine.name for machine in MACHINES]
     tests = (*TESTS, *MORE_TESTS) if arguments.every_test else (*TESTS, *QUICKLY)
     if missing := [program for program in PROGRAMS if not shutil.which(program)]:

@@ -20,6 +20,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from devkit.ending import end_cleanly
+
 ROOT: Final = Path(__file__).parent.parent
 FOLDER: Final = ROOT / "model"
 STATES: Final = FOLDER / "states.json"
@@ -310,6 +312,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m devkit.model", description=__doc__)
     parser.add_argument("--record", action="store_true", help="write model/states.json anew")
     chosen = parser.parse_args()
+    end_cleanly()
     if packages := missing():
         sys.exit(f"needed: apt-get install {' '.join(packages)}")
     wrong = run(record=chosen.record)

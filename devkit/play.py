@@ -12,7 +12,8 @@ from pathlib import Path
 from rich.console import Console
 
 from devkit.api.embedded import EmbeddedApi, ThreadedApi
-from devkit.pods import Cluster, Pod, end_cleanly
+from devkit.ending import end_cleanly
+from devkit.pods import Cluster, Pod
 
 
 def main() -> None:

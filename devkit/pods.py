@@ -6,8 +6,6 @@ A cluster is a namespace with what an operator applies there (the role), a proxy
 from __future__ import annotations
 
 import json
-import signal
-import sys
 import time
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -22,16 +20,10 @@ from devkit.pod import LEASE, NAMESPACE, WORKERS, MemoryFolder, Pod
 from devkit.proxy import FaultyProxy
 from devkit.realapi.client import AdminClient
 
-__all__ = ["LEASE", "NAMESPACE", "SERVICE_ACCOUNT", "WORKERS", "Cluster", "MemoryFolder", "Pod", "end_cleanly"]
+__all__ = ["LEASE", "NAMESPACE", "SERVICE_ACCOUNT", "WORKERS", "Cluster", "MemoryFolder", "Pod"]
 
 SERVICE_ACCOUNT: Final = "cardano-forge-crds"
 """As deploy/rbac names it."""
-
-
-def end_cleanly() -> None:
-    """SIGTERM, and the SIGHUP of a closed terminal, end us by SystemExit: folders are removed on the way out."""
-    for signum in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(signum, lambda got, _: sys.exit(128 + got))
 
 
 class PodSet:

@@ -14,6 +14,8 @@ from typing import Final
 import aiohttp
 from aiohttp.http import HttpProcessingError
 
+from sandbox.places import Unreachable
+
 
 class Failure(enum.StrEnum):
     UNREACHABLE = "unreachable"
@@ -62,7 +64,7 @@ class ApiFailure(Exception):  # noqa: N818  # an outcome, named as such
         return self.kind in _BROKEN_TRUST
 
 
-class SessionConfigError(Exception):
+class SessionConfigError(Unreachable):
     """How to reach the API server cannot be found out; the text names the file or field and the remedy."""
 
 

@@ -277,6 +277,10 @@ async def _main(context: Context, serve: Callable[[Context], Awaitable[None]], p
         loop.call_later(SETTLED_S, _settle, context)
         await serve(context)
         await context.close()
+    except Unreachable as error:  # what a session found of its token or certificates: no fault of ours
+        log.critical(str(error), extra={"event": "api_settings"})
+        logging.shutdown()
+        os._exit(1)
     except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001  # the process boundary: no going on
         _end(f"{type(error).__name__} in its own work", error)
     log.info("stopped", extra={"event": "worker_stopped"})

@@ -6,6 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
+from devkit.ending import end_cleanly
 from devkit.package import DEFAULT, PARTS, ROOT, CannotPackage, changed_since, package
 
 
@@ -16,6 +17,7 @@ def main() -> None:
     parser.add_argument("parts", nargs="*", default=list(DEFAULT), help=f"of {', '.join(PARTS)}")
     parser.add_argument("--out", type=Path, default=ROOT / "dist")
     asked = parser.parse_args()
+    end_cleanly()
     try:
         made = package(asked.parts or list(DEFAULT), ROOT, asked.out)
     except CannotPackage as error:

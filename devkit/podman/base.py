@@ -19,6 +19,7 @@ import tempfile
 from pathlib import Path
 from typing import Final
 
+from devkit.ending import end_cleanly
 from devkit.podman.engine import EngineError, run, tool
 
 ROOT: Final = Path(__file__).resolve().parents[2]
@@ -98,6 +99,7 @@ def _archive() -> Path:
 
 def main() -> None:
     argparse.ArgumentParser(prog="python -m devkit.podman.base", description=__doc__).parse_args()
+    end_cleanly()
     try:
         print(find())
     except (EngineError, subprocess.CalledProcessError) as error:

@@ -53,8 +53,8 @@ def _is_podman(program: str) -> bool:
 
 @functools.cache
 def environment() -> dict[str, str]:
-    """For every call of podman; docker does not mind."""
-    found = dict(os.environ)
+    """For every call of either; each ignores what is the other's."""
+    found = os.environ | {"DOCKER_BUILDKIT": "1"}  # docker before 23 has another builder, which knows no secrets
     if not _SYSTEMD.is_dir() and "CONTAINERS_CONF" not in found:
         with tempfile.NamedTemporaryFile("w", prefix="forge-containers-", suffix=".conf", delete=False) as file:
             # crun refuses the mixture of both versions of cgroups that such machines often have

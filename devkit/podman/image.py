@@ -22,6 +22,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
+from devkit.ending import end_cleanly
 from devkit.podman.base import LABEL, ROOT, here, named_base
 from devkit.podman.engine import EngineError, run, tool, watch
 
@@ -104,6 +105,7 @@ def build(
     program = tool(image_tool)
     tag = tag or default_tag()
     _insist_that_it_can_run(target, program)
+    _insist_that_it_answers(program)
     _insist_on_base(program, base or named_base(), target)
     with _secrets() as secrets:
         words = [program, "build", *_ways_of(program), *secrets, "--tag", tag]
@@ -183,6 +185,14 @@ def _insist_that_it_can_run(target: str, program: str) -> None:
         )
 
 
+def _insist_that_it_answers(program: str) -> None:
+    """docker's service may not run, and may not be ours to ask.  Raises EngineError."""
+    try:
+        run(program, "version")
+    except EngineError as error:
+        raise EngineError(f"{program} does not answer: {str(error).strip().splitlines()[-1]}") from None
+
+
 @contextlib.contextmanager
 def _secrets() -> Iterator[list[str]]:
     """This machine's pip configuration as secrets of the build."""
@@ -247,6 +257,7 @@ def main() -> None:
     if asked.command == "name":
         print(asked.tag or default_tag())
         return
+    end_cleanly()
     try:
         tag = build(
             image_tool=asked.tool, target=asked.platform, tag=asked.tag, base=asked.base, cache=not asked.no_cache

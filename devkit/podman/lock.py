@@ -18,6 +18,7 @@ import tomllib
 from pathlib import Path
 from typing import Final
 
+from devkit.ending import end_cleanly
 from devkit.podman.base import ROOT
 
 REQUIREMENTS: Final = ROOT / "deploy" / "image" / "requirements.lock"
@@ -68,6 +69,7 @@ def main() -> None:
     parser.add_argument("--upgrade", action="store_true")
     parser.add_argument("--check", action="store_true")
     asked = parser.parse_args()
+    end_cleanly()
     if not asked.check:
         try:
             write(upgrade=asked.upgrade)

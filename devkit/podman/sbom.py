@@ -25,6 +25,7 @@ from cyclonedx.model.component import Component, ComponentType
 from cyclonedx.output.json import JsonV1Dot6
 from packageurl import PackageURL
 
+from devkit.ending import end_cleanly
 from devkit.podman.base import here
 from devkit.podman.contents import Contents, Package, opened
 from devkit.podman.engine import TOOLS, EngineError, run, tool
@@ -87,6 +88,7 @@ def main() -> None:
     parser.add_argument("--into", type=Path, default=Path("build"))
     parser.add_argument("--tool", default="", help=" or ".join(TOOLS))
     asked = parser.parse_args()
+    end_cleanly()
     try:
         program = tool(asked.tool)
         if not here(asked.image, program):

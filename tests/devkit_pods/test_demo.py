@@ -27,7 +27,8 @@ pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
 _POD = """
 import signal
 from devkit.api.embedded import EmbeddedApi, ThreadedApi
-from devkit.pods import Cluster, end_cleanly
+from devkit.ending import end_cleanly
+from devkit.pods import Cluster
 end_cleanly()
 api = ThreadedApi(EmbeddedApi())
 api.start_sync()

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import re
 import shutil
+import signal
 import subprocess
+import sys
 import tarfile
 import tomllib
 from pathlib import Path
@@ -121,6 +124,7 @@ def test_what_is_a_commit_takes_no_layer_of_an_earlier_build(monkeypatch: pytest
     built: list[list[str]] = []
     monkeypatch.setattr(image, "tool", lambda name: "podman")
     monkeypatch.setattr(image, "here", lambda *_: True)
+    monkeypatch.setattr(image, "_insist_that_it_answers", lambda _: None)
     monkeypatch.setattr(image, "_arguments", lambda *_: {})
     monkeypatch.setattr(image, "watch", built.append)
     for commit in ("a" * 40, f"{'a' * 40}-dirty"):
@@ -138,10 +142,35 @@ def test_a_base_that_is_neither_here_nor_to_be_had_is_named_with_what_to_do_for_
     monkeypatch.setattr(image, "tool", lambda name: "podman")
     monkeypatch.setattr(base, "run", refuse)
     monkeypatch.setattr(image, "watch", refuse)
+    monkeypatch.setattr(image, "_insist_that_it_answers", lambda _: None)
     with pytest.raises(
         EngineError, match=r"python:3.13-slim-bookworm is not here and cannot be pulled \(no such host\)"
     ):
         image.build()
+
+
+def test_a_docker_whose_service_does_not_run_is_said_to_and_no_other_base_advised(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def refuse(*_: object, **__: object) -> str:
+        raise EngineError("docker version: exit code 1\nCannot connect to the Docker daemon")
+
+    monkeypatch.setattr(image, "tool", lambda name: "docker")
+    monkeypatch.setattr(image, "run", refuse)
+    with pytest.raises(EngineError, match=r"^docker does not answer: Cannot connect to the Docker daemon$"):
+        image.build()
+
+
+def test_docker_builds_with_the_builder_that_knows_secrets() -> None:
+    """Before docker 23, and without its plugin buildx, another one is the default."""
+    assert engine.environment()["DOCKER_BUILDKIT"] == "1"
+
+
+def test_what_is_copied_into_the_image_lands_in_its_root() -> None:
+    """docker gives a folder that is made on the way there the time of the build: no two builds would have the same."""
+    copied = re.findall(r"^COPY --from=\S+ (\S+) (\S+)$", (base.ROOT / "Dockerfile").read_text(), re.MULTILINE)
+    assert len(copied) == 3
+    assert {into for _, into in copied} == {"/"}
 
 
 def test_a_base_may_be_pinned_by_its_digest() -> None:
@@ -186,6 +215,29 @@ def test_an_index_and_authorities_of_pip_s_go_to_the_build_as_secrets_and_files_
         assert written == "[global]\nindex-url = https://index.invalid/simple\ncert = /run/ca.pem\n"
         assert files["id=ca.pem"].read_text() == "authorities"
     assert not files["id=pip.conf"].exists()
+
+
+@pytest.mark.parametrize("ending", [signal.SIGHUP, signal.SIGTERM])
+def test_a_build_that_is_told_to_end_leaves_nothing_of_pip_s_configuration_behind(
+    ending: signal.Signals, tmp_path: Path
+) -> None:
+    """It may have a password in it.  `timeout`, and whoever cancels a job, sends SIGTERM."""
+    programs, folder = tmp_path / "bin", tmp_path / "tmp"
+    programs.mkdir()
+    folder.mkdir()
+    known = json.dumps([{"Digest": "sha256:ab", "Labels": {"x": "y"}}])
+    podman = programs / "podman"
+    podman.write_text(f"#!/bin/sh\n[ $1 = build ] || {{ echo '{known}'; exit; }}\necho begun\nexec sleep 600\n")
+    podman.chmod(0o755)
+    environment = os.environ | {"PATH": f"{programs}:{os.environ['PATH']}", "TMPDIR": str(folder)}
+    command = [sys.executable, "-m", "devkit.podman.image", "build", "--tool", "podman"]
+    with subprocess.Popen(command, cwd=base.ROOT, env=environment, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "begun\n"
+        assert list(folder.glob("forge-pip-*/pip.conf"))
+        process.send_signal(ending)
+        assert process.wait() == 128 + ending
+    assert list(folder.iterdir()) == []
 
 
 def test_pip_s_variables_are_heard(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -24,6 +24,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+sys.path.insert(0, str(Path(__file__).parents[2]))  # as a script it is started in its own folder
+
+from devkit.ending import end_cleanly
+
 ROOT: Final = Path(__file__).parents[2]
 PACKAGES: Final = [
     "cardano",
@@ -308,6 +312,7 @@ def main() -> int:
     parser.add_argument("--after", default="", help="those after the one of this name")
     parser.add_argument("--record", action="store_true", help="write what saw each into the page")
     chosen = parser.parse_args()
+    end_cleanly(with_children=True)
     names = [mutant.name for mutant in MUTANTS]
     first = names.index(chosen.after) + 1 if chosen.after else 0
     mutants = [mutant for mutant in MUTANTS[first:] if chosen.only in mutant.name]

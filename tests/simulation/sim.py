@@ -34,6 +34,8 @@ from typing import Any, Final, NoReturn, TypeVar
 
 sys.path.insert(0, str(Path(__file__).parents[2]))  # the product that it stands in
 
+from devkit.ending import end_cleanly
+
 from script import FAULTS, ROW, Script, play, row_of, script
 from simulated_host import Loop, here
 from whole_pod import simulated
@@ -373,6 +375,7 @@ def main() -> int:
     parser.add_argument("--failures", type=int, default=10, help="enough of them")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
     chosen = parser.parse_args()
+    end_cleanly()
     if chosen.seed is not None:
         return show(chosen.seed, chosen.drift)
     began = time.monotonic()

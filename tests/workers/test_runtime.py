@@ -134,6 +134,14 @@ def test_anything_unforeseen_ends_a_worker_with_1_and_a_worker_fault(worker: Run
     _faulted(*worker.do(body))
 
 
+def test_a_session_without_a_token_is_said_in_words_and_is_no_fault(worker: Run) -> None:
+    code, lines, _ = worker.do(
+        "from kube.errors import SessionConfigError; raise SessionConfigError('no token: mount it')"
+    )
+    assert code == 1
+    assert [each["message"] for each in lines if each["level"] == "CRITICAL"] == ["no token: mount it"]
+
+
 def test_a_signal_handler_that_raises_ends_it_the_same_way(worker: Run) -> None:
     worker.start("asyncio.get_running_loop().add_signal_handler(10, boom); log.info('ready'); await forever()")
     worker.wait_for("ready")
