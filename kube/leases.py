@@ -36,8 +36,8 @@ MEMBERS: Final = "cardano.io/lock-members"
 """Annotation: how many coordination APIs the holder of the pool-wide lock counts its majority of."""
 APIS: Final = "cardano.io/lock-apis"
 """Annotation: which these are, by `LeaseClient.api_identity`, separated by commas, as far as they were reached."""
-RENEWALS: Final = 64
-"""So many writes a client knows for its own: five minutes of renewals.  An older one comes from a backup."""
+RENEWALS: Final = 128
+"""So many renewTimes a client knows for its own: five minutes of writes, and what each wrote over."""
 MOST_APIS: Final = 32
 MOST_IDENTITY: Final = 64
 """Characters; a uid has 36."""
@@ -65,13 +65,14 @@ class LeaseClient:
         self._known: Json = {}
         """The object as last read or written: what a replacement starts from."""
         self._renewals: deque[str] = deque(maxlen=RENEWALS)
-        """The renewTime of each of our last writes, whether its answer came or not."""
+        """The renewTime of each of our last writes, whether its answer came or not, and of what they wrote over."""
 
     def is_foreign(self, record: LeaseRecord | None) -> bool:
         """Whether a Lease was last renewed by another client than this one, which has written it before.
 
         Another process of the same name may write it: that of a machine that was copied while it ran has our identity
         and our keys.  Two of them write no renewTime in the same microsecond; what else is edited leaves it as it is.
+        Nor is foreign what was written over, as by an earlier life of ours.
         """
         return record is not None and bool(self._renewals) and record.renew_time not in self._renewals
 
@@ -175,6 +176,7 @@ class LeaseClient:
         marks |= {COUNTER: counter} if counter else {}
         if marks:
             body["metadata"]["annotations"] = _annotated(body["metadata"].get("annotations"), marks)
+        self._renewals.append(known.renew_time)
         now = self._renewal()
         body["spec"] |= {
             "holderIdentity": holder,

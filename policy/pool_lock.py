@@ -245,10 +245,16 @@ class PoolLock:
             self._highest = max(self._highest, min(record.transitions, MOST_TOKEN))
         if not self._is_ours(member) and not member.observed.orphaned:
             member.renewed_at = 0
-        if foreign and sum(each.renewed_at > 0 for each in self.members) < self.majority:
-            self.granted = None  # what this member confirmed has been confirmed to a copy of us, too
+        if foreign and self.term is not None and self._bears(member, self.term):
+            self._share(member)
         if strange and not self.differs(member):
             self._strangers_until = now + self._duration
+
+    def _share(self, member: Member) -> None:
+        """A copy of us has our term, too: what this member confirmed is the copy's."""
+        member.renewed_at = 0
+        if sum(each.renewed_at > 0 for each in self.members) < self.majority:
+            self.term = self.granted = None  # the copy's from now on: neither revived nor released by us
 
     def wrote(self, index: int, record: LeaseRecord, *, sent_at: int, now: int) -> None:
         """Our CREATE, TAKE or RENEW succeeded; `sent_at` taken before the request left."""
@@ -602,9 +608,12 @@ class PoolLock:
         return next((term for term in self.spent if self._sealed_by(member, term)), None)
 
     def _sealed_by(self, member: Member, term: Term) -> bool:
+        return self._bears(member, term) and not member.foreign
+
+    def _bears(self, member: Member, term: Term) -> bool:
+        """Whether its Lease has our name and the seal of this term: it may be a copy of us that wrote it."""
         record = member.observed.record if member.observed is not None else None
-        ours = record is not None and record.holder == self.identity and record.seal == term.seal
-        return ours and not member.foreign
+        return record is not None and record.holder == self.identity and record.seal == term.seal
 
     def _names_us(self, record: LeaseRecord | None) -> bool:
         return record is not None and record.holder == self.identity

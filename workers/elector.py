@@ -367,7 +367,8 @@ class Elector:
         if self._election.copied and not self._copied_told:
             self._copied_told = True
             log.error(
-                "%s: end one of the two, empty its RUN_DIR, and give it a POD_NAME of its own",
+                "%s: end one of the two, empty its RUN_DIR, and give it a POD_NAME of its own (nothing to do if "
+                "this worker was killed a moment ago: its last request arrived late)",
                 COPIED,
                 extra={"event": "copied"},
             )

@@ -295,19 +295,34 @@ async def test_a_renewal_that_this_client_did_not_send_is_foreign_though_the_lea
     tmp_path: Path,
 ) -> None:
     async with (
-        scripted(("GET", listed(lease("7"))), ("PUT", cut())) as api,
+        scripted(("GET", listed(lease("7"))), ("PUT", obj(lease("8"))), ("PUT", cut())) as api,
         session_with(api.url, tmp_path) as session,
     ):
         leases = LeaseClient(session, "n", "l")
+        before, _ = await leases.look(timeout_s=TIMEOUT_S)
+        assert before is not None
+        told = {"holder": "a", "duration_s": 15, "transitions": 1, "acquired": False, "timeout_s": TIMEOUT_S}
+        written = await leases.replace(before, **told)
+        with pytest.raises(ApiFailure):
+            await leases.replace(written, **told)
+    first, lost = (dataclasses.replace(written, renew_time=each.body["spec"]["renewTime"]) for each in api.requests[1:])
+    assert not leases.is_foreign(before), "it was seen, and written over"
+    assert not leases.is_foreign(first)
+    assert not leases.is_foreign(lost), "the answer was lost, the write was not"
+    assert leases.is_foreign(dataclasses.replace(written, renew_time="2026-11-28T08:00:00.000001Z"))
+    assert not leases.is_foreign(None)
+
+
+async def test_what_was_there_before_a_clients_first_write_is_not_foreign_though_it_fails(tmp_path: Path) -> None:
+    """An earlier life of the worker has written it."""
+    async with scripted(("GET", listed(lease("7"))), ("PUT", cut())) as api, session_with(api.url, tmp_path) as session:
+        leases = LeaseClient(session, "n", "l")
         record, _ = await leases.look(timeout_s=TIMEOUT_S)
         assert record is not None
-        assert not leases.is_foreign(record), "it has written nothing yet: an earlier life of ours may have"
+        assert not leases.is_foreign(dataclasses.replace(record, renew_time="2026-11-28T08:00:00.000001Z"))
         with pytest.raises(ApiFailure):
             await leases.replace(record, holder="a", duration_s=15, transitions=1, acquired=False, timeout_s=TIMEOUT_S)
-    arrived = dataclasses.replace(record, renew_time=api.requests[1].body["spec"]["renewTime"])
-    assert not leases.is_foreign(arrived), "the answer was lost, the write was not"
-    assert leases.is_foreign(record)
-    assert not leases.is_foreign(None)
+        assert not leases.is_foreign(record)
 
 
 @pytest.mark.parametrize(

@@ -103,7 +103,7 @@ class Pod:
     held: Held | None = None
     seen: Observed | None = None
     renewals: list[str] = field(default_factory=list)
-    """Of this elector's writes."""
+    """Of this elector's writes, and of what they wrote over."""
     position: int = 0
     """The server's last version that this pod was told of."""
 
@@ -181,7 +181,7 @@ class Pod:
         transitions = self.election.begin(act)
         key = f"{self.name} {transitions}"
         renewed = f"{id(self)} {now}"  # a copy of this pod writes others
-        self.renewals.append(renewed)
+        self.renewals += [seen.renew_time if seen is not None else "", renewed]
         if act is Do.RELEASE:
             left_to = self.election.leaves_to
             written = self.server.write(
@@ -226,6 +226,7 @@ class Pod:
         self.position = self.server.version
 
     def _saw(self, record: LeaseRecord | None, now: int, *, missed: bool = False, read: bool = False) -> None:
+        """As `kube.leases.LeaseClient.is_foreign`."""
         foreign = record is not None and bool(self.renewals) and record.renew_time not in self.renewals
         self.election.saw(record, now, missed=missed, read=read, foreign=foreign)
 

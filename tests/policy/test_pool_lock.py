@@ -319,6 +319,23 @@ def test_a_minority_that_a_copy_of_the_holder_renews_is_waited_for_and_costs_not
     assert (2, Do.TAKE) in pod.written
 
 
+def test_a_term_that_lapsed_while_others_took_its_members_is_not_revived_by_servers_that_go_back_to_it() -> None:
+    """Of a process that was frozen: all that it missed is told before it has judged anything."""
+    pod = holding(3)
+    before = list(pod.servers)
+    pod.passes(2 * D)
+    for index in (0, 1):
+        pod.others(index, transitions=9)
+        pod.foreign.add(index)
+        pod.ask(index, Do.READ)
+    for index in (0, 1):
+        pod.servers[index] = before[index]
+        pod.foreign.discard(index)
+        pod.ask(index, Do.READ)
+    pod.live(3)
+    assert pod.grant is None
+
+
 def test_the_loss_of_a_minority_of_members_costs_nothing() -> None:
     pod = holding(5)
     pod.down = {0, 3}

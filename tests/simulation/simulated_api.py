@@ -253,6 +253,7 @@ class Leases:
             )
 
         del acquired  # for people
+        self._renewals.append(known.renew_time)
         return await self._session.request("update", timeout_s, work)
 
     async def release(
