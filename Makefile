@@ -90,7 +90,7 @@ test-e2e: install
 ## contract and whole-pod tests, and docs/install.md word for word, on a real kube-apiserver and etcd (built from Go modules into a cache)
 test-k8s: install
 	$(BIN)/python -m devkit.realapi.build
-	FORGE_TEST_K8S=1 $(PYTEST) $(PODS) tests/contract tests/docs tests/e2e -m k8s
+	FORGE_TEST_K8S=1 $(PYTEST) $(PODS) tests/contract tests/devkit_api tests/docs tests/e2e -m k8s
 
 ## the Helm charts: rendered by helm, taken by a real kube-apiserver (both built from Go modules into a cache; needs kubectl)
 test-chart: install
