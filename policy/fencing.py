@@ -188,6 +188,8 @@ class FenceMachine:
         found = []
         if view.node is None:
             found.append("no node process")
+            if self._not_offered and not view.unseen:  # the actuator says that by itself
+                found.append(self._not_offered)
         elif not view.node.up:
             found.append("the node is not up")
         elif not view.node.takes_hup:

@@ -327,7 +327,9 @@ def test_no_files_are_offered_while_the_metrics_of_a_node_that_is_not_found_tell
     view = dataclasses.replace(world.view(), node=None)
     machine = World().machine
     assert machine.step(world.now, view) == []
-    assert "NODE_METRICS_URL is answered by a node that is not found here" in machine.startup(view)[1]
+    why = machine.startup(view)[1]
+    assert "NODE_METRICS_URL is answered by a node that is not found here" in why
+    assert why in machine.refusals(view), "whoever asks why the pod is not ready is told, too"
 
 
 def test_an_offer_to_a_node_that_does_not_come_up_ends_after_a_minute_and_is_made_to_the_next() -> None:
