@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import copy
-from collections import deque
 from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -17,7 +16,7 @@ from typing import Final, TypeVar
 from kube.errors import ApiFailure, Failure
 from kube.session import ApiSession, Json
 from policy.certificate_counter import ANNOTATION as COUNTER
-from policy.lease import RELEASED_DURATION_S, LeaseRecord
+from policy.lease import RELEASED_DURATION_S, LeaseRecord, Renewals
 from policy.pause import ANNOTATION as PAUSED
 from policy.timing import LONGEST_LEASE_S
 
@@ -36,8 +35,6 @@ MEMBERS: Final = "cardano.io/lock-members"
 """Annotation: how many coordination APIs the holder of the pool-wide lock counts its majority of."""
 APIS: Final = "cardano.io/lock-apis"
 """Annotation: which these are, by `LeaseClient.api_identity`, separated by commas, as far as they were reached."""
-RENEWALS: Final = 128
-"""So many renewTimes a client knows for its own: five minutes of writes, and what each wrote over."""
 MOST_APIS: Final = 32
 MOST_IDENTITY: Final = 64
 """Characters; a uid has 36."""
@@ -64,17 +61,11 @@ class LeaseClient:
         self._path = f"{self._folder}/{name}"
         self._known: Json = {}
         """The object as last read or written: what a replacement starts from."""
-        self._renewals: deque[str] = deque(maxlen=RENEWALS)
-        """The renewTime of each of our last writes, whether its answer came or not, and of what they wrote over."""
+        self._renewals = Renewals()
 
     def is_foreign(self, record: LeaseRecord | None) -> bool:
-        """Whether a Lease was last renewed by another client than this one, which has written it before.
-
-        Another process of the same name may write it: that of a machine that was copied while it ran has our identity
-        and our keys.  Two of them write no renewTime in the same microsecond; what else is edited leaves it as it is.
-        Nor is foreign what was written over, as by an earlier life of ours.
-        """
-        return record is not None and bool(self._renewals) and record.renew_time not in self._renewals
+        """Whether another client has renewed it last (`policy.lease.Renewals`), if this one has written it before."""
+        return self._renewals.is_foreign(record)
 
     async def api_identity(self, *, timeout_s: float) -> str:
         """The uid of the Lease's namespace: which API server this is, by whatever address it is reached.
@@ -126,7 +117,7 @@ class LeaseClient:
         counter: str = "",
     ) -> LeaseRecord:
         """Make the Lease, held by `holder`.  ALREADY_EXISTS if somebody was faster."""
-        now = self._renewal()
+        now = self._renewal(over=None)
         metadata: Json = {"name": self._name, "namespace": self._namespace}
         marks = {SEAL: seal, CHALLENGE: challenge, MEMBERS: str(members or ""), APIS: ",".join(apis), COUNTER: counter}
         if annotations := _annotated(None, marks):
@@ -176,8 +167,7 @@ class LeaseClient:
         marks |= {COUNTER: counter} if counter else {}
         if marks:
             body["metadata"]["annotations"] = _annotated(body["metadata"].get("annotations"), marks)
-        self._renewals.append(known.renew_time)
-        now = self._renewal()
+        now = self._renewal(over=known)
         body["spec"] |= {
             "holderIdentity": holder,
             "leaseDurationSeconds": duration_s,
@@ -272,10 +262,10 @@ class LeaseClient:
             body["spec"] = {}
         return body
 
-    def _renewal(self) -> str:
-        """For a write that may arrive though its answer does not."""
-        self._renewals.append(_micro_time())
-        return self._renewals[-1]
+    def _renewal(self, *, over: LeaseRecord | None) -> str:
+        now = _micro_time()
+        self._renewals.wrote(now, over=over)
+        return now
 
     def _note(self, raw: Json) -> LeaseRecord:
         record = parse_lease(raw)

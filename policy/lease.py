@@ -6,6 +6,7 @@ people and never compared with a clock of ours.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
@@ -16,6 +17,8 @@ from policy.timing import SECOND, SEEN_LATELY
 RELEASED_DURATION_S: Final = 1
 """leaseDurationSeconds that a holder leaves behind with its release, as client-go does."""
 MOST_DISPLACED: Final = 16
+RENEWALS: Final = 128
+"""So many renewTimes a client knows for its own: five minutes of writes, and what each wrote over."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,3 +206,24 @@ def _released(before: LeaseRecord, record: LeaseRecord) -> bool:
     if before.unsealed:
         return record.transitions >= before.transitions and record.duration_s <= RELEASED_DURATION_S
     return record.transitions == before.transitions and opens(record.key, before.seal)
+
+
+class Renewals:
+    """Which renewals of a Lease are those of one client that writes it.
+
+    Another process of the same name may write it: that of a machine that was copied while it ran has our identity and
+    our keys.  Two of them write no renewTime in the same microsecond; what else is edited leaves it as it is.
+    """
+
+    def __init__(self) -> None:
+        self._known: deque[str] = deque(maxlen=RENEWALS)
+
+    def wrote(self, renew_time: str, *, over: LeaseRecord | None) -> None:
+        """A write was sent, whether its answer comes or not.  `over`: what it replaces; perhaps an earlier life's."""
+        if over is not None:
+            self._known.append(over.renew_time)
+        self._known.append(renew_time)
+
+    def is_foreign(self, record: LeaseRecord | None) -> bool:
+        """Whether another client has renewed it last, if this one has written it before."""
+        return record is not None and bool(self._known) and record.renew_time not in self._known

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from ipc.messages import Fence, Role
 from policy import timing
 from policy.election import Circumstances, Do, Election, Held
-from policy.lease import LeaseRecord, Observed
+from policy.lease import LeaseRecord, Observed, Renewals
 from policy.seal import seal_of
 
 S = timing.SECOND
@@ -102,8 +102,8 @@ class Pod:
     next_at: int = 0
     held: Held | None = None
     seen: Observed | None = None
-    renewals: list[str] = field(default_factory=list)
-    """Of this elector's writes, and of what they wrote over."""
+    renewals: Renewals = field(default_factory=Renewals)
+    """Of this elector."""
     position: int = 0
     """The server's last version that this pod was told of."""
 
@@ -117,7 +117,7 @@ class Pod:
         """`as_a_stranger`: in a pod made anew, without the memory of an earlier life."""
         if as_a_stranger:
             self.held = self.seen = None
-        self.renewals = []
+        self.renewals = Renewals()
         self.election = Election(
             self.name,
             lease_duration_s=15,
@@ -181,7 +181,7 @@ class Pod:
         transitions = self.election.begin(act)
         key = f"{self.name} {transitions}"
         renewed = f"{id(self)} {now}"  # a copy of this pod writes others
-        self.renewals += [seen.renew_time if seen is not None else "", renewed]
+        self.renewals.wrote(renewed, over=seen)
         if act is Do.RELEASE:
             left_to = self.election.leaves_to
             written = self.server.write(
@@ -226,9 +226,7 @@ class Pod:
         self.position = self.server.version
 
     def _saw(self, record: LeaseRecord | None, now: int, *, missed: bool = False, read: bool = False) -> None:
-        """As `kube.leases.LeaseClient.is_foreign`."""
-        foreign = record is not None and bool(self.renewals) and record.renew_time not in self.renewals
-        self.election.saw(record, now, missed=missed, read=read, foreign=foreign)
+        self.election.saw(record, now, missed=missed, read=read, foreign=self.renewals.is_foreign(record))
 
     def _actuate(self, true: int) -> None:
         now = self.clock(true)

@@ -7,13 +7,13 @@ import contextlib
 import dataclasses
 import enum
 import random
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import AsyncGenerator, Callable
 from typing import TypeVar
 
 from kube.errors import ApiFailure, Failure
-from kube.leases import RENEWALS, LeaseChange
-from policy.lease import RELEASED_DURATION_S, LeaseRecord
+from kube.leases import LeaseChange
+from policy.lease import RELEASED_DURATION_S, LeaseRecord, Renewals
 
 from simulated_time import OUTSIDE
 
@@ -176,10 +176,8 @@ class Leases:
 
     def __init__(self, session: Session, _namespace: str, _name: str) -> None:
         self._session, self._api = session, session.api.lease(_name)
-        self._renewals: deque[str] = deque(maxlen=RENEWALS)
-
-    def is_foreign(self, record: LeaseRecord | None) -> bool:
-        return record is not None and bool(self._renewals) and record.renew_time not in self._renewals
+        self._renewals = Renewals()
+        self.is_foreign = self._renewals.is_foreign
 
     async def api_identity(self, *, timeout_s: float) -> str:
         return await self._session.request("get", timeout_s, lambda: self._session.api.identity)
@@ -249,11 +247,11 @@ class Leases:
                     members=members or now.members,
                     apis=apis if members else now.apis,
                     counter=counter or now.counter,
-                )
+                ),
+                over=known,
             )
 
         del acquired  # for people
-        self._renewals.append(known.renew_time)
         return await self._session.request("update", timeout_s, work)
 
     async def release(
@@ -271,10 +269,10 @@ class Leases:
             preferred_holder=preferred_holder,
         )
 
-    def _write(self, record: LeaseRecord) -> LeaseRecord:
+    def _write(self, record: LeaseRecord, *, over: LeaseRecord | None = None) -> LeaseRecord:
         written = self._api.write(self._session.pod, record)
         assert written is not None
-        self._renewals.append(written.renew_time)  # also where the answer is lost
+        self._renewals.wrote(written.renew_time, over=over)  # also where the answer is lost
         return written
 
     async def watch(self, version: str, *, timeout_s: int) -> AsyncGenerator[LeaseChange, None]:
