@@ -245,16 +245,11 @@ class PoolLock:
             self._highest = max(self._highest, min(record.transitions, MOST_TOKEN))
         if not self._is_ours(member) and not member.observed.orphaned:
             member.renewed_at = 0
-        if foreign and self.term is not None and self._bears(member, self.term):
-            self._share(member)
+        copied = foreign and self.term is not None and self._bears(member, self.term)
+        if copied and sum(each.renewed_at > 0 for each in self.members) < self.majority:
+            self.term = self.granted = None  # a copy of us has it from now on: neither revived nor released by us
         if strange and not self.differs(member):
             self._strangers_until = now + self._duration
-
-    def _share(self, member: Member) -> None:
-        """A copy of us has our term, too: what this member confirmed is the copy's."""
-        member.renewed_at = 0
-        if sum(each.renewed_at > 0 for each in self.members) < self.majority:
-            self.term = self.granted = None  # the copy's from now on: neither revived nor released by us
 
     def wrote(self, index: int, record: LeaseRecord, *, sent_at: int, now: int) -> None:
         """Our CREATE, TAKE or RENEW succeeded; `sent_at` taken before the request left."""
