@@ -36,12 +36,7 @@ def read_small(variable: str, path: Path, most: int) -> bytes:
     except OSError as error:
         if error.errno == errno.EINVAL:
             raise Unusable(variable, "is not a file; name one") from None
-        remedy = (
-            "give our user the right to (fsGroup or defaultMode; on a host its owner)"
-            if error.errno == errno.EACCES
-            else "check the secret and its mount"
-        )
-        raise Unusable(variable, f"cannot be read: {error.strerror}; {remedy}") from None
+        raise Unusable(variable, small_file.cannot_be_read(error)) from None
     if len(content) > most:
         raise Unusable(variable, f"has more than {most} bytes; is it the right file?")
     return content

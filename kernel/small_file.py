@@ -1,4 +1,4 @@
-"""Small files that others put there: read whole, without waiting for whatever stands in their place."""
+"""Small files that others put there: read whole, without waiting for whatever stands in their place; or why not."""
 
 from __future__ import annotations
 
@@ -25,3 +25,11 @@ def read_small(path: Path, most: int) -> bytes:
         return found
     finally:
         os.close(fd)
+
+
+def cannot_be_read(error: OSError) -> str:
+    """What is wrong with a file that somebody else has to put right, and the remedy."""
+    remedy = "check the secret and its mount"
+    if error.errno == errno.EACCES:
+        remedy = "give our user the right to (fsGroup or defaultMode; on a host its owner)"
+    return f"cannot be read: {error.strerror}; {remedy}"

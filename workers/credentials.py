@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import errno
 import logging
 import os
 import stat
@@ -33,6 +32,7 @@ from kernel.inotify import Inotify
 from kernel.plainstage import PlainStage
 from kernel.process import filesystem_is_memory, filesystem_may_hang
 from kernel.secretmem import Content, SecretBuffer, read_secret
+from kernel.small_file import cannot_be_read
 from policy import timing
 from policy.certificate_counter import concerns
 from policy.credential_findings import UNUSABLE, Expected, examine, expires_at, periods_left, worst_first
@@ -285,12 +285,7 @@ class Credentials:
             try:
                 secret = secrets.enter_context(read_secret(path, MOST_BYTES))
             except OSError as error:
-                remedy = (
-                    "give our user the right to (fsGroup or defaultMode; on a host its owner)"
-                    if error.errno == errno.EACCES
-                    else "check the secret and its mount"
-                )
-                found[name] = Source(f"{variable} {path}", None, f"cannot be read: {error.strerror}; {remedy}")
+                found[name] = Source(f"{variable} {path}", None, cannot_be_read(error))
             else:
                 locked.append(secret.locked)
                 found[name] = Source(f"{variable} {path}", secret.view)
