@@ -6,7 +6,6 @@ import json
 import os
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +15,10 @@ from cli import forgectl
 from devkit import keys
 from devkit.keys import KeySet
 
+from processes import Ran
 
-@dataclass(frozen=True)
-class Ran:
-    code: int
-    out: str
-    err: str
 
+class Checked(Ran):
     @property
     def shown(self) -> dict[str, Any]:
         parsed: dict[str, Any] = json.loads(self.out)
@@ -32,7 +28,7 @@ class Ran:
         return [each["check"] for each in self.shown["findings"] if each["severity"] == "error"]
 
 
-Check = Callable[..., Ran]
+Check = Callable[..., Checked]
 
 
 @pytest.fixture
@@ -40,7 +36,7 @@ def check(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -
     for name in ("CARDANO_NETWORK", "POOL_ID", "POOL_ID_HEX"):
         monkeypatch.delenv(name, raising=False)
 
-    def run(*arguments: object) -> Ran:
+    def run(*arguments: object) -> Checked:
         monkeypatch.setattr(sys, "argv", ["forgectl", "check", *map(str, arguments)])
         code = 0
         try:
@@ -48,7 +44,7 @@ def check(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -
         except SystemExit as end:
             code = int(end.code or 0)
         shown = capsys.readouterr()
-        return Ran(code, shown.out, shown.err)
+        return Checked(code, shown.out, shown.err)
 
     return run
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from devkit.kernels import checkout_files
 from devkit.podman import image, lock
 from devkit.podman.base import ROOT, STAND_IN
 from devkit.podman.engine import EngineError, run
@@ -24,9 +24,7 @@ def test_another_build_from_another_folder_with_files_of_another_time_gives_the_
     about: dict[str, Any], base: str, tmp_path: Path
 ) -> None:
     elsewhere = tmp_path / "checkout"
-    listing = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
-    names = subprocess.run(listing, cwd=ROOT, check=True, capture_output=True, text=True).stdout
-    for name in filter(None, names.split("\0")):
+    for name in checkout_files():
         target = elsewhere / name
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(ROOT / name, target)
