@@ -12,7 +12,6 @@ import workers.lean  # noqa: F401  # before asyncio: this worker must not speak 
 
 # isort: split
 import asyncio
-import contextlib
 import logging
 import signal
 from collections import Counter
@@ -62,6 +61,7 @@ from workers.credentials import CannotExpose, Credentials
 from workers.node_watch import NodeWatch
 from workers.notebook import Notebook
 from workers.runtime import Context, run_worker
+from workers.tasks import woken
 from workers.transitions import Told
 
 PRIVILEGES: Final = Privileges(
@@ -170,9 +170,7 @@ class Actuator:
             pause = IDLE_S
         if self._machine.deadline:
             pause = min(pause, max(timing.soft_deadline(self._machine.deadline) - now, 0) / timing.SECOND)
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(pause):
-                await self._wake.wait()
+        await woken(self._wake, pause)
 
     def _needed(self, now: int) -> bool:
         """Whether the Lease or the pool-wide lock may be held still: released only while we say that we are fenced."""

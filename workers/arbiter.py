@@ -48,7 +48,7 @@ from workers.coordination import Around, Coordination, sessions
 from workers.notebook import Notebook, lease_record
 from workers.reopening import Reopening
 from workers.runtime import Context, run_worker
-from workers.tasks import end, fail_stop
+from workers.tasks import end, fail_stop, woken
 from workers.transitions import Told
 
 PRIVILEGES: Final = Privileges(
@@ -171,9 +171,7 @@ class Arbiter:
                     stop_asked = stop_asked or now
                     if not self._needed(now, stop_asked):
                         return
-                with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(max(until - boottime_ns(), 0) / timing.SECOND):
-                        await self._wake.wait()
+                await woken(self._wake, max(until - boottime_ns(), 0) / timing.SECOND)
         finally:
             stopping.cancel()
             await self._stop_following()

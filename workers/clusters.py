@@ -44,7 +44,7 @@ from policy.arbitration import Cluster, ClusterSpec, ForgeState
 from policy.wall_time import rfc3339
 from workers.cluster_report import Report, counter_of, news, of_status, status
 from workers.reopening import Reopening
-from workers.tasks import end, fail_stop
+from workers.tasks import end, fail_stop, woken
 
 log = logging.getLogger("arbiter")
 
@@ -439,11 +439,9 @@ class Clusters:
             if writes:
                 due = line.written_at + (DEAF if self._unheard(line) else HEARTBEAT) - boottime_ns()
                 pause = RETRY_S if line.failed else max(due / timing.SECOND, 0.01)
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(pause):
-                    await line.wake.wait()
-                    if line.failed:
-                        await asyncio.sleep(0.05)  # the news that made us fail is on its way
+            await woken(line.wake, pause)
+            if line.failed:
+                await asyncio.sleep(0.05)  # the news that made us fail is on its way
 
     async def _put_right(self, line: _Line) -> None:
         """Make our object on this member what it should be."""

@@ -6,7 +6,6 @@ A standby holds one watch; the leader sends one PUT per renewal and watches noth
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import dataclasses
 import logging
 import os
@@ -59,7 +58,7 @@ from workers.leader_report import LeaderReporter
 from workers.notebook import Notebook, observation
 from workers.reopening import Reopening
 from workers.runtime import Context, run_worker
-from workers.tasks import end, fail_stop
+from workers.tasks import end, fail_stop, woken
 from workers.transitions import Told
 
 PRIVILEGES: Final = Privileges(
@@ -215,9 +214,7 @@ class Elector:
 
     async def _wait(self, until: int) -> None:
         pause = max(until - boottime_ns(), 0) / timing.SECOND
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(min(pause, 1.0)):
-                await self._wake.wait()
+        await woken(self._wake, min(pause, 1.0))
 
     def _finished(self, now: int, step: Step) -> bool:
         """Whether a stopping elector has nothing left to do."""

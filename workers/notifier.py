@@ -33,6 +33,7 @@ from policy.notice_kinds import filter_of
 from policy.notices import Notice, Seen, Teller
 from policy.outbox import Failed, Letter, Outbox, Refused, Result, Sent
 from workers.runtime import Context
+from workers.tasks import woken
 
 log = logging.getLogger("notifier")
 
@@ -212,7 +213,7 @@ class Notifier:
 
     async def _keep_watching(self) -> None:
         while True:
-            await _wait(self._news, TICK_S)
+            await woken(self._news, TICK_S)
             self._news.clear()
             if not self._pictures:
                 self._pictures.append(self._picture())
@@ -297,12 +298,6 @@ class _Place(Protocol):
 
     @property
     def sandbox(self) -> Sandbox: ...
-
-
-async def _wait(event: asyncio.Event, seconds: float) -> None:
-    with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(seconds):
-            await event.wait()
 
 
 def of(context: Context, environment: Mapping[str, str]) -> Notifier:

@@ -8,7 +8,6 @@ RUN_DIR/arbiter/pool-lock.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import dataclasses
 import logging
 import random
@@ -31,7 +30,7 @@ from policy.pool_lock import Kept, PoolLock, Term, Wish
 from workers.catch_up import caught_up
 from workers.notebook import Notebook, observation
 from workers.reopening import Reopening
-from workers.tasks import end, fail_stop
+from workers.tasks import end, fail_stop, woken
 from workers.transitions import Told
 
 log = logging.getLogger("arbiter")
@@ -200,9 +199,7 @@ class PoolLockKeeper:
             if step.act is Do.WAIT:
                 self._keep_watching(line)
                 pause = max(min(step.until, now + timing.SECOND) - boottime_ns(), 0) / timing.SECOND
-                with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(pause):
-                        await line.wake.wait()
+                await woken(line.wake, pause)
             else:
                 await self._carry_out(line, step)
                 self._remember()

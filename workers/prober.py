@@ -45,6 +45,7 @@ from sandbox.privileges import Place, Port, Privileges
 from sandbox.syscalls import Calls
 from workers.leadership import LeadershipSchedule
 from workers.runtime import Context, run_worker
+from workers.tasks import woken
 from workers.transitions import Told
 
 if TYPE_CHECKING:
@@ -316,16 +317,9 @@ class Prober:
             if self._health.due is None:
                 await self._health_news.wait()
             elif (left := self._health.due - boottime_ns()) > 0:
-                await self._wait_for_health_news(left / timing.SECOND)
+                await woken(self._health_news, left / timing.SECOND)
             else:
                 await self._check_health(self._ask)
-
-    async def _wait_for_health_news(self, seconds: float) -> None:
-        try:
-            async with asyncio.timeout(seconds):
-                await self._health_news.wait()
-        except TimeoutError:
-            return
 
     async def _check_health(self, ask: Ask) -> None:
         """One check; other settings end it early and without a result."""

@@ -1,4 +1,7 @@
-"""Tasks of a worker: one that fails ends the process, and one that is not needed any more is gone when we say so."""
+"""Tasks of a worker: one that fails ends the process, one that is not needed any more is gone when we say so.
+
+And how a loop that is woken waits, which workers do many times a second.
+"""
 
 from __future__ import annotations
 
@@ -18,3 +21,17 @@ async def end(task: asyncio.Task[None] | None) -> None:
         task.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await task
+
+
+async def woken(wake: asyncio.Event, seconds: float) -> None:
+    """Until it is set, or for so long; it is set then, too, so that whoever waits clears it before he looks.
+
+    `asyncio.timeout` would cancel the waiter, which costs several times as much.
+    """
+    if wake.is_set():
+        return
+    alarm = asyncio.get_running_loop().call_later(seconds, wake.set)
+    try:
+        await wake.wait()
+    finally:
+        alarm.cancel()
