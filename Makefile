@@ -17,7 +17,7 @@ IMAGE = $(A_PYTHON) -m devkit.podman.image --tool "$(IMAGE_TOOL)" --platform "$(
 # Whole pods wait most of the time: two files of their tests at a time.
 PODS := -n $(TEST_WORKERS) --maxprocesses 2 --dist loadfile
 
-.PHONY: help install demo play build push sbom lock package test test-fast test-e2e test-k8s test-chart test-page test-image test-package test-systemd test-kernels fuzz sim days mutants soak explore test-coverage check format bench benchmarks model campaign endurance clean
+.PHONY: help install demo play build push sbom lock package test test-fast test-e2e test-k8s test-chart test-page test-image test-package test-systemd test-kernels fuzz sim fleets days mutants soak explore test-coverage check format bench benchmarks model campaign endurance clean
 
 ## show this help
 help:
@@ -139,10 +139,16 @@ days: install
 mutants: install
 	@$(BIN)/python tests/simulation/product_mutants.py $(if $(ONLY),--only "$(ONLY)") $(if $(RECORD),--record)
 
-## a million schedules of whole pods, and two thousand of fleets side by side (SEEDS=, FORGE_FLEET_SEEDS=: how many)
+## fleets of regions in simulated time, beyond the first sixty, which are in `make test`: FLEETS=200 (START=60)
+fleets: install
+	FORGE_FLEET_START=$(or $(START),60) FORGE_FLEET_SEEDS=$(or $(FLEETS),200) $(PYTEST) tests/simulation/test_fleet.py \
+	-q -n $(TEST_WORKERS) --dist load -k "in_a_fleet or once_faults_are_mended"
+
+## a million schedules of whole pods, two thousand fleets, and hours of the fault campaign (SEEDS=, FLEETS=, MINUTES=)
 soak: install
 	$(BIN)/python tests/simulation/sim.py --seeds $(or $(SEEDS),1000000)
-	FORGE_FLEET_SEEDS=$${FORGE_FLEET_SEEDS:-2000} $(PYTEST) tests/simulation/test_fleet.py -q -n $(TEST_WORKERS) --dist load
+	$(MAKE) fleets FLEETS=$(or $(FLEETS),2000)
+	$(MAKE) campaign MINUTES=$(or $(MINUTES),300)
 
 ## every state of the models in model/, and their mutants (needs spin and gcc; RECORD=1 writes the counts down; about four minutes)
 model: install

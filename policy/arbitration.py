@@ -66,6 +66,9 @@ class Override:
         return ", ".join(forced) + because if forced else ""
 
 
+NO_OVERRIDE: Final = Override()
+
+
 @dataclass(frozen=True, slots=True)
 class HealthSpec:
     """spec.healthCheck."""
@@ -85,13 +88,13 @@ class ClusterSpec:
     state: ForgeState = ForgeState.PRIORITY_BASED
     priority: int = DEFAULT_PRIORITY
     health: HealthSpec = HealthSpec()
-    override: Override = Override()
+    override: Override = NO_OVERRIDE
 
     def acting_override(self, wall_s: float) -> Override:
         """The override while it is in force, else none: an expired one equals none."""
         given = self.override
         in_force = given.enabled and (given.expires_at is None or wall_s < given.expires_at)
-        return given if in_force else Override()
+        return given if in_force else NO_OVERRIDE
 
     def effective_state(self, wall_s: float) -> ForgeState:
         return self.acting_override(wall_s).force_state or self.state
@@ -103,7 +106,7 @@ class ClusterSpec:
     def stopped_by(self, other: ClusterSpec) -> ClusterSpec:
         """The same, but for the Disabled of another one, of which nothing else counts."""
         if other.state is ForgeState.DISABLED:
-            return replace(self, state=other.state, override=Override())
+            return replace(self, state=other.state, override=NO_OVERRIDE)
         return replace(self, override=other.override)
 
     def commanded(self, wall_s: float) -> bool:

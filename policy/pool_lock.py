@@ -490,6 +490,8 @@ class PoolLock:
         record = member.observed.record if member.observed is not None else None
         if record is None or not record.members or self._names_us(record):
             return False
+        if record.members == len(self.members) and record.apis == self.apis:
+            return False  # as nearly always, and asked many times a second
         return not one_set((record.members, record.apis), (len(self.members), self.apis))
 
     def sound(self, now: int) -> bool:

@@ -177,13 +177,14 @@ class Coordination:
         grant = self._keeper.grant(now)
         holder = lock.holder(now)
         self._last_sign.note(holder, lock.seen_at(holder))
-        self._report(now, wall_s, around, verdict, clusters, leading=leading, holder=holder)
+        both = arbitration.conflict(clusters, wall_s)
+        self._report(now, wall_s, around, verdict, clusters, both, leading=leading, holder=holder)
         reason = self._reason(verdict, holder, granted=grant is not None)
         if kept_out and leading:
             reason = f"paused {paused}; {kept_for} alone may take the lock"
         if verdict.look_again > now:
             until = min(until, verdict.look_again)
-        pool = self._pool(now, wall_s, clusters, verdict, holder, paused)
+        pool = self._pool(now, wall_s, clusters, verdict, both, holder, paused)
         self._log_transitions(now, pool)
         return Judgement(
             grant=grant,
@@ -332,6 +333,7 @@ class Coordination:
         around: Around,
         verdict: Verdict,
         clusters: list[Cluster],
+        both: tuple[str, ...],
         *,
         leading: bool,
         holder: str,
@@ -343,7 +345,6 @@ class Coordination:
             self._clusters.say(None)
             return
         forging = around.actuator is not None and around.actuator.fence is Fence.ARMED
-        both = arbitration.conflict(clusters, wall_s)
         in_conflict = name in both
         wrong = ours.unreadable if ours is not None else ""
         reached, objection = sum(member.reachable for member in lock.members), lock.objection
@@ -424,12 +425,20 @@ class Coordination:
         return self._keys
 
     def _pool(
-        self, now: int, wall_s: float, clusters: list[Cluster], verdict: Verdict, holder: str, paused: str
+        self,
+        now: int,
+        wall_s: float,
+        clusters: list[Cluster],
+        verdict: Verdict,
+        both: tuple[str, ...],
+        holder: str,
+        paused: str,
     ) -> PoolState:
         config, lock = self._config, self._keeper.lock
         spec = self._clusters.spec()
         mine = next((cluster for cluster in clusters if cluster.name == config.forge_cluster_name), None)
-        order = [*verdict.ranking, *(c for c in clusters if c not in verdict.ranking)]
+        ranked = {cluster.name for cluster in verdict.ranking}
+        order = [*verdict.ranking, *(cluster for cluster in clusters if cluster.name not in ranked)]
         return PoolState(
             lock=f"{config.coordination_namespace}/{config.pool_lock_name}",
             phase=lock.phase,
@@ -443,20 +452,8 @@ class Coordination:
             why=verdict.why,
             state=str(spec.effective_state(wall_s)) if spec is not None else "",
             priority=mine.priority(wall_s) if mine is not None else config.cluster_priority,
-            conflict=config.forge_cluster_name in arbitration.conflict(clusters, wall_s),
-            clusters=tuple(
-                ClusterView(
-                    name=cluster.name,
-                    region=cluster.region,
-                    state=str(cluster.spec.effective_state(wall_s)) if cluster.spec is not None else "",
-                    priority=cluster.priority(wall_s),
-                    eligible=not cluster.against(now, wall_s),
-                    why_not=cluster.against(now, wall_s)[:MOST_WHY],
-                    leader=cluster.leader,
-                    changed_at=0 if cluster.ours else cluster.changed_at,
-                )
-                for cluster in order[:MOST_SHOWN]
-            ),
+            conflict=config.forge_cluster_name in both,
+            clusters=tuple(_view(cluster, now, wall_s) for cluster in order[:MOST_SHOWN]),
             objection=lock.objection,
             paused=paused,
             override=spec.acting_override(wall_s).in_words()[:MOST_WHY] if spec is not None else "",
@@ -471,6 +468,20 @@ class Coordination:
         endpoint = health.endpoint if health.enabled else ""
         headers = dict(health.headers)
         return bounded(HealthCheck(endpoint, health.interval_s, health.timeout_s, health.threshold, headers))
+
+
+def _view(cluster: Cluster, now: int, wall_s: float) -> ClusterView:
+    against = cluster.against(now, wall_s)
+    return ClusterView(
+        name=cluster.name,
+        region=cluster.region,
+        state=str(cluster.spec.effective_state(wall_s)) if cluster.spec is not None else "",
+        priority=cluster.priority(wall_s),
+        eligible=not against,
+        why_not=against[:MOST_WHY],
+        leader=cluster.leader,
+        changed_at=0 if cluster.ours else cluster.changed_at,
+    )
 
 
 @contextlib.asynccontextmanager
