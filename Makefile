@@ -17,7 +17,7 @@ IMAGE = $(A_PYTHON) -m devkit.podman.image --tool "$(IMAGE_TOOL)" --platform "$(
 # Whole pods wait most of the time: two files of their tests at a time.
 PODS := -n $(TEST_WORKERS) --maxprocesses 2 --dist loadfile
 
-.PHONY: help install demo play build push sbom lock package test test-fast test-e2e test-k8s test-chart test-page test-image test-package test-systemd test-kernels fuzz sim fleets days mutants soak explore test-coverage check format bench benchmarks model campaign endurance clean
+.PHONY: help install demo play build push sbom lock package test test-fast test-e2e test-k8s test-chart test-page test-image test-package test-systemd test-kernels fuzz sim fleets days handovers mutants soak explore test-coverage check format bench benchmarks model campaign endurance clean
 
 ## show this help
 help:
@@ -134,6 +134,10 @@ sim: install
 ## the life of two pools over DAYS=24 days of HOURS=24 in simulated time, and what their workers hold (SEED=n, POOL=name of one)
 days: install
 	@$(BIN)/python tests/simulation/days.py --days $(or $(DAYS),24) --hours $(or $(HOURS),24) $(if $(SEED),--seed $(SEED)) $(if $(POOL),--pool "$(POOL)")
+
+## the right to forge from pod to pod TRANSITIONS=10000 times, in simulated time: each moves it once, and nothing grows (SEED=n)
+handovers: install
+	@$(BIN)/python tests/simulation/handovers.py --transitions $(or $(TRANSITIONS),10000) $(if $(SEED),--seed $(SEED)) $(if $(POOL),--pool "$(POOL)")
 
 ## deliberate faults of the product, each of which the simulation must see (ONLY=... those whose name contains it)
 mutants: install

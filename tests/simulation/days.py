@@ -197,6 +197,21 @@ def _most(holding: Holding, kind: str) -> Counter[str]:
     return max((each for name, each in holding.workers.items() if name.partition(" ")[2] == kind), key=_objects)
 
 
+async def forgetting(world: Any, every_s: float) -> None:
+    """Its servers' histories, again and again, as etcd is compacted; and what was noted of their watches."""
+    logs: list[Any] = []
+    for server in world.servers.values():
+        logs += [server, server.lock, server.clusters]
+    before = [log.version for log in logs]
+    while True:
+        await asyncio.sleep(every_s)
+        for log, version in zip(logs, before, strict=True):
+            log.compact(version)
+        before = [log.version for log in logs]
+        for server in world.servers.values():
+            server.opened.clear()
+
+
 # --- a day ---
 
 
@@ -229,7 +244,7 @@ class Life:
         """Whether all held; ends with the first day on which it did not."""
         random.seed(self.seed)
         self.world.rng.seed(self.seed)
-        compaction = asyncio.get_running_loop().create_task(self._compact())
+        compaction = asyncio.get_running_loop().create_task(forgetting(self.world, COMPACTION_S))
         for self._day in range(1, count + 1):
             self._tally = Tally()
             began = time.process_time()
@@ -263,8 +278,6 @@ class Life:
             await self._all_ready()
         self._tally.gap_s = max(world.gaps, default=0.0)
         self._tally.pauses = len(world.gaps)
-        for server in world.servers.values():
-            server.opened.clear()
         return morning, look(world)
 
     async def _idle(self) -> None:
@@ -327,17 +340,6 @@ class Life:
             await FAULTS[name](self.world, _step(name, self.dice.uniform(0.1, 20)), pod)
             await asyncio.sleep(self.dice.uniform(1, 60))
         await self.world.until_somebody_forges(READY_S)
-
-    async def _compact(self) -> None:
-        logs: list[Any] = []
-        for server in self.world.servers.values():
-            logs += [server, server.lock, server.clusters]
-        before = [log.version for log in logs]
-        while True:
-            await asyncio.sleep(COMPACTION_S)
-            for log, version in zip(logs, before, strict=True):
-                log.compact(version)
-            before = [log.version for log in logs]
 
     async def _all_ready(self) -> None:
         await self.world.until(

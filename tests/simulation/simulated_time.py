@@ -16,6 +16,7 @@ _START_S = 1000.0
 """Not zero: a pool that has just booted is a case of its own."""
 
 
+_LEAST_SWEPT = 100
 _TURN_S = 1e-7
 """A turn of the loop takes time, or whoever waits for less than a clock can tell would wait for ever."""
 
@@ -34,6 +35,8 @@ class SimulatedLoop(asyncio.SelectorEventLoop):
         self._time_s = _START_S
         self._timers: list[tuple[float, int, asyncio.TimerHandle]] = []
         self._set = 0
+        self._given_up = 0
+        """Timers that were cancelled since the last sweep."""
 
     def time(self) -> float:
         return self._time_s
@@ -41,6 +44,14 @@ class SimulatedLoop(asyncio.SelectorEventLoop):
     def set_timer(self, timer: asyncio.TimerHandle) -> None:
         self._set += 1
         heapq.heappush(self._timers, (timer.when(), self._set, timer))
+
+    def _timer_handle_cancelled(self, handle: asyncio.TimerHandle) -> None:
+        """As asyncio's loop: what waits in vain is swept away once it is more than half of all."""
+        self._given_up += 1
+        if self._given_up > max(len(self._timers) // 2, _LEAST_SWEPT):
+            self._timers[:] = [each for each in self._timers if not each[2].cancelled()]
+            heapq.heapify(self._timers)
+            self._given_up = 0
 
     def call_at(  # type: ignore[no-untyped-def]
         self, when: float, callback, *args, context: contextvars.Context | None = None
