@@ -8,7 +8,7 @@ Whoever forges is told to stand down for a second, once all pods are ready.  Of 
 - nobody forges for a second at most, and then another does;
 - the Lease (and the lock) counts one transition more, and no other.
 
-At the end the most that any worker of a kind holds is compared with the same after the first tenth.  No process may end.
+At the end the most that any worker of a kind holds is compared with the same after the first tenth. No process may end.
 `make endurance` does the same with real ones, in hours.
 """
 
