@@ -149,7 +149,7 @@ class Arbiter:
         )
         self._elector = context.subscribe(Worker.ELECTOR, self._wake.set)
         self._actuator = context.subscribe(Worker.ACTUATOR, self._wake.set)
-        self._prober = context.subscribe(Worker.PROBER, self._wake.set)
+        self._prober = context.subscribe(Worker.PROBER, self._prober_spoke)
         self._coordination: Coordination | None = None
         if config.enable_cluster_management:
             self._coordination = Coordination(config, self._coordinators, self._wake.set)
@@ -177,6 +177,11 @@ class Arbiter:
             await self._stop_following()
             if self._coordination is not None:
                 await self._coordination.close()
+
+    def _prober_spoke(self) -> None:
+        """Every second; but health and the gaps in the schedule only count for who leads a cluster among others."""
+        if self._coordination is not None and self._coordination.leads:
+            self._wake.set()
 
     def _needed(self, now: int, stop_asked: int) -> bool:
         """Whether the elector cannot release without us: asked to stop too, it is about to, or soon will be.

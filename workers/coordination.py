@@ -98,6 +98,8 @@ class Coordination:
         self._arbitration = Arbitration(config.preemption_delay_ns, config.handover_wait_ns)
         self._began, self._learned = boottime_ns(), False
         self._led_at = 0
+        self.leads = False
+        """Whether our elector held the cluster's Lease when we judged last."""
         self._state_told = Told(log, "cluster_state_changed", self._began)
         self._preferred_told = Told(log, "preferred_changed", self._began)
         self._last_sign = LastSign(self._keeper.lock.identity)
@@ -146,7 +148,7 @@ class Coordination:
         wall_s = time.time()
         lock = self._keeper.lock
         lock.note_token(self._clusters.token)
-        leading = self._leading(now, around)
+        leading = self.leads = self._leading(now, around)
         clusters = self._views(now, around, leading=leading)
         pause = of_members(lock.pauses, wall_s)
         paused = str(pause) if pause is not None else ""

@@ -8,6 +8,7 @@ import dataclasses
 import tempfile
 from collections.abc import AsyncIterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import cast
 
 import pytest
@@ -23,9 +24,10 @@ from policy.lease import LeaseRecord
 from policy.seal import half_of, joined, opens
 from policy.witness import Ledger
 from workers.arbiter import Arbiter, Memory
+from workers.coordination import Coordination
 from workers.runtime import Context
 
-from surroundings import FENCED, LEADING, PATIENCE_S, Surroundings, copy_database
+from surroundings import FENCED, FIT, LEADING, PATIENCE_S, Surroundings, copy_database
 
 
 @pytest.fixture
@@ -305,3 +307,18 @@ async def test_a_spoilt_memory_makes_a_stranger_and_no_fault(config: Config, tex
     path = config.worker_dir("arbiter") / "term"
     path.write_text(text)
     assert Memory(path.parent).ledger.position == ""
+
+
+@pytest.mark.parametrize("leads", [None, False, True])
+async def test_the_probers_word_of_each_second_wakes_only_who_leads_a_cluster_among_others(
+    config: Config, session: ApiSession, leads: bool | None
+) -> None:
+    """`leads`: None: there is no cluster management."""
+    around = Surroundings(config)
+    arbiter = Arbiter(cast("Context", around), session)
+    if leads is not None:
+        arbiter._coordination = cast("Coordination", SimpleNamespace(leads=leads))
+    around.neighbours[Worker.PROBER].says(FIT)
+    assert arbiter._wake.is_set() is bool(leads)
+    around.neighbours[Worker.ELECTOR].says(LEADING)
+    assert arbiter._wake.is_set()
