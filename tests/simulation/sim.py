@@ -260,8 +260,10 @@ class Tally:
         return "\n".join(lines)
 
 
-def many(first: int, count: int, jobs: int, *, drift: float, most_failures: int) -> Tally:
-    """`count` schedules from seed `first` on, in `jobs` processes."""
+def many(
+    first: int, count: int, jobs: int, *, drift: float, most_failures: int, say: Callable[[Tally], None] | None = None
+) -> Tally:
+    """`count` schedules from seed `first` on, in `jobs` processes; `say`: is told from time to time what came of it."""
     tally = Tally()
     first -= first % ROW
     size = 10 * ROW
@@ -270,6 +272,8 @@ def many(first: int, count: int, jobs: int, *, drift: float, most_failures: int)
         for some in pool.imap_unordered(_some, chunks):
             for seed, outcome in some:
                 tally.add(seed, outcome)
+            if say is not None:
+                say(tally)
             if len(tally.failed) >= most_failures:
                 break
         pool.close() if len(tally.failed) < most_failures else pool.terminate()
@@ -379,8 +383,19 @@ def main() -> int:
     if chosen.seed is not None:
         return show(chosen.seed, chosen.drift)
     began = time.monotonic()
-    tally = many(chosen.start, chosen.seeds, chosen.jobs, drift=chosen.drift, most_failures=chosen.failures)
+
+    def say(so_far: Tally) -> None:
+        """For a person who waits; a log has no use for it."""
+        if sys.stderr.isatty():
+            told = (
+                f"{so_far.schedules} of {chosen.seeds}, {len(so_far.failed)} failed, {time.monotonic() - began:.0f} s"
+            )
+            print(f"\r{told}", end="", file=sys.stderr, flush=True)
+
+    tally = many(chosen.start, chosen.seeds, chosen.jobs, drift=chosen.drift, most_failures=chosen.failures, say=say)
     took = time.monotonic() - began
+    if sys.stderr.isatty():
+        print(file=sys.stderr)
     _say(tally.coverage())
     _say(
         f"{tally.schedules} schedules of {tally.simulated_s / 3600:.1f} simulated hours in {took:.1f} s; longest "
