@@ -98,6 +98,7 @@ def a_break(
     hold: tuple[float, float] = (0.3, 1.5),
     victims: tuple[str, ...] = ("forger",),
     group: str = "",
+    alone: bool = False,
     name: str = "",
     real: bool = False,
 ) -> Callable[[Make], Make]:
@@ -109,7 +110,7 @@ def a_break(
         if fleet is not None:
             bounds[FLEET] = fleet
         assert kind not in BREAKS, kind
-        BREAKS[kind] = Break(Card(kind, weight, hold, victims, group), make, bounds, real)
+        BREAKS[kind] = Break(Card(kind, weight, hold, victims, group, alone), make, bounds, real)
         return make
 
     return register
@@ -214,7 +215,7 @@ def the_pod_is_replaced(arena: Arena, stroke: Stroke) -> Iterator[None]:
     _replace(stroke.pod)
 
 
-@a_break(3, HAND_OVER_S, hold=(0.5, 2), victims=POOL, group="upgrade")
+@a_break(3, HAND_OVER_S, hold=(0.5, 2), victims=POOL, alone=True)
 def pods_are_upgraded_one_after_another(arena: Arena, stroke: Stroke) -> Iterator[None]:
     """Those of one StatefulSet, the last one first, each when the one before is ready: a hand-over for each at most."""
     pods = arena.together_with(stroke.pod)[::-1]
@@ -263,8 +264,8 @@ def the_node_ends_by_itself(arena: Arena, stroke: Stroke) -> Iterator[None]:
 
 @a_break(1, HAND_OVER_S, hold=(2, 10), victims=MOSTLY_THE_FORGER)
 def the_node_stays_away(arena: Arena, stroke: Stroke) -> Iterator[None]:
-    stroke.pod.restart_node = False
     _signal(stroke.pod.node_pid, signal.SIGKILL)
+    stroke.pod.restart_node = False
     yield
     stroke.pod.restart_node = True
 
@@ -615,7 +616,12 @@ def the_credentials_are_rotated_region_by_region(arena: FleetArena, stroke: Stro
 
 
 @a_break(
-    0, hold=(1, 5), victims=("forger", "standby"), group="secrets", name="the pod's secret has an expired certificate"
+    0,
+    0,
+    hold=(1, 5),
+    victims=("forger", "standby"),
+    group="secrets",
+    name="the pod's secret has an expired certificate",
 )
 def the_pods_secret_has_an_expired_certificate(arena: Arena, stroke: Stroke) -> Iterator[None]:
     with other_secrets(stroke.pod, kes_period=1):

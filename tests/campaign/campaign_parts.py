@@ -327,7 +327,8 @@ class Part:
         arena, end = self._arena, time.monotonic() + READY_S + self.setting.slack_s
         gone: dict[str, float] = {}
         calm = 0.0
-        while (now := time.monotonic()) < end:
+        while True:
+            now = time.monotonic()
             settled = arena.settle_debts()
             for pod in arena.pods.pods:
                 if pod.fault is not None:
@@ -347,8 +348,9 @@ class Part:
                 if not self._why or now - calm > AGREE_S + self.setting.slack_s:
                     self._rested(played)
                     return True
+            if now >= end:
+                return False
             time.sleep(0.2)
-        return False
 
     def _rested(self, played: judge.Round) -> None:
         """What a pool at rest says must be so, and its token may not fall."""
