@@ -224,6 +224,8 @@ def own_words(said: Word, counter: int) -> list[str]:
         wrong.append("cardano_leader_status is not 1, and its node forges")
     if said.status.get("forging") is not said.forges:
         wrong.append(f"/status says forging: {said.status.get('forging')}")
+    if (said.status.get("health") or {}).get("alive") is not True:
+        wrong.append(f"/status says of the workers: {said.status.get('health')}")
     if said.status.get("paused"):
         wrong.append(f"/status says that something is paused: {said.status['paused']}")
     fence = (said.status.get("fence") or {}).get("state")

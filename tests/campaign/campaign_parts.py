@@ -282,7 +282,7 @@ class Part:
         except (*REFUSALS, *MISHAPS) as error:  # half of it may have been done: it struck, and is mended as a whole
             stroke.tell(f"broke off: {type(error).__name__}: {error}"[:200])
             done.bound_s = BREAKS[fault.kind].bound_s(self.setting.name, fault.hold_s, forging=True)
-            arena.heal()
+            arena.insist(arena.heal)
         else:
             running[place] = making, stroke
         done.told = ", ".join(stroke.told)
@@ -300,6 +300,7 @@ class Part:
             pass
         except (*REFUSALS, *MISHAPS) as error:
             self.remarks.append(f"round {played.number}: {done.kind}: mending: {type(error).__name__}: {error}"[:300])
+            self._arena.insist(self._arena.heal)
         else:
             raise AssertionError(f"{done.kind} has two yields")
         done.ended = time.monotonic_ns()
@@ -353,10 +354,14 @@ class Part:
             time.sleep(0.2)
 
     def _rested(self, played: judge.Round) -> None:
-        """What a pool at rest says must be so, and its token may not fall."""
+        """What a pool at rest says must be so, and its token may not fall.
+
+        But by a hand on the one Lease of a cluster: who takes what was made anew knows nothing of the one before.
+        """
         turn = self._arena.turn()
         if turn is not None:
-            self._why += turned(self._turn, turn)
+            by_hand = any(fault.kind.startswith(("the Lease is", PREFIX)) for fault in played.faults)
+            self._why += turned(None if by_hand else self._turn, turn)
             self._turn = turn
         played.notes += [f"at rest, and contradicts itself: {each}" for each in self._why]
         told, self._arena.told = self._arena.told, []

@@ -42,7 +42,9 @@ cardano_credential_findings{severity="error",check="match"} 0.0
 cardano_credential_findings{severity="warning",check="age"} 1.0
 cardano_opcert_counter{pod="pod-0"} 3.0
 """
-STATUS = {"forging": True, "fence": {"state": "armed"}, "paused": "", "leader": {"holder": "pod-0_x", "token": 7}}
+STATUS = {"forging": True, "fence": {"state": "armed"}, "paused": "", "health": {"alive": True}} | {
+    "leader": {"holder": "pod-0_x", "token": 7}
+}
 
 
 def standby(pod: str) -> Word:
@@ -133,7 +135,8 @@ def test_each_metric_that_is_not_as_it_should_be_at_rest_is_told(old: str, new: 
 
 
 @pytest.mark.parametrize(
-    "status", [{"forging": False}, {"fence": {"state": "fencing"}}, {"fence": None}, {"paused": "until noon"}]
+    "status",
+    [{"forging": False}, {"fence": {"state": "fencing"}}, {"fence": None}, {"paused": "until noon"}, {"health": {}}],
 )
 def test_a_status_that_is_not_so_at_rest_is_told(status: dict[str, Any]) -> None:
     assert len(own_words(forger(**status), 3)) == 1
