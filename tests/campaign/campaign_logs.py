@@ -15,7 +15,9 @@ from typing import Any, Final
 SEVERE: Final = frozenset({"ERROR", "CRITICAL"})
 SCRIPT: Final = "script:"
 FULL: Final = "RUN_DIR is full"
-NODE: Final = ("deaf", "SIGSTOP of the node", "long to reload", "metrics", SCRIPT)
+STARVED: Final = "the machine is busy"
+"""Stands for a kind of fault where processes had to wait for a processor: a node does not obey in time then, either."""
+NODE: Final = (STARVED, "deaf", "SIGSTOP of the node", "long to reload", "metrics", SCRIPT)
 SECRETS: Final = ("secret", "rotated", "target link", SCRIPT)
 EXPECTED: Final[dict[str, tuple[str, tuple[str, ...]]]] = {
     "actuator_lost": ("its container ends when it cannot be kept alive", ("of the actuator", FULL, SCRIPT)),

@@ -20,7 +20,7 @@ import campaign_judge as judge
 import campaign_plan as plan
 from campaign_arenas import REFUSALS, Arena, ClusterArena, FleetArena, Pulse
 from campaign_breaks import BREAKS, MissedError, Stroke, cards, scripts
-from campaign_logs import Reader
+from campaign_logs import STARVED, Reader
 from campaign_oracle import Critic, Onlooker, Turn, turned
 from campaign_resources import Pressure, Sampler, drifts, left_behind
 from faults import FAULTS, LEASE_S
@@ -224,6 +224,7 @@ class Part:
                 played.notes += doubts
             # What the round before did may be told only now.
             kinds = [fault.kind for each in self.rounds[-2:] for fault in each.faults]
+            kinds += [STARVED] if any(each.busy or each.excused for each in self.rounds[-2:]) else []
             for reader in readers:
                 played.notes += [f"unexpected in a log: {line}" for line in reader.unexpected(kinds)]
             self._report(played)
