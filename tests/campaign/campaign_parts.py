@@ -362,7 +362,7 @@ class Part:
         turn = self._arena.turn()
         if turn is not None:
             by_hand = any(fault.kind.startswith(("the Lease is", PREFIX)) for fault in played.faults)
-            self._why += turned(None if by_hand else self._turn, turn)
+            self._why = [*self._why, *turned(None if by_hand else self._turn, turn)]
             self._turn = turn
         played.notes += [f"at rest, and contradicts itself: {each}" for each in self._why]
         told, self._arena.told = self._arena.told, []

@@ -143,9 +143,15 @@ def test_a_status_that_is_not_so_at_rest_is_told(status: dict[str, Any]) -> None
 
 
 def test_pods_that_do_not_name_one_holder_by_one_token_are_told() -> None:
-    other = forger(leader={"holder": "pod-1_y", "token": 7})
-    assert len(together([forger(), other], of="leader", one_lease=False)) == 1
-    assert len(together([forger(), forger()], of="leader", one_lease=True)) == 1
+    said = {"holder": "pod-1_y", "token": 7}, {"holder": "pod-0_x", "token": 8}, {}
+    for leader, wrong in zip(said, (1, 1, 2), strict=True):
+        other = Word("pod-1", True, STATUS | {"leader": leader}, sheet(PAGE))
+        assert len(together([forger(), other], of="leader", one_lease=False)) == wrong
+
+
+def test_two_leaders_of_one_lease_at_rest_are_told_and_none_is_too() -> None:
+    other = Word("pod-1", True, STATUS, sheet(PAGE))
+    assert len(together([forger(), other], of="leader", one_lease=True)) == 1
     assert len(together([standby("pod-1")], of="leader", one_lease=True)) == 1
 
 
