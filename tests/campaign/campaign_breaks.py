@@ -104,7 +104,7 @@ def a_break(
     real: bool = False,
 ) -> Callable[[Make], Make]:
     def register(make: Make) -> Make:
-        kind = (name or make.__name__).replace("_", " ")
+        kind = name or make.__name__.replace("_", " ")
         bounds: dict[str, Bound] = {}
         if cluster is not None:
             bounds[CLUSTER] = cluster
