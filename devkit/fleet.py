@@ -42,18 +42,20 @@ class Fleet(PodSet):
         prefix: str = "",
         environment: dict[str, str] | None = None,
         hold_down_s: float = 2.0,
+        seed: bytes | None = None,
     ) -> None:
         """`apis`: region -> its server.  `members`: how many of them coordinate, from the first on; 0: all.
 
         `settings`: what COORDINATION_KUBECONFIGS names in every region alike, "own" or a region, for one who has not
         read that each region needs its own; empty: as it should be.
+        `seed`: of the pool's keys, for who is going to rotate them.
         Several pools may share servers and namespace, with an account each, and a prefix for the names of the pods.
         """
         self._folder = MemoryFolder()
         self.root = self._folder.path
         self.apis = dict(apis)
         self.namespace, self.network, self.account = namespace, network, account
-        made = keys.generate(self.root / "keys", kes_period=keys.current_kes_period(network))
+        made = keys.generate(self.root / "keys", kes_period=keys.current_kes_period(network), seed=seed)
         (made.folder / "cold.skey").unlink()
         self.pool_id = made.pool_id
         self.admins = {region: AdminClient(a.url, a.ca_file, a.token_for(ADMIN)) for region, a in self.apis.items()}
@@ -144,17 +146,18 @@ class Fleet(PodSet):
     def object_name(self, region: str) -> str:
         return f"{self.network}-{self.pool_id[:10]}-{region}"
 
-    def _object_path(self, region: str) -> str:
+    def object_path(self, region: str) -> str:
+        """Of a region's CardanoForgeCluster, on each server."""
         return f"/apis/cardano.io/v1/namespaces/{self.namespace}/cardanoforgeclusters/{self.object_name(region)}"
 
     def cluster(self, region: str, *, on: str = "") -> dict[str, Any]:
         """The CardanoForgeCluster of a region, on a server (the first, if none is named); empty: there is none."""
-        answer = self.admins[on or next(iter(self.apis))].request("GET", self._object_path(region))
+        answer = self.admins[on or next(iter(self.apis))].request("GET", self.object_path(region))
         return answer.body if answer.code == HTTPStatus.OK else {}
 
     def patch(self, region: str, body: dict[str, Any], *, on: str = "") -> None:
         """A merge patch of a region's CardanoForgeCluster, on a server (the first, if none is named).  SetupError."""
-        self.admins[on or next(iter(self.apis))].merge(self._object_path(region), body)
+        self.admins[on or next(iter(self.apis))].merge(self.object_path(region), body)
 
     def forging_region(self) -> str:
         """The one whose node says that it forges; empty: none, or more than one."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import http.client
 import json
 import os
 import select
@@ -49,6 +50,8 @@ _OURS: Final = b"a folder of the dev kit of cardano-forge-manager\n"
 WORKERS: Final = ("actuator", "prober", "arbiter", "gateway", "elector")
 
 
+_NO_ANSWER: Final = (OSError, http.client.HTTPException)
+"""Nobody listens, or who began to answer has died."""
 _open: Final = urllib.request.build_opener(urllib.request.ProxyHandler({})).open
 """Without a proxy: `http_proxy` is about elsewhere, and what is asked here is on this machine."""
 
@@ -367,7 +370,7 @@ class Pod:
         try:
             with _open(f"{self.address}/startup-status", timeout=1) as answer:
                 return bool(answer.status == 200)
-        except (urllib.error.URLError, OSError):
+        except _NO_ANSWER:
             return False
 
     def _end_all(self) -> None:
@@ -411,7 +414,7 @@ class Pod:
             with _open(f"{self.address}/status", timeout=2) as answer:
                 shown: dict[str, Any] = json.loads(answer.read())
                 return shown
-        except (urllib.error.URLError, OSError, ValueError):
+        except (*_NO_ANSWER, ValueError):
             return {}
 
     def api_requests(self) -> float:
@@ -421,7 +424,7 @@ class Pod:
         return sum(float(line.rpartition(" ")[2]) for line in lines)
 
     def get(self, path: str) -> tuple[int, str]:
-        """Status and body of a GET."""
+        """Status and body of a GET.  OSError, http.client.HTTPException."""
         try:
             with _open(self.address + path, timeout=3) as answer:
                 return answer.status, answer.read().decode()

@@ -34,6 +34,8 @@ class PodSet:
     """CLOCK_MONOTONIC, ns."""
     paths: list[FaultyProxy]
     """From the pods to the API servers."""
+    patience_s: float = 0.0
+    """Beside each time that is waited or allowed for something, on a machine that is busy with other things."""
     _folder: MemoryFolder
 
     def __enter__(self) -> Self:
@@ -87,6 +89,7 @@ class PodSet:
 
     def wait_for(self, what: Callable[[], bool], seconds: float, why: str) -> None:
         """Poll until true.  Raises TimeoutError with every pod's condition."""
+        seconds += self.patience_s
         end = time.monotonic() + seconds
         while not what():
             for pod in self.pods:

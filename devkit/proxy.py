@@ -22,14 +22,14 @@ from devkit.api.server_protocol import ApiServer
 HOP_BY_HOP: Final = frozenset(
     {"connection", "keep-alive", "transfer-encoding", "te", "upgrade", "content-length", "host"}
 )
-
-
+_OF_THE_POD: Final = ("Accept", "Accept-Encoding", "Content-Type", "User-Agent")
+"""Headers that are the pod's own, or not there."""
 TLS_GOODBYE_S: Final = 0.3
 """What TLS connections take to say good-bye, at most; nothing tells when the last of them is gone."""
 
 
 class FaultyProxy:
-    """Modes: pass, hang, refuse, status, slow, lose (the write takes effect, its answer is lost)."""
+    """Modes: pass, hang, refuse, status, slow, lose (the write takes effect, its answer is lost), repeat."""
 
     def __init__(self, server: ApiServer, user: str) -> None:
         self._server = server
@@ -79,6 +79,11 @@ class FaultyProxy:
     def lose_answers(self) -> None:
         """Every request takes effect; then the connection is cut instead of an answer."""
         self._do(self._set("lose"))
+
+    def repeat(self, seconds: float) -> None:
+        """Every write arrives once more, so long after it was answered; nobody hears what becomes of it then."""
+        self._delay_s = seconds
+        self._do(self._set("repeat"))
 
     def close(self) -> None:
         """End it; a second time is harmless."""
@@ -168,7 +173,30 @@ class FaultyProxy:
             return web.json_response({"kind": "Status", "code": status, "reason": ""}, status=status, headers=headers)
         if self._mode == "slow":
             await asyncio.sleep(self._delay_s)
+        if self._mode == "repeat" and request.method not in ("GET", "HEAD"):
+            again = asyncio.ensure_future(self._again(request, await request.read()))
+            self._tasks.add(again)
+            again.add_done_callback(self._tasks.discard)
         return await self._forward(request)
+
+    async def _again(self, request: web.Request, body: bytes) -> None:
+        await asyncio.sleep(self._delay_s)
+        with contextlib.suppress(aiohttp.ClientError):
+            async with self._session.request(
+                request.method,
+                self._server.url + request.path_qs,
+                headers=self._passed_on(request),
+                data=body,
+                skip_auto_headers=_OF_THE_POD,
+                timeout=aiohttp.ClientTimeout(total=None, sock_connect=5),
+                allow_redirects=False,
+            ) as upstream:
+                await upstream.read()
+
+    def _passed_on(self, request: web.Request) -> dict[str, str]:
+        """The headers that the server gets."""
+        headers = {k: v for k, v in request.headers.items() if k.lower() not in HOP_BY_HOP}
+        return headers if self._token is None else headers | {"Authorization": f"Bearer {self._token}"}
 
     async def _frozen(self) -> None:
         """No byte passes until the mode changes, and then this connection is cut."""
@@ -177,16 +205,13 @@ class FaultyProxy:
         raise ConnectionResetError("was frozen")
 
     async def _forward(self, request: web.Request) -> web.StreamResponse:
-        headers = {k: v for k, v in request.headers.items() if k.lower() not in HOP_BY_HOP}
-        if self._token is not None:
-            headers["Authorization"] = f"Bearer {self._token}"
         try:
             async with self._session.request(
                 request.method,
                 self._server.url + request.path_qs,
-                headers=headers,
+                headers=self._passed_on(request),
                 data=await request.read(),
-                skip_auto_headers=("Accept", "Accept-Encoding", "Content-Type", "User-Agent"),  # the pod's own, or none
+                skip_auto_headers=_OF_THE_POD,
                 timeout=aiohttp.ClientTimeout(total=None, sock_connect=5),
                 allow_redirects=False,
             ) as upstream:

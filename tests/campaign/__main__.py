@@ -22,6 +22,7 @@ import signal
 import subprocess
 import sys
 import time
+import traceback
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -41,7 +42,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--api", choices=("real", "embedded"), help="real, if it is built")
     parser.add_argument("--parts", default=",".join(PARTS), help="cluster, fleet, or both")
     parser.add_argument("--pods-each", type=int, default=2, help="in each region of the fleet")
-    parser.add_argument("--slack", type=float, default=1.5, help="seconds beside each bound, for a busy machine")
+    parser.add_argument("--slack", type=float, default=1.5, help="seconds beside each bound, for a busy machine (1.5)")
     parser.add_argument("--out", type=Path, default=_ROOT / "build" / "campaign")
     parser.add_argument("--list", type=int, metavar="N", help="print the first N rounds of the seed, and play nothing")
     parser.add_argument("--render", type=Path, metavar="FILE", help="make the report of a results.json anew")
@@ -83,7 +84,12 @@ def _play(asked: argparse.Namespace) -> int:
     for sig in _ENDS:
         signal.signal(sig, _interrupt_once)
     setting = Setting(asked.play, asked.seed, asked.minutes, asked.slack, asked.zero, asked.out, asked.pods_each)
-    results = Part(setting).run()
+    try:
+        results = Part(setting).run()
+    except Exception:  # noqa: BLE001  # where the process ends: whatever it is, the report tells it
+        told = f"the campaign itself failed: {traceback.format_exc()[-2000:]}"
+        print(told, flush=True)
+        results = {"name": asked.play, "held": False, "violations": [told]}
     (asked.out / f"{asked.play}.json").write_text(json.dumps(results))
     return 0 if results["held"] else 1
 
@@ -134,7 +140,8 @@ def _run(asked: argparse.Namespace, parts: list[str], api: str) -> int:
             file.unlink()
         else:
             found.append({"name": part, "held": False, "violations": [f"ended with {process.returncode} and no word"]})
-    results = {"campaign": facts | {"ended": datetime.now(UTC).isoformat(timespec="seconds")}, "parts": found}
+    facts |= {"ended": datetime.now(UTC).isoformat(timespec="seconds"), "load_at_end": os.getloadavg()[0]}
+    results = {"campaign": facts, "parts": found}
     (asked.out / "results.json").write_text(json.dumps(results, indent=1))
     return _report(results, asked.out)
 

@@ -8,9 +8,11 @@ alone: seconds without a forger, of a cluster all together, of a fleet the longe
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import random
 import signal
+import subprocess
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -20,17 +22,22 @@ from typing import Any, Final
 
 from devkit.pods import WORKERS, Pod
 from devkit.proxy import FaultyProxy
+from devkit.realapi.client import AdminClient
 from devkit.siege import Siege
 
 from campaign_arenas import REFUSALS, Arena, ClusterArena, FleetArena, empty
 from campaign_plan import Card
 from faults import FAULTS, FENCED_EARLY_S, FORGING_ON_S, LEASE_S, LONGEST_RENEWAL_S
 from fleets import cut
-from hands import forge_a_release, give_lease_to, lease, make_lease_without_holder, other_secrets
+from hands import forge_a_release, give_lease_to, lease, make_lease_without_holder, no_room, other_secrets
 
 HAND_OVER_S: Final = 1.0
 UNPLANNED_S: Final = LEASE_S + 1
 TAKEN_S: Final = FAULTS["the_lease_is_taken_over_by_hand"].bound
+END_S: Final = 30.0
+"""A pod's processes are gone so long after they were told to end, or killed, or something is wrong with the machine."""
+UPGRADED_S: Final = 60.0
+"""A StatefulSet's next pod is replaced when the one before is ready: it waits a lease duration, and starts."""
 CLUSTER, FLEET = "cluster", "fleet"
 BOTH: Final = (CLUSTER, FLEET)
 
@@ -92,18 +99,19 @@ def a_break(
     hold: tuple[float, float] = (0.3, 1.5),
     victims: tuple[str, ...] = ("forger",),
     group: str = "",
+    alone: bool = False,
     name: str = "",
     real: bool = False,
 ) -> Callable[[Make], Make]:
     def register(make: Make) -> Make:
-        kind = (name or make.__name__).replace("_", " ")
+        kind = name or make.__name__.replace("_", " ")
         bounds: dict[str, Bound] = {}
         if cluster is not None:
             bounds[CLUSTER] = cluster
         if fleet is not None:
             bounds[FLEET] = fleet
         assert kind not in BREAKS, kind
-        BREAKS[kind] = Break(Card(kind, weight, hold, victims, group), make, bounds, real)
+        BREAKS[kind] = Break(Card(kind, weight, hold, victims, group, alone), make, bounds, real)
         return make
 
     return register
@@ -176,11 +184,23 @@ def sigkill_of_the_sidecar(arena: Arena, stroke: Stroke) -> Iterator[None]:
     _revive(stroke.pod)
 
 
+def _leave(pod: Pod) -> None:
+    """Node and sidecar get SIGTERM together, as the kubelet sends it."""
+    pod.restart_node = False
+    pod.terminate()
+    pod.kill_node(signal.SIGTERM)
+
+
 def _replace(pod: Pod) -> None:
-    """By another of its name: nothing of the old one is left, neither processes nor what they wrote down."""
-    end = time.monotonic() + 10
+    """By another of its name: nothing of the old one is left, neither processes nor what they wrote down.
+
+    Raises TimeoutError: its processes do not end, not even by SIGKILL.
+    """
+    grace, end = time.monotonic() + 10, time.monotonic() + 10 + END_S
     while pod.sidecar_running() or pod.node_pid:
         if time.monotonic() > end:
+            raise TimeoutError(f"the processes of {pod.name} do not end")
+        if time.monotonic() > grace:
             pod.kill_sidecar()
             pod.kill_node()
         time.sleep(0.02)
@@ -191,12 +211,28 @@ def _replace(pod: Pod) -> None:
 
 @a_break(1, HAND_OVER_S, weight=2, hold=(0.5, 3), victims=MOSTLY_THE_FORGER)
 def the_pod_is_replaced(arena: Arena, stroke: Stroke) -> Iterator[None]:
-    """Node and sidecar get SIGTERM together."""
-    stroke.pod.restart_node = False
-    stroke.pod.terminate()
-    stroke.pod.kill_node(signal.SIGTERM)
+    _leave(stroke.pod)
     yield
     _replace(stroke.pod)
+
+
+@a_break(3, HAND_OVER_S, hold=(0.5, 2), victims=POOL, alone=True)
+def pods_are_upgraded_one_after_another(arena: Arena, stroke: Stroke) -> Iterator[None]:
+    """Those of one StatefulSet, the last one first, each when the one before is ready: a hand-over for each at most."""
+    pods = arena.together_with(stroke.pod)[::-1]
+    stroke.tell(", ".join(pod.name for pod in pods))
+    _leave(pods[0])
+    yield
+    _replace(pods[0])
+    for before, pod in itertools.pairwise(pods):
+        end = time.monotonic() + UPGRADED_S
+        while not before.healthy():
+            if time.monotonic() > end:
+                stroke.tell(f"{before.name} was not ready after {UPGRADED_S:g} s: the rest was let be")
+                return
+            time.sleep(0.2)
+        _leave(pod)
+        _replace(pod)
 
 
 @a_break(UNPLANNED_S, UNPLANNED_S, hold=(0.5, 10), victims=MOSTLY_THE_FORGER)
@@ -225,6 +261,14 @@ a_break(1, HAND_OVER_S, weight=2, victims=MOSTLY_THE_FORGER, name="SIGTERM of th
 def the_node_ends_by_itself(arena: Arena, stroke: Stroke) -> Iterator[None]:
     _control(stroke.pod, "exit 1")
     yield
+
+
+@a_break(1, HAND_OVER_S, hold=(2, 10), victims=MOSTLY_THE_FORGER)
+def the_node_stays_away(arena: Arena, stroke: Stroke) -> Iterator[None]:
+    _signal(stroke.pod.node_pid, signal.SIGKILL)
+    stroke.pod.restart_node = False
+    yield
+    stroke.pod.restart_node = True
 
 
 # --- processes that stand still ---
@@ -384,6 +428,44 @@ for _how in ("hangs", "refuses", "answers 500"):
     )(_all_paths(_how))
 
 
+@a_break(0, 0, weight=2, hold=(0, 0), victims=POOL, group="api")
+def every_connection_is_cut(arena: Arena, stroke: Stroke) -> Iterator[None]:
+    """As by a load balancer that is replaced: all watches end at once, and requests that are under way."""
+    for path in arena.pods.paths:
+        path.refuse()
+    for path in arena.pods.paths:
+        path.let_pass()
+    yield
+
+
+@a_break(0, HAND_OVER_S, hold=(2, 15), victims=POOL, group="api")
+def every_API_path_repeats_writes(arena: Arena, stroke: Stroke) -> Iterator[None]:
+    """As something on the way may that gets no answer in time: what arrived arrives once more, later."""
+    late_s = stroke.dice.uniform(0.1, 1.5)
+    stroke.tell(f"after {late_s:.1f} s")
+    for path in arena.pods.paths:
+        path.repeat(late_s)
+    yield
+    for path in arena.pods.paths:
+        path.let_pass()
+
+
+def _cut_off_longest(lasted_s: float) -> float:
+    return HAND_OVER_S if lasted_s < SHORT_S else UNPLANNED_S
+
+
+@a_break(fleet=_cut_off_longest, weight=2, hold=(2, 18), victims=MOSTLY_THE_FORGER, group="api")
+def a_pod_is_cut_off_from_every_API_server(arena: FleetArena, stroke: Stroke) -> Iterator[None]:
+    how = stroke.dice.choice(["hangs", "refuses"])
+    stroke.tell(how)
+    paths = [arena.fleet.path(stroke.pod, region) for region in arena.regions]
+    for path in paths:
+        WAYS[how](path)
+    yield
+    for path in paths:
+        path.let_pass()
+
+
 # --- the API servers ---
 
 
@@ -474,7 +556,11 @@ for _name, (_bound, _victims, _act) in HANDS.items():
 
 
 def _tell(pod: Pod, *words: str) -> None:
-    done = pod.forgectl(*words)
+    """Raises MissedError: it is refused."""
+    try:
+        done = pod.forgectl(*words)
+    except subprocess.TimeoutExpired:  # it may be done all the same: whoever undoes it does so in any case
+        return
     if done.returncode != 0:
         raise MissedError(f"forgectl {words[0]}: {done.stderr.strip()[:120]}")
 
@@ -516,15 +602,31 @@ def pause(arena: Arena, stroke: Stroke) -> Iterator[None]:
 # --- credentials ---
 
 
-@a_break(0, weight=3, hold=(0.5, 2), victims=POOL, group="secrets")
-def the_credentials_are_rotated(arena: ClusterArena, stroke: Stroke) -> Iterator[None]:
+@a_break(0, 0, weight=3, hold=(0.5, 2), victims=POOL, group="secrets")
+def the_credentials_are_rotated(arena: Arena, stroke: Stroke) -> Iterator[None]:
     arena.rotate()
     stroke.tell(f"counter {arena.counter}")
     yield
 
 
+@a_break(fleet=0, hold=(1, 8), victims=("forger", "any"), group="secrets")
+def the_credentials_are_rotated_region_by_region(arena: FleetArena, stroke: Stroke) -> Iterator[None]:
+    """The victim's first; all others some time later."""
+    first = arena.together_with(stroke.pod)
+    arena.counter += 1
+    stroke.tell(f"counter {arena.counter}, first in {arena.region_of(stroke.pod)}")
+    arena.hand_out(first)
+    yield
+    arena.hand_out([pod for pod in arena.pods.pods if pod not in first])
+
+
 @a_break(
-    0, hold=(1, 5), victims=("forger", "standby"), group="secrets", name="the pod's secret has an expired certificate"
+    0,
+    0,
+    hold=(1, 5),
+    victims=("forger", "standby"),
+    group="secrets",
+    name="the pod's secret has an expired certificate",
 )
 def the_pods_secret_has_an_expired_certificate(arena: Arena, stroke: Stroke) -> Iterator[None]:
     with other_secrets(stroke.pod, kes_period=1):
@@ -551,6 +653,18 @@ def a_target_link_is_removed(arena: Arena, stroke: Stroke) -> Iterator[None]:
         raise MissedError("there is none")
     path.unlink()
     yield
+
+
+# --- the disk ---
+
+
+# Who cannot write down what it must not forget does not renew.
+@a_break(UNPLANNED_S, UNPLANNED_S, weight=2, hold=(1, 10), victims=MOSTLY_THE_FORGER, name="RUN_DIR is full")
+def run_dir_is_full(arena: Arena, stroke: Stroke) -> Iterator[None]:
+    if not stroke.pod.sidecar_running():
+        raise MissedError("its sidecar is down")
+    with no_room(stroke.pod):
+        yield
 
 
 # --- the crowd ---
@@ -617,19 +731,25 @@ def two_of_three_members_are_out_of_reach(arena: FleetArena, stroke: Stroke) -> 
         path.let_pass()
 
 
+def _lease_by_hand(admin: AdminClient, path: str, act: str) -> bool:
+    """Whether the server did it: delete, erase or give (to a stranger)."""
+    if act == "delete":
+        return admin.request("DELETE", path).code == 200
+    admin.merge(path, {"spec": {"holderIdentity": "somebody" if act == "give" else ""}})
+    return True
+
+
 def _lock_by_hand(act: str) -> Make:
     def make(arena: FleetArena, stroke: Stroke) -> Iterator[None]:
         chosen = stroke.dice.choice([arena.regions, [stroke.dice.choice(arena.regions)]])
         stroke.tell(", ".join(chosen))
+        if act == "give":  # one of three is no majority
+            stroke.bound_s = TAKEN_S if len(chosen) > 1 else HAND_OVER_S
         done = 0
         for region in chosen:
             admin = arena.fleet.admins[region]
             try:
-                if act == "delete":
-                    done += admin.request("DELETE", arena.lock_path).code == 200
-                else:
-                    admin.merge(arena.lock_path, {"spec": {"holderIdentity": ""}})
-                    done += 1
+                done += _lease_by_hand(admin, arena.lock_path, act)
             except TimeoutError:
                 stroke.tell(UNANSWERED)
                 done += 1
@@ -646,6 +766,58 @@ a_break(fleet=0, hold=(0.2, 2), victims=POOL, group="lease", name="the pool's lo
 a_break(fleet=0, hold=(0.2, 2), victims=POOL, group="lease", name="the holder of the pool's lock is erased")(
     _lock_by_hand("erase")
 )
+
+a_break(fleet=TAKEN_S, hold=(0.2, 2), victims=POOL, group="lease", name="the pool's lock is given to a stranger")(
+    _lock_by_hand("give")
+)
+
+
+def _region_lease_by_hand(act: str) -> Make:
+    """Of a region's own election."""
+
+    def make(arena: FleetArena, stroke: Stroke) -> Iterator[None]:
+        region = arena.region_of(stroke.pod)
+        stroke.tell(region)
+        try:
+            done = _lease_by_hand(arena.fleet.admins[region], arena.lease_path, act)
+        except TimeoutError:
+            stroke.tell(UNANSWERED)
+        except REFUSALS as error:
+            raise MissedError(f"the API server did not let it: {str(error)[:80]}") from None
+        else:
+            if not done:
+                raise MissedError("the API server did not let it")
+        yield
+
+    return make
+
+
+for _name, _act in (
+    ("a region's Lease is deleted", "delete"),
+    ("the holder of a region's Lease is erased", "erase"),
+    ("a region's Lease is given to a stranger", "give"),
+):
+    # Who loses its region's Lease to somebody hands the pool's lock to another region.
+    a_break(
+        fleet=HAND_OVER_S if _act == "give" else 0,
+        hold=(0.2, 2),
+        victims=MOSTLY_THE_FORGER,
+        group="lease",
+        name=_name,
+    )(_region_lease_by_hand(_act))
+
+
+@a_break(fleet=HAND_OVER_S, hold=(0.2, 3), victims=POOL, group="operator")
+def a_regions_object_is_deleted_on_one_member(arena: FleetArena, stroke: Stroke) -> Iterator[None]:
+    region, on = stroke.dice.choice(arena.regions), stroke.dice.choice(arena.regions)
+    stroke.tell(f"that of {region} on {on}")
+    try:
+        done = arena.fleet.admins[on].request("DELETE", arena.fleet.object_path(region)).code == 200
+    except REFUSALS as error:
+        raise MissedError(f"the API server did not let it: {str(error)[:80]}") from None
+    if not done:
+        raise MissedError("it was not there")
+    yield
 
 
 @a_break(fleet=UNPLANNED_S + LEASE_S, hold=(1, 12), victims=POOL)
@@ -747,8 +919,31 @@ def _unhealthy_everywhere(arena: FleetArena, stroke: Stroke) -> Callable[[], obj
     return arena.endpoints.bad.clear
 
 
+def _switchover(arena: FleetArena, stroke: Stroke) -> Callable[[], object]:
+    region = stroke.dice.choice(arena.regions)
+    stroke.tell(region)
+    by = stroke.dice.choice(arena.pods.pods)
+    _tell(by, "switchover", region, "--no-wait", "--for", "1h")
+    return lambda: _tell_any(arena, "override", region, "--clear", "--yes")
+
+
+def _disable_by_command(arena: FleetArena, stroke: Stroke) -> Callable[[], object]:
+    region = arena.region_of(stroke.pod)
+    stroke.tell(region)
+    _tell(stroke.dice.choice(arena.pods.pods), "disable", region, "--for", "1h", "--yes")
+    return lambda: _tell_any(arena, "enable", region)
+
+
+def _tell_any(arena: FleetArena, *words: str) -> None:
+    """From whichever pod can.  OSError: none can."""
+    if not any(pod.forgectl(*words).returncode == 0 for pod in arena.pods.pods):
+        raise OSError(f"no pod could: forgectl {' '.join(words)}")
+
+
 EDITS: Final[dict[str, tuple[tuple[str, ...], tuple[float, float], int, Any]]] = {
     "a region is disabled": (("forger", "forger", "any"), (1, 6), 3, _disable),
+    "forgectl disable and enable": (("forger", "any"), (1, 6), 1, _disable_by_command),
+    "forgectl switchover": (POOL, (1, 6), 2, _switchover),
     "two regions are enabled": (POOL, (1, 6), 2, _enable_two),
     "an override forces a region": (POOL, (2, 6), 2, _override),
     "priorities change": (POOL, (0.5, 3), 2, _priorities),

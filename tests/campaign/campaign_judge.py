@@ -18,6 +18,11 @@ from devkit.record import NS, Interval
 
 MEASURING_S: Final = 0.05
 """A bound of zero is zero; this much is left to the reading of a record that is being written."""
+BUSY: Final = 0.5
+"""From this share of a round on, in which something waited for a processor, the machine was too busy for a zero.
+
+A bound of zero says that what was ended is there again before anybody's right is over: that takes a processor.
+"""
 
 
 @dataclass(slots=True)
@@ -52,8 +57,17 @@ class Round:
     """What else happened to the machine: its gaps prove nothing."""
     late_s: float = 0.0
     """So late, at most, was a timer of ours in it: what the machine itself cost."""
+    waited: float = 0.0
+    """The share of it in which something on the machine waited for a processor."""
+    home: bool = True
+    """Whether the pool forged where it belongs when it began.  Otherwise it may go there in it, as planned."""
     notes: list[str] = field(default_factory=list)
     """What went wrong beside the gaps."""
+
+    @property
+    def busy(self) -> bool:
+        """Whether the machine had so much else to do that no bound holds without slack."""
+        return self.waited >= BUSY
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,11 +75,11 @@ class Terms:
     """What a part of the campaign is held to."""
 
     slack_s: float
-    """Beside each bound that is not zero: for a machine that runs a whole pool."""
+    """Beside each bound that is not zero, and on a busy machine beside each: for a machine that runs a whole pool."""
     recovery_s: float
     """Whatever was done, so long after the last of it was mended one forges again."""
     planned_s: float = 0.0
-    """A gap of this length needs no fault where the forger changed: clusters hand over by their priorities."""
+    """A gap of this length needs no fault where the forger changed in a pool that was not at home."""
     longest: bool = False
     """Bounds are for the longest single gap; otherwise for all gaps of a round together."""
 
@@ -131,22 +145,27 @@ def judge(played: Round, gaps: Sequence[Gap], terms: Terms, *, forgers: int = 1)
     back_s = max(0.0, (back - mended) / NS)
     bound = struck[0].bound_s if len(struck) == 1 else 0.0 if not struck else None
     wrong = []
-    if bound is not None and terms.longest and forgers > 1:
+    if bound is not None and terms.longest and forgers > 1 and not played.home:
         bound = max(bound, terms.planned_s)
     if not played.excused:
+        busy = f" (something waited for a processor in {played.waited:.0%} of the round)" if played.busy else ""
         if bound is not None:
             measured = longest if terms.longest else total
-            allowed = bound + terms.slack_s if bound else MEASURING_S
-            if measured > allowed:
-                wrong.append(f"{measured:.3f} s without a forger, at most {bound:g} s were promised")
+            if measured > allowed_s(bound, terms, busy=played.busy):
+                wrong.append(f"{measured:.3f} s without a forger, at most {bound:g} s were promised{busy}")
         # The gap counts from when the last fault was mended: what it cost before was that fault's to take.
         late = max((gap.end - max(gap.begin, mended) for gap in gaps), default=0) / NS
-        if late > terms.recovery_s:
+        if late > terms.recovery_s + terms.slack_s * played.busy:
             wrong.append(
-                f"nobody forged for {late:.3f} s after all was mended, at most {terms.recovery_s:g} s expected"
+                f"nobody forged for {late:.3f} s after all was mended, at most {terms.recovery_s:g} s expected{busy}"
             )
     restless = sum(gap.begin > mended for gap in gaps)
     return Judgement(played.number, total, longest, bound, back_s, restless, (*wrong, *played.notes))
+
+
+def allowed_s(bound_s: float, terms: Terms, *, busy: bool) -> float:
+    """What a bound comes to on this machine: a zero has no slack, unless the machine was busy."""
+    return bound_s + terms.slack_s if bound_s or busy else MEASURING_S
 
 
 def forgers_in(nodes: Mapping[str, Sequence[Interval]], begin: int, end: int) -> list[str]:

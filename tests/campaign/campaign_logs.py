@@ -14,14 +14,21 @@ from typing import Any, Final
 
 SEVERE: Final = frozenset({"ERROR", "CRITICAL"})
 SCRIPT: Final = "script:"
-NODE: Final = ("deaf", "SIGSTOP of the node", "long to reload", "metrics", SCRIPT)
+FULL: Final = "RUN_DIR is full"
+STARVED: Final = "the machine is busy"
+"""Stands for a kind of fault where processes had to wait for a processor: a node does not obey in time then, either."""
+NODE: Final = (STARVED, "deaf", "SIGSTOP of the node", "long to reload", "metrics", SCRIPT)
 SECRETS: Final = ("secret", "rotated", "target link", SCRIPT)
 EXPECTED: Final[dict[str, tuple[str, tuple[str, ...]]]] = {
-    "actuator_lost": ("its container ends when it cannot be kept alive", ("of the actuator", SCRIPT)),
+    "actuator_lost": ("its container ends when it cannot be kept alive", ("of the actuator", FULL, SCRIPT)),
     "credential_finding": ("secrets were spoilt, or changed one file after another", SECRETS),
-    "credential_operation": ("a set could not be taken from a secret that was spoilt", SECRETS),
+    "credential_operation": (
+        "a set could not be taken from a secret that was spoilt, or not be written down",
+        (*SECRETS, FULL),
+    ),
     "release_abandoned": ("no API server took it when a sidecar was to stop: the lease runs out", ("",)),
     "signal": ("a node that does not obey, or does not tell, is ended", NODE),
+    "worker_fault": ("a worker that cannot write down what it must not forget ends", (FULL,)),
     "unfenced_at_exit": ("the node did not obey when its sidecar was to stop", NODE),
 }
 """Event -> why a campaign may see it at ERROR or worse, and beside which faults: a word of their kinds' names."""

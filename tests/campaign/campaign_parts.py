@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import random
-import subprocess
 import time
+import traceback
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -20,8 +20,9 @@ import campaign_judge as judge
 import campaign_plan as plan
 from campaign_arenas import REFUSALS, Arena, ClusterArena, FleetArena, Pulse
 from campaign_breaks import BREAKS, MissedError, Stroke, cards, scripts
-from campaign_logs import Reader
-from campaign_resources import Sampler, drifts, left_behind
+from campaign_logs import STARVED, Reader
+from campaign_oracle import Critic, Onlooker, Turn, turned
+from campaign_resources import Pressure, Sampler, drifts, left_behind
 from faults import FAULTS, LEASE_S
 from fleets import REAL
 
@@ -30,6 +31,8 @@ RECOVERY_S: Final = 2 * LEASE_S + 10
 """After all was mended: one lease that has to run out, another that a lost attempt may cost, and the start of a pod."""
 READY_S: Final = 120.0
 """Until all are ready again, and every member has the lock."""
+AGREE_S: Final = 30.0
+"""A pool at rest contradicts neither itself nor its nodes' records for longer: an object's status is due by then."""
 LONG_MINUTES: Final = 60
 SCRIPT_SHARE: Final = {"cluster": 0.12, "fleet": 0.0}
 SHORT_SCRIPTS_S: Final = 30.0
@@ -45,6 +48,8 @@ RESTLESS: Final = 3
 """So many interruptions after all was mended are remarked upon: a lease that runs out and a way home are two."""
 PLANNED_S: Final = 1.0
 PREFIX: Final = "script: "
+MISHAPS: Final = (KeyError, IndexError, ValueError)
+"""What a fault may come upon beside a refusal: a worker that has just ended, a status that has gone, half an answer."""
 
 
 class BrokenError(Exception):
@@ -94,6 +99,10 @@ class Part:
         self._arena: Arena
         self._began = self._ended = 0
         self._transitions = [-1, -1]
+        self._turn: Turn | None = None
+        """Who forged when the pool was last at rest."""
+        self._why: list[str] = []
+        """Why it was not at rest when it was last looked at."""
         self._told = False
         """Whether a record was printed: the first one is enough."""
 
@@ -110,37 +119,39 @@ class Part:
     def run(self) -> dict[str, Any]:
         """Play; what came of it."""
         setting = self.setting
-        self._arena = arena = FleetArena(setting.pods_each) if setting.name == "fleet" else ClusterArena()
+        arena = self._arena = FleetArena(setting.pods_each) if setting.name == "fleet" else ClusterArena()
+        arena.pods.patience_s = setting.slack_s
         folder = arena.root
         self.say(f"{len(arena.pods.pods)} pods around {len(arena.apis)} API server(s), in {folder}")
-        pulse, clock = Pulse(), WallClockWatch()
+        pulse, clock, pressure = Pulse(), WallClockWatch(), Pressure()
         sampler = Sampler(arena.pods.pods, setting.zero, setting.minutes)
+        onlooker = Onlooker(arena.pods.pods, Critic(arena.leases(), setting.slack_s))
         readers = [Reader(pod.name, pod.log) for pod in arena.pods.pods]
         results: dict[str, Any] = {}
         try:
             self._start()
+            pressure.share()
+            onlooker.found()
             end = time.monotonic() + setting.minutes * 60
             for planned in planned_rounds(setting.name, setting.seed, setting.minutes, real=REAL):
                 if time.monotonic() >= end:
                     break
-                self._round(planned, pulse, clock, readers)
-        except (
-            BrokenError,
-            RuntimeError,
-            AssertionError,
-            *REFUSALS,
-        ) as error:  # an API server that does not start, too
-            self.trouble.append(f"{type(error).__name__}: {error}"[:2000])
-            self.say(f"BROKEN: {error}")
+                self._round(planned, pulse, clock, pressure, onlooker, readers)
+        except (BrokenError, RuntimeError, *REFUSALS) as error:  # an API server that does not start, too
+            self._trouble(error)
         except KeyboardInterrupt:
             self.trouble.append("interrupted")
+        except Exception as error:  # noqa: BLE001  # a fault of the campaign's own: what was seen until then is told
+            self._trouble(error, traceback.format_exc())
         finally:
             self._ended = self._ended or time.monotonic_ns()
             self._transitions[1] = arena.transitions()
+            onlooker.close()
             sampler.close()
             pulse.close()
             clock.close()
             results = self._results(sampler, readers)
+            results["looks"] = onlooker.looks
             if results["violations"]:
                 self._keep_logs()
             arena.close()
@@ -149,29 +160,51 @@ class Part:
             results["held"] = not results["violations"]
         return results
 
+    def _trouble(self, error: Exception, trace: str = "") -> None:
+        """What ends the part is a violation, not a lost report.  trace: where it was not foreseen."""
+        text = f"the campaign itself failed: {trace}" if trace else f"{type(error).__name__}: {error}"
+        self.trouble.append(text[-2000:] if trace else text[:2000])
+        self.say(f"BROKEN: {error!r}")
+
     def _start(self) -> None:
         arena = self._arena
         try:
             arena.pods.wait_healthy(START_S)
             arena.prepare()
-            arena.pods.wait_for(arena.at_rest, START_S, "the pool is at rest")
+            arena.disturbed()
+            arena.pods.wait_for(self._quiet, START_S, "the pool is at rest")
         except TimeoutError as error:
-            raise BrokenError(f"the pool never came to rest: {error}") from error
+            raise BrokenError(f"the pool never came to rest: {'; '.join(self._why)}: {error}") from error
         self._began = time.monotonic_ns()
         self._transitions[0] = arena.transitions()
         self.say("at rest: the first round begins")
 
+    def _quiet(self) -> bool:
+        """Whether the pool is at rest and all that is told of it is so."""
+        self._why = self._arena.unrest() or self._arena.contradictions()
+        return not self._why
+
     # --- a round ---
 
-    def _round(self, planned: plan.Round, pulse: Pulse, clock: WallClockWatch, readers: list[Reader]) -> None:
+    def _round(
+        self,
+        planned: plan.Round,
+        pulse: Pulse,
+        clock: WallClockWatch,
+        pressure: Pressure,
+        onlooker: Onlooker,
+        readers: list[Reader],
+    ) -> None:
         began = time.monotonic_ns()
         if self.rounds:
             self.rounds[-1].ended = began
-        played = judge.Round(planned.number, began, began)
+        played = judge.Round(planned.number, began, began, home=self._arena.home)
         self.rounds.append(played)
+        doubts: list[str] = []
         try:
+            self._arena.disturbed()
             if planned.faults[0].kind.startswith(PREFIX):
-                self._script(planned, played)
+                doubts = self._script(planned, played)
             else:
                 self._strike(planned, played)
             self._recover(played)
@@ -179,19 +212,26 @@ class Part:
         finally:
             played.ended = self._ended = time.monotonic_ns()
             played.late_s = pulse.worst_since(began)
+            played.waited = pressure.share()
+            played.notes += onlooker.found()
             if clock.jumped():
                 played.excused = "somebody set the machine's clock"
             elif played.late_s >= STALL_S:
                 played.excused = f"the machine stood still for {played.late_s:.1f} s"
+            if played.excused:  # what a fault test waits for in vain proves as little as a gap
+                self.remarks += [f"round {played.number}, excused: {doubt}" for doubt in doubts]
+            else:
+                played.notes += doubts
             # What the round before did may be told only now.
             kinds = [fault.kind for each in self.rounds[-2:] for fault in each.faults]
+            kinds += [STARVED] if any(each.busy or each.excused for each in self.rounds[-2:]) else []
             for reader in readers:
                 played.notes += [f"unexpected in a log: {line}" for line in reader.unexpected(kinds)]
             self._report(played)
             self._ended = 0
 
-    def _script(self, planned: plan.Round, played: judge.Round) -> None:
-        """One of the fault tests, with its own assertions."""
+    def _script(self, planned: plan.Round, played: judge.Round) -> list[str]:
+        """One of the fault tests, with its own assertions; what did not hold."""
         assert isinstance(self._arena, ClusterArena)
         kind = planned.faults[0].kind
         fault = FAULTS[kind.removeprefix(PREFIX).replace(" ", "_")]
@@ -199,11 +239,13 @@ class Part:
         done = judge.Fault(kind, "pool", now, now, fault.bound)
         played.faults.append(done)
         self.say(f"#{played.number} {kind}")
+        doubts = []
         try:
             fault.make(self._arena.cluster)
-        except (*REFUSALS, subprocess.TimeoutExpired) as error:
-            played.notes.append(f"{type(error).__name__}: {str(error).partition(chr(10))[0][:300]}")
+        except (*REFUSALS, *MISHAPS) as error:
+            doubts.append(f"{type(error).__name__}: {str(error).partition(chr(10))[0][:300]}")
         done.ended = time.monotonic_ns()
+        return doubts
 
     def _strike(self, planned: plan.Round, played: judge.Round) -> None:
         """Begin and mend what the plan says, when it says it."""
@@ -238,8 +280,10 @@ class Part:
             next(making)
         except MissedError as error:
             done.missed = str(error) or "nothing to strike"
-        except (OSError, KeyError, subprocess.TimeoutExpired) as error:
-            done.missed = f"{type(error).__name__}: {error}"[:200]
+        except (*REFUSALS, *MISHAPS) as error:  # half of it may have been done: it struck, and is mended as a whole
+            stroke.tell(f"broke off: {type(error).__name__}: {error}"[:200])
+            done.bound_s = BREAKS[fault.kind].bound_s(self.setting.name, fault.hold_s, forging=True)
+            arena.insist(arena.heal)
         else:
             running[place] = making, stroke
         done.told = ", ".join(stroke.told)
@@ -255,8 +299,9 @@ class Part:
             next(making)
         except StopIteration:
             pass
-        except (OSError, KeyError, subprocess.TimeoutExpired) as error:
+        except (*REFUSALS, *MISHAPS) as error:
             self.remarks.append(f"round {played.number}: {done.kind}: mending: {type(error).__name__}: {error}"[:300])
+            self._arena.insist(self._arena.heal)
         else:
             raise AssertionError(f"{done.kind} has two yields")
         done.ended = time.monotonic_ns()
@@ -273,14 +318,19 @@ class Part:
                 self._arena.heal()
             if self._at_rest(played):
                 return
-            played.notes.append(f"not at rest within {READY_S:g} s {chance}".strip())
+            played.notes.append(
+                f"not at rest within {READY_S:g} s {chance}".strip() + f": {'; '.join(self._why)[:600]}"
+            )
             self._evidence(played, "not at rest")
         raise BrokenError(f"round {played.number}: the pool does not come to rest")
 
     def _at_rest(self, played: judge.Round) -> bool:
-        arena, end = self._arena, time.monotonic() + READY_S
+        """Whether it does in time.  What is told of a pool at rest and is not so is a violation, and ends the wait."""
+        arena, end = self._arena, time.monotonic() + READY_S + self.setting.slack_s
         gone: dict[str, float] = {}
-        while time.monotonic() < end:
+        calm = 0.0
+        while True:
+            now = time.monotonic()
             settled = arena.settle_debts()
             for pod in arena.pods.pods:
                 if pod.fault is not None:
@@ -291,10 +341,34 @@ class Part:
                     self.remarks.append(f"round {played.number}: the sidecar of {pod.name} had ended, started again")
                     pod.restart_node = True
                     pod.revive()
-            if settled and arena.at_rest():
-                return True
+            self._why = arena.unrest() if settled else ["something is still to be mended"]
+            if self._why:
+                calm = 0.0
+            else:
+                calm = calm or now
+                self._why = arena.contradictions()
+                if not self._why or now - calm > AGREE_S + self.setting.slack_s:
+                    self._rested(played)
+                    return True
+            if now >= end:
+                return False
             time.sleep(0.2)
-        return False
+
+    def _rested(self, played: judge.Round) -> None:
+        """What a pool at rest says must be so, and its token may not fall.
+
+        But by a hand on the one Lease of a cluster: who takes what was made anew knows nothing of the one before.
+        """
+        turn = self._arena.turn()
+        if turn is not None:
+            by_hand = any(fault.kind.startswith(("the Lease is", PREFIX)) for fault in played.faults)
+            self._why = [*self._why, *turned(None if by_hand else self._turn, turn)]
+            self._turn = turn
+        played.notes += [f"at rest, and contradicts itself: {each}" for each in self._why]
+        told, self._arena.told = self._arena.told, []
+        self.remarks += [f"round {played.number}: {each}" for each in told]
+        if not self._arena.home:
+            self.remarks.append(f"round {played.number}: the pool has not come home yet")
 
     def _report(self, played: judge.Round) -> None:
         nodes = self._arena.nodes(played.ended)
@@ -303,6 +377,7 @@ class Part:
         allowed = "recovery alone is bounded" if judged.bound_s is None else f"bound {judged.bound_s:g} s"
         measured = judged.longest_s if self.terms.longest else judged.gap_s
         late = f", the machine was late by {played.late_s:.2f} s" if played.late_s > 0.2 else ""
+        late += f", something waited for a processor in {played.waited:.0%} of it" if played.busy else ""
         took = (played.ended - played.began) / NS
         self.say(f"#{played.number} over after {took:.1f} s: {measured:.3f} s without a forger ({allowed}){late}")
         if judged.restless >= RESTLESS:
@@ -322,12 +397,17 @@ class Part:
         since = max(played.ended, time.monotonic_ns()) - 60 * NS
         since = min(since, played.began)
         file = self.setting.folder / f"evidence-{self.setting.name}-{played.number}.txt"
+        try:
+            described = self._arena.pods.describe(since)
+        except (*REFUSALS, *MISHAPS) as error:
+            described = f"the pods cannot be described: {error!r}"
         lines = [
             f"seed {self.setting.seed}, {self.setting.name}, round {played.number}: {why}",
             *(f"{asdict(fault)}" for fault in played.faults),
+            *(f"not at rest, or not as it says: {each}" for each in self._why),
             f"times count from {(since - self.setting.zero) / NS:.3f} s of the campaign",
             *self._record_lines(since),
-            self._arena.pods.describe(since),
+            described,
         ]
         with file.open("a") as out:
             out.write("\n".join(lines) + "\n")
@@ -424,6 +504,8 @@ class Part:
             "back_s": round(judged.back_s, 3),
             "restless": judged.restless,
             "late_s": round(played.late_s, 3),
+            "waited": round(played.waited, 3),
+            "home": played.home,
             "excused": played.excused,
             "violations": list(judged.violations),
         }

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import campaign_picture as picture
-from campaign_judge import quantile
+from campaign_judge import BUSY, quantile
 
 STYLE: Final = Path(__file__).with_name("report.css")
 KNOWN: Final = {
@@ -54,6 +54,25 @@ def excused(part: dict[str, Any]) -> int:
     return sum(bool(played["excused"]) for played in part.get("rounds", []))
 
 
+def busy(part: dict[str, Any]) -> int:
+    """Rounds in which the machine was so busy that even a bound of zero had slack."""
+    return sum(played["waited"] >= BUSY for played in part.get("rounds", []))
+
+
+def machine(facts: dict[str, Any], parts: Sequence[dict[str, Any]]) -> str:
+    """How busy it was, and what was given for it."""
+    rounds = [played for part in parts for played in part.get("rounds", [])]
+    several = sum(busy(part) for part in parts)
+    waited = quantile([played["waited"] for played in rounds], 0.5) if rounds else 0.0
+    late = max((played["late_s"] for played in rounds), default=0.0)
+    return (
+        f"load {facts['load']:.1f} when it began and {facts.get('load_at_end', facts['load']):.1f} when it ended, on "
+        f"{facts['processors']} processors; in the median round something waited for a processor in {waited:.0%} of "
+        f"the time, and a timer of ours was late by {late:.2f} s at most; slack beside bounds {facts['slack_s']:g} s, "
+        f"in {_rounds_told(several)} beside a bound of zero too"
+    )
+
+
 def transitions(part: dict[str, Any]) -> int:
     begin, end = part.get("lease_transitions", [-1, -1])
     return max(0, end - begin) if begin >= 0 and end >= 0 else 0
@@ -75,6 +94,7 @@ def summary(results: dict[str, Any]) -> str:
             f"hands {transitions(part)} times" + (f"; excused: {_rounds_told(excused(part))}" if excused(part) else "")
         )
     wrong = violations(results)
+    told.append(f"the machine: {machine(results['campaign'], results['parts'])}")
     told += [f"VIOLATION {each}" for each in wrong]
     total = sum(len(faults(part)) for part in results["parts"])
     told.append(f"seed {results['campaign']['seed']}: {total} faults, {'NOT all held' if wrong else 'all held'}")
@@ -104,7 +124,7 @@ def page(results: dict[str, Any]) -> str:
         _resources(played),
         _logged(played),
         _rounds(played),
-        _method(facts),
+        _method(facts, parts),
     ]
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
@@ -316,7 +336,7 @@ def _logged(parts: Sequence[dict[str, Any]]) -> str:
 
 
 def _rounds(parts: Sequence[dict[str, Any]]) -> str:
-    heads = ("round", "at", "faults", "gap s", "bound s", "machine late s", "findings")
+    heads = ("round", "at", "faults", "gap s", "bound s", "machine late s", "waited", "findings")
     inside = []
     for part in parts:
         table = _table(heads, (_round(part, played) for played in part["rounds"]))
@@ -328,6 +348,7 @@ def _rounds(parts: Sequence[dict[str, Any]]) -> str:
 def _round(part: dict[str, Any], played: dict[str, Any]) -> str:
     told = "<br>".join(_fault(fault) for fault in played["faults"])
     notes = [*played["violations"], *([f"excused: {played['excused']}"] if played["excused"] else [])]
+    notes += [] if played["home"] else ["the pool was on its way home"]
     cells = (
         f"<th scope=row>{played['number']}</th>",
         f"<td>{picture.clock(played['began_s'] - part['began_s'])}</td>",
@@ -335,6 +356,7 @@ def _round(part: dict[str, Any], played: dict[str, Any]) -> str:
         f"<td>{played['gap_s']:.3f}</td>",
         f"<td>{'recovery' if played['bound_s'] is None else format(played['bound_s'], 'g')}</td>",
         f"<td>{played['late_s'] or ''}</td>",
+        f"<td>{played['waited']:.0%}</td>",
         f"<td class=text>{'<br>'.join(escape(note) for note in notes)}</td>",
     )
     bad = ' class="bad"' if played["violations"] else ""
@@ -348,17 +370,26 @@ def _fault(fault: dict[str, Any]) -> str:
     return f"<s>{told}</s> <small>{escape(fault['missed'])}</small>" if fault["missed"] else told
 
 
-def _method(facts: dict[str, Any]) -> str:
+def _method(facts: dict[str, Any], parts: Sequence[dict[str, Any]]) -> str:
     seed, minutes = escape(str(facts["seed"])), f"{facts['minutes']:g}"
     api = escape(facts["api"])
+    looks = sum(part.get("looks", 0) for part in parts)
     return f"""<section id="method"><h2>How this was measured</h2>
 <p>Each pool is real processes: the sidecar with its workers, and a simulated cardano-node that writes down when it
 begins and ceases to forge, on the machine's monotonic clock. Nothing here rests on what the product says of itself. A
 node that is killed counts as forging until its process is reaped.</p>
-<p>A round begins with a pool at rest. One fault alone has to keep its bound; {facts["slack_s"]:g} s are allowed beside
-it for the machine, and a bound of zero is zero. Where the next fault begins while the first lasts, no bound holds but
-these: never two forge, and when all is mended one forges soon. A gap belongs to its round, which lasts from its first
-fault to the next round. Where the machine itself stood still for two seconds, or its clock was set, the gaps of that
-round prove nothing and are excused; two forgers never are.</p>
+<p>A round begins with a pool at rest: one forges, all could, no edit is under way, and in a fleet the region forges
+that should (one that is to wait longer for it than the round does may come home in a later one, as planned). One fault
+alone has to keep its bound; {facts["slack_s"]:g} s are allowed beside it for the machine, and a bound of zero is
+zero, unless something waited for a processor in half of the round: a zero says that what was ended is there again in
+time. Where the next fault begins while the first lasts, no bound holds but these: never two forge, and when all is
+mended one forges soon. A gap belongs to its round, which lasts from its first fault to the next round. Where the
+machine itself stood still for two seconds, or its clock was set, the gaps of that round prove nothing and are excused;
+two forgers never are, and have no slack.</p>
+<p>The machine: {escape(machine(facts, parts))}.</p>
+<p>What pods say is held against the records too, {looks} times while faults lasted: a pod may say that its node forges
+for no longer than a worker's state is valid after it ceased, and two may not both claim the right for longer. When all
+is mended everything has to agree: metrics, /status, custom resources, Leases, the certificate that the node forges by,
+and the fencing token, which never falls.</p>
 <p>The same faults in the same order: <code>make campaign MINUTES={minutes} SEED={seed} API={api}</code></p>
 </section>"""

@@ -134,6 +134,34 @@ class Sampler:
         self._thread.join(10)
 
 
+PRESSURE: Final = Path("/proc/pressure/cpu")
+
+
+class Pressure:
+    """How much of a time something on the machine waited for a processor, as the kernel counts it (PSI)."""
+
+    def __init__(self, file: Path = PRESSURE) -> None:
+        self._file = file
+        self._last = self._look()
+
+    def _look(self) -> tuple[float, float | None]:
+        """Now, and the seconds in all in which something waited; None: this kernel does not count them."""
+        now = time.monotonic()
+        try:
+            some = next(line for line in self._file.read_text().splitlines() if line.startswith("some "))
+            return now, int(some.rpartition("total=")[2]) / 1e6
+        except (OSError, StopIteration, ValueError):
+            return now, None
+
+    def share(self) -> float:
+        """Of the time since the last call: 0 to 1.  Where the kernel does not count, by the load that exceeds it."""
+        (began, before), (now, after) = self._last, self._look()
+        self._last = now, after
+        if before is None or after is None:
+            return min(1.0, max(0.0, os.getloadavg()[0] / (os.cpu_count() or 1) - 1.0))
+        return min(1.0, (after - before) / (now - began)) if now > began else 0.0
+
+
 def left_behind(folder: Path) -> list[str]:
     """Processes that name the folder in their arguments or their environment.  When it is gone, none should."""
     needle, found = os.fsencode(folder), []

@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import inspect
+import resource
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -11,6 +18,7 @@ from devkit.pods import WORKERS
 from campaign_breaks import BOTH, BREAKS, CLUSTER, FLEET, cards, scripts
 from campaign_parts import planned_rounds
 from faults import FAULTS
+from hands import no_room
 
 ASKED = {
     CLUSTER: [
@@ -24,6 +32,8 @@ ASKED = {
         *("the pod's API path hangs", "the pod's API path loses answers", "every API path refuses"),
         *("the Lease is deleted", "the holder is erased by hand", "the Lease is given to a stranger"),
         *("forgectl stand-down", "forgectl drain and come-back", "the credentials are rotated"),
+        *("RUN_DIR is full", "pods are upgraded one after another", "the node stays away"),
+        *("every connection is cut", "every API path repeats writes"),
     ],
     FLEET: [
         *(f"SIGKILL of the {worker}" for worker in WORKERS),
@@ -32,6 +42,13 @@ ASKED = {
         *("two of three members are out of reach", "the pool's lock is deleted"),
         *("a region is disabled", "an override forces a region", "priorities change"),
         *("a region's health check fails", "a region is lost with its API server"),
+        *("the credentials are rotated", "the credentials are rotated region by region", "RUN_DIR is full"),
+        *("pods are upgraded one after another", "the pod is replaced", "the node stays away"),
+        *("forgectl stand-down", "forgectl drain and come-back", "forgectl pause and resume"),
+        *("forgectl disable and enable", "forgectl switchover"),
+        *("a pod is cut off from every API server", "every connection is cut", "every API path repeats writes"),
+        *("the pool's lock is given to a stranger", "a region's Lease is deleted"),
+        *("a region's Lease is given to a stranger", "a regions object is deleted on one member"),
     ],
 }
 
@@ -84,3 +101,48 @@ def test_twenty_minutes_of_a_seed_can_be_planned(arena: str) -> None:
 def test_programs_of_a_real_api_server_are_left_in_peace_where_there_are_none(arena: str) -> None:
     real, embedded = ({card.kind for card in cards(arena, real=real)} for real in (True, False))
     assert real - embedded == {"SIGSTOP of kube-apiserver", "SIGSTOP of etcd"}
+
+
+WRITER = """
+import sys
+for line in sys.stdin:
+    try:
+        with open(sys.argv[1], "w") as file:
+            file.write("x")
+        print(0, flush=True)
+    except OSError as error:
+        print(error.errno, flush=True)
+"""
+
+
+def test_where_there_is_no_room_a_worker_can_write_no_file_and_afterwards_it_can_again(tmp_path: Path) -> None:
+    with subprocess.Popen(
+        [sys.executable, "-S", "-c", WRITER, str(tmp_path / "file")],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as process:
+
+        def outcome() -> int:
+            assert process.stdin is not None
+            assert process.stdout is not None
+            process.stdin.write("\n")
+            process.stdin.flush()
+            return int(process.stdout.readline())
+
+        class Pod:
+            name = "pod-0"
+            looked = threading.Event()
+
+            def worker_pids(self) -> dict[str, int]:
+                if resource.prlimit(process.pid, resource.RLIMIT_FSIZE)[0] == 0:
+                    self.looked.set()
+                return {"elector": process.pid}
+
+        pod: Any = Pod()
+        assert outcome() == 0
+        with no_room(pod):
+            assert pod.looked.wait(30)
+            assert outcome() == errno.EFBIG
+        assert outcome() == 0
+        process.communicate()

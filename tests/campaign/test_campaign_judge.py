@@ -118,11 +118,33 @@ def test_of_a_fleets_gaps_the_longest_counts() -> None:
     assert judge(alone(1), gaps, TERMS).violations != ()
 
 
-def test_clusters_that_hand_over_as_planned_may_take_a_moment_where_nothing_else_may() -> None:
-    gaps = [gap(11, 11.8)]
-    assert judge(alone(0), gaps, FLEET, forgers=2).violations == ()
-    assert judge(alone(0), gaps, FLEET, forgers=1).violations != ()
-    assert judge(alone(0), gaps, TERMS, forgers=2).violations != ()
+def test_a_fleet_that_was_not_at_home_when_a_round_began_may_go_there_in_it_and_one_at_home_may_not() -> None:
+    gaps, away = [gap(11, 11.8)], alone(0)
+    away.home = False
+    assert judge(away, gaps, FLEET, forgers=2).violations == ()
+    assert judge(away, gaps, FLEET, forgers=1).violations != ()
+    assert judge(away, gaps, TERMS, forgers=2).violations != ()
+    assert judge(alone(0), gaps, FLEET, forgers=2).violations != ()
+
+
+def test_a_bound_of_zero_and_the_recovery_have_slack_on_a_busy_machine_only_and_it_is_said() -> None:
+    busy, long = alone(0), [gap(10.5, 52)]
+    busy.waited = 0.75
+    assert judge(busy, [gap(11, 12.4)], TERMS).violations == ()
+    (told,) = judge(busy, [gap(11, 12.6)], TERMS).violations
+    assert told.endswith("at most 0 s were promised (something waited for a processor in 75% of the round)")
+    busy.faults[0].bound_s = 99
+    assert judge(busy, long, TERMS).violations == ()
+    busy.waited = 0.25
+    assert judge(busy, long, TERMS).violations != ()
+
+
+def test_two_forgers_have_no_slack_however_busy_the_machine_is() -> None:
+    busy = alone(0)
+    busy.waited = 1.0
+    nodes = {"a": [Interval(s(0), s(60))], "b": [Interval(s(20), s(20) + 1)]}
+    (told,) = verdict(nodes, [busy], TERMS, 0, s(60)).violations
+    assert told.startswith("two forged")
 
 
 def test_of_several_faults_at_once_only_the_recovery_is_bounded() -> None:

@@ -10,7 +10,7 @@ import pytest
 from workers.events import EVENTS
 
 from campaign_breaks import BREAKS
-from campaign_logs import EXPECTED, Reader
+from campaign_logs import EXPECTED, STARVED, Reader
 
 
 def line(level: str, event: str, **more: str) -> str:
@@ -49,7 +49,7 @@ def test_what_a_fault_explains_is_expected_beside_it_and_counted(reader: Reader)
 
 
 def test_every_explanation_is_a_word_of_some_kind_of_fault() -> None:
-    kinds = [*BREAKS, "script: one of the fault tests"]
+    kinds = [*BREAKS, "script: one of the fault tests", STARVED]
     for event, (why, words) in EXPECTED.items():
         assert why
         for word in words:

@@ -34,6 +34,8 @@ def a_round(number: int = 1, **more: Any) -> dict[str, Any]:
         "bound_s": 1.0,
         "back_s": 0.5,
         "late_s": 0.0,
+        "waited": 0.1,
+        "home": True,
         "excused": "",
         "violations": [],
     }
@@ -215,12 +217,27 @@ def test_a_part_whose_pool_never_came_to_rest_has_a_report_too(results: dict[str
 
 
 def test_the_summary_has_the_figures(results: dict[str, Any]) -> None:
-    first, _, last = report.summary(results).splitlines()
+    first, _, machine, last = report.summary(results).splitlines()
     assert first == (
         "cluster: 1 faults in 2 rounds and 4.0 minutes; two forged for 0.000 s; 1 gaps, the longest 0.500 s; "
         "one forged for 99.79% of the time; the lease changed hands 5 times"
     )
     assert last == "seed 7: 2 faults, all held"
+    assert machine == (
+        "the machine: load 1.0 when it began and 1.0 when it ended, on 2 processors; in the median round something "
+        "waited for a processor in 10% of the time, and a timer of ours was late by 0.00 s at most; slack beside "
+        "bounds 1.5 s, in 0 rounds beside a bound of zero too"
+    )
+
+
+def test_a_busy_machine_and_the_slack_that_was_given_for_it_are_told(results: dict[str, Any]) -> None:
+    results["parts"][0]["rounds"][0]["waited"] = 0.8
+    results["campaign"]["load_at_end"] = 9.0
+    told = "9.0 when it ended"
+    slack = "slack beside bounds 1.5 s, in 1 round beside a bound of zero too"
+    for text in (report.summary(results), report.page(results)):
+        assert told in text
+        assert slack in text
 
 
 def test_results_survive_json(results: dict[str, Any]) -> None:

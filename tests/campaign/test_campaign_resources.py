@@ -7,7 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from campaign_resources import ENOUGH, Sample, drifts, left_behind, look
+from campaign_resources import ENOUGH, Pressure, Sample, drifts, left_behind, look
 
 MANY = 8 * ENOUGH
 
@@ -71,3 +71,16 @@ def test_a_process_that_has_to_do_with_a_folder_is_found_until_it_ends(tmp_path:
             assert found.startswith(f"{process.pid} ")
             process.communicate()
         assert left_behind(tmp_path) == []
+
+
+def test_the_share_in_which_something_waited_is_that_of_the_time_since_the_last_look(tmp_path: Path) -> None:
+    file = tmp_path / "cpu"
+    file.write_text("some avg10=1.00 avg60=2.00 avg300=3.00 total=1000000\nfull avg10=0 avg60=0 avg300=0 total=0\n")
+    pressure = Pressure(file)
+    file.write_text("some avg10=1.00 avg60=2.00 avg300=3.00 total=9000000000\n")
+    assert pressure.share() == 1.0  # hours in milliseconds
+    assert pressure.share() == 0.0
+
+
+def test_a_kernel_that_does_not_count_leaves_the_load_to_judge_by(tmp_path: Path) -> None:
+    assert 0.0 <= Pressure(tmp_path / "missing").share() <= 1.0

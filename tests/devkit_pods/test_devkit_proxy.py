@@ -190,6 +190,23 @@ def test_a_write_whose_answer_is_lost_took_effect(proxy: FaultyProxy) -> None:
     assert "lost" in names(proxy)
 
 
+def test_a_write_on_a_path_that_repeats_arrives_once_more_and_its_first_answer_counts(
+    api: ThreadedApi, proxy: FaultyProxy
+) -> None:
+    def arrived(verb: str) -> int:
+        return api.counts().get("pod", {}).get(verb, 0)
+
+    proxy.repeat(0.01)
+    before = arrived("create"), arrived("list")
+    assert new_namespace(proxy, "repeated") == 201
+    assert "repeated" in names(proxy)
+    end = time.monotonic() + PATIENCE_S
+    while arrived("create") < before[0] + 2:
+        assert time.monotonic() < end
+        time.sleep(0.01)
+    assert arrived("list") == before[1] + 1, "only writes are repeated"
+
+
 def test_a_slow_path_answers_after_its_delay(proxy: FaultyProxy) -> None:
     proxy.slow(SILENCE_S)
     began = time.monotonic()

@@ -175,11 +175,15 @@ class Endpoints:
         self._thread.join(5)
 
 
+def health_check(endpoints: Endpoints, region: str) -> dict[str, Any]:
+    """spec.healthCheck of a region whose health is that of its path."""
+    return {"enabled": True, "endpoint": endpoints.url(region), "interval": "1s", "failureThreshold": 2}
+
+
 def watch_health(fleet: Fleet, endpoints: Endpoints) -> None:
     """Each region's health is that of its path."""
     for region in fleet.apis:
-        check = {"enabled": True, "endpoint": endpoints.url(region), "interval": "1s", "failureThreshold": 2}
-        say(fleet, region, {"healthCheck": check})
+        say(fleet, region, {"healthCheck": health_check(endpoints, region)})
 
 
 class Watched:

@@ -1,13 +1,15 @@
 """Hands on a pool from outside: on the Lease as an operator's or a thief's, on the secrets as whoever mounts them.
 
-For all who break pods: `faults` and the campaign.
+For all who break pods: `faults` and the campaign.  And a disk without room.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
+import resource
 import shutil
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -91,3 +93,42 @@ def other_secrets(pod: Pod, **how: int) -> Iterator[None]:
         for path, raw in before.items():
             put(path, raw)
         shutil.rmtree(folder)
+
+
+# --- the disk ---
+
+KEPT_FULL_S = 0.02
+"""A worker that is started anew does not get round to write in so short a time."""
+
+
+@contextlib.contextmanager
+def no_room(pod: Pod) -> Iterator[None]:
+    """No file of the pod's workers can be written, those in RUN_DIR above all, as on a disk that is full.
+
+    By RLIMIT_FSIZE: EFBIG, where a disk would say ENOSPC.  Needs no privilege, and no disk that somebody else uses.
+    """
+    full, ended = set[int](), threading.Event()
+
+    def fill() -> None:
+        while not ended.wait(KEPT_FULL_S):
+            for pid in pod.worker_pids().values():
+                if pid not in full:
+                    full.add(pid)
+                    _limit_files(pid, 0)
+
+    filling = threading.Thread(target=fill, name=f"no room for {pod.name}", daemon=True)
+    filling.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        filling.join()
+        for pid in full:
+            _limit_files(pid, None)
+
+
+def _limit_files(pid: int, size: int | None) -> None:
+    """To so many bytes, until further notice; None: as many as it may."""
+    with contextlib.suppress(ProcessLookupError, PermissionError):  # it has ended, and the number may be another's
+        _, most = resource.prlimit(pid, resource.RLIMIT_FSIZE)
+        resource.prlimit(pid, resource.RLIMIT_FSIZE, (most if size is None else size, most))

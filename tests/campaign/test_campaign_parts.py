@@ -1,0 +1,165 @@
+"""How a part plays its rounds: whatever goes wrong is told, and nothing that was seen is lost."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import campaign_judge as judge
+import campaign_parts as parts
+import campaign_plan as plan
+from campaign_breaks import BREAKS, CLUSTER, Break
+from campaign_oracle import Turn
+from campaign_parts import Part, Setting
+
+
+class NoPods:
+    """A pool without a pod."""
+
+    pods: tuple[Any, ...] = ()
+    patience_s = 0.0
+
+    def forgers(self) -> list[Any]:
+        return []
+
+    def wait_healthy(self, seconds: float) -> None:
+        raise ZeroDivisionError("of our own")
+
+    def describe(self, since: int) -> str:
+        raise TimeoutError("nobody answers")
+
+
+class Arena:
+    """What a part asks of one, without a process."""
+
+    name = "cluster"
+    apis: dict[str, Any] = {}  # noqa: RUF012  # never changed
+    home = True
+
+    def __init__(self, root: Path) -> None:
+        self.pods, self.root = NoPods(), root
+        self.healed = 0
+        self.told: list[str] = []
+        self.wrong: list[str] = []
+        self.token = 3
+
+    def victim(self, whom: str, dice: object) -> Any:
+        class Pod:
+            name = "pod-0"
+
+        return Pod()
+
+    def heal(self) -> None:
+        self.healed += 1
+
+    def insist(self, mend: Callable[[], object]) -> None:
+        mend()
+
+    def leases(self) -> list[list[str]]:
+        return []
+
+    def disturbed(self) -> None:
+        pass
+
+    def settle_debts(self) -> bool:
+        return True
+
+    def unrest(self) -> list[str]:
+        return []
+
+    def contradictions(self) -> list[str]:
+        return self.wrong
+
+    def turn(self) -> Turn:
+        return Turn("pod-0", self.token)
+
+    def transitions(self) -> int:
+        return -1
+
+    def nodes(self, now: int) -> dict[str, Any]:
+        return {}
+
+    def close(self) -> None:
+        pass
+
+
+@pytest.fixture
+def arena(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Arena:
+    made = Arena(tmp_path)
+    monkeypatch.setattr(parts, "ClusterArena", lambda: made)
+    return made
+
+
+@pytest.fixture
+def part(arena: Arena, tmp_path: Path) -> Part:
+    made = Part(Setting("cluster", 1, 0.0, 0.0, time.monotonic_ns(), tmp_path))
+    made._arena = arena  # type: ignore[assignment]
+    return made
+
+
+def a_round() -> judge.Round:
+    now = time.monotonic_ns()
+    return judge.Round(1, now, now)
+
+
+def test_a_fault_of_the_campaigns_own_is_a_told_failure_and_the_results_are_there(part: Part) -> None:
+    results = part.run()
+    assert not results["held"]
+    (told,) = (each for each in results["violations"] if "the campaign itself failed" in each)
+    assert "ZeroDivisionError: of our own" in told
+    assert results["rounds"] == []
+
+
+def test_a_fault_that_breaks_off_counts_as_one_that_struck_and_all_is_mended(
+    part: Part, arena: Arena, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def half(arena: object, stroke: object) -> Iterator[None]:
+        yield from ()
+        raise KeyError("elector")
+
+    monkeypatch.setitem(BREAKS, "half", Break(plan.Card("half"), half, {CLUSTER: 5.0}))
+    played = a_round()
+    part._strike(plan.Round(1, (plan.Planned("half", "forger", 0.0, 0.0, 1),), 0.0), played)
+    (fault,) = played.faults
+    assert (fault.missed, fault.bound_s, arena.healed) == ("", 5.0, 1)
+    assert fault.told.startswith("broke off: KeyError")
+
+
+def test_a_pool_at_rest_that_goes_on_contradicting_itself_is_a_violation_and_the_campaign_goes_on(
+    part: Part, arena: Arena, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(parts, "AGREE_S", 0.0)
+    played = a_round()
+    arena.wrong = ["the Lease names somebody"]
+    assert part._at_rest(played)
+    assert played.notes == ["at rest, and contradicts itself: the Lease names somebody"]
+    assert "the Lease names somebody" not in part.remarks
+
+
+def test_a_token_that_fell_since_the_last_rest_is_a_violation_but_after_a_hand_on_the_clusters_lease(
+    part: Part, arena: Arena
+) -> None:
+    assert part._at_rest(a_round())
+    played, arena.token = a_round(), 2
+    assert part._at_rest(played)
+    assert played.notes == ["at rest, and contradicts itself: the fencing token fell from 3 to 2"]
+    played, arena.token = a_round(), 1
+    played.faults.append(judge.Fault("the Lease is made anew without a holder", "pool", played.began, played.began))
+    assert part._at_rest(played)
+    assert played.notes == []
+
+
+def test_a_pool_that_does_not_come_to_rest_says_why(part: Part, arena: Arena, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(parts, "READY_S", 0.0)
+    monkeypatch.setattr(arena, "unrest", lambda: ["pod-1 is not ready: no reason"])
+    played = a_round()
+    with pytest.raises(parts.BrokenError):
+        part._recover(played)
+    assert played.notes[0].endswith("pod-1 is not ready: no reason")
+    assert arena.healed == 1
+    (file,) = part.setting.folder.glob("evidence-*")
+    assert "the pods cannot be described: TimeoutError('nobody answers')" in file.read_text()
