@@ -15,7 +15,7 @@ from ipc.messages import Worker
 from kube.errors import ApiFailure, Failure
 from policy.lease import LeaseRecord
 
-from script import FAULTS, HANDED_OVER_S, Step
+from script import FAULTS, HANDED_OVER_S, Script, Step
 from sim import Outcome, Stage, forked
 from simulated_api import Leases, PathState, Session, SimulatedApi
 from simulated_fleet import Server
@@ -254,7 +254,8 @@ def test_a_pool_that_asks_without_a_pause_is_seen() -> None:
 def test_a_token_that_goes_back_is_seen() -> None:
     async def scene(world: World) -> None:
         forger, other = forger_and_other(world)
-        world._tokens[other.name] = world._tokens[forger.name]
+        for known in (world._tokens, world._written_in):
+            known[other.name] = known[forger.name]
         world._begins(other)
 
     assert any("forges with the token" in each for each in seen_in(scene))
@@ -286,3 +287,20 @@ def test_a_hand_over_that_was_asked_for_has_a_bound() -> None:
         await world.until(lambda: other.node.forging, HANDED_OVER_S, "the other forges")
 
     assert not seen_in(scene)
+
+
+def test_which_instance_a_pod_is_does_not_depend_on_the_schedules_that_were_played_before_in_other_processes() -> None:
+    """They share the folder of the world that they were forked from: a seed has to say the same alone."""
+
+    def act() -> list[Outcome]:
+        with simulated():
+            stage = Stage(KINDS[0], cold=True, drift=0.004)
+            for pod in stage.world.pods:  # as one that replaced them has left it
+                pod.config.instance_file.write_text("ffffffff\n", encoding="ascii")
+            stage.play([Script(1, KINDS[0], True, ())])
+            stage.close()
+            return [Outcome(stage.world.story)]
+
+    told = forked(act)[0].violations
+    assert any("written by" in line for line in told)
+    assert not any("ffffffff" in line for line in told)
