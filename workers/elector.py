@@ -46,7 +46,7 @@ from kube.session import ApiSession
 from policy import timing
 from policy.certificate_counter import as_text, is_news, parsed
 from policy.credential_summary import summary
-from policy.election import COPIED, Circumstances, Do, Election, Held, Step
+from policy.election import COPIED, STANDING_DOWN, Circumstances, Do, Election, Held, Step
 from policy.last_sign import LastSign
 from policy.lease import LeaseRecord, Observed
 from policy.pause import acting
@@ -499,13 +499,14 @@ class Elector:
     def _lets_go(self, now: int, world: Circumstances, step: Step) -> bool:
         """Whether the arbiter shall hear that we want to release.
 
-        Who stops in a term that it has not gone on with yet says so before the node is fenced: those who stop with us
-        stay as long as they are needed for it.
+        Who stops, or stands down, in a term that it has not gone on with yet says so before the node is fenced: those
+        who stop with us stay as long as they are needed for it, and what an earlier life granted is not waited for.
         """
         election = self._election
         if election.role is Role.HANDOVER:
             return True
-        wants = step.act is Do.RELEASE or (world.stopping and election.continuing)
+        goes = world.stopping or election.reason == STANDING_DOWN
+        wants = step.act is Do.RELEASE or (goes and election.continuing)
         return wants and not self._arbiter_lost_sight(now)
 
     def _half_in_lease(self) -> str:

@@ -63,6 +63,8 @@ READY_S: Final = 180.0
 """Until all pods are ready after whatever happened: a lease, a step back, a hold-down, a lock left to another."""
 COMPACTION_S: Final = 300.0
 """An API server forgets what happened before the last compaction but one."""
+NOT_IN_DAYS: Final = frozenset({"a_pod_is_replaced_while_it_lives_on"})
+"""Each pod is compared with itself."""
 LINES: Final = 1000
 """Of the story that are kept."""
 
@@ -306,7 +308,7 @@ class Life:
 
     async def _fault(self) -> None:
         """A schedule of `script`, with its repair."""
-        spared = HURTS_ACTUATORS if self.calm else frozenset[str]()
+        spared = HURTS_ACTUATORS if self.calm else NOT_IN_DAYS
         number = self.dice.randrange(2**32)
         self._tally.schedules += 1
         kind = self.world.kind

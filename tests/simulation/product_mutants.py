@@ -243,6 +243,56 @@ MUTANTS: Final = (
         "            return Grant(self.identity, self.token, pool.deadline + 9 * timing.SECOND, pool.renewed_at, "
         "exclusive=False)",
     ),
+    _one(
+        "keys are shown before the kernel is told what to do",
+        "policy/fencing.py",
+        """            Aim(view.node.pid),
+            SetDeath(right.deadline),
+            Expose("armed"),
+            Hup("enable"),
+""",
+        """            Expose("armed"),
+            Hup("enable"),
+            Aim(view.node.pid),
+            SetDeath(right.deadline),
+""",
+    ),
+    _one(
+        "what a node said before the signal is a proof",
+        "policy/fencing.py",
+        " or mute(sample) or sample.asked_at < since:",
+        " or mute(sample) or sample.answered_at < since:",
+    ),
+    _one(
+        "a reload that may still be running is not told once more",
+        "policy/fencing.py",
+        "        self._second_hup_due = now + timing.SECOND // 2 if unsure else 0",
+        "        self._second_hup_due = 0",
+    ),
+    _one(
+        "a refused request is made again at once",
+        "workers/elector.py",
+        "        pause = timing.RETRY_PAUSE + random.randrange(timing.RETRY_PAUSE // 2)",
+        "        pause = 0",
+    ),
+    _one(
+        "a new term has the old token",
+        "policy/election.py",
+        "        self._tried_token = max(record.transitions if record is not None else 0, self.token) + 1",
+        "        self._tried_token = max(record.transitions if record is not None else 0, self.token)",
+    ),
+    _one(
+        "a watch that is silent is believed",
+        "workers/arbiter.py",
+        "        return now - self._disbelieved_since >= DISBELIEF",
+        "        return False",
+    ),
+    _one(
+        "a lease that was read long ago is taken",
+        "policy/lease.py",
+        "    return now - max(read_at, told_at) <= SEEN_LATELY",
+        "    return True",
+    ),
 )
 
 
@@ -289,7 +339,7 @@ def said(line: str) -> str:
     """The kind of a failure, without its seed, its time and whom it is about."""
     text = line.partition(": ")[2]
     text = re.sub(r"^[0-9.]+: ", "", text)
-    text = re.sub(r"\[[^]]*\]", "", re.sub(r"\b[abc]-[a-z]+-[0-9]\b", "a pod", text))
+    text = re.sub(r"\[[^]]*\]", "", re.sub(r"\b[abc]-[a-z]+-[0-9]+\b", "a pod", text))
     text = re.sub(r"[0-9.]+ s\b", "some time", text)
     return text.strip(" :")
 

@@ -27,6 +27,8 @@ BACK_S: Final = 60.0
 """After the last repair somebody forges within this time, and before that: a lease, a hold-down, a step back."""
 LASTS_S: Final = (0.01, 0.2, 0.2, 1, 1, 3, 3, 8, 20, 20)
 """At most: half as long at least.  A lease lasts 15."""
+HANDED_OVER_S: Final = 1.5
+"""A ready pod forges so soon after the forger was asked to let go."""
 PATIENCE_S: Final = 4.0
 """For so long a step waits for its phase."""
 
@@ -97,6 +99,15 @@ async def _freeze(pod: Any, worker: Worker, step: Step) -> None:
         life.thaw()
 
 
+async def a_worker_dies_in_the_midst(world: World, step: Step, pod: Any) -> None:
+    """Between two of the things that it does at one instant: what it writes down, says, asks for, does to the node."""
+    life = pod.lives.get((*WORKERS[1:], Worker.ACTUATOR)[int(step.amount * 4)])
+    if life is not None:
+        life.dies_after = 1 + int(step.amount * 400) % 10
+        await asyncio.sleep(step.lasts_s)
+        life.dies_after = 0
+
+
 async def the_sidecar_dies(world: World, step: Step, pod: Any) -> None:
     pod.kill_all()
     await asyncio.sleep(step.lasts_s)
@@ -133,6 +144,19 @@ async def the_pod_is_replaced(world: World, step: Step, pod: Any) -> None:
     pod.node.come_back()
 
 
+async def a_pod_is_replaced_while_it_lives_on(world: World, step: Step, pod: Any) -> None:
+    """As in a StatefulSet by `kubectl delete --force`, its machine being out of reach, perhaps: two have one name."""
+    if pod.leaves:
+        return
+    pod.leaves = True
+    if step.amount < 0.7:
+        for server in world.servers.values():
+            server.break_path(pod.name, PathState.HANGING if step.amount < 0.4 else PathState.REFUSED)
+    world.add_another(pod)
+    await asyncio.sleep(step.lasts_s)
+    world.remove(pod)
+
+
 async def the_machine_pauses(world: World, step: Step, pod: Any) -> None:
     pod.pause()
     await asyncio.sleep(step.lasts_s)
@@ -149,8 +173,11 @@ async def the_machine_reboots(world: World, step: Step, pod: Any) -> None:
 
 
 async def the_wall_clock_is_set(world: World, step: Step, pod: Any) -> None:
-    for watch in tuple(pod.machine.wall_clocks):
-        watch.set_by_somebody()
+    """And back, after a while."""
+    by_s = (step.amount - 0.5) * (1.0, 60.0, 7200.0)[int(step.amount * 10) % 3]
+    pod.machine.set_wall_clock(by_s)
+    await asyncio.sleep(step.lasts_s)
+    pod.machine.set_wall_clock(-by_s)
 
 
 async def the_disk_is_full(world: World, step: Step, pod: Any) -> None:
@@ -248,6 +275,23 @@ async def a_path_repeats_requests(world: World, step: Step, pod: Any) -> None:
     await _path(world, step, pod, PathState.TWICE)
 
 
+async def answers_are_ill(world: World, step: Step, pod: Any) -> None:
+    """5xx, 429, 401, 403, 404, 409, what cannot be read: of what was done, too."""
+    await _path(world, step, pod, PathState.ILL)
+
+
+async def answers_are_lost(world: World, step: Step, pod: Any) -> None:
+    await _path(world, step, pod, PathState.ANSWERS_LOST)
+
+
+async def watches_fall_silent(world: World, step: Step, pod: Any) -> None:
+    """Those that are open: a connection that is dead, and nobody was told.  Others are well."""
+    server = _server(world, step, pod)
+    server.deafened[pod.name] += 1
+    for each in (server, server.lock):
+        each.wake()
+
+
 async def _path(world: World, step: Step, pod: Any, state: PathState) -> None:
     server = _server(world, step, pod)
     server.break_path(pod.name, state)
@@ -298,6 +342,14 @@ async def reads_are_stale(world: World, step: Step, pod: Any) -> None:
         each.wake()
 
 
+async def watches_are_late(world: World, step: Step, pod: Any) -> None:
+    """Of one server, for all; then they tell everything at once."""
+    server = _server(world, step, pod)
+    server.delay_watches(True)
+    await asyncio.sleep(step.lasts_s)
+    server.delay_watches(False)
+
+
 async def every_watch_ends_at_once(world: World, step: Step, pod: Any) -> None:
     server = _server(world, step, pod)
     server.end_watches(Failure.GONE if step.amount < 0.5 else Failure.UNREACHABLE)
@@ -306,12 +358,13 @@ async def every_watch_ends_at_once(world: World, step: Step, pod: Any) -> None:
 
 
 async def a_server_is_restored_from_a_backup(world: World, step: Step, pod: Any) -> None:
-    """With its connections broken, and after a lease duration out of service (A6)."""
-    restore = _server(world, step, pod).backup()
+    """With its connections broken; without cluster management after a lease duration out of service, too (A6)."""
     server = _server(world, step, pod)
+    restore = server.backup()
     await asyncio.sleep(step.lasts_s)
     server.stop()
-    await asyncio.sleep(16.0)
+    await asyncio.sleep(16.0 if not world.managed or step.amount < 0.5 else 2 * step.amount)
+    world.forget_tokens()
     restore()
 
 
@@ -319,6 +372,16 @@ async def the_lease_is_deleted(world: World, step: Step, pod: Any) -> None:
     lease = _lease(world, step, pod)
     if lease.record is not None:
         lease.write("", None)
+
+
+async def somebody_touches_the_lease(world: World, step: Step, pod: Any) -> None:
+    """Again and again, changing nothing that counts: whoever writes upon what he read is refused."""
+    lease, loop = _lease(world, step, pod), asyncio.get_running_loop()
+    until_s = loop.time() + min(step.lasts_s, 10.0)
+    while loop.time() < until_s:
+        if lease.record is not None and lease.up:
+            lease.write("", lease.record)
+        await asyncio.sleep(world.rng.choice((0.003, 0.05, 0.5)) * world.rng.random())
 
 
 async def the_holder_is_erased(world: World, step: Step, pod: Any) -> None:
@@ -331,7 +394,7 @@ async def another_is_made_holder_by_hand(world: World, step: Step, pod: Any) -> 
     lease = _lease(world, step, pod)
     other = world.pods[int(step.amount * len(world.pods))]
     if lease.record is not None:
-        holder = f"{other.name}_{other.config.instance_file.read_text(encoding='ascii').strip()}"
+        holder = f"{other.config.pod_name}_{other.config.instance_file.read_text(encoding='ascii').strip()}"
         lease.write("", dataclasses.replace(lease.record, holder=holder))
 
 
@@ -381,6 +444,7 @@ async def an_object_is_deleted(world: World, step: Step, pod: Any) -> None:
 
 ANYWHERE: Final[tuple[Fault, ...]] = (
     a_worker_dies,
+    a_worker_dies_in_the_midst,
     a_worker_freezes,
     the_actuator_dies,
     the_actuator_freezes,
@@ -388,6 +452,7 @@ ANYWHERE: Final[tuple[Fault, ...]] = (
     the_sidecar_freezes,
     the_sidecar_is_stopped,
     the_pod_is_replaced,
+    a_pod_is_replaced_while_it_lives_on,
     the_machine_pauses,
     the_machine_reboots,
     the_wall_clock_is_set,
@@ -406,17 +471,22 @@ ANYWHERE: Final[tuple[Fault, ...]] = (
     a_path_hangs,
     a_path_is_slow,
     a_path_repeats_requests,
+    answers_are_ill,
+    answers_are_lost,
     a_pod_is_cut_off,
     a_server_is_away,
+    a_server_is_restored_from_a_backup,
     reads_are_stale,
+    watches_are_late,
+    watches_fall_silent,
     every_watch_ends_at_once,
+    somebody_touches_the_lease,
     the_lease_is_deleted,
     the_holder_is_erased,
     another_is_made_holder_by_hand,
 )
 ACROSS: Final[tuple[Fault, ...]] = (
     a_region_is_cut_off,
-    a_server_is_restored_from_a_backup,
     a_cluster_is_disabled,
     a_cluster_is_enabled,
     a_priority_is_changed,
@@ -431,6 +501,7 @@ DEAF: Final = frozenset({"the_node_is_deaf", "the_node_ends_slowly", "the_node_f
 HURTS_ACTUATORS: Final = frozenset(
     {
         "a_worker_dies",
+        "a_worker_dies_in_the_midst",
         "a_worker_freezes",
         "the_actuator_dies",
         "the_actuator_freezes",
@@ -438,6 +509,7 @@ HURTS_ACTUATORS: Final = frozenset(
         "the_sidecar_freezes",
         "the_sidecar_is_stopped",
         "the_pod_is_replaced",
+        "a_pod_is_replaced_while_it_lives_on",
         "the_machine_pauses",
         "the_machine_reboots",
         "the_disk_is_full",
@@ -445,12 +517,29 @@ HURTS_ACTUATORS: Final = frozenset(
 )
 
 
+CALM_S: Final = 0.5
+"""So long after the last fault each pod has heard of it, and says that it is ready only if it is."""
+HANDS_OVER: Final = frozenset({"it_stands_down", "the_sidecar_is_stopped", "the_pod_is_replaced"})
+
 ROW: Final = 5
 """So many schedules are played one after another in one world: what one leaves behind the next one finds."""
+
+UNDER_WAY: Final = (
+    "a_path_hangs",
+    "a_path_is_slow",
+    "a_path_repeats_requests",
+    "answers_are_ill",
+    "answers_are_lost",
+    "watches_are_late",
+    "somebody_touches_the_lease",
+)
+"""What happens to a request between its being sent and its answer's being believed."""
 
 PROVOKING: Final = ("it_stands_down", "the_sidecar_is_stopped", "the_node_dies", "the_sidecar_dies", "the_node_lags")
 PROVOKING_ACROSS: Final = ("a_cluster_is_disabled", "a_server_is_away", "an_override_is_set")
 """What makes the pool pass through the phases in which it stays for milliseconds."""
+ENDING: Final = ("a_pod_is_cut_off", "a_server_is_away", "the_actuator_dies", "the_lease_is_deleted")
+"""What ends a right, beside these."""
 
 
 def row_of(seed: int) -> range:
@@ -461,7 +550,7 @@ def row_of(seed: int) -> range:
 def script(seed: int) -> Script:
     """The same for the same seed."""
     of_row = random.Random(f"row {seed // ROW}")
-    kind, cold = of_row.choices(KINDS, (6, 1.5, 1.5, 1))[0], of_row.random() < 0.1
+    kind, cold = of_row.choices(KINDS, (6, 1.5, 1.5, 1, 0.5))[0], of_row.random() < 0.1
     return Script(seed, kind, cold, tuple(steps(random.Random(seed), kind)))  # a schedule, no secret
 
 
@@ -474,15 +563,16 @@ def steps(rng: random.Random, kind: Kind, *, spared: frozenset[str] = frozenset(
         return _upon(rng, sorted(DEAF), calm)
     if plot < 0.24:
         return _upon(rng, ["the_node_is_slow"], [name for name in names if name not in DEAF])
+    if plot < 0.34:
+        return _upon(rng, list(UNDER_WAY), [name for name in names if name not in DEAF])
     return _any_steps(rng, [name for name in names if name not in DEAF], managed=bool(kind.members))
 
 
 def _upon(rng: random.Random, first: list[str], names: list[str]) -> list[Step]:
-    """The forger's node is not what it should be, and while that lasts something ends its right, and something else."""
+    """The forger's node, or its way to the server, is not what it should be, and while that lasts something ends its
+    right, and something else happens."""
     lasting = dataclasses.replace(_step(rng, names), fault=rng.choice(first), victim=0, lasts_s=rng.uniform(5, 20))
-    ending = [
-        name for name in (*PROVOKING, "a_pod_is_cut_off", "a_server_is_away", "the_actuator_dies") if name in names
-    ]
+    ending = [name for name in (*PROVOKING, *ENDING) if name in names]
     steps = [dataclasses.replace(lasting, phase=""), dataclasses.replace(_step(rng, ending), phase="", victim=0)]
     return steps + [_step(rng, names) for _ in range(rng.choice((0, 1, 1)))]
 
@@ -534,6 +624,7 @@ def _any_step(rng: random.Random, names: list[str]) -> Step:
 async def play(world: World, script: Script, met: list[tuple[str, str]]) -> None:
     """From wherever the world is; each fault, and the phase in which it began, is added to `met`."""
     loop = asyncio.get_running_loop()
+    began_s, asked_before = loop.time(), world.asked()
     faults: list[asyncio.Task[None]] = []
     for step in script.steps:
         await asyncio.sleep(step.after_s)
@@ -542,14 +633,43 @@ async def play(world: World, script: Script, met: list[tuple[str, str]]) -> None
         pod = _victim(world, step)
         met.append((step.fault, world.phase()))
         world.tell(f">>> {step.fault.replace('_', ' ')}: {pod.name}, {step.lasts_s:.3f} s, {step.amount:.3f}")
-        faults.append(loop.create_task(FAULTS[step.fault](world, step, pod)))
+        faults.append(loop.create_task(_fault(world, step, pod)))
     await asyncio.gather(*faults)
     world.tell("all is repaired")
     for pod in world.pods:  # what one fault repaired another may have undone
         if not pod.supervised:
             pod.start_all()
     await world.until_somebody_forges(BACK_S)
+    false = world.said_falsely()
     await asyncio.sleep(1.0)
+    world.must_not_last(false)
+    world.must_not_turn_in_a_circle(asked_before, loop.time() - began_s)
+
+
+async def _fault(world: World, step: Step, pod: Any) -> None:
+    loop = asyncio.get_running_loop()
+    calm = world.lasting == 0 and loop.time() >= world.ended_s + CALM_S
+    world.begun += 1
+    world.lasting += 1
+    bound = step.fault in HANDS_OVER and calm and step.lasts_s >= HANDED_OVER_S and world.can_hand_over(pod)
+    watching = loop.create_task(_handed_over(world, pod, world.begun)) if bound else None
+    await FAULTS[step.fault](world, step, pod)
+    world.lasting -= 1
+    world.ended_s = loop.time()
+    if watching is not None:
+        await watching
+
+
+async def _handed_over(world: World, pod: Any, begun: int) -> None:
+    """Somebody else forges by then, if nothing else went wrong."""
+    end_s = asyncio.get_running_loop().time() + HANDED_OVER_S
+    while not any(each is not pod for each in world.forgers()):
+        if world.begun != begun:
+            return
+        if asyncio.get_running_loop().time() >= end_s:
+            world.violate(f"{pod.name} was asked to hand over, and nobody else forges after {HANDED_OVER_S} s")
+            return
+        await asyncio.sleep(0.02)
 
 
 def _victim(world: World, step: Step) -> Any:

@@ -82,6 +82,8 @@ class Stage:
     def play(self, row: Sequence[Script], *, lines: Callable[[World], logging.Handler] | None = None) -> list[Outcome]:
         """Of each script, one after another, until one fails.  `lines`: what hears the pods' own log."""
         handler = lines(self.world) if lines is not None else None
+        for pod in self.world.pods:
+            pod.write_instance()
         asyncio.set_event_loop(self._loop)
         if handler is not None:
             logging.getLogger().addHandler(handler)

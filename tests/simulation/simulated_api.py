@@ -13,14 +13,29 @@ from typing import TypeVar
 
 from kube.errors import ApiFailure, Failure
 from kube.leases import LeaseChange
+from kube.session import WATCH_GRACE_S
 from policy.lease import RELEASED_DURATION_S, LeaseRecord, Renewals
 
 from simulated_time import OUTSIDE
 
 T = TypeVar("T")
 
-LATE_S = 3.0
-"""A request whose answer is given up may still arrive this much later."""
+LATE_S = (0.3, 3.0, 3.0, 30.0)
+"""A request whose answer is given up may still arrive this much later: a kernel sends again what was not confirmed."""
+ILL_SHARE = 0.6
+"""So many of the requests on an ill path are not answered as they should be."""
+ILL: tuple[tuple[Failure, bool], ...] = (
+    (Failure.SERVER_ERROR, True),
+    (Failure.MALFORMED, True),
+    (Failure.UNREACHABLE, True),
+    (Failure.CONFLICT, True),
+    (Failure.THROTTLED, False),
+    (Failure.UNAUTHORIZED, False),
+    (Failure.FORBIDDEN, False),
+    (Failure.NOT_FOUND, False),
+    (Failure.INVALID, False),
+)
+"""What is answered there, and whether what was asked may have been done all the same."""
 
 
 class PathState(enum.Enum):
@@ -32,7 +47,11 @@ class PathState(enum.Enum):
     """No answer comes; some requests arrive all the same, late."""
     SLOW = "slow"
     TWICE = "twice"
-    """What arrives arrives again a little later, as where something on the way repeats it."""
+    """What arrives arrives again a little later, as where something on the way repeats it; one of both is answered."""
+    ILL = "ill"
+    """Most requests, and watches as they are opened, are refused or answered with nonsense, done or not."""
+    ANSWERS_LOST = "answers lost"
+    """What is asked is done at once; of each second request the connection breaks before the answer."""
 
 
 class SimulatedApi:
@@ -53,6 +72,12 @@ class SimulatedApi:
         """What a read is answered with, if not the truth; watches are silent meanwhile."""
         self.hasty: Failure | None = None
         """Every watch is over as soon as it is open: closed without a word (UNREACHABLE), or refused with GONE."""
+        self.late = False
+        """Watches tell nothing now; then all at once."""
+        self.deafened: Counter[str] = Counter()
+        """By pod: how often the watches that it had open then came to hear nothing more, and not their end either."""
+        self.asked: Counter[str] = Counter()
+        """Requests by pod, answered or not."""
         self.watches: list[asyncio.Event] = []
         self.opened: Counter[tuple[str, str]] = Counter()
         """Watches, by pod and by the task that follows."""
@@ -68,9 +93,19 @@ class SimulatedApi:
     def path(self, pod: str) -> PathState:
         return self.paths.get(pod, PathState.GOOD) if self.up else PathState.REFUSED
 
+    def ill(self, path: PathState) -> tuple[ApiFailure, bool] | None:
+        """How a request on this path fails, and whether what it asks is done; None: it does not."""
+        if path is not PathState.ILL or self.rng.random() >= ILL_SHARE:
+            return None
+        kind, may_be_done = self.rng.choice(ILL)
+        patience_s = self.rng.choice((None, 1.0, 60.0)) if kind is Failure.THROTTLED else None
+        failure = ApiFailure(kind, "an ill answer", retry_after_s=patience_s)
+        return failure, may_be_done and self.rng.random() < 0.5
+
     def open_watch(self, pod: str) -> None:
         task = asyncio.current_task()
         self.opened[pod, task.get_name() if task is not None else ""] += 1
+        self.asked[pod] += 1
 
     def write(self, by: str, record: LeaseRecord | None) -> LeaseRecord | None:
         if by in self.readers:
@@ -110,6 +145,10 @@ class SimulatedApi:
         self.history.clear()
 
 
+def _late_s(rng: random.Random) -> float:
+    return rng.choice(LATE_S) * rng.random()
+
+
 class Session:
     """In place of a `kube.session.ApiSession`."""
 
@@ -126,6 +165,7 @@ class Session:
         if not self.alive():
             raise ApiFailure(Failure.UNREACHABLE, "a dead process asks nobody")
         self.requests_total[verb] += 1
+        self.api.asked[self.pod] += 1
         try:
             async with asyncio.timeout(timeout_s):
                 return await self._request(work)
@@ -144,17 +184,30 @@ class Session:
             raise ApiFailure(Failure.UNREACHABLE, "refused")
         if path is PathState.HANGING:
             if api.rng.random() < 0.3:
-                loop.call_later(api.rng.uniform(0, LATE_S), self._arrive, work, None, context=OUTSIDE)
+                loop.call_later(_late_s(api.rng), self._arrive, work, None, context=OUTSIDE)
             await asyncio.Event().wait()
         total = api.rng.uniform(0.3, 1.2) if path is PathState.SLOW else api.rng.uniform(0.001, 0.02)
         there = total * api.rng.random()
+        if (ill := api.ill(path)) is not None:
+            failure, done = ill
+            if done:
+                loop.call_later(there, self._arrive, work, None, context=OUTSIDE)
+            await asyncio.sleep(total)
+            raise failure
         answer: asyncio.Future[T] = loop.create_future()
-        loop.call_later(there, self._arrive, work, answer, context=OUTSIDE)
-        if path is PathState.TWICE:
-            loop.call_later(there + api.rng.uniform(0, LATE_S), self._arrive, work, None, context=OUTSIDE)
+        if path is PathState.TWICE and api.rng.random() < 0.5:  # the first answer is lost to who repeats it
+            loop.call_later(there, self._arrive, work, None, context=OUTSIDE)
+            loop.call_later(there + api.rng.uniform(0, 0.3), self._arrive, work, answer, context=OUTSIDE)
+        else:
+            loop.call_later(there, self._arrive, work, answer, context=OUTSIDE)
+            if path is PathState.TWICE:
+                loop.call_later(there + _late_s(api.rng), self._arrive, work, None, context=OUTSIDE)
         found = await answer
         await asyncio.sleep(total - there)
-        if not api.up:
+        path = api.path(self.pod)
+        if path is PathState.HANGING:
+            await asyncio.Event().wait()
+        if path is PathState.REFUSED or (path is PathState.ANSWERS_LOST and api.rng.random() < 0.5):
             raise ApiFailure(Failure.UNREACHABLE, "the answer was lost")
         return found
 
@@ -284,15 +337,19 @@ class Leases:
             raise ApiFailure(Failure.TIMEOUT, "no answer")
         await asyncio.sleep(rng.uniform(0.001, 0.01))
         self._must_be_reachable()
+        if (ill := api.ill(api.path(self._session.pod))) is not None:
+            raise ill[0]
         at = int(version)
         if at < api.forgotten or api.hasty is Failure.GONE:
             raise ApiFailure(Failure.GONE, "too old")
-        news, until = asyncio.Event(), loop.time() + timeout_s
+        news, until, pod = asyncio.Event(), loop.time() + timeout_s, self._session.pod
+        deafened = api.deafened[pod]
         api.watches.append(news)
         try:
             while loop.time() < until and api.hasty is None:
                 news.clear()
-                for each, record in [entry for entry in api.history if entry[0] > at and api.stale is None]:
+                silent = api.stale is not None or api.late or api.deafened[pod] != deafened
+                for each, record in [] if silent else [entry for entry in api.history if entry[0] > at]:
                     at = each
                     await self._travel()
                     yield LeaseChange("MODIFIED" if record is not None else "DELETED", record, str(each))
@@ -300,6 +357,9 @@ class Leases:
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(until - loop.time()):
                         await news.wait()
+            if api.deafened[pod] != deafened:
+                await asyncio.sleep(WATCH_GRACE_S)
+                raise ApiFailure(Failure.TIMEOUT, "a dead connection")
         finally:
             api.watches.remove(news)
 

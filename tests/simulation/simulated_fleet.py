@@ -29,6 +29,7 @@ from kube.forge_clusters import (
     rfc3339,
     without,
 )
+from kube.session import WATCH_GRACE_S
 from policy import replicas
 from policy.arbitration import ForgeState
 from policy.lease import LeaseRecord
@@ -41,6 +42,8 @@ Json = dict[str, Any]
 
 POOL = "pool1simulatedpool"
 LABEL = "mainnet-pool1simul"
+BUMP = 1000
+"""So many versions a restored server leaves out."""
 
 
 class Server(SimulatedApi):
@@ -50,6 +53,7 @@ class Server(SimulatedApi):
         super().__init__(rng, lambda by, record: on_write(name, by, record))
         self.name = self.identity = name
         self.lock = _Lock(self, rng, lambda by, record: on_write(f"the pool's lock on {name}", by, record))
+        self.lock.deafened, self.lock.asked = self.deafened, self.asked
         self.clusters = Objects(self)
 
     def lease(self, name: str) -> SimulatedApi:
@@ -80,13 +84,24 @@ class Server(SimulatedApi):
     def mend_path(self, pod: str) -> None:
         self.paths.pop(pod, None)
 
+    def delay_watches(self, late: bool) -> None:  # as a switch
+        """What they would tell now they tell when that is over."""
+        self.late = self.lock.late = late
+        for each in (self, self.lock, self.clusters):
+            each.wake()
+
     def backup(self) -> Callable[[], None]:
-        """What restores the server to how it is now, its lock above all."""
-        record, version = self.lock.record, self.lock.version
+        """What restores the server to how it is now.
+
+        The lock's versions begin again (A6), the cluster's Lease's do not (A1): what is there has the version that it
+        had, and none that was given since is given again, as after `--bump-revision … --mark-compacted`.
+        """
+        own, record, version = self.record, self.lock.record, self.lock.version
         objects, at = copy.deepcopy(self.clusters.objects), self.clusters.version
 
         def restore() -> None:
             self.stop()
+            self.record, self.version = own, self.version + BUMP
             self.lock.record, self.lock.version = record, version
             self.clusters.objects, self.clusters.version = copy.deepcopy(objects), at
             self.start()
@@ -204,14 +219,18 @@ class ForgeClusters:
             await asyncio.sleep(5)
             raise ApiFailure(Failure.TIMEOUT, "no answer")
         self._must_be_reachable()
+        if (ill := server.ill(server.path(pod))) is not None:
+            raise ill[0]
         at, until, news = int(version), loop.time() + timeout_s, asyncio.Event()
+        deafened = server.deafened[pod]
         if at < objects.forgotten or server.hasty is Failure.GONE:
             raise ApiFailure(Failure.GONE, "too old")
         objects.watches.append(news)
         try:
             while loop.time() < until and server.hasty is None:
                 news.clear()
-                for each, kind, body in [entry for entry in objects.history if entry[0] > at]:
+                silent = server.late or server.deafened[pod] != deafened
+                for each, kind, body in [] if silent else [entry for entry in objects.history if entry[0] > at]:
                     at = each
                     await asyncio.sleep(rng.uniform(0.0005, 0.02))
                     if server.path(pod) is PathState.HANGING:
@@ -222,6 +241,9 @@ class ForgeClusters:
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(until - loop.time()):
                         await news.wait()
+            if server.deafened[pod] != deafened:
+                await asyncio.sleep(WATCH_GRACE_S)
+                raise ApiFailure(Failure.TIMEOUT, "a dead connection")
         finally:
             objects.watches.remove(news)
 

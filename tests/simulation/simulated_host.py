@@ -18,6 +18,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
+import simulated_time
 from simulated_time import Clock, SimulatedLoop, clock
 
 T = TypeVar("T")
@@ -123,11 +124,14 @@ def _raise(error: Exception) -> None:
 class Process:
     """One life."""
 
-    def __init__(self, machine: Machine, name: str) -> None:
+    def __init__(self, machine: Machine, name: str, *, pid: int = 0) -> None:
+        """`pid`: of one that has ended; 0: another one."""
         self.machine, self.name = machine, name
-        self.pid = machine.next_pid()
-        self.start_ticks = self.pid
+        self.start_ticks = machine.next_pid()
+        self.pid = pid or self.start_ticks
         self.alive = True
+        self.dies_after = 0
+        """Before it does the last of so many more things it is dead; 0: it goes on."""
         self.frozen = False
         self._freezes = 0
         self.held: list[Passage] = []
@@ -144,6 +148,14 @@ class Process:
         self.context.run(here.set, self)
         self.context.run(clock.set, machine.clock)
         machine.processes[self.pid] = self
+
+    def acts(self) -> bool:
+        """It is about to do something that others see; whether it lives to do it."""
+        if self.dies_after:
+            self.dies_after -= 1
+            if not self.dies_after:
+                self.die()
+        return self.alive
 
     @property
     def stands_still(self) -> bool:
@@ -216,6 +228,8 @@ class Machine:
         self.disk_full = False
         self.boot = "1"
         self.wall_clocks: list[WallClockWatch] = []
+        self.wall_off_s = 0.0
+        """By so much its wall clock was set since it began."""
         self.node: object = None
         self.on_expose: Callable[[], None] = lambda: None
         """Told when keys become visible to a node that may forge with them."""
@@ -241,6 +255,11 @@ class Machine:
     def soon(self, seconds: float, action: Callable[[], None]) -> None:
         self.at(self.now() + int(seconds * 1_000_000_000), action)
 
+    def set_wall_clock(self, by_s: float) -> None:
+        self.wall_off_s += by_s
+        for watch in tuple(self.wall_clocks):
+            watch.set_by_somebody()
+
     def pause(self) -> None:
         """A virtual machine that its host does not run; its clocks go on."""
         if not self.paused:
@@ -259,6 +278,12 @@ class Machine:
             watch.set_by_somebody()
 
 
+def wall_s() -> float:
+    """Seconds since 1970 by the wall clock of the running process's machine."""
+    life = here.get()
+    return simulated_time.wall_s() + (life.machine.wall_off_s if life is not None else 0.0)
+
+
 # --- in place of the product's adapters to the kernel ---
 
 
@@ -271,14 +296,14 @@ class DeathSignal:
         self._process.at_death.append(self._fire)
 
     def aim(self, pid: int) -> None:
-        if not self._process.alive:
+        if not self._process.acts():
             return
         if pid not in self._process.machine.processes:
             raise ProcessLookupError(pid)
         self._target = self._process.machine.processes[pid]
 
     def disarm(self) -> None:
-        if self._process.alive:
+        if self._process.acts():
             self._target = None
 
     def close(self) -> None:
@@ -299,12 +324,12 @@ class DeathTimer:
         self._process.at_death.append(self._stop)
 
     def arm(self, deadline_ns: int) -> None:
-        self._stop()
-        if self._process.alive:
+        if self._process.acts():
+            self._stop()
             self._handle = self._process.machine.at(deadline_ns, self._process.die)
 
     def disarm(self) -> None:
-        if self._process.alive:
+        if self._process.acts():
             self._stop()
 
     def close(self) -> None:
@@ -360,7 +385,7 @@ class Notebook:
 
     def keep(self, known: dict[str, Any]) -> None:
         machine = self._process.machine
-        if known == self._written or not self._process.alive:
+        if known == self._written or not self._process.acts():
             return
         if machine.disk_full:
             raise OSError(28, "No space left on device")

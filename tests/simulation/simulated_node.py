@@ -19,11 +19,14 @@ from cardano.slots import slot_at
 from config import Config
 from workers.credentials import CannotExpose
 
-from simulated_host import Fd, Machine, Process, process
-from simulated_time import wall_s
+from simulated_host import Fd, Machine, Process, process, wall_s
 
 REPLAY_S = (0.05, 0.3, 1.0)
 WAKING_S = 0.05
+LANDING = 0.35
+"""Of the time that a reload takes: what was read has yet to come into force."""
+SAME_PID = 0.25
+"""So often the next process has the pid of the one before."""
 
 
 class Keys:
@@ -63,6 +66,9 @@ class Node:
         self._counted, self._counts_since = 100, 0.0
         self._starts = True
         self._waking = False
+        self._last_pid = 0
+        self.gone = False
+        """For ever, with its pod."""
 
     @property
     def rng(self) -> random.Random:
@@ -87,12 +93,14 @@ class Node:
 
     def start(self) -> None:
         """The container is started; again and again while the files are missing."""
-        if self.process is not None or not self._starts:
+        if self.process is not None or not self._starts or self.gone:
             return
         if not self.keys.visible:
             self.machine.soon(0.25, self.start)
             return
-        life = self.process = Process(self.machine, "cardano-node")
+        again = self.rng.random() < SAME_PID
+        life = self.process = Process(self.machine, "cardano-node", pid=self._last_pid if again else 0)
+        self._last_pid = life.pid
         life.handler = self._signalled
         life.at_death.append(self._ended)
         self.with_keys, self.keys.read = self.keys.version, True
@@ -151,15 +159,23 @@ class Node:
             life.die()
         elif not self.hup_pending:
             self.hup_pending = True
-            delay = self.slow_s or self.rng.choice([0.002, 0.005, 0.03])
-            self._later(life, delay * self.rng.uniform(0.5, 1), self._reload)
+            delay = (self.slow_s or self.rng.choice([0.002, 0.005, 0.03])) * self.rng.uniform(0.5, 1)
+            late = self.rng.random() < 0.5  # or it is slow in doing what it was told
+            self._later(life, delay if late else 0.0005, lambda: self._hear(life, 0.002 if late else delay))
 
-    def _reload(self) -> None:
+    def _hear(self, life: Process, delay: float) -> None:
+        """Each signal has a handler of its own: of two that run the first may end last."""
         self.hup_pending = False
         if self.reads_on_hup and not self.deaf:
-            if self.keys.visible:
-                self.with_keys = self.keys.version
-            self._enable(self.keys.visible)
+            self._later(life, delay * (1 - LANDING), lambda: self._read(life, delay * LANDING))
+
+    def _read(self, life: Process, delay: float) -> None:
+        found, version = self.keys.visible, self.keys.version
+        self._later(life, delay, lambda: self._land(version if found else 0))
+
+    def _land(self, version: int) -> None:
+        self.with_keys = version or self.with_keys
+        self._enable(bool(version))
 
     def _enable(self, on: bool) -> None:  # as a switch
         if on is not self.enabled:
@@ -224,7 +240,7 @@ class NodeProcess:
     def send(self, sig: signal.Signals) -> None:
         if not self._life.alive:
             raise NodeGone(f"process {self.pid} has ended")
-        if self._ours.alive:
+        if self._ours.acts():
             self._life.take(sig)
 
     def close(self) -> None:
@@ -287,13 +303,19 @@ async def fetch(url: str, timeout_s: float) -> str:
     """In place of `cardano.scrape.fetch`."""
     del url
     node = node_here()
-    await asyncio.sleep(node.rng.choice([0.001, 0.003, 0.02]) * node.rng.random())
+    delay_s = node.rng.choice([0.001, 0.003, 0.02]) * node.rng.random()
+    on_its_way_back = node.rng.random() < 0.5  # what it says may be over by the time that it is heard
+    if not on_its_way_back:
+        await asyncio.sleep(delay_s)
     if node.process is None or not node.reads_on_hup:
         raise ScrapeError("Connect call failed")
     if node.process.stands_still or node.mute:
         await asyncio.sleep(timeout_s)
         raise ScrapeError("no answer in time")
-    return node.metrics()
+    said = node.metrics()
+    if on_its_way_back:
+        await asyncio.sleep(delay_s)
+    return said
 
 
 class Credentials:
@@ -334,7 +356,7 @@ class Credentials:
         pass
 
     def expose(self, why: str) -> None:
-        if not self._process.alive:
+        if not self._process.acts():
             return
         if self._machine.disk_full:
             raise CannotExpose("kes.skey: No space left on device")
@@ -345,7 +367,7 @@ class Credentials:
 
     def withdraw(self, why: str) -> None:
         del why
-        if self._process.alive:
+        if self._process.acts():
             self._keys.visible = False
 
     def close(self) -> None:

@@ -1,7 +1,8 @@
 """One pod: the product's Elector and Arbiter as they are, and an actuator and prober reduced to what those two see.
 
 What these four say to each other travels as on the state sockets: in order, each a little late, the last word heard
-again after a restart.  A killed worker says nothing more, and its successor begins with what was written to disk.
+again after a restart, once who hears it has connected again.  A killed worker says nothing more, and its successor
+begins with what was written to disk.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ from ipc.messages import (
     StartFlag,
     State,
     Worker,
+    news,
 )
 from ipc.peers import Peer
 from kube.session import ApiSession
@@ -47,6 +49,8 @@ from simulated_time import Clock, clock, loop_now
 WORKERS = (Worker.PROBER, Worker.ACTUATOR, Worker.ELECTOR, Worker.ARBITER)
 HEARTBEAT_S = timing.HEARTBEAT / timing.SECOND
 NODE = NodeView(pid=1, start_ticks=1, up=True, takes_hup=True, flag=StartFlag.NON_PRODUCING, problem="")
+SOUGHT_EVERY_S = 0.5
+"""A worker that has gone: as `ipc.pubsub` does it."""
 KERNEL_S = 0.002
 """Until the kernel has told a dead actuator's node to stop."""
 
@@ -61,23 +65,36 @@ class Subscription:
         self._on_change = on_change
         self._state: State | None = None
         self._closed = False
+        self._away = True
+        """Nobody is connected."""
         self._last_at = 0.0
         self._context = contextvars.copy_context()
         """Of who hears it."""
         sockets.subscriptions.append(self)
-        asyncio.get_running_loop().call_later(sockets.rng.uniform(0.002, 0.25), self._connect)
+        self.seek()
+
+    def seek(self) -> None:
+        """It is tried again every half a second at the latest."""
+        delay_s = self._sockets.rng.uniform(0.002, SOUGHT_EVERY_S)
+        asyncio.get_running_loop().call_later(delay_s, self._connect, context=self._context.copy())
 
     def _connect(self) -> None:
+        if not self._away or self._closed or self.worker not in self._sockets.instances:
+            return
+        self._away = False
         if (state := self._sockets.latest.get(self.worker)) is not None:
             self.send(state)
 
     def send(self, state: State) -> None:
-        """It arrives after whatever was sent before it."""
+        """It arrives after whatever was sent before it; not where nobody is connected."""
+        if self._away:
+            return
         rng = self._sockets.rng
         self._arrives(rng.choice([0.0002, 0.001, 0.003, 0.02]) * rng.random(), lambda: self._take(state))
 
     def breaks(self) -> None:
         """Its sender has ended; what that sent arrives all the same."""
+        self._away = True
         self._arrives(0.0005, self._broken)
 
     def _arrives(self, delay: float, action: Callable[[], None]) -> None:
@@ -120,6 +137,9 @@ class Sockets:
     def begin(self, worker: Worker) -> str:
         self._counted += 1
         self.instances[worker] = str(self._counted)
+        for each in self.subscriptions:
+            if each.worker is worker:
+                each.seek()
         return self.instances[worker]
 
     def publish(self, worker: Worker, instance: str, body: Body) -> None:
@@ -158,8 +178,8 @@ class Surroundings:
         return made
 
     def publish(self, body: Body) -> None:
-        if body != self._body:
-            self._body = body
+        is_news, self._body = news(self._body, body), body
+        if is_news:
             self._send()
 
     def _send(self) -> None:

@@ -42,10 +42,10 @@ import simulated_node
 from schedules import SilentReporter
 from simulated_api import Leases, Session, SimulatedApi
 from simulated_fleet import ForgeClusters
-from simulated_host import Machine, Process
+from simulated_host import Machine, Process, wall_s
 from simulated_node import Node
 from simulated_pod import WORKERS, Sockets, Surroundings
-from simulated_time import loop_now, wall_s
+from simulated_time import loop_now
 
 
 class _Surroundings(Surroundings):
@@ -57,7 +57,7 @@ class _Surroundings(Surroundings):
         life.at_death.append(self.close)
 
     def publish(self, body: Body) -> None:
-        if self._life.alive:
+        if self._life.acts():
             self._pod.on_publish(self._worker, body)
             super().publish(body)
 
@@ -79,16 +79,21 @@ class WholePod:
         name: str = "",
         environment: dict[str, str] | None = None,
         coordinators: Sequence[SimulatedApi] = (),
+        called: str = "",
     ) -> None:
-        """`coordinators`: of cluster management, in the order of its configuration."""
+        """`coordinators`: of cluster management, in the order of its configuration.
+
+        `name`: no other pod has it; `called`: its POD_NAME, if that is another.
+        """
         self.name = name or f"pod-{number}"
         self.api, self.coordinators = api, tuple(coordinators)
         self.machine = Machine(self.name, api.rng)
-        given = {"RUN_DIR": str(folder), "POD_NAME": self.name, "KUBECONFIG": "/unused"}
+        given = {"RUN_DIR": str(folder), "POD_NAME": called or self.name, "KUBECONFIG": "/unused"}
         self.config = load(given | (environment or {}))
-        self.config.run_dir.mkdir(parents=True)
+        self.config.run_dir.mkdir(parents=True, exist_ok=True)
         self.config.instance_file.parent.mkdir(parents=True, exist_ok=True)
-        self.config.instance_file.write_text(f"{number:08x}\n", encoding="ascii")
+        self._instance = f"{number:08x}"
+        self.write_instance()
         self.node = Node(self.machine, self.config, on_change)
         self.machine.node = self.node
         self.sockets = Sockets(api.rng)
@@ -96,6 +101,8 @@ class WholePod:
         self.on_publish: Callable[[Worker, Body], None] = lambda _worker, _body: None
         self.supervised = False
         """A worker that ends is started again."""
+        self.leaves = False
+        """Another pod of its name is there already."""
         self._around: dict[Worker, _Surroundings] = {}
         self._elector: Elector | None = None
 
@@ -131,7 +138,7 @@ class WholePod:
 
     def _session(self, api: SimulatedApi, life: Process) -> ApiSession:
         made = Session(api, self.name)
-        made.alive = lambda: life.alive
+        made.alive = life.acts
         return cast("ApiSession", made)
 
     def _ended(self, life: Process, task: asyncio.Task[None]) -> None:
@@ -169,6 +176,8 @@ class WholePod:
 
     def start_all(self) -> None:
         """Each some time within a second, as real processes do."""
+        if self.node.gone:
+            return
         self.supervised = True
         for worker in WORKERS:
             self.machine.soon(self.rng.uniform(0, 0.8), lambda worker=worker: self._restart(worker))
@@ -183,7 +192,18 @@ class WholePod:
     def forget(self) -> None:
         """What is left of it in RUN_DIR is gone: it becomes another instance."""
         self.machine.disk.clear()
-        self.config.instance_file.write_text(f"{self.rng.randrange(2**32):08x}\n", encoding="ascii")
+        self._instance = f"{self.rng.randrange(2**32):08x}"
+        self.write_instance()
+
+    def write_instance(self) -> None:
+        """Which it is; also where another process that was forked from this one's world has written another."""
+        self.config.instance_file.write_text(f"{self._instance}\n", encoding="ascii")
+
+    def vanish(self) -> None:
+        """Its machine is no more."""
+        self.node.gone = True
+        self.kill_all()
+        self.node.end()
 
     def pause(self) -> None:
         """The whole machine stands still."""

@@ -474,6 +474,25 @@ async def test_asked_to_stop_before_it_goes_on_with_its_term_it_releases_it_all_
     assert opens(record.key, held.seal)
 
 
+async def test_who_stands_down_before_it_goes_on_with_its_term_lets_go_of_it_while_the_node_is_armed(
+    config: Config, leases: LeaseClient, clock: Clock
+) -> None:
+    """What its earlier life granted may last ten seconds more."""
+    held = await led_before(config, leases, clock)
+    path = config.worker_dir("elector") / "term"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"stand_down_until": 2**60}))
+    armed = dataclasses.replace(FENCED, fence=Fence.ARMED)
+    async with life(config, arbiter_says=arbiter("second", willing=False), actuator_says=armed) as elector:
+        said = await elector.until(ElectorState, lambda s: s.letting_go == half_of(HALF_KEY))
+        assert said.reason == STANDING_DOWN
+        elector.neighbours[Worker.ACTUATOR].says(FENCED)
+        given = dataclasses.replace(arbiter("third", given_away=HALF_KEY), half=half_of("the next"))
+        elector.neighbours[Worker.ARBITER].says(given)
+        await elector.until(ElectorState, lambda s: s.holder == "")
+    record = await read(leases)
+    assert opens(record.key, held.seal)
+
+
 async def test_a_stopping_elector_that_cannot_ask_for_the_key_yet_does_not_say_that_it_is_done(
     config: Config, leases: LeaseClient, clock: Clock
 ) -> None:
