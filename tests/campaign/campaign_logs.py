@@ -26,6 +26,7 @@ EXPECTED: Final[dict[str, tuple[str, tuple[str, ...]]]] = {
         "a set could not be taken from a secret that was spoilt, or not be written down",
         (*SECRETS, FULL),
     ),
+    "no_socket": ("a worker's next life cannot even write down that it is there", (FULL,)),
     "release_abandoned": ("no API server took it when a sidecar was to stop: the lease runs out", ("",)),
     "signal": ("a node that does not obey, or does not tell, is ended", NODE),
     "worker_fault": ("a worker that cannot write down what it must not forget ends", (FULL,)),

@@ -42,6 +42,8 @@ STALL_S: Final = 2.0
 
 Two forgers are never excused.
 """
+ENDED_S: Final = 10.0
+"""What was killed has ended after so long, also where it had to wait for a processor to do so."""
 GONE_S: Final = 3.0
 """A sidecar that was ended by none of us is started again after so long, as the kubelet would."""
 RESTLESS: Final = 3
@@ -50,6 +52,16 @@ PLANNED_S: Final = 1.0
 PREFIX: Final = "script: "
 MISHAPS: Final = (KeyError, IndexError, ValueError)
 """What a fault may come upon beside a refusal: a worker that has just ended, a status that has gone, half an answer."""
+
+
+def remaining(folder: Path, seconds: float) -> list[str]:
+    """Processes that have to do with the folder, or are children of ours, when this time is over or none is left."""
+    end = time.monotonic() + seconds
+    while (left := [*left_behind(folder), *map(str, psutil.Process().children(recursive=True))]) and (
+        time.monotonic() < end
+    ):
+        time.sleep(0.1)
+    return left
 
 
 class BrokenError(Exception):
@@ -155,7 +167,7 @@ class Part:
             if results["violations"]:
                 self._keep_logs()
             arena.close()
-            if left := [*left_behind(folder), *map(str, psutil.Process().children(recursive=True))]:
+            if left := remaining(folder, ENDED_S + setting.slack_s):
                 results["violations"].append(f"processes are left behind: {left}")
             results["held"] = not results["violations"]
         return results

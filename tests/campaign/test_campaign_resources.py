@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
+from campaign_parts import remaining
 from campaign_resources import ENOUGH, Pressure, Sample, drifts, left_behind, look
 
 MANY = 8 * ENOUGH
@@ -71,6 +73,20 @@ def test_a_process_that_has_to_do_with_a_folder_is_found_until_it_ends(tmp_path:
             assert found.startswith(f"{process.pid} ")
             process.communicate()
         assert left_behind(tmp_path) == []
+
+
+def test_who_was_killed_and_has_not_ended_yet_is_waited_for_and_who_stays_is_named(tmp_path: Path) -> None:
+    code = "import sys; print(flush=True); sys.stdin.read()"
+    with subprocess.Popen(
+        [sys.executable, "-S", "-c", code, str(tmp_path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        assert any(each.startswith(f"{process.pid} ") for each in remaining(tmp_path, 0))
+        ending = threading.Timer(0.2, process.communicate)
+        ending.start()
+        assert not any(each.startswith(f"{process.pid} ") for each in remaining(tmp_path, 60))
+        ending.join()
 
 
 def test_the_share_in_which_something_waited_is_that_of_the_time_since_the_last_look(tmp_path: Path) -> None:

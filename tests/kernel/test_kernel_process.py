@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import select
 import signal
@@ -156,6 +157,19 @@ def test_a_lock_outlives_an_exec_of_its_holder(tmp_path: Path) -> None:
         with pytest.raises(AlreadyHeld):
             hold(tmp_path / "lock")
     os.close(read)
+
+
+def test_a_lock_for_which_there_is_no_room_says_which_file_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_room(fd: int, data: bytes) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as full:
+        full.setattr(os, "write", no_room)
+        with pytest.raises(OSError, match="No space left") as caught:
+            hold(tmp_path / "lock")
+    assert caught.value.filename == str(tmp_path / "lock")
 
 
 @pytest.mark.parametrize("content", [b"", b"not a number\n", b"\xff\xfe", b"-3"])
