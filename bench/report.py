@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from statistics import median
 from typing import Final
 
 from bench import results
@@ -140,8 +141,8 @@ def cost(found: Json | None = None) -> str:
                 _pair(leader, standby, "requests", ".0f"),
                 _pair(leader, standby, "cpu_s", ".2f"),
                 _pair(leader, standby, "pss_mib", ".1f"),
-                f"{_median(start['leads_s']):.2f}",
-                f"{_median(start['stands_by_s']):.2f}",
+                f"{median(start['leads_s']):.2f}",
+                f"{median(start['stands_by_s']):.2f}",
             ]
         )
     head = ["leader, standby", "requests a minute", "CPU s a minute", "PSS MiB", "start to leading, s", "to standby, s"]
@@ -150,12 +151,6 @@ def cost(found: Json | None = None) -> str:
 
 def _pair(leader: Mapping[str, float], standby: Mapping[str, float], name: str, form: str) -> str:
     return f"{leader[name]:{form}}, {standby[name]:{form}}"
-
-
-def _median(values: Sequence[float]) -> float:
-    ordered = sorted(values)
-    middle = len(ordered) // 2
-    return ordered[middle] if len(ordered) % 2 else (ordered[middle - 1] + ordered[middle]) / 2
 
 
 # --- scaling ---
@@ -198,7 +193,7 @@ def _scaling_row(row: Json, name: str) -> list[str]:
 
 
 def _times(seconds: Sequence[float]) -> str:
-    return f"{_median(seconds):.2f} ({max(seconds):.2f})" if seconds else "-"
+    return f"{median(seconds):.2f} ({max(seconds):.2f})" if seconds else "-"
 
 
 def scaling_plot(figure: str, title: str, unit: str, *, log_y: bool = False) -> str:
@@ -216,7 +211,7 @@ def scaling_plot(figure: str, title: str, unit: str, *, log_y: bool = False) -> 
 def _value(figure: float | Sequence[float]) -> float | None:
     if isinstance(figure, int | float):
         return figure
-    return _median(figure) if figure else None
+    return median(figure) if figure else None
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

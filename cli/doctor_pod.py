@@ -37,7 +37,7 @@ from config import Config
 from gateway import guard
 from ipc.messages import ActuatorState, ArbiterState, Body, ElectorState, ProberState, State, Worker
 from kernel import needed
-from kernel.clock import boottime_ns
+from kernel.clock import bent_by, boottime_ns
 from kernel.identity import effective
 from kernel.libc import LIBC
 from kernel.process import filesystem_is_memory
@@ -212,6 +212,7 @@ def kernel(config: Config) -> KernelFacts:
         death_timer=needed.death_timer(),
         death_signal=needed.death_signal(),
         freezer=_freezer(),
+        clock_bent_by=bent_by(),
     )
 
 

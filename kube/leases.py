@@ -116,7 +116,7 @@ class LeaseClient:
         apis: Sequence[str] = (),
         counter: str = "",
     ) -> LeaseRecord:
-        """Make the Lease, held by `holder`.  ALREADY_EXISTS if somebody was faster."""
+        """Make the Lease, held by `holder`.  ALREADY_EXISTS if somebody was faster, MALFORMED if it is not kept."""
         now = self._renewal(over=None)
         metadata: Json = {"name": self._name, "namespace": self._namespace}
         marks = {SEAL: seal, CHALLENGE: challenge, MEMBERS: str(members or ""), APIS: ",".join(apis), COUNTER: counter}
@@ -134,7 +134,7 @@ class LeaseClient:
                 "leaseTransitions": transitions,
             },
         }
-        return self._note(await self._session.request("create", self._folder, body=body, timeout_s=timeout_s))
+        return self._kept(body, await self._session.request("create", self._folder, body=body, timeout_s=timeout_s))
 
     async def replace(
         self,
@@ -153,7 +153,7 @@ class LeaseClient:
         apis: Sequence[str] = (),
         counter: str = "",
     ) -> LeaseRecord:
-        """One PUT that succeeds only if the Lease is still as `known`.  CONFLICT otherwise.
+        """One PUT that succeeds only if the Lease is still as `known` (else CONFLICT) and it is kept (else MALFORMED).
 
         `acquired`: a new term, whose acquireTime is now.  `preferred_holder`, `challenge`: None leaves them as they
         are, empty removes them.  `seal`: None leaves seal and key as they are.  `members`: 0 leaves them and `apis`.
@@ -176,7 +176,7 @@ class LeaseClient:
         }
         if acquired or not body["spec"].get("acquireTime"):
             body["spec"]["acquireTime"] = now
-        return self._note(await self._session.request("update", self._path, body=body, timeout_s=timeout_s))
+        return self._kept(body, await self._session.request("update", self._path, body=body, timeout_s=timeout_s))
 
     async def release(
         self,
@@ -266,6 +266,27 @@ class LeaseClient:
         now = _micro_time()
         self._renewals.wrote(now, over=over)
         return now
+
+    def _kept(self, sent: Json, raw: Json) -> LeaseRecord:
+        """What the server made of a write.  MALFORMED where it is not what was sent.
+
+        A webhook may put another holder or time into it, a proxy may say yes and keep nothing: whoever waits for us
+        would see no renewal, and count on while we count anew.
+        """
+        record = parse_lease(raw)
+        seal = (sent["metadata"].get("annotations") or {}).get(SEAL, "")
+        said = {
+            "holderIdentity": (sent["spec"]["holderIdentity"], record.holder),
+            "renewTime": (sent["spec"]["renewTime"], record.renew_time),
+            "leaseTransitions": (sent["spec"]["leaseTransitions"], record.transitions),
+            SEAL: (seal, record.seal),
+        }
+        if changed := [name for name, (ours, theirs) in said.items() if ours != theirs]:
+            text = (
+                f"the Lease is not kept as it was written ({', '.join(changed)}): does a webhook or a proxy change it?"
+            )
+            raise ApiFailure(Failure.MALFORMED, text)
+        return self._note(raw)
 
     def _note(self, raw: Json) -> LeaseRecord:
         record = parse_lease(raw)

@@ -85,6 +85,12 @@ CHECKS: Final[dict[str, Check]] = {
         "cannot be killed, and its node forges on beyond the lease (A4 in safety.md)",
         "cgroup v2, or nothing that freezes it",
     ),
+    "clock-rate": Check(
+        _K,
+        "by how much a time service bends the clock at this moment: rights are counted by it, and the clocks of two "
+        "machines may differ by 1 % (A2 in safety.md)",
+        "slower corrections (chrony: `maxslewrate 1000`)",
+    ),
     "node-socket": Check(
         _N, "whether somebody accepts connections at `NODE_SOCKET`", "start the node, share the volume"
     ),

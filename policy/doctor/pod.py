@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
+from policy import timing
 from policy.doctor.findings import Finding, Unseen, Weight, unseen
 
 LONGEST_SOCKET: Final = 107
@@ -13,6 +14,9 @@ LONGEST_SOCKET: Final = 107
 _LOG: Final = "journalctl -u forge-manager"
 _FOLDER: Final = "a folder in /run, made by RuntimeDirectory= of the sidecar's unit, with User= as it is"
 _PERMISSIVE: Final = "a worker that cannot be locked up as declared runs all the same"
+
+MOST_BENT: Final = 1 / (2 * timing.DRIFT_SHARE)
+"""Of one machine's clock: half of what those of two may differ by."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +99,8 @@ class KernelFacts:
     death_signal: str
     freezer: str
     """Why a sidecar that is frozen would not die."""
+    clock_bent_by: float = 0.0
+    """By which share a time service makes the clock run faster, now."""
 
 
 def judge_pod(facts: PodFacts) -> Iterator[Finding]:
@@ -302,6 +308,15 @@ def judge_kernel(facts: KernelFacts, *, permissive: bool) -> Iterator[Finding]:
         yield Finding("freezer", Weight.WARNING, facts.freezer, remedy)
     else:
         yield Finding("freezer", Weight.INFO, "no cgroup v1 freezer holds us: a frozen process can die")
+    yield _clock_rate(facts.clock_bent_by)
+
+
+def _clock_rate(share: float) -> Finding:
+    how = f"a time service makes the clock run {abs(share):.2%} {'faster' if share > 0 else 'slower'} now"
+    if abs(share) <= MOST_BENT:
+        return Finding("clock-rate", Weight.INFO, how)
+    reason = f"{how}: clocks of two machines may differ by {1 / timing.DRIFT_SHARE:.0%} (A2 in safety.md)"
+    return Finding("clock-rate", Weight.WARNING, reason, "have it correct more slowly (chrony: maxslewrate 1000)")
 
 
 def _feature(check: str, problem: str, fine: str, remedy: str) -> Finding:

@@ -8,7 +8,8 @@ restarted, a pod is replaced by a new one, the API server is restarted or killed
 what they hold after thousands of hand-overs is compared with what they held before.
 
 Checked, by the nodes' own records: never two forge, each hand-over is within its bound, each incident within its own
-(tests/campaign); by the Lease: leaseTransitions counts each of them; of every process and folder: nothing grows.
+(tests/campaign); by the Lease: leaseTransitions counts each of them; of every process and folder, and of the Lease:
+nothing grows.  In a run that is long enough all of the first pod's must have been judged, or it has not held.
 Writes endurance.json and endurance.txt into a folder (build/endurance), whatever the outcome.  Exit code 0: all held.
 """
 
@@ -49,7 +50,8 @@ from campaign_breaks import BREAKS, CLUSTER, MissedError, Stroke  # noqa: E402
 from campaign_judge import MEASURING_S, quantile  # noqa: E402
 from campaign_logs import Reader  # noqa: E402
 from campaign_parts import STALL_S  # noqa: E402
-from endurance_trends import Sample, Trend, contents, look, trends  # noqa: E402
+from endurance_trends import SPAN, Sample, Trend, contents, look, trends, unjudged  # noqa: E402
+from hands import lease  # noqa: E402
 
 BOUND_S: Final = 1.0
 """Of a planned hand-over: seconds in which nobody forges."""
@@ -63,6 +65,9 @@ READY_S: Final = 120.0
 ANSWER_S: Final = 10.0
 SAMPLES: Final = 400
 """Of each life, at most about so many."""
+LONG: Final = 3 * SPAN
+"""Hand-overs from which on the first pod's life is long enough to be judged, whatever came between."""
+LEASE: Final = "API Lease"
 
 ROTATION: Final = "the credentials are rotated"
 INCIDENTS: Final = (
@@ -130,6 +135,9 @@ class Endurance:
         self._out: dict[str, float] = {}
         self._logged: dict[str, tuple[int, int]] = {}
         """Of each pod's log: its size, and after how many hand-overs."""
+        self._spared: dict[str, int] = {}
+        """Of the first pod: process -> pid.  Nobody ends them."""
+        self._sampled_at = 0
         self._arena: ClusterArena
         self._configs: dict[str, Config] = {}
         self._readers: list[Reader] = []
@@ -297,6 +305,8 @@ class Endurance:
             self.remarks.append(f"after {self.done} hand-overs: {kind} missed {pod.name}: {error}")
         found.lasted_s = (time.monotonic_ns() - began) / NS
         pods.wait_for(self._arena.at_rest, READY_S, f"the pool is at rest after {kind}")
+        if kind == ROTATION:
+            pods.wait_for(self._forges_with_the_new_set, READY_S, "the forger has the new certificate")
         now = time.monotonic_ns()
         found.gap_s = pods.gap_s(began, now)
         found.bound_s = known.bound_s(CLUSTER, found.lasted_s, forging=forging)
@@ -306,6 +316,11 @@ class Endurance:
             self._evidence(began)
         elif found.gap_s > allowed:
             self.remarks.append(f"after {self.done} hand-overs: {kind}: {found.gap_s:.3f} s, but {why}")
+
+    def _forges_with_the_new_set(self) -> bool:
+        forgers = self._arena.pods.forgers()
+        told = [json.loads(pod.node_control("state"))["counter"] for pod in forgers]
+        return told == [self._arena.counter]
 
     # --- what is checked ---
 
@@ -352,6 +367,10 @@ class Endurance:
         for pod in self._arena.pods.pods:
             tree = pod.sidecar_pids()
             pids = pod.worker_pids() | ({"supervisord": tree[0]} if tree else {})
+            if tree:
+                self.samples.append(Sample(self.done, f"{pod.name} tree", tree[0], {"processes": float(len(tree))}))
+            if pod is self._arena.pods.pods[0]:
+                self._look_after(pod, pids)
             for name, pid in pids.items():
                 figures = look(pid)
                 if figures is None:
@@ -365,9 +384,31 @@ class Endurance:
                     Sample(self.done, f"{pod.name} RUN_DIR", pod.run_dir.stat().st_ino, contents(pod.run_dir))
                 )
             self._sample_log(pod)
+        with contextlib.suppress(*REFUSALS):
+            size = float(len(json.dumps(lease(self._arena.cluster, "GET"))))
+            self.samples.append(Sample(self.done, LEASE, 0, {"object_bytes": size}))
+        self._sampled_at = time.monotonic_ns()
         began = time.perf_counter()
         self._arena.pods.forgers()
         self.looks_ms.append((time.perf_counter() - began) * 1000)
+
+    def _look_after(self, pod: Pod, pids: dict[str, int]) -> None:
+        """Of the pod that is spared: a process that ended, ended by itself, and what it held is not judged."""
+        for name, pid in pids.items():
+            if self._spared.setdefault(name, pid) == pid:
+                continue
+            self._spared[name] = pid
+            if why := self._excuse(self._sampled_at):
+                self.remarks.append(f"after {self.done} hand-overs: {pod.name} {name} was started anew, but {why}")
+            else:
+                self.wrong(f"{pod.name} {name} was started anew, and nobody ended it")
+
+    def _must_be_judged(self) -> list[str]:
+        """None in a short run."""
+        if self.done < LONG or not self._spared:
+            return []
+        first = self._arena.pods.pods[0].name
+        return [LEASE, *(f"{first} {each}" for each in ("supervisord", *WORKERS, "tree", "RUN_DIR", "log"))]
 
     def _tasks(self, pod: Pod, worker: Worker) -> float:
         shown = told(self._configs[pod.name], worker, DebugWhat.TASKS, DebugTasks)
@@ -387,6 +428,8 @@ class Endurance:
         found = trends(self.samples)
         leaks = [each for each in found if each.leaks]
         self.violations += [str(each) for each in leaks]
+        unknown = unjudged(found, self._must_be_judged())
+        self.violations += [f"{each} was not seen for long enough to know that nothing of it grows" for each in unknown]
         seconds = (self._ended - self._begun) / NS
         return {
             "held": not self.violations and self.done >= self.asked.transitions,

@@ -38,12 +38,14 @@ TOLERANCES: Final[dict[str, Tolerance]] = {
     "anonymous_kib": Tolerance(512, 0.03),
     "fds": Tolerance(1.5, 0),
     "threads": Tolerance(0.5, 0),
+    "processes": Tolerance(0.5, 0),
     "tasks": Tolerance(1.5, 0),
     "files": Tolerance(1.5, 0),
     "bytes": Tolerance(16 * 1024, 0.05),
+    "object_bytes": Tolerance(64, 0.02),
     "log_bytes": Tolerance(256, 0.25),
 }
-"""By figure.  `log_bytes` is a rate: bytes for each hand-over."""
+"""By figure.  `object_bytes`: of an object on the API server.  `log_bytes` is a rate: bytes for each hand-over."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +126,11 @@ def trend(owner: str, figure: str, life: Sequence[Sample], most: int) -> Trend:
         judged,
         judged and not allowed,
     )
+
+
+def unjudged(found: Iterable[Trend], owners: Iterable[str]) -> list[str]:
+    """Of these, those of which no figure was judged: that nothing of them grew is not known."""
+    return sorted(set(owners) - {each.owner for each in found if each.judged})
 
 
 # --- looking ---

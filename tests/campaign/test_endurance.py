@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
 from devkit.record import Interval
 
-from endurance import changed_hands, distribution, text
-from endurance_trends import ENOUGH, SPAN, TOLERANCES, Sample, Trend, contents, look, slope, trends
+from campaign_parts import STALL_S
+from endurance import LONG, Endurance, changed_hands, distribution, text
+from endurance_trends import ENOUGH, SPAN, TOLERANCES, Sample, Trend, contents, look, slope, trends, unjudged
 
 PROGRAM = Path(__file__).with_name("endurance.py")
 MANY = 6 * ENOUGH
@@ -60,6 +64,53 @@ def test_of_a_life_that_was_short_nothing_is_said() -> None:
     few = only(life([1000.0 * n for n in range(ENOUGH)]))
     brief = only([Sample(n, "pod-0 elector", 7, {"fds": float(n)}) for n in range(MANY)])
     assert [(each.judged, each.leaks) for each in (few, brief)] == [(False, False)] * 2
+
+
+def test_what_was_not_seen_for_long_enough_is_named_and_is_not_taken_for_what_does_not_grow() -> None:
+    lives = life([20_000.0] * MANY) + life([20_000.0] * ENOUGH, owner="pod-0 arbiter")
+    assert unjudged(trends(lives), ["pod-0 elector", "pod-0 arbiter", "pod-0 prober"]) == [
+        "pod-0 arbiter",
+        "pod-0 prober",
+    ]
+
+
+def endurance(*, stood_still_s: float = 0.0) -> Endurance:
+    """One that has not begun; the machine stood still for so long a moment ago."""
+    made: Any = Endurance(argparse.Namespace(transitions=LONG, every=None, seed=1, slack=1.5))
+    made._pulse = SimpleNamespace(worst_since=lambda _: stood_still_s)
+    made._clock = SimpleNamespace(jumped=lambda: False)
+    made._arena = SimpleNamespace(pods=SimpleNamespace(pods=[SimpleNamespace(name="pod-0")]))
+    return cast("Endurance", made)
+
+
+def test_a_process_of_the_first_pod_that_ends_by_itself_is_a_violation() -> None:
+    """What it held went with it, and whatever leaked would never be seen."""
+    run, pod = endurance(), cast("Any", SimpleNamespace(name="pod-0"))
+    run._look_after(pod, {"elector": 7, "arbiter": 8})
+    run._look_after(pod, {"elector": 7})
+    assert run.violations == []
+    run._look_after(pod, {"elector": 9, "arbiter": 8})
+    run._look_after(pod, {"elector": 9, "arbiter": 8})
+    (said,) = run.violations
+    assert said.endswith("pod-0 elector was started anew, and nobody ended it")
+
+
+def test_on_a_machine_that_stood_still_that_is_a_remark() -> None:
+    run, pod = endurance(stood_still_s=STALL_S), cast("Any", SimpleNamespace(name="pod-0"))
+    run._look_after(pod, {"elector": 7})
+    run._look_after(pod, {"elector": 9})
+    assert run.violations == []
+    assert len(run.remarks) == 1
+
+
+def test_a_long_run_has_not_held_where_the_first_pod_was_not_judged() -> None:
+    run = endurance()
+    run._look_after(cast("Any", SimpleNamespace(name="pod-0")), {"elector": 7})
+    assert run._must_be_judged() == [], "it has just begun"
+    run.gaps_s += [0.1] * LONG
+    results = run._results()
+    assert not results["held"]
+    assert "pod-0 elector was not seen for long enough to know that nothing of it grows" in results["violations"]
 
 
 def test_each_life_is_judged_by_itself() -> None:
@@ -143,6 +194,8 @@ def test_sixty_hand_overs_with_incidents_between_never_make_two_forge_and_the_le
     assert len({each["kind"] for each in results["incidents"]}) >= 8
     seen = {each["owner"]: set(each["figures"]) for each in results["samples"]}
     assert seen["pod-0 elector"] == {"pss_kib", "anonymous_kib", "fds", "threads", "tasks"}
+    assert seen["pod-0 tree"] == {"processes"}
     assert seen["pod-0 RUN_DIR"] == {"files", "bytes"}
+    assert seen["API Lease"] == {"object_bytes"}
     assert seen["pod-0 log"] == {"log_bytes"}
     assert (tmp_path / "endurance.txt").read_text().endswith("held\n")

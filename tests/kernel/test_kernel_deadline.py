@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import errno
+import itertools
 import signal
+import time
 from pathlib import Path
 
 import pytest
 from kernel_actors import Child, Refused
 
-from kernel.clock import boottime_ns, delay_s
+from kernel import clock
+from kernel.clock import bent_by, boottime_ns, delay_s
 
 HOUR = 3600 * 1_000_000_000
 
@@ -110,3 +113,22 @@ def test_boottime_is_the_kernels_uptime() -> None:
     before = boottime_ns()
     uptime = float(Path("/proc/uptime").read_text(encoding="ascii").split()[0])
     assert before / 1e9 - 0.02 <= uptime <= boottime_ns() / 1e9  # uptime is cut to hundredths
+
+
+@pytest.mark.parametrize(("share", "said"), [(0, 0.0), (83_000, 0.083), (-20_000, -0.02)])
+def test_how_much_a_time_service_bends_the_clock_is_told_by_the_oscillator(
+    monkeypatch: pytest.MonkeyPatch, share: int, said: float
+) -> None:
+    """share: millionths."""
+    raw = itertools.count(10**15, 500_000)
+
+    def now(which: int) -> int:
+        found = next(raw)
+        return found + found * share // 1_000_000 if which == time.CLOCK_BOOTTIME else found
+
+    monkeypatch.setattr(clock.time, "clock_gettime_ns", now)
+    assert bent_by(0) == pytest.approx(said, abs=1e-4)
+
+
+def test_this_machines_clock_is_bent_by_less_than_a_time_service_can() -> None:
+    assert abs(bent_by(0.5)) < 0.2

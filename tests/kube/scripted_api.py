@@ -36,11 +36,31 @@ class Request:
     connection: int = -1
 
 
+@dataclass(frozen=True)
+class Kept:
+    """The answer to a write that is kept: what was sent, at this version."""
+
+    version: str
+    status: int = 200
+    spec: Json = field(default_factory=dict)
+    """What something on the way puts into it."""
+    annotations: Json | None = None
+    """The same; None: they are left alone."""
+
+    async def to(self, request: Request, writer: asyncio.StreamWriter) -> None:
+        sent = request.body
+        metadata = {"uid": "u1", **sent["metadata"], "resourceVersion": self.version}
+        if self.annotations is not None:
+            metadata["annotations"] = self.annotations
+        body = {**sent, "metadata": metadata, "spec": sent["spec"] | self.spec}
+        await obj(body, self.status)(writer)
+
+
 @dataclass
 class ScriptedApi:
     """`script`: (method, answer) in the order in which requests must come."""
 
-    script: list[tuple[str, Answer]]
+    script: list[tuple[str, Answer | Kept]]
     tls: ssl.SSLContext | None = None
     requests: list[Request] = field(default_factory=list)
     unexpected: list[str] = field(default_factory=list)
@@ -67,7 +87,8 @@ class ScriptedApi:
                 if step >= len(self.script) or self.script[step][0] != request.method:
                     self.unexpected.append(f"{request.method} {request.path}")
                     return
-                await self.script[step][1](writer)
+                answer = self.script[step][1]
+                await (answer.to(request, writer) if isinstance(answer, Kept) else answer(writer))
         except (ConnectionError, asyncio.IncompleteReadError):
             self.hung_up.set()
         except asyncio.CancelledError:
@@ -87,7 +108,9 @@ async def _read(reader: asyncio.StreamReader) -> Request:
 
 
 @contextlib.asynccontextmanager
-async def scripted(*script: tuple[str, Answer], tls: ssl.SSLContext | None = None) -> AsyncGenerator[ScriptedApi, None]:
+async def scripted(
+    *script: tuple[str, Answer | Kept], tls: ssl.SSLContext | None = None
+) -> AsyncGenerator[ScriptedApi, None]:
     """The server; at the end the whole script must have been played, and nothing else asked."""
     api = ScriptedApi(list(script), tls)
     tasks: set[asyncio.Task[None]] = set()

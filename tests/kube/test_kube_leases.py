@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from scripted_api import TIMEOUT_S, Json, cut, lease, listed, obj, refusal, scripted, session_with
+from scripted_api import TIMEOUT_S, Json, Kept, cut, lease, listed, obj, refusal, scripted, session_with
 
 from kube.errors import ApiFailure, Failure
 from kube.leases import KEY, PREFERRED, SEAL, LeaseClient, parse_lease
@@ -106,7 +106,7 @@ async def test_an_unreadable_answer_is_never_taken_for_no_lease(tmp_path: Path) 
 
 
 async def test_a_created_lease_names_holder_and_both_times(tmp_path: Path) -> None:
-    async with scripted(("POST", obj(lease("1"), 201))) as api, session_with(api.url, tmp_path) as session:
+    async with scripted(("POST", Kept("1", 201))) as api, session_with(api.url, tmp_path) as session:
         await LeaseClient(session, "n", "l").create(holder="a", duration_s=15, transitions=4, timeout_s=TIMEOUT_S)
     sent = api.requests[0].body
     assert (api.requests[0].path, sent["metadata"]) == (PATH, {"name": "l", "namespace": "n"})
@@ -124,7 +124,7 @@ async def put_after_get(tmp_path: Path, found: Json, **wanted: Any) -> Json:
     """What a replacement of `found` sends."""
     arguments = {"holder": "b", "duration_s": 20, "transitions": 2, "acquired": False, **wanted}
     async with (
-        scripted(("GET", listed(found)), ("PUT", obj(lease("8")))) as api,
+        scripted(("GET", listed(found)), ("PUT", Kept("8"))) as api,
         session_with(api.url, tmp_path) as session,
     ):
         leases = LeaseClient(session, "n", "l")
@@ -181,9 +181,9 @@ async def test_what_others_put_on_the_object_is_sent_back(tmp_path: Path) -> Non
 
 
 async def test_what_a_late_watch_tells_takes_nothing_from_the_object_that_is_sent_next(tmp_path: Path) -> None:
-    first, second = (lease(version, labels={"app": "x"}, annotations={"note": "ours"}) for version in ("11", "12"))
+    first = lease("11", labels={"app": "x"}, annotations={"note": "ours"})
     async with (
-        scripted(("GET", listed(first)), ("PUT", obj(second)), ("PUT", obj(lease("13")))) as api,
+        scripted(("GET", listed(first)), ("PUT", Kept("12")), ("PUT", Kept("13"))) as api,
         session_with(api.url, tmp_path) as session,
     ):
         leases = LeaseClient(session, "n", "l")
@@ -252,9 +252,8 @@ async def test_a_preferred_holder_is_written_and_removed_on_demand(tmp_path: Pat
 
 
 async def test_a_release_is_written_as_client_go_writes_it(tmp_path: Path) -> None:
-    released = lease("8", "", transitions=3)
     async with (
-        scripted(("GET", listed(lease("7", transitions=3))), ("PUT", obj(released))) as api,
+        scripted(("GET", listed(lease("7", transitions=3))), ("PUT", Kept("8"))) as api,
         session_with(api.url, tmp_path) as session,
     ):
         leases = LeaseClient(session, "n", "l")
@@ -274,12 +273,10 @@ async def test_a_release_is_written_as_client_go_writes_it(tmp_path: Path) -> No
 
 async def test_renewals_need_no_reading_between_them(tmp_path: Path) -> None:
     noted = lease("7", labels={"app": "x"})
-    script = [
-        ("GET", listed(noted)),
-        ("PUT", obj(lease("8", labels={"app": "x"}))),
-        ("PUT", obj(lease("9", labels={"app": "x"}))),
-    ]
-    async with scripted(*script) as api, session_with(api.url, tmp_path) as session:
+    async with (
+        scripted(("GET", listed(noted)), ("PUT", Kept("8")), ("PUT", Kept("9"))) as api,
+        session_with(api.url, tmp_path) as session,
+    ):
         leases = LeaseClient(session, "n", "l")
         record, _ = await leases.look(timeout_s=TIMEOUT_S)
         for _ in range(2):
@@ -295,7 +292,7 @@ async def test_a_renewal_that_this_client_did_not_send_is_foreign_though_the_lea
     tmp_path: Path,
 ) -> None:
     async with (
-        scripted(("GET", listed(lease("7"))), ("PUT", obj(lease("8"))), ("PUT", cut())) as api,
+        scripted(("GET", listed(lease("7"))), ("PUT", Kept("8")), ("PUT", cut())) as api,
         session_with(api.url, tmp_path) as session,
     ):
         leases = LeaseClient(session, "n", "l")
@@ -323,6 +320,49 @@ async def test_what_was_there_before_a_clients_first_write_is_not_foreign_though
         with pytest.raises(ApiFailure):
             await leases.replace(record, holder="a", duration_s=15, transitions=1, acquired=False, timeout_s=TIMEOUT_S)
         assert not leases.is_foreign(record)
+
+
+STALE = "2026-01-01T00:00:05.000000Z"
+
+
+@pytest.mark.parametrize(
+    ("made_of_it", "named"),
+    [
+        ({"spec": {"renewTime": STALE}}, "renewTime"),
+        ({"spec": {"renewTime": None}}, "renewTime"),
+        ({"spec": {"holderIdentity": "b"}}, "holderIdentity"),
+        ({"spec": {"holderIdentity": None}}, "holderIdentity"),
+        ({"spec": {"leaseTransitions": 7}}, "leaseTransitions"),
+        ({"annotations": {}}, SEAL),
+        ({"annotations": {SEAL: "another"}}, SEAL),
+    ],
+)
+async def test_a_write_that_something_in_between_changes_is_none(tmp_path: Path, made_of_it: Json, named: str) -> None:
+    """A webhook, or a proxy that says yes and keeps nothing: those who wait see no renewal, or not ours."""
+    made, written = Kept("8", 201, **made_of_it), Kept("8", **made_of_it)
+    script = (("POST", made), ("GET", listed(lease("7"))), ("PUT", written))
+    async with scripted(*script) as api, session_with(api.url, tmp_path) as session:
+        leases = LeaseClient(session, "n", "l")
+        how: Json = {"holder": "a", "duration_s": 15, "transitions": 1, "timeout_s": TIMEOUT_S, "seal": "s"}
+        with pytest.raises(ApiFailure, match=f"not kept as it was written.*{named}") as created:
+            await leases.create(**how)
+        record, _ = await leases.look(timeout_s=TIMEOUT_S)
+        assert record is not None
+        with pytest.raises(ApiFailure, match=f"not kept as it was written.*{named}") as replaced:
+            await leases.replace(record, acquired=False, **how)
+    assert created.value.kind is replaced.value.kind is Failure.MALFORMED
+
+
+async def test_what_a_webhook_adds_to_a_lease_beside_what_was_written_does_no_harm(tmp_path: Path) -> None:
+    added = Kept("8", spec={"novel": 1}, annotations={SEAL: "s", "injected": "yes"})
+    async with scripted(("GET", listed(lease("7"))), ("PUT", added)) as api, session_with(api.url, tmp_path) as session:
+        leases = LeaseClient(session, "n", "l")
+        record, _ = await leases.look(timeout_s=TIMEOUT_S)
+        assert record is not None
+        written = await leases.replace(
+            record, holder="a", duration_s=15, transitions=1, acquired=False, timeout_s=TIMEOUT_S, seal="s"
+        )
+    assert (written.holder, written.resource_version) == ("a", "8")
 
 
 @pytest.mark.parametrize(

@@ -76,6 +76,8 @@ class World:
     quiet_at: int = 0
     handover_wait: int = 0
     void_before: int = 0
+    told: Fence = Fence.FENCING
+    """What the machine said last."""
     log: list[str] = field(default_factory=list)
     forged: list[tuple[int, bool]] = field(default_factory=list)
 
@@ -230,8 +232,12 @@ class World:
             assert self.aimed, "armed without a death signal"
             assert self.death, "armed without a deadline in the kernel"
             assert self.now < self.death - timing.SOFT_LEAD + TICK
+            for grant in (self.elector, self.arbiter):
+                assert grant is not None, "armed with one key"
+                assert self.now < timing.soft_deadline(grant.deadline), "armed with a key that has run out"
         if self.keys_visible and machine.fence not in (Fence.ARMED, Fence.ARMING):
             assert machine.exposed == "bootstrap"
             assert node is None or not node.forging
-        if machine.fence is Fence.FENCED and node is not None and node.gauge and node.metrics:
-            assert not node.forging or node.count, "reported fenced while forging"
+        if machine.fence is Fence.FENCED is not self.told and node is not None and node.gauge and node.metrics:
+            assert not node.forging, "reported fenced while forging"
+        self.told = machine.fence

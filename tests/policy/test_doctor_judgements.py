@@ -236,11 +236,18 @@ def test_what_is_wrong_with_a_pod_is_named(change: dict[str, object], check: str
         ({"death_timer": "refused"}, "death-timer"),
         ({"death_signal": "refused"}, "death-signal"),
         ({"freezer": "frozen it would not die"}, "freezer"),
+        ({"clock_bent_by": 0.083}, "clock-rate"),
+        ({"clock_bent_by": -0.006}, "clock-rate"),
     ],
 )
 def test_what_a_kernel_cannot_do_is_named(change: dict[str, object], check: str) -> None:
     (only,) = bad(judge_kernel(dataclasses.replace(KERNEL, **change), permissive=False))  # type: ignore[arg-type]
     assert only.check == check
+
+
+@pytest.mark.parametrize("share", [0.0, 0.0005, -0.005])
+def test_a_clock_that_is_bent_by_less_than_half_of_what_two_may_differ_by_is_fine(share: float) -> None:
+    assert bad(judge_kernel(dataclasses.replace(KERNEL, clock_bent_by=share), permissive=False)) == []
 
 
 # --- the node ---

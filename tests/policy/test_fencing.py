@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from ipc.messages import Fence, Proof, StartFlag, Startup
@@ -755,6 +755,7 @@ ACTS = st.sampled_from(
         "grant",
         "withdraw",
         "arbiter ends",
+        "arbiter silent",
         "lose",
         "node dies",
         "node starts",
@@ -772,6 +773,8 @@ ACTS = st.sampled_from(
 )
 
 
+@example(acts=[("node starts", 20), ("grant", 40), ("arbiter silent", 20)])
+@example(acts=[("node starts", 20), ("grant", 40), ("arbiter ends", 40)])
 @settings(max_examples=200, deadline=None)
 @given(acts=st.lists(st.tuples(ACTS, st.integers(1, 60)), max_size=30))
 def test_whatever_happens_nothing_forges_past_the_end_of_the_lease(acts: list[tuple[str, int]]) -> None:
@@ -792,6 +795,8 @@ def test_whatever_happens_nothing_forges_past_the_end_of_the_lease(acts: list[tu
             case "arbiter ends" if world.arbiter is not None:
                 world.arbiter = dataclasses.replace(world.arbiter, deadline=world.now + ticks * S // 10)
                 world.calm = ticks % 2 == 0
+            case "arbiter silent":
+                world.arbiter = None
             case "lose":
                 world.elector = None
             case "node dies":

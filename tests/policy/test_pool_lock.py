@@ -251,6 +251,31 @@ def test_a_grant_ends_when_the_first_of_the_confirmations_ends_without_which_the
     assert pod.lock.granted.deadline == timing.grant_deadline(pod.now + min(needed) * timing.MILLISECOND, D * S)
 
 
+@given(
+    said=st.lists(
+        st.tuples(
+            st.builds(Wish, st.booleans(), st.integers(0, 5 * S), st.booleans(), st.booleans()), st.integers(0, 99)
+        ),
+        min_size=1,
+        max_size=30,
+    ),
+    down=st.sampled_from([{0, 1}, {0, 2}, {1, 2}, {0, 1, 2}]),
+    seconds=st.integers(0, 30),
+)
+def test_no_wish_and_no_token_told_elsewhere_give_a_right_without_a_majority(
+    said: list[tuple[Wish, int]], down: set[int], seconds: int
+) -> None:
+    """All that is known of other clusters comes as a wish and a token."""
+    pod = Pod()
+    pod.down = down
+    for wish, token in said:
+        pod.lock.note_token(token)
+        pod.update(wish)
+        pod.serve(wish)
+        assert pod.lock.grant(pod.now) is None
+        pod.now += seconds * S + 1
+
+
 def test_a_confirmation_counts_from_before_its_request_was_sent() -> None:
     pod = known(1)
     pod.update()

@@ -106,6 +106,27 @@ MUTANTS: Final = (
         "        if False:",
     ),
     Mutant(
+        "the elector's grant is enough",
+        (
+            (
+                "policy/grants.py",
+                '    for name, grant in (("elector", elector), ("arbiter", arbiter)):',
+                '    for name, grant in (("elector", elector),):',
+            ),
+            (
+                "policy/grants.py",
+                "    assert arbiter is not None\n    if not (arbiter.exclusive if managed else elector.exclusive):",
+                "    if managed and arbiter is None:\n        return Right(elector.deadline, elector.fencing_token)\n"
+                "    if not (arbiter.exclusive if managed else elector.exclusive):",
+            ),
+            (
+                "policy/grants.py",
+                "    return Right(min(elector.deadline, arbiter.deadline), token)",
+                "    return Right(elector.deadline, token)",
+            ),
+        ),
+    ),
+    Mutant(
         "the kernel is not told when to kill",
         (
             ("policy/fencing.py", "            SetDeath(right.deadline),\n", ""),

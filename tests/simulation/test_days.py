@@ -9,10 +9,25 @@ import subprocess
 import sys
 from collections import Counter
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
-from days import BYTES, COUNTED, DISK, OBJECTS, POOLS, Holding, grown, held
+from days import (
+    BYTES,
+    COUNTED,
+    DISK,
+    OBJECTS,
+    POOLS,
+    Holding,
+    ended,
+    grown,
+    held,
+    is_calm,
+    is_for_an_upgrade,
+    old_keys,
+)
 
 PROGRAM = Path(__file__).with_name("days.py")
 
@@ -82,6 +97,31 @@ def test_a_worker_that_was_started_anew_is_not_compared_with_the_one_before() ->
         HOLDING, workers=HOLDING.workers | {"pod-0 elector": more}, lives=HOLDING.lives | {"pod-0 elector": 99}
     )
     assert grown(HOLDING, now, lived=True) == []
+
+
+def test_a_worker_that_was_started_anew_on_a_calm_day_is_named() -> None:
+    """It began empty: what it held before was compared with nothing."""
+    now = dataclasses.replace(HOLDING, lives={"pod-0 elector": 1, "pod-1 elector": 99})
+    assert ended(HOLDING, HOLDING) == []
+    assert ended(HOLDING, now) == ["pod-1 elector was started anew"]
+    assert ended(HOLDING, dataclasses.replace(HOLDING, lives={"pod-1 elector": 2})) == [
+        "pod-0 elector was started anew"
+    ]
+
+
+def test_of_twenty_four_days_six_are_for_an_upgrade_and_none_of_these_is_calm() -> None:
+    upgrades = [day for day in range(1, 25) if is_for_an_upgrade(day)]
+    assert upgrades == [2, 7, 10, 14, 19, 22]
+    assert not any(is_calm(day) for day in upgrades)
+
+
+def test_who_forges_with_keys_of_before_the_last_rotation_is_named() -> None:
+    def pod(*, forging: bool, with_keys: int) -> Any:
+        node = SimpleNamespace(forging=forging, with_keys=with_keys, keys=SimpleNamespace(source=4))
+        return SimpleNamespace(name=f"pod-{with_keys}", node=node)
+
+    assert old_keys([pod(forging=True, with_keys=4), pod(forging=False, with_keys=2)]) == []
+    assert old_keys([pod(forging=True, with_keys=3)]) == ["pod-3 forges with set 3, and 4 is in its secret"]
 
 
 async def test_what_a_task_holds_is_what_can_be_reached_from_its_frames_and_not_the_program() -> None:

@@ -10,12 +10,12 @@ from typing import cast
 import pytest
 
 from bench.arbiters import actuator, elector
-from config import load
+from config import Config, load
 from ipc.messages import ElectorState, Grant, LockPhase, Role, Worker
 from kernel.clock import boottime_ns
 from kube.session import ApiSession
 from policy import timing
-from policy.arbitration import Verdict
+from policy.arbitration import Cluster, ClusterSpec, ForgeState, Override, Verdict
 from policy.pool_lock import Kept, Term
 from workers.clusters import Clusters
 from workers.coordination import Around, Coordination
@@ -28,12 +28,17 @@ UNSETTLED = dataclasses.replace(LEADS, settled=False)
 
 
 @pytest.fixture
-def restarted(tmp_path: Path) -> Coordination:
-    """Of an arbiter whose earlier life held the lock a moment ago; it has no answer of an API server yet."""
+def config(tmp_path: Path) -> Config:
     given = {"RUN_DIR": str(tmp_path), "POD_NAME": "pod-0", "KUBECONFIG": "/unused", "CLUSTER_REGION": "r"}
     config = load(given | {"ENABLE_CLUSTER_MANAGEMENT": "true", "POOL_ID": "pool1abcdefghijklmno"})
+    config.worker_dir(Worker.ARBITER).mkdir()
+    return config
+
+
+@pytest.fixture
+def restarted(config: Config) -> Coordination:
+    """Of an arbiter whose earlier life held the lock a moment ago; it has no answer of an API server yet."""
     folder, now = config.worker_dir(Worker.ARBITER), boottime_ns()
-    folder.mkdir()
     grant = Grant(f"{config.forge_cluster_name}/pod-0_abcd", 3, now + 12 * timing.SECOND, now, exclusive=True)
     kept = Kept(phase=LockPhase.HELD, term=Term(3, "key", now), granted=grant, highest=3)
     notes = {"instance": "abcd", "kept": dataclasses.asdict(kept), "seen": {}}
@@ -95,6 +100,26 @@ def test_only_who_could_take_the_lock_when_it_is_released_says_that_it_should_fo
     lock.saw(0, None, boottime_ns(), read=True)
     later = boottime_ns() + 16 * timing.SECOND
     assert restarted._preferred(later, first, 1).status
+
+
+FORGE = Override(enabled=True, force_state=ForgeState.ENABLED, force_priority=1)
+
+
+@pytest.mark.parametrize("spec", [ClusterSpec(), ClusterSpec(ForgeState.ENABLED), ClusterSpec(override=FORGE)])
+def test_what_the_clusters_objects_say_gives_no_right_without_the_lock(
+    config: Config, monkeypatch: pytest.MonkeyPatch, spec: ClusterSpec
+) -> None:
+    """They all agree that this cluster forges; but no coordination API has confirmed the lock."""
+    ours = Cluster(config.forge_cluster_name, "r", spec, ready=True, prefers_itself=True, leader="pod-0", ours=True)
+    monkeypatch.setattr(Clusters, "views", lambda _: [ours])
+    monkeypatch.setattr(Clusters, "known", True)
+    monkeypatch.setattr(Clusters, "token", 41)
+    monkeypatch.setattr(Clusters, "spec", lambda _: spec)
+    coordination, began = Coordination(config, [cast("ApiSession", object())], lambda: None), boottime_ns()
+    for seconds in range(0, 120, 5):
+        judged = coordination.judge(began + seconds * timing.SECOND, Around(LEADS, actuator(None), None, False))
+        assert judged.pool.wanted == config.forge_cluster_name
+        assert judged.grant is None
 
 
 # --- what is said at the start ---

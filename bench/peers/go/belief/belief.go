@@ -17,7 +17,7 @@ import (
 	"k8s.io/client-go/tools/clientcmd"
 )
 
-// The settings that all peers share, as far as they have them; client-go's own defaults.
+// The settings that all peers share, as far as they have them; what Kubernetes' own components have by default.
 const (
 	LeaseDuration = 15 * time.Second
 	RenewDeadline = 10 * time.Second
