@@ -164,10 +164,10 @@ class Onlooker:
         return look(pod.name, asked, time.monotonic_ns(), sheet(text)) if code == 200 else None
 
     def found(self) -> list[str]:
-        """Since the last call."""
+        """Since the last call, each once."""
         with self._lock:
             found, self._found = self._found, []
-        return found[:MOST]
+        return list(dict.fromkeys(found))[:MOST]
 
     def close(self) -> None:
         self._end.set()

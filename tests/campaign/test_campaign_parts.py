@@ -9,9 +9,11 @@ from typing import Any
 
 import pytest
 
+import campaign_arenas
 import campaign_judge as judge
 import campaign_parts as parts
 import campaign_plan as plan
+from campaign_arenas import FleetArena
 from campaign_breaks import BREAKS, CLUSTER, Break
 from campaign_oracle import Turn
 from campaign_parts import Part, Setting
@@ -163,3 +165,44 @@ def test_a_pool_that_does_not_come_to_rest_says_why(part: Part, arena: Arena, mo
     assert arena.healed == 1
     (file,) = part.setting.folder.glob("evidence-*")
     assert "the pods cannot be described: TimeoutError('nobody answers')" in file.read_text()
+
+
+class Leader:
+    """A fleet of which the forger says this."""
+
+    def __init__(self, pool: dict[str, Any]) -> None:
+        self._pool = pool
+
+    def leader(self) -> Leader:
+        return self
+
+    def status(self) -> dict[str, Any]:
+        return {"pool": self._pool}
+
+
+def a_fleet(**pool: Any) -> FleetArena:
+    made = object.__new__(FleetArena)
+    made.disturbed()
+    made.fleet = Leader(pool)  # type: ignore[assignment]
+    return made
+
+
+ABLE = {"region": "b", "eligible": True}
+
+
+def test_a_fleet_is_at_rest_when_the_region_forges_that_should_and_every_other_could() -> None:
+    at_home = a_fleet(wanted="a", cluster="a", clusters=[ABLE])
+    assert at_home._not_home() == []
+    assert at_home.home
+    assert a_fleet(wanted="b", cluster="a", clusters=[ABLE])._not_home() != []
+    assert a_fleet(wanted="a", cluster="a", clusters=[ABLE | {"eligible": False}])._not_home() != []
+    assert a_fleet()._not_home() != []
+
+
+def test_a_region_whose_way_home_takes_long_is_waited_for_no_longer_and_the_next_round_knows_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    fleet = a_fleet(wanted="b", cluster="a", clusters=[ABLE])
+    monkeypatch.setattr(campaign_arenas, "HOME_S", 0.0)
+    assert fleet._not_home() == []
+    assert not fleet.home
