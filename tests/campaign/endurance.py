@@ -36,7 +36,7 @@ _HERE = Path(__file__).resolve().parent
 _ROOT = _HERE.parents[1]
 sys.path[:0] = [str(_HERE), str(_HERE.parent / "e2e"), str(_ROOT)]
 
-from cli.asking import Failed, connect, first, told  # noqa: E402
+from cli.asking import Failed, NotThere, connect, first, told  # noqa: E402
 from config import Config, load  # noqa: E402
 from devkit import record  # noqa: E402
 from devkit.pods import WORKERS, Pod  # noqa: E402
@@ -267,14 +267,25 @@ class Endurance:
         )
 
     def _stand_down(self, pod: Pod) -> None:
-        """As `forgectl stand-down --now` does it."""
+        """As `forgectl stand-down --now` does it; again while its elector is being started anew."""
+
+        def heard() -> bool:
+            try:
+                self._tell(pod)
+            except NotThere:
+                return False
+            return True
+
+        self._arena.pods.wait_for(heard, READY_S, f"the elector of {pod.name} takes a command")
+        self._out[pod.name] = time.monotonic() + OUT_S
+
+    def _tell(self, pod: Pod) -> None:
         config, until = self._configs[pod.name], time.monotonic() + ANSWER_S
         with connect(config, Worker.ELECTOR, config.command_socket, until) as sock:
             sock.sendall(frame(encode(StandDown(OUT_S, "endurance", True))))
             reply = decode(first(sock, until), StandDownReply)
         if not reply.accepted:
             raise Failed(reply.message)
-        self._out[pod.name] = time.monotonic() + OUT_S
 
     def _excuse(self, began: int) -> str:
         """Why a bound proves nothing since then; empty: it does."""
@@ -304,7 +315,7 @@ class Endurance:
         except MissedError as error:
             self.remarks.append(f"after {self.done} hand-overs: {kind} missed {pod.name}: {error}")
         found.lasted_s = (time.monotonic_ns() - began) / NS
-        pods.wait_for(self._arena.at_rest, READY_S, f"the pool is at rest after {kind}")
+        pods.wait_for(self._all_are_back, READY_S, f"the pool is at rest after {kind}")
         if kind == ROTATION:
             pods.wait_for(self._forges_with_the_new_set, READY_S, "the forger has the new certificate")
         now = time.monotonic_ns()
@@ -316,6 +327,10 @@ class Endurance:
             self._evidence(began)
         elif found.gap_s > allowed:
             self.remarks.append(f"after {self.done} hand-overs: {kind}: {found.gap_s:.3f} s, but {why}")
+
+    def _all_are_back(self) -> bool:
+        """What a worker said counts for seconds after its end: a pod is ready without it for as long."""
+        return self._arena.at_rest() and all(pod.worker_pids().keys() == set(WORKERS) for pod in self._arena.pods.pods)
 
     def _forges_with_the_new_set(self) -> bool:
         forgers = self._arena.pods.forgers()

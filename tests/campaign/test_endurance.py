@@ -7,12 +7,14 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
 
+from cli.asking import Failed, NotThere
 from devkit.record import Interval
 
 from campaign_parts import STALL_S
@@ -93,6 +95,29 @@ def test_a_process_of_the_first_pod_that_ends_by_itself_is_a_violation() -> None
     run._look_after(pod, {"elector": 9, "arbiter": 8})
     (said,) = run.violations
     assert said.endswith("pod-0 elector was started anew, and nobody ended it")
+
+
+def test_who_cannot_hear_yet_is_told_again_and_who_refuses_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The elector was killed a moment ago, and its pod is ready by what it said before."""
+    run, pod = endurance(), cast("Any", SimpleNamespace(name="pod-0"))
+    answers: list[Exception | None] = [NotThere("no elector"), NotThere("no elector"), None]
+
+    def tell(_: object) -> None:
+        if (answer := answers.pop(0)) is not None:
+            raise answer
+
+    def wait_for(what: Callable[[], bool], _seconds: float, _why: str) -> None:
+        while not what():
+            pass
+
+    monkeypatch.setattr(run, "_tell", tell)
+    monkeypatch.setattr(run._arena.pods, "wait_for", wait_for, raising=False)
+    run._stand_down(pod)
+    assert answers == []
+    assert "pod-0" in run._out
+    answers.append(Failed("not now"))
+    with pytest.raises(Failed, match="not now"):
+        run._stand_down(pod)
 
 
 def test_on_a_machine_that_stood_still_that_is_a_remark() -> None:
