@@ -380,11 +380,12 @@ class PoolLock:
             self.granted = Grant(self.identity, term.token, deadline, renewed_at, exclusive=True)
 
     def _lapsed(self, now: int) -> bool:
-        """Whether others may have held the lock since our right ended.
+        """Whether others may have held the lock since our right ended, as the fastest clock counts (A2).
 
         Then nothing revives the term, though a member names it: that one may come from a backup.
         """
-        return self.granted is not None and now >= self.granted.renewed_at + self._duration
+        lasts = self._duration - self._duration // timing.DRIFT_SHARE
+        return self.granted is not None and now >= self.granted.renewed_at + lasts
 
     def _nothing_stands(self, now: int) -> bool:
         return all(now >= member.renewed_at + self._duration for member in self.members)

@@ -1059,6 +1059,22 @@ def test_a_term_whose_time_has_run_out_gives_no_right_again_by_a_member_that_goe
     assert pod.grant.fencing_token > token
 
 
+@pytest.mark.parametrize(("after_s", "revived"), [(14.8, True), (14.9, False)])
+def test_a_renewal_revives_a_right_that_ended_until_the_fastest_clock_has_counted_a_lease_duration(
+    after_s: float, *, revived: bool
+) -> None:
+    """A2: so much earlier than ours another's may be done, and what names us after that may come from a backup."""
+    pod = holding(1)
+    granted = pod.lock.granted
+    assert granted is not None
+    pod.now = granted.renewed_at + int(after_s * S)
+    pod.update()
+    assert pod.grant is None
+    pod.serve()
+    pod.update()
+    assert (pod.grant is not None) is revived
+
+
 def test_an_attempt_ends_with_a_restart_and_is_given_back() -> None:
     pod = known()
     pod.update()

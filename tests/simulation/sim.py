@@ -268,8 +268,16 @@ def many(
     """`count` schedules from seed `first` on, in `jobs` processes; `say`: is told from time to time what came of it."""
     tally = Tally()
     first -= first % ROW
-    size = 10 * ROW
+    size = ROW if jobs == 1 else 10 * ROW
     chunks = [range(at, min(at + size, first + count)) for at in range(first, first + count, size)]
+    if jobs == 1:  # here: to start another process would take longer than to play some rows
+        _begin(drift)
+        for chunk in chunks:
+            for seed, outcome in _some(chunk):
+                tally.add(seed, outcome)
+            if len(tally.failed) >= most_failures:
+                break
+        return tally
     with multiprocessing.get_context("spawn").Pool(jobs, initializer=_begin, initargs=(drift,)) as pool:
         for some in pool.imap_unordered(_some, chunks):
             for seed, outcome in some:

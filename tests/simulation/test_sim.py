@@ -9,7 +9,21 @@ from pathlib import Path
 
 import pytest
 
-from product_mutants import BEGIN, END, MUTANTS, PACKAGES, PAGE, ROOT, Mutant, caught, faulty, said
+from product_mutants import (
+    BEGIN,
+    END,
+    MUTANTS,
+    PACKAGES,
+    PAGE,
+    ROOT,
+    Mutant,
+    caught,
+    faulty,
+    on_the_page,
+    said,
+    seed_of,
+    table,
+)
 from script import FAULTS, ROW, row_of, script
 
 SIM = Path(__file__).with_name("sim.py")
@@ -48,7 +62,7 @@ def test_clocks_whose_rates_differ_by_more_than_is_assumed_are_seen_to_break_it(
 def test_what_fails_is_shortened_and_told(tmp_path: Path) -> None:
     mutant = next(each for each in MUTANTS if each.name == TRIED[0])
     what, _ = caught(mutant, ENOUGH)
-    seed = what.split(":")[0].removeprefix("seed ")
+    seed = seed_of(what)
     faulty(mutant, tmp_path)
     program = tmp_path / "tests/simulation/sim.py"
     environment = os.environ | {"PYTHONDONTWRITEBYTECODE": "1", "PYTHONPATH": str(tmp_path)}
@@ -78,8 +92,33 @@ def test_the_page_has_every_deliberate_fault_and_what_saw_it() -> None:
     page = PAGE.read_text(encoding="utf-8")
     rows = page.partition(BEGIN)[2].partition(END)[0].splitlines()[2:]
     assert [row.split(" | ")[0].removeprefix("| ") for row in rows] == [each.name for each in MUTANTS]
-    assert len(rows) >= 25
+    assert len(rows) >= 30
     assert "NOT SEEN" not in page
+
+
+def test_the_schedule_that_failed_when_the_page_was_written_is_tried_first_and_the_others_if_it_holds() -> None:
+    mutant = next(each for each in MUTANTS if each.name == TRIED[1])
+    seed = on_the_page()[mutant.name]
+    what, _ = caught(mutant, 0, recorded=seed)
+    assert seed_of(what) == seed, "of no others any was played"
+    what, _ = caught(mutant, ENOUGH, recorded="15")  # which holds
+    assert seed_of(what) == seed
+
+
+def test_a_fault_that_nothing_sees_survives() -> None:
+    harmless = Mutant("a word", (("policy/election.py", '"giving others a turn', '"leaving others a turn'),))
+    what, _ = caught(harmless, ROW, recorded="0")
+    assert what == ""
+    assert "| NOT SEEN | – |" in table([(harmless, what)])
+
+
+def test_the_page_tells_the_seeds_that_it_was_written_with() -> None:
+    assert on_the_page().keys() == {each.name for each in MUTANTS}
+    assert all(seed.isdecimal() for name, seed in on_the_page().items() if not by(name))
+
+
+def by(name: str) -> str:
+    return next(each.by for each in MUTANTS if each.name == name)
 
 
 def test_what_was_seen_is_told_without_what_differs_from_run_to_run() -> None:

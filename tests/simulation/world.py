@@ -7,6 +7,8 @@ Checked whenever a node begins or ends to forge, a worker says something, or a L
 - the Lease is released only when the pod's node does not forge;
 - keys are shown to a node that may forge with them only under an unexpired grant of the elector and one of the arbiter;
 - a grant never lasts longer than a lease duration, less the margin, from the last write that a server took;
+- no node is armed under grants that were renewed before a jump of the wall clock that its pod has noticed, and has had
+  room on its disk to write down;
 - no SIGHUP reaches a node that has no handler for it;
 - nobody writes over a holder who renewed less than a lease duration ago, but that holder;
 - who forges has a higher token than whoever forged before;
@@ -95,6 +97,12 @@ class World(Fleet):
         """How many faults began, and how many last."""
         self.ended_s = 0.0
         """When the last one ended."""
+        self._granted_from: dict[tuple[str, Worker], int] = {}
+        """The renewal by which each gave its last grant (ns of the pod)."""
+        self._jumped: dict[str, int] = {}
+        """The last jump of the wall clock of which a pod said that it knows."""
+        self._jump_noted: dict[str, int] = {}
+        """The last one that it could write down: its next actuator knows of it, too."""
         super().__init__(seed=0, folder=folder, regions=kind.regions, pods_each=kind.pods_each, members=kind.members)
 
     def __post_init__(self) -> None:
@@ -256,12 +264,15 @@ class World(Fleet):
 
     def _said(self, pod: Any, worker: Worker, body: Body) -> None:
         if isinstance(body, ElectorState | ArbiterState) and body.grant is not None:
-            self._granted[pod.name, worker] = max(self._granted.get((pod.name, worker), 0), body.grant.deadline)
+            key, grant = (pod.name, worker), body.grant
+            self._granted[key] = max(self._granted.get(key, 0), grant.deadline)
+            self._granted_from[key] = max(self._granted_from.get(key, 0), grant.renewed_at)
             if worker is (Worker.ARBITER if self.managed else Worker.ELECTOR):
-                self._tokens[pod.name] = body.grant.fencing_token
+                self._tokens[pod.name] = grant.fencing_token
             self._measure(pod, worker, body)
         elif isinstance(body, ActuatorState):
             self._judge(pod, body)
+            self._look_for_void_grants(pod, body)
         self._phase_changed()
 
     def _judge(self, pod: Any, body: ActuatorState) -> None:
@@ -307,6 +318,17 @@ class World(Fleet):
         if body.grant.deadline > most:
             beyond = (body.grant.deadline - most) / 1e9
             self.violate(f"{pod.name}: the {worker} grants {beyond:.3f} s more than its last renewal gives")
+
+    def _look_for_void_grants(self, pod: Any, body: ActuatorState) -> None:
+        """What was granted before a jump arms nobody, though who granted it says so still."""
+        if body.void_before > self._jumped.get(pod.name, 0):
+            self._jumped[pod.name] = body.void_before
+            if not pod.machine.disk_full:
+                self._jump_noted[pod.name] = body.void_before
+        void = max(body.void_before, self._jump_noted.get(pod.name, 0))
+        for worker in (Worker.ELECTOR, Worker.ARBITER):
+            if body.fence in (Fence.ARMING, Fence.ARMED) and self._granted_from.get((pod.name, worker), 0) <= void:
+                self.violate(f"{pod.name}: armed by what the {worker} granted before a jump of the wall clock")
 
     def _exposed(self, pod: Any) -> None:
         now = pod.machine.now()
