@@ -2,7 +2,8 @@
 
 A figure may rise while its life is young, and swing.  So only the second half of a life is looked at, and there the
 median of the slopes between any two samples (Theil and Sen), which no single outlier moves.  What it adds up to over
-that half must stay below a tolerance.  Pure but for `look` and `contents`.
+that half, or what lies between its first and its last quarter, must stay below a tolerance.  Pure but for `look` and
+`contents`.
 """
 
 from __future__ import annotations
@@ -114,14 +115,16 @@ def trend(owner: str, figure: str, life: Sequence[Sample], most: int) -> Trend:
     quarter = max(1, len(half) // 4)
     growth = slope(half[:: max(1, -(-len(half) // most))]) * span
     judged = len(half) >= ENOUGH and span >= SPAN
-    allowed = TOLERANCES[figure].allows(growth, statistics.median(y for _, y in half))
+    first, last = (statistics.median(y for _, y in some) for some in (half[:quarter], half[-quarter:]))
+    steady = (last - first) * 4 / 3  # what it comes to where it grows steadily; of what only swings the slope may rise
+    allowed = TOLERANCES[figure].allows(min(growth, steady), statistics.median(y for _, y in half))
     return Trend(
         owner,
         figure,
         len(points),
         int(span),
-        statistics.median(y for _, y in half[:quarter]),
-        statistics.median(y for _, y in half[-quarter:]),
+        first,
+        last,
         growth,
         judged,
         judged and not allowed,

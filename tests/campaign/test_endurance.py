@@ -58,6 +58,14 @@ def test_what_only_swings_and_what_jumps_for_a_moment_is_none() -> None:
     assert not only(life(swinging)).leaks
 
 
+def test_what_rises_again_and_again_and_falls_back_is_none() -> None:
+    """Most slopes between two of its samples rise; its last quarter is where the first was."""
+    saw = only(life([20_000.0 + 3000 * (n % 9) for n in range(MANY)]))
+    assert not TOLERANCES["pss_kib"].allows(saw.growth, saw.first), "its slope alone would be a leak"
+    assert saw.last == saw.first
+    assert not saw.leaks
+
+
 def test_what_grew_while_its_life_was_young_is_none() -> None:
     assert not only(life([20_000.0 + 400 * min(n, MANY // 3) for n in range(MANY)])).leaks
 
