@@ -144,9 +144,9 @@ soak: install
 	$(BIN)/python tests/simulation/sim.py --seeds $(or $(SEEDS),1000000)
 	FORGE_FLEET_SEEDS=$${FORGE_FLEET_SEEDS:-2000} $(PYTEST) tests/simulation/test_fleet.py -q -n $(TEST_WORKERS) --dist load
 
-## every state of the models in model/, and their mutants (needs spin and gcc; RECORD=1 writes the counts down; about four minutes)
+## every state of the models in model/, and their mutants (needs spin and gcc; RECORD=1 writes the counts down; ONLY=lock; minutes)
 model: install
-	$(BIN)/python -m devkit.model $(if $(RECORD),--record)
+	$(BIN)/python -m devkit.model $(if $(ONLY),--only "$(ONLY)") $(if $(RECORD),--record)
 
 ## random faults upon real pods for MINUTES=20, judged by the nodes' own records (SEED=n repeats one; API=real|embedded; SLACK=s)
 campaign: install
