@@ -154,9 +154,9 @@ soak: install
 	$(MAKE) fleets FLEETS=$(or $(FLEETS),2000)
 	$(MAKE) campaign MINUTES=$(or $(MINUTES),300)
 
-## every state of the models in model/, and their mutants (needs spin and gcc; RECORD=1 writes the counts down; about four minutes)
+## every state of the models in model/, and their mutants (needs spin and gcc; RECORD=1 writes the counts down; ONLY=lock; minutes)
 model: install
-	$(BIN)/python -m devkit.model $(if $(RECORD),--record)
+	$(BIN)/python -m devkit.model $(if $(ONLY),--only "$(ONLY)") $(if $(RECORD),--record)
 
 ## random faults upon real pods for MINUTES=20, judged by the nodes' own records (SEED=n repeats one; API=real|embedded; SLACK=s)
 campaign: install

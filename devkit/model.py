@@ -2,7 +2,7 @@
 
 A search counts only if it was a whole one: nothing truncated, hashed away or out of memory, no error, and as many
 states as model/states.json has.  `RECORD=1` (or `--record`) writes that file anew, and `python -m devkit.docs` the
-tables of docs/model.md then.
+tables of docs/model.md then.  `ONLY=lock` (`--only`): the searches whose model and name contain it, and no others.
 """
 
 from __future__ import annotations
@@ -46,6 +46,10 @@ class Search:
     fair: bool = False
     """Only runs in which each process that can go on does so at some time."""
 
+    @property
+    def key(self) -> str:
+        return f"{self.model}: {self.name}"
+
 
 class Check(Search):
     """It must find nothing."""
@@ -54,11 +58,8 @@ class Check(Search):
 class Mutant(Search):
     """A switch of a model that breaks it: the search must find that."""
 
-    @property
-    def key(self) -> str:
-        return f"{self.model}: {self.name}"
 
-
+_COPIED: Final = ("COPIES=1",)
 _RASH: Final = ("EDITS=1", "LEDGER", "RASH")
 _SIBLINGS: Final = ("SIBLINGS", "NO_REBIRTH", "NO_LATE")
 _RESTORED: Final = ("RESTORES=1", "NO_REBIRTH", "NO_LATE")
@@ -73,6 +74,7 @@ CHECKS: Final = (
     ),
     Check("both keys", "election", "the same with the arbiters' ledgers", ("EDITS=1", "LEDGER")),
     Check("arbiters alone", "election", "the same; the electors wait for nothing but their arbiters", _RASH),
+    Check("a machine copied", "election", "a pod's, while it runs, with its memory", _COPIED),
     Check("somebody forges", "election", "after the faults", ("LIVENESS",), "somebody_forges", fair=True),
     Check("a hand-over ends", "election", "after the faults", ("LIVENESS",), "handover_completes", fair=True),
     Check("lock", "lock", "two contenders, three members; writes that arrive late, pods that are made anew"),
@@ -112,6 +114,7 @@ MUTANTS: Final = (
         "who has sent a release claims whatever is erased, in whosever seal",
         ("EDITS=1",),
     ),
+    Mutant("copies_renewals_are_ours", "election", "what a copy has renewed counts as one's own", _COPIED),
     Mutant("stolen_term_signed", "election", "an arbiter signs a term that began too early", _RASH),
     Mutant(
         "expired_term_never_taken",
@@ -143,6 +146,7 @@ MUTANTS: Final = (
 PROPERTIES: Final = (
     ("==p)||(node[k]==0)", "at most one forges"),
     ("==c)||(node[j]==0)", "at most one forges"),
+    ("(before", "at most one forges, but for the rest of a grant after a copy"),
     ("(node==1)&&(right==0)", "nobody forges beyond his right and the margin"),
     ("(node!=1)", "`fenced` is said only of a node that does not forge"),
     ("(node[p]==0)", "released only after fenced"),
@@ -240,12 +244,12 @@ def _cpu_s() -> float:
     return used.ru_utime + used.ru_stime
 
 
-def run(*, record: bool) -> list[str]:
-    """Every check and every mutant, told as they come; what is wrong."""
+def run(*, record: bool, only: str = "") -> list[str]:
+    """Every check and every mutant (`only`: those whose key contains it), told as they come; what is wrong."""
     wrong: list[str] = []
-    found: dict[str, dict[str, dict[str, int | str]]] = {"checks": {}, "mutants": {}}
     known = {"checks": {}, "mutants": {}} if record or not STATES.exists() else recorded()
-    for check in CHECKS:
+    found = recorded() if only and STATES.exists() else {"checks": {}, "mutants": {}}
+    for check in (each for each in CHECKS if only in each.key):
         began = _cpu_s()
         try:
             outcome = search(check.model, check.switches, claim=check.claim, fair=check.fair)
@@ -256,7 +260,7 @@ def run(*, record: bool) -> list[str]:
         found["checks"][check.name] = counted
         told = f"{outcome.states:>9} states {outcome.transitions:>10} transitions {_cpu_s() - began:5.1f} s"
         print(
-            f"{check.model + ': ' + check.name:32} {told}  {property_of(outcome.error, check.claim) or 'ok'}",
+            f"{check.key:32} {told}  {property_of(outcome.error, check.claim) or 'ok'}",
             flush=True,
         )
         if outcome.error:
@@ -264,7 +268,7 @@ def run(*, record: bool) -> list[str]:
         elif not record and known["checks"].get(check.name) != counted:
             said = known["checks"].get(check.name, "nothing")
             wrong.append(f"{check.name}: {counted}, recorded is {said}; if the model was changed: make model RECORD=1")
-    for mutant in MUTANTS:
+    for mutant in (each for each in MUTANTS if only in each.key):
         began = _cpu_s()
         try:
             switches = (*mutant.switches, f"MUTANT_{mutant.name}")
@@ -283,7 +287,11 @@ def run(*, record: bool) -> list[str]:
                 f"mutant {mutant.key}: caught by {caught['caught_by']}, which is not recorded: make model RECORD=1"
             )
     if record and not wrong:
-        STATES.write_text(json.dumps(found, indent=1) + "\n", "utf-8")
+        kept = {
+            "checks": {each.name: found["checks"][each.name] for each in CHECKS if each.name in found["checks"]},
+            "mutants": {each.key: found["mutants"][each.key] for each in MUTANTS if each.key in found["mutants"]},
+        }
+        STATES.write_text(json.dumps(kept, indent=1) + "\n", "utf-8")
     return wrong
 
 
@@ -311,11 +319,12 @@ def mutant_table() -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m devkit.model", description=__doc__)
     parser.add_argument("--record", action="store_true", help="write model/states.json anew")
+    parser.add_argument("--only", default="", help="those whose model and name contain this")
     chosen = parser.parse_args()
     end_cleanly()
     if packages := missing():
         sys.exit(f"needed: apt-get install {' '.join(packages)}")
-    wrong = run(record=chosen.record)
+    wrong = run(record=chosen.record, only=chosen.only)
     print(f"{_cpu_s():.0f} s of processor time", flush=True)
     if wrong:
         sys.exit("\n".join(wrong))

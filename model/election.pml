@@ -25,6 +25,15 @@
  * what holds is held by the arbiters alone.  It still asks: an arbiter's word has no clock here, and ends with the
  * elector's grant.
  *
+ * COPIES.  With COPIES there is one pod, whose machine may be copied while it runs, memory and all: that is the second.
+ * Both have one name, one term, the same keys, and neither knows of the other.  What one of them writes is his: the
+ * other finds a renewTime in it that he did not send, and takes it for another's.  BOTH in the Lease is what each takes
+ * for his own: the version that stood there when the copy was made, or whose write was under way then; and, to an
+ * elector that began anew and has written nothing since, what its copy wrote into the term that it knows.  Arbiters
+ * cannot tell: whatever names one of the two is theirs.  Nobody hands over, and no pod is made anew.  That both forge
+ * nobody can hinder.  What is promised is how long: while a clock runs that ran when the copy was made, or when one
+ * took what the other wrote for his own (`before`).
+ *
  * SLOWNESS.  Who has not heard yet of a right acts as one who is slow.  Who has not heard yet that a right is gone is
  * dangerous: old_grant, old_word, old_sight.
  *
@@ -36,8 +45,12 @@
 #ifndef EDITS
 #define EDITS 0         /* writes to the Lease by hand, or by a pod that keeps no rule */
 #endif
+#ifndef COPIES
+#define COPIES 0        /* of the first pod's machine, in place of the second's */
+#endif
 #define NOBODY PODS
 #define STRANGER (PODS + 1)
+#define BOTH (PODS + 2)
 
 #define OLD(p) (1 << (3 * (p)))
 #define CUR(p) (2 << (3 * (p)))
@@ -107,10 +120,33 @@ bit old_word[PODS];     /* the actuator has not heard yet that the arbiter grant
 byte actuator[PODS];
 byte node[PODS];
 
+#if COPIES
+byte copies = COPIES;
+bit copied;             /* the second pod is a copy of the first */
+bit shared;             /* what the first has under way was sent before that: it will be both's */
+bit late_shared;        /* such a one, for whose answer nobody waits any more */
+bit held[PODS];         /* its notes name the term in the Lease, and it has seen no renewal there but its own */
+bit blind[PODS] = 1;    /* its elector has written nothing since it began: it cannot tell whose a renewal is */
+clocks before;          /* while one of these runs two may forge */
+#endif
+
 bit calm;               /* the faults have ended, for good */
 byte k, k2;             /* of the helpers; 0 between two steps */
 
+#if COPIES
+#define ours(p) (holder == p || holder == BOTH)
+#define names(p) (ours(p) || (copied && holder < PODS))
+#define awake(p) (p == 0 || copies == 0)   /* the second machine is nothing but the place of the copy */
+#define may_be_reborn 0
+#define hands_over 0
+#define at_most_one (before || node[0] == OFF || node[1] == OFF)
+#else
 #define ours(p) (holder == p)
+#define names(p) ours(p)     /* to its arbiter */
+#define awake(p) 1
+#define may_be_reborn 1
+#define hands_over 1
+#endif
 #define orphaned (holder == NOBODY && !given_up)
 #define right(p) ((on & CUR(p)) && !lag[p])
 #define grants(p) ((role[p] == LEADER && right(p)) || old_grant[p])
@@ -126,7 +162,7 @@ byte k, k2;             /* of the helpers; 0 between two steps */
 #define clear(p) 1
 #define honest(p) 1
 #endif
-#define signs(p) (arbiter[p] == SIGNING && (ours(p) || old_sight[p]) && honest(p))
+#define signs(p) (arbiter[p] == SIGNING && (names(p) || old_sight[p]) && honest(p))
 #define countersigns(p) (signs(p) || old_word[p])
 /* Without an edit nothing is orphaned that was ever held, and what is never asked costs no states. */
 #if EDITS == 0 || defined(RASH) || defined(MUTANT_regains_after_a_release)
@@ -187,6 +223,9 @@ inline over(set) {
         k++
     :: else -> break
     od; k = 0
+#if COPIES
+    ; before = before & ~(set); assert(at_most_one)
+#endif
 }
 
 /* The clock of the request becomes that of the right: for whoever waits for it, too. */
@@ -223,6 +262,9 @@ inline not_ours(p) {
 /* A new version is to stand in the Lease; `by`: NOBODY for an edit.  `ends`: a term goes without a release. */
 inline version(by, ends, begins) {
     k2 = 0;
+#if COPIES
+    shared = 0; late_shared = 0;
+#endif
     do
     :: k2 < PODS ->
         late_write[k2] = 0; late_release[k2] = 0;
@@ -230,8 +272,8 @@ inline version(by, ends, begins) {
         :: k2 == by
         :: else ->
             if
-            :: ends && holder != k2 && current[k2] -> displaced[k2] = 1
-            :: ends && holder != k2 && !current[k2] -> unseen[k2] = 1
+            :: ends && !ours(k2) && current[k2] -> displaced[k2] = 1
+            :: ends && !ours(k2) && !current[k2] -> unseen[k2] = 1
             :: else
             fi;
             current[k2] = 0;
@@ -248,7 +290,7 @@ inline version(by, ends, begins) {
             :: else
             fi;
             if
-            :: holder == k2 -> not_ours(k2)
+            :: ours(k2) -> not_ours(k2)
             :: else
             fi
         fi;
@@ -258,12 +300,15 @@ inline version(by, ends, begins) {
 }
 
 inline commit_write(p) {
-    version(p, holder != p && holder != NOBODY, holder != p);
+    version(p, !ours(p) && holder != NOBODY, !ours(p));
     if
-    :: holder != p ->
+    :: !ours(p) ->
         arbiter[p] = SIGNING; old_sight[p] = 0;   /* a new term has a new half of the seal */
 #ifdef LEDGER
         stolen[p] = !clear(p)
+#endif
+#if COPIES
+        held[0] = 0; held[1] = 0
 #endif
     :: else
     fi;
@@ -276,7 +321,26 @@ inline commit_write(p) {
     od; k = 0;
 #endif
     holder = p; given_up = 0; seal = NOBODY
+#if COPIES
+    ; held[p] = 1
+#endif
 }
+
+#if COPIES
+/* It was sent before the copy was made: each finds his own renewTime in it. */
+inline commit_of_both() {
+    if
+    :: !ours(0) -> arbiter[1] = SIGNING; old_sight[1] = 0
+    :: else
+    fi;
+    commit_write(0);
+    holder = BOTH; held[1] = 1
+}
+
+inline twice(set) {
+    set = (set & OF(0)) | ((set & OF(0)) << 3)
+}
+#endif
 
 inline commit_release(p) {
     assert(node[p] == OFF);   /* released only after fenced */
@@ -289,9 +353,15 @@ inline commit_release(p) {
 #ifdef LEDGER
         ledger[k] = ledger[k] & ~(OF(p) | OF(k));
 #endif
+#if COPIES
+        owed[k] = (copied -> 0 : owed[k]);   /* one key opens the terms of both */
+#endif
         k++
     :: else -> break
     od; k = 0
+#if COPIES
+    ; held[0] = 0; held[1] = 0
+#endif
 }
 
 inline lose(p) {
@@ -301,7 +371,8 @@ inline lose(p) {
 
 /* ---- the elector ---- */
 
-/* impl: policy.election.Election.saw, policy.lease.observe, policy.election.Election.released */
+/* impl: policy.election.Election.saw, policy.lease.observe, policy.election.Election.released,
+ * policy.lease.Renewals.is_foreign */
 inline see(p) {
 #ifndef MUTANT_gap_not_noticed
     if
@@ -322,6 +393,17 @@ inline see(p) {
     waits[p] = on;
 #endif
     current[p] = 1; displaced[p] = 0; unseen[p] = 0;
+#if COPIES
+    if
+    :: copied && holder == 1 - p && held[p] && blind[p] -> holder = BOTH; before = before | on
+#ifdef MUTANT_copies_renewals_are_ours
+    :: copied && holder == 1 - p && held[p] && !blind[p] -> holder = BOTH
+#else
+    :: copied && holder == 1 - p && held[p] && !blind[p] -> held[p] = 0
+#endif
+    :: else
+    fi;
+#endif
     if
     :: role[p] != OBSERVER && !ours(p) && !regains(p) -> lose(p)
     :: else
@@ -336,6 +418,9 @@ inline see(p) {
 inline send_take(p) {
     request[p] = WRITING;
     late_write[p] = 0;   /* the later request does all that the earlier one could */
+#if COPIES
+    blind[p] = 0;
+#endif
 #ifndef MUTANT_counted_from_the_answer
     on = on | REQ(p)
 #endif
@@ -345,6 +430,9 @@ inline send_take(p) {
 inline send_renewal(p) {
     request[p] = WRITING;
     late_write[p] = 0;
+#if COPIES
+    blind[p] = 0;
+#endif
 #ifndef MUTANT_counted_from_the_answer
     on = on | REQ(p)
 #endif
@@ -354,6 +442,9 @@ inline send_renewal(p) {
 inline send_release(p) {
     request[p] = RELEASING; late_release[p] = 0;
     release_sent[p] = role[p] == HANDOVER
+#if COPIES
+    ; blind[p] = 0
+#endif
 }
 
 /* impl: policy.election.Election.wrote, policy.timing.grant_deadline */
@@ -365,6 +456,9 @@ inline hear_written(p) {
     if
     :: role[p] == HANDOVER && old_grant[p] && right(p) && !(on & OLD(p)) ->
         k = 0;
+#if COPIES
+        keep_old(p, before);
+#endif
         do
         :: k < PODS -> keep_old(p, waits[k]); keep_old(p, owed[k]);
 #ifdef LEDGER
@@ -387,6 +481,9 @@ inline hear_written(p) {
     :: else -> break
     od; k = 0;
     shift(p, on);
+#if COPIES
+    shift(p, before); assert(at_most_one);
+#endif
     waits[p] = 0; owed[p] = 0;
     if
     :: role[p] == OBSERVER -> role[p] = LEADER; old_grant[p] = 0; over(OLD(p))
@@ -401,6 +498,12 @@ inline give_request_up(p) {
     if
     :: request[p] == WRITING && role[p] != OBSERVER -> hear_written(p)
     :: else ->
+#endif
+#if COPIES
+    if
+    :: p == 0 && shared -> late_shared = request[p] == WRITING; shared = 0; forget_request(p)
+    :: else
+    fi;
 #endif
     late_write[p] = late_write[p] || request[p] == WRITING;
     late_release[p] = late_release[p] || request[p] == RELEASING;
@@ -426,6 +529,9 @@ inline lose_right(p) {
 inline restart_elector(p) {
     give_request_up(p);
     lose(p)
+#if COPIES
+    ; blind[p] = 1
+#endif
 }
 
 /* impl: policy.election.Election.published_grant, workers.actuator.Actuator._elector_says */
@@ -472,11 +578,15 @@ inline hear_arbiter(p) {
 /* impl: policy.grants.right_to_forge, policy.fencing.FenceMachine.step */
 inline arm(p) {
     assert(grants(p) && countersigns(p));   /* two keys */
+#if COPIES
+    assert(before || node[1 - p] == OFF);   /* at most one forges, but for the rest of a grant after a copy */
+#else
     k = 0;
     do
     :: k < PODS -> assert(k == p || node[k] == OFF); k++   /* at most one forges */
     :: else -> break
     od; k = 0;
+#endif
     actuator[p] = ARMED; node[p] = FORGING
 }
 
@@ -496,7 +606,14 @@ inline confirm(p) {
 inline arrive(p) {
     if
     :: request[p] == WRITING ->
+#if COPIES
+        if
+        :: p == 0 && shared -> commit_of_both()
+        :: else -> commit_write(p)
+        fi;
+#else
         commit_write(p);
+#endif
         request[p] = WRITTEN; current[p] = 1; displaced[p] = 0; unseen[p] = 0
     :: request[p] == RELEASING ->   /* its answer tells what a look would */
         commit_release(p);
@@ -513,6 +630,32 @@ inline arrive_late(p) {
 inline arrive_late_release(p) {
     forget_own(p); commit_release(p); current[p] = 0
 }
+
+#if COPIES
+/* world: A1, as above, of a request that was sent before the copy was made */
+inline arrive_late_of_both() {
+    forget_own(0); commit_of_both(); current[0] = 0
+}
+
+/* All that the first machine knows lives on in a second one as well, connections excepted.
+ * world: a machine is copied while it runs, and both run on (safety.md); impl: policy.election.Election.saw */
+inline copy() {
+    if
+    :: holder == 0 -> holder = BOTH; held[0] = 1; held[1] = 1
+    :: else
+    fi;
+    late_shared = late_write[0]; late_write[0] = 0;
+    shared = request[0] == WRITING;
+    current[1] = current[0] && request[0] == IDLE;
+    twice(on); twice(waits[0]); twice(owed[0]);
+    waits[1] = waits[0]; owed[1] = owed[0]; displaced[1] = displaced[0]; unseen[1] = unseen[0];
+    role[1] = role[0]; release_sent[1] = release_sent[0]; old_grant[1] = old_grant[0];
+    arbiter[1] = arbiter[0]; old_sight[1] = old_sight[0]; old_word[1] = old_word[0];
+    before = on; copied = 1; copies--; blind[1] = blind[0];
+    actuator[1] = actuator[0]; node[1] = node[0]; lag[1] = lag[0];
+    over(REQ(1))
+}
+#endif
 
 /* world: A4, any process dies at any moment, and its node is told (fence.pml)
  * impl: kernel.deathpipe.DeathSignal.aim */
@@ -620,7 +763,7 @@ inline become_calm() {
 
 proctype Elector(byte p) {
     do
-    :: d_step { request[p] == IDLE && !current[p] -> see(p) }
+    :: d_step { request[p] == IDLE && !current[p] && awake(p) -> see(p) }
     :: d_step { request[p] == IDLE && current[p] && role[p] == OBSERVER && !ours_as_known(p) && may_take(p) &&
             clear(p) ->
             send_take(p) }
@@ -629,16 +772,18 @@ proctype Elector(byte p) {
     :: d_step { request[p] == IDLE && current[p] && ours(p) && may_release(p) -> send_release(p) }
     :: d_step { request[p] == WRITTEN -> hear_written(p) }
     :: d_step { !calm && request[p] != IDLE -> give_request_up(p) }
-    :: d_step { request[p] == IDLE && role[p] == LEADER && (!calm || arbiter[p] == GIVEN_AWAY) -> begin_handover(p) }
+    :: d_step { request[p] == IDLE && role[p] == LEADER && hands_over && (!calm || arbiter[p] == GIVEN_AWAY) ->
+            begin_handover(p) }
     :: d_step { request[p] == IDLE && role[p] != OBSERVER && !right(p) -> lose_right(p) }
-    :: d_step { !calm -> restart_elector(p) }
+    :: d_step { !calm && awake(p) -> restart_elector(p) }
     od
 }
 
 proctype Arbiter(byte p) {
     do
     :: d_step { old_sight[p] -> witness(p) }
-    :: d_step { arbiter[p] == SIGNING && ours(p) && (role[p] == HANDOVER || (!calm && lets_go(p))) -> give_up(p) }
+    :: d_step { arbiter[p] == SIGNING && names(p) && hands_over && (role[p] == HANDOVER || (!calm && lets_go(p))) ->
+            give_up(p) }
     :: d_step { arbiter[p] == GIVING_UP && role[p] != HANDOVER -> go_on(p) }
     :: d_step { arbiter[p] == GIVING_UP && actuator[p] == FENCED && heard(p) -> give_away(p) }
     od
@@ -651,7 +796,7 @@ proctype Actuator(byte p) {
     :: d_step { actuator[p] == FENCED && grants(p) && second_key(p) -> arm(p) }
     :: d_step { actuator[p] == ARMED && (!calm || !grants(p) || !countersigns(p)) -> fence(p) }
     :: d_step { actuator[p] == FENCING && proven(p) -> confirm(p) }
-    :: d_step { !calm && actuator[p] != FENCING -> die(p) }
+    :: d_step { !calm && actuator[p] != FENCING && awake(p) -> die(p) }
     od
 }
 
@@ -663,7 +808,7 @@ proctype World(byte p) {
     :: d_step { right(p) && !(calm && role[p] == LEADER) -> end_right(p) }
     :: d_step { (on & OLD(p)) && (old_grant[p] || node[p] == FORGING) -> end_old_grant(p) }
     :: d_step { node[p] == STOPPING -> stop(p) }
-    :: d_step { !calm -> reborn(p) }
+    :: d_step { !calm && may_be_reborn -> reborn(p) }
     od
 }
 
@@ -672,6 +817,10 @@ proctype Hand() {
     :: d_step { !calm && edits > 0 && holder < NOBODY -> write_over() }
     :: d_step { !calm && holder == STRANGER -> strange_release() }
     :: d_step { !calm && edits > 0 && !orphaned -> erase() }
+#if COPIES
+    :: d_step { !calm && copies > 0 -> copy() }
+    :: d_step { late_shared -> arrive_late_of_both() }
+#endif
 #ifdef LIVENESS
     :: d_step { !calm -> become_calm() }
 #endif

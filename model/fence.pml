@@ -123,7 +123,8 @@ inline clear_death() {
     actuator = FENCING
 }
 
-/* The signal was taken, and a sample that was asked for after that says so; or the process has ended.
+/* The signal was taken, and a sample that was asked for after that says so; or the process has ended.  Whoever has sent
+ * none yet believes what the node says.
  * impl: policy.fencing.FenceMachine._proof, policy.fencing.FenceMachine._node_ended */
 inline confirm() {
     assert(node != FORGING);   /* `fenced` is said only of a node that does not forge */
@@ -225,7 +226,7 @@ inline node_up() {
 
 proctype Actuator() {
     do
-    :: d_step { actuator == FENCED && right == RUNS && node == OFF && !visible -> begin_arming(); check() }
+    :: d_step { actuator == FENCED && right == RUNS && node == OFF -> begin_arming(); check() }
     :: d_step { actuator == AIMS -> aim(); check() }
     :: d_step { actuator == SETS_DEATH -> set_death(); check() }
     :: d_step { actuator == EXPOSES -> expose(); check() }
@@ -235,7 +236,8 @@ proctype Actuator() {
     :: d_step { actuator == WITHDRAWS -> withdraw(); check() }
     :: d_step { actuator == TELLS_OFF && node != STARTING -> tell_off(); check() }
     :: d_step { actuator == CLEARS_DEATH -> clear_death(); check() }
-    :: d_step { (actuator == FENCING || actuator == TELLS_OFF) && off -> confirm(); check() }
+    :: d_step { actuator == FENCING && off -> confirm(); check() }
+    :: d_step { actuator == TELLS_OFF && node != FORGING -> confirm(); check() }
     :: d_step { actuator == FENCING && (node == FORGING || pending) -> kill_node(); check() }
     :: d_step { actuator == FENCED && serves && !visible -> offer(); check() }
     :: d_step { actuator == FENCED && visible -> take_back(); check() }

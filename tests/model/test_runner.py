@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import pytest
 
 from devkit import model
@@ -151,6 +154,17 @@ def test_another_count_than_the_recorded_one_is_an_error_that_says_what_to_do(mo
     assert "not caught" in searched(right, Outcome(1, 1))[0]
     assert "not caught" in searched(right, Outcome(1, 1, "invalid end state"))[0]
     assert "violated" in searched(Outcome(1, 1, caught.error), caught)[0]
+
+
+def test_of_some_that_are_searched_alone_the_counts_are_recorded_and_those_of_the_others_stay(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    before = model.recorded()
+    monkeypatch.setattr(model, "STATES", tmp_path / "states.json")
+    model.STATES.write_text(json.dumps(before), "utf-8")
+    monkeypatch.setattr(model, "search", lambda *_, **__: Outcome(5, 6))
+    assert model.run(record=True, only="fence: fence") == []
+    assert model.recorded() == {**before, "checks": {**before["checks"], "fence": {"states": 5, "transitions": 6}}}
 
 
 def test_a_search_that_is_refused_is_an_error_and_nothing_is_recorded(monkeypatch: pytest.MonkeyPatch) -> None:
