@@ -266,7 +266,7 @@ def many(first: int, count: int, jobs: int, *, drift: float, most_failures: int)
     """`count` schedules from seed `first` on, in `jobs` processes."""
     tally = Tally()
     first -= first % ROW
-    size = 10 * ROW
+    size = min(most_failures, 10) * ROW  # whoever wants one failure does not wait for more
     chunks = [range(at, min(at + size, first + count)) for at in range(first, first + count, size)]
     with multiprocessing.get_context("spawn").Pool(jobs, initializer=_begin, initargs=(drift,)) as pool:
         for some in pool.imap_unordered(_some, chunks):
