@@ -360,7 +360,7 @@ async def every_watch_ends_at_once(world: World, step: Step, pod: Any) -> None:
 async def a_server_is_restored_from_a_backup(world: World, step: Step, pod: Any) -> None:
     """With its connections broken; without cluster management after a lease duration out of service, too (A6)."""
     server = _server(world, step, pod)
-    restore = server.backup()
+    restore = server.backup(whole=True)
     await asyncio.sleep(step.lasts_s)
     server.stop()
     await asyncio.sleep(16.0 if not world.managed or step.amount < 0.5 else 2 * step.amount)
