@@ -360,7 +360,7 @@ async def every_watch_ends_at_once(world: World, step: Step, pod: Any) -> None:
 async def a_server_is_restored_from_a_backup(world: World, step: Step, pod: Any) -> None:
     """With its connections broken; without cluster management after a lease duration out of service, too (A6)."""
     server = _server(world, step, pod)
-    restore = server.backup()
+    restore = server.backup(whole=True)
     await asyncio.sleep(step.lasts_s)
     server.stop()
     await asyncio.sleep(16.0 if not world.managed or step.amount < 0.5 else 2 * step.amount)
@@ -550,7 +550,7 @@ def row_of(seed: int) -> range:
 def script(seed: int) -> Script:
     """The same for the same seed."""
     of_row = random.Random(f"row {seed // ROW}")
-    kind, cold = of_row.choices(KINDS, (6, 1.5, 1.5, 1, 0.5))[0], of_row.random() < 0.1
+    kind, cold = of_row.choices(KINDS, (6.2, 1.5, 1.1, 0.85, 0.35))[0], of_row.random() < 0.1
     return Script(seed, kind, cold, tuple(steps(random.Random(seed), kind)))  # a schedule, no secret
 
 

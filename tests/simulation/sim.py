@@ -268,13 +268,16 @@ def many(
     """`count` schedules from seed `first` on, in `jobs` processes; `say`: is told from time to time what came of it."""
     tally = Tally()
     first -= first % ROW
-    size = ROW if jobs == 1 else 10 * ROW
+    # Whoever wants one failure does not wait for more.
+    size = ROW if jobs == 1 else min(most_failures, 10) * ROW
     chunks = [range(at, min(at + size, first + count)) for at in range(first, first + count, size)]
     if jobs == 1:  # here: to start another process would take longer than to play some rows
         _begin(drift)
         for chunk in chunks:
             for seed, outcome in _some(chunk):
                 tally.add(seed, outcome)
+            if say is not None:
+                say(tally)
             if len(tally.failed) >= most_failures:
                 break
         return tally

@@ -90,8 +90,8 @@ class Server(SimulatedApi):
         for each in (self, self.lock, self.clusters):
             each.wake()
 
-    def backup(self) -> Callable[[], None]:
-        """What restores the server to how it is now.
+    def backup(self, *, whole: bool = False) -> Callable[[], None]:
+        """What restores the server to how it is now: the pool's objects, or (`whole`) the cluster's own Lease, too.
 
         The lock's versions begin again (A6), the cluster's Lease's do not (A1): what is there has the version that it
         had, and none that was given since is given again, as after `--bump-revision … --mark-compacted`.
@@ -101,7 +101,8 @@ class Server(SimulatedApi):
 
         def restore() -> None:
             self.stop()
-            self.record, self.version = own, self.version + BUMP
+            if whole:
+                self.record, self.version = own, self.version + BUMP
             self.lock.record, self.lock.version = record, version
             self.clusters.objects, self.clusters.version = copy.deepcopy(objects), at
             self.start()

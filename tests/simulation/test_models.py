@@ -153,7 +153,7 @@ def test_a_restored_server_has_the_lease_at_its_old_version_and_none_of_those_be
     async def scene() -> None:
         server = Server("a-east", random.Random(1), lambda _where, _by, _record: None)
         then = server.write("pod-1", HELD)
-        restore = server.backup()
+        restore = server.backup(whole=True)
         server.write("pod-1", HELD)
         given = server.version
         server.stop()
