@@ -67,6 +67,8 @@ class Node:
         self._starts = True
         self._waking = False
         self._last_pid = 0
+        self._told_slowly_s = 0.0
+        """What the last signal takes, which may have come while it was slow."""
         self.gone = False
         """For ever, with its pod."""
 
@@ -83,7 +85,7 @@ class Node:
     def wakes_up(self) -> None:
         """Its machine goes on.  The kernel's overdue timer fires, and its signal is taken, within this time."""
         self._waking = True
-        self.machine.soon(WAKING_S + self.slow_s, self._awake)
+        self.machine.soon(WAKING_S + max(self.slow_s, self._told_slowly_s), self._awake)
 
     def _awake(self) -> None:
         self._waking = False
@@ -160,6 +162,7 @@ class Node:
         elif not self.hup_pending:
             self.hup_pending = True
             delay = (self.slow_s or self.rng.choice([0.002, 0.005, 0.03])) * self.rng.uniform(0.5, 1)
+            self._told_slowly_s = delay
             late = self.rng.random() < 0.5  # or it is slow in doing what it was told
             self._later(life, delay if late else 0.0005, lambda: self._hear(life, 0.002 if late else delay))
 
