@@ -76,6 +76,8 @@ class World:
     quiet_at: int = 0
     handover_wait: int = 0
     void_before: int = 0
+    late_sample: NodeSample | None = None
+    """What the prober tells instead of what it could ask now: an answer that is on its way for long."""
     told: Fence = Fence.FENCING
     """What the machine said last."""
     log: list[str] = field(default_factory=list)
@@ -151,7 +153,7 @@ class World:
             unseen=self.unseen,
             born_after_us=node.born_after_us if node is not None else False,
             hup_pending=node is not None and node.frozen and bool(node.pending),
-            sample=self._sample(),
+            sample=self.late_sample or self._sample(),
             sources=self.sources,
             rotated=self.keys_visible and self.machine.exposed == "armed" and self.source != self.visible,
             unfit=("it has expired",) if self.source <= self.spent else (),

@@ -140,6 +140,25 @@ def test_a_node_that_needs_a_second_to_reload_is_waited_for_not_killed() -> None
     assert not [line for line in world.log if "Kill" in line]
 
 
+def test_what_a_node_said_before_it_was_told_to_stop_is_no_proof_that_it_did() -> None:
+    """The answer of an instant at which it did not forge yet, told late."""
+    world = World(node=Node(pid=10, reload=1 * S))
+    world.step()
+    before = world.view().sample
+    assert before is not None
+    assert before.forging_enabled == 0
+    world.grant()
+    world.run_until(Fence.ARMED)
+    world.withdraw_grant(calm=False)
+    world.late_sample = dataclasses.replace(before, answered_at=world.now + TICK)
+    world.run(0.8)
+    assert world.node is not None
+    assert world.node.forging
+    assert world.machine.fence is Fence.FENCING
+    world.late_sample = None
+    world.run_until(Fence.FENCED)
+
+
 def test_a_deaf_node_is_killed_before_the_lease_can_pass() -> None:
     world = armed_world()
     assert world.elector is not None

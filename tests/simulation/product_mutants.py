@@ -429,7 +429,7 @@ MUTANTS: Final = (
         "policy/fencing.py",
         " or mute(sample) or sample.asked_at < since:",
         " or mute(sample):",
-        by="policy/test_fencing.py::test_whatever_happens_nothing_forges_past_the_end_of_the_lease",
+        by="policy/test_fencing.py::test_what_a_node_said_before_it_was_told_to_stop_is_no_proof_that_it_did",
     ),
     _one(
         "a Lease is taken by what was seen of it long ago",
