@@ -32,9 +32,7 @@ def hold(path: Path) -> int:
         writing = os.open(path, os.O_WRONLY | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC)
         try:
             os.write(writing, f"{os.getpid()}\n".encode("ascii"))
-        except (
-            OSError
-        ) as error:  # no room: a write does not name its file, and whoever says it to people needs the name
+        except OSError as error:  # no room: a write does not name its file, and people need the name
             raise OSError(error.errno, error.strerror, str(path)) from None
         finally:
             os.close(writing)
