@@ -29,6 +29,8 @@ def test_every_target_that_tests_or_searches_has_a_row() -> None:
         "check",
         "model",
         "sim",
+        "fleets",
+        "handovers",
         "mutants",
         "days",
         "endurance",
