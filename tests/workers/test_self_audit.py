@@ -77,7 +77,8 @@ async def test_violations_are_logged_when_they_come_and_when_they_go_but_not_eac
     assert "execve" in caplog.records[0].getMessage()
 
 
-async def test_the_loop_turns_while_an_audit_is_made(itself: SelfAudit) -> None:
+async def test_the_loop_turns_while_an_audit_is_made(itself: SelfAudit, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(self_audit, "SLICE_NS", 0)  # a fast machine may have done in two slices
     turns = 0
 
     async def turn() -> None:
@@ -89,7 +90,7 @@ async def test_the_loop_turns_while_an_audit_is_made(itself: SelfAudit) -> None:
     turning = asyncio.create_task(turn())
     found = await itself.audit(knock=False)
     turning.cancel()
-    assert turns >= 3
+    assert turns > 100
     assert 0 < found.longest_ns < found.took_ns
 
 
