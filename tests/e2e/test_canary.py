@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import functools
 import http.server
 import json
 import os
@@ -29,7 +28,6 @@ from canaries import BROKEN, Files, Search, canary, seed_of
 
 from cli import asking
 from config import load
-from devkit import keys
 from devkit.api.embedded import EmbeddedApi
 from devkit.fleet import Fleet
 from ipc.messages import DEBUG_REPLIES, DebugWhat, Worker
@@ -156,14 +154,13 @@ class Life:
         """Process -> what of the keys was there; missing: we may not look."""
         self.core_limits: dict[str, str] = {}
         recorders: dict[tuple[str, str], Recorder] = {}
-        with pytest.MonkeyPatch.context() as patch, EmbeddedApi.threaded() as api:
-            patch.setattr(keys, "generate", functools.partial(keys.generate, seed=seed_of("first")))
+        with EmbeddedApi.threaded() as api:
             self.receiver = receiver = Receiver()
             given = {"LOG_LEVEL": "DEBUG", "LOG_FORMAT": "json", "CREDENTIAL_MODE": mode}
             given |= {"NOTIFY_URL": receiver.url, "NOTIFY_SECRET_FILE": str(notify_file)}
             with (
                 contextlib.closing(receiver),
-                Fleet({"home": api}, pods_each=1, environment=given) as self.fleet,
+                Fleet({"home": api}, pods_each=1, environment=given, seed=seed_of("first")) as self.fleet,
             ):
                 (self.pod,) = self.fleet.pods
                 self.config = load(self.pod._environment)
