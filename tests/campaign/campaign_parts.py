@@ -6,7 +6,7 @@ import contextlib
 import random
 import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -50,6 +50,7 @@ RESTLESS: Final = 3
 """So many interruptions after all was mended are remarked upon: a lease that runs out and a way home are two."""
 PLANNED_S: Final = 1.0
 PREFIX: Final = "script: "
+ROTATION: Final = "the credentials are rotated"
 MISHAPS: Final = (KeyError, IndexError, ValueError)
 """What a fault may come upon beside a refusal: a worker that has just ended, a status that has gone, half an answer."""
 
@@ -142,6 +143,7 @@ class Part:
         results: dict[str, Any] = {}
         try:
             self._start()
+            self._read_of_the_start(readers)
             pressure.share()
             onlooker.found()
             end = time.monotonic() + setting.minutes * 60
@@ -190,6 +192,11 @@ class Part:
         self._began = time.monotonic_ns()
         self._transitions[0] = arena.transitions()
         self.say("at rest: the first round begins")
+
+    def _read_of_the_start(self, readers: Iterable[Reader]) -> None:
+        """What is logged until the pool is at rest is no round's: it comes to its keys by a rotation."""
+        for reader in readers:
+            self.trouble += [f"unexpected in a log: {line}" for line in reader.unexpected([ROTATION])]
 
     def _quiet(self) -> bool:
         """Whether the pool is at rest and all that is told of it is so."""

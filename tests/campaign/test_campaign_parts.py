@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,6 +16,7 @@ import campaign_parts as parts
 import campaign_plan as plan
 from campaign_arenas import FleetArena
 from campaign_breaks import BREAKS, CLUSTER, Break
+from campaign_logs import Reader
 from campaign_oracle import Turn
 from campaign_parts import Part, Setting
 
@@ -114,6 +116,23 @@ def test_a_fault_of_the_campaigns_own_is_a_told_failure_and_the_results_are_ther
     (told,) = (each for each in results["violations"] if "the campaign itself failed" in each)
     assert "ZeroDivisionError: of our own" in told
     assert results["rounds"] == []
+
+
+def test_what_is_logged_while_the_pool_starts_is_no_rounds_and_its_rotation_explains_what_it_may(
+    part: Part, tmp_path: Path
+) -> None:
+    log = tmp_path / "log"
+    log.write_text(
+        "".join(
+            json.dumps({"level": "ERROR", "event": event, "message": "what it is"}) + "\n"
+            for event in ("credential_finding", "term_unreadable")
+        )
+    )
+    reader = Reader("pod-0", log)
+    part._read_of_the_start([reader])
+    (told,) = part.trouble
+    assert "term_unreadable: what it is" in told
+    assert reader.unexpected([]) == []
 
 
 def test_a_fault_that_breaks_off_counts_as_one_that_struck_and_all_is_mended(
