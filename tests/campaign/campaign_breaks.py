@@ -836,8 +836,9 @@ def the_sidecars_of_all_leaders_are_killed(arena: FleetArena, stroke: Stroke) ->
 def a_region_is_lost_with_its_API_server(arena: FleetArena, stroke: Stroke) -> Iterator[None]:
     region = arena.region_of(stroke.pod)
     stroke.tell(region)
-    stroke.bound_s = UNPLANNED_S if stroke.forging else HAND_OVER_S
     pods = arena.fleet.regions[region]
+    forging = any(pod in pods for pod in arena.pods.forgers())  # the victim, or another one of its region
+    stroke.bound_s = UNPLANNED_S if forging else HAND_OVER_S
     for pod in pods:
         pod.restart_node = False
         pod.kill_node()

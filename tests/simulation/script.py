@@ -14,6 +14,7 @@ from typing import Any, Final
 
 from ipc.messages import Worker
 from kube.errors import Failure
+from policy import timing
 
 from simulated_api import PathState
 from simulated_pod import WORKERS
@@ -519,6 +520,9 @@ HURTS_ACTUATORS: Final = frozenset(
 
 CALM_S: Final = 0.5
 """So long after the last fault each pod has heard of it, and says that it is ready only if it is."""
+SILENCING: Final = frozenset({"a_path_hangs", "a_pod_is_cut_off", "a_region_is_cut_off", "watches_fall_silent"})
+SILENCED_S: Final = timing.WATCH_TIMEOUT_S + 60.0
+"""For so long, at most, a watch may be dead after one of these and nobody know: who hears no release comes late."""
 HANDS_OVER: Final = frozenset({"it_stands_down", "the_sidecar_is_stopped", "the_pod_is_replaced"})
 
 ROW: Final = 5
@@ -648,14 +652,14 @@ async def play(world: World, script: Script, met: list[tuple[str, str]]) -> None
 
 async def _fault(world: World, step: Step, pod: Any) -> None:
     loop = asyncio.get_running_loop()
-    calm = world.lasting == 0 and loop.time() >= world.ended_s + CALM_S
+    calm = world.lasting == 0 and loop.time() >= world.calm_s
     world.begun += 1
     world.lasting += 1
     bound = step.fault in HANDS_OVER and calm and step.lasts_s >= HANDED_OVER_S and world.can_hand_over(pod)
     watching = loop.create_task(_handed_over(world, pod, world.begun)) if bound else None
     await FAULTS[step.fault](world, step, pod)
     world.lasting -= 1
-    world.ended_s = loop.time()
+    world.calm_s = max(world.calm_s, loop.time() + (SILENCED_S if step.fault in SILENCING else CALM_S))
     if watching is not None:
         await watching
 

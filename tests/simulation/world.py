@@ -95,8 +95,8 @@ class World(Fleet):
         """By life of the Lease, or for the lock: the token that somebody forged with last, and who."""
         self.begun = self.lasting = 0
         """How many faults began, and how many last."""
-        self.ended_s = 0.0
-        """When the last one ended."""
+        self.calm_s = 0.0
+        """From when on nothing is left of those that ended."""
         self._granted_from: dict[tuple[str, Worker], int] = {}
         """The renewal by which each gave its last grant (ns of the pod)."""
         self._jumped: dict[str, int] = {}
