@@ -151,13 +151,21 @@ class Arena:
         return not self.unrest()
 
     def unrest(self) -> list[str]:
-        """Why the pool is not at rest, in words: one has to forge, and all could."""
+        """Why the pool is not at rest, in words: one has to forge, all could, and each worker lives.
+
+        A pod is ready while the last word of a worker that has just ended is valid.
+        """
         forging = [pod.name for pod in self.pods.forgers()]
         found = [] if len(forging) == 1 else [f"{', '.join(forging) or 'nobody'} forges"]
         for pod in self.pods.pods:
-            ready = pod.status().get("ready") or {"reasons": ["its gateway does not answer"]}
+            status = pod.status()
+            ready = status.get("ready") or {"reasons": ["its gateway does not answer"]}
             if not ready.get("ready"):
                 found.append(f"{pod.name} is not ready: {'; '.join(ready.get('reasons', ()))}")
+            if gone := [name for name, worker in (status.get("workers") or {}).items() if not worker["connected"]]:
+                found.append(f"{pod.name}: {', '.join(gone)} cannot be heard")
+            if pod.name in forging and (status.get("leader") or {}).get("role") != "leader":
+                found.append(f"{pod.name} forges, and its elector does not lead")
         return found
 
     def disturbed(self) -> None:
@@ -397,11 +405,15 @@ class FleetArena(Arena):
         self._alike_at = 0.0
         return True
 
+    def priority(self, region: str) -> int:
+        """When nothing is wrong."""
+        return self.regions.index(region) + 1
+
     def resting_spec(self, region: str) -> dict[str, Any]:
         """What an operator would have each region say when nothing is wrong."""
         return {
             "forgeState": "Priority-based",
-            "priority": self.regions.index(region) + 1,
+            "priority": self.priority(region),
             "override": {"enabled": False, "forceState": None},
             "healthCheck": health_check(self.endpoints, region),
         }
@@ -411,11 +423,14 @@ class FleetArena(Arena):
         now = time.monotonic()
         self._settled_at = self._settled_at or now
         pool = self.fleet.leader().status().get("pool") or {}
-        away = [each["region"] for each in pool.get("clusters", ()) if not each["eligible"]]
-        self._home = bool(pool) and pool.get("wanted") == pool.get("cluster") and not away
+        clusters = pool.get("clusters", ())
+        away = [each["region"] for each in clusters if not each["eligible"]]
+        # With checks that failed last a region has another priority, and comes home when they succeed again.
+        unwell = [each["region"] for each in clusters if each["priority"] != self.priority(each["region"])]
+        self._home = bool(pool) and pool.get("wanted") == pool.get("cluster") and not away and not unwell
         if self._home or now - self._settled_at >= HOME_S:
             return []
-        return [f"{pool.get('wanted')} should forge: {pool.get('why')}; {away} could not"]
+        return [f"{pool.get('wanted')} should forge: {pool.get('why')}; {away} could not, {unwell} are not well"]
 
     def disturbed(self) -> None:
         self._settled_at = self._alike_at = 0.0

@@ -203,10 +203,11 @@ def a_fleet(**pool: Any) -> FleetArena:
     made = object.__new__(FleetArena)
     made.disturbed()
     made.fleet = Leader(pool)  # type: ignore[assignment]
+    made.apis = dict.fromkeys(("a", "b"))  # type: ignore[arg-type]
     return made
 
 
-ABLE = {"region": "b", "eligible": True}
+ABLE = {"region": "b", "eligible": True, "priority": 2}
 
 
 def test_a_fleet_is_at_rest_when_the_region_forges_that_should_and_every_other_could() -> None:
@@ -215,7 +216,42 @@ def test_a_fleet_is_at_rest_when_the_region_forges_that_should_and_every_other_c
     assert at_home.home
     assert a_fleet(wanted="b", cluster="a", clusters=[ABLE])._not_home() != []
     assert a_fleet(wanted="a", cluster="a", clusters=[ABLE | {"eligible": False}])._not_home() != []
+    unwell = a_fleet(wanted="a", cluster="a", clusters=[ABLE | {"priority": 102}])
+    assert unwell._not_home() != []
+    assert not unwell.home
     assert a_fleet()._not_home() != []
+
+
+WELL = {"ready": {"ready": True}, "leader": {"role": "leader"}, "workers": {"elector": {"connected": True}}}
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        ({}, []),
+        ({"ready": {"ready": False, "reasons": ["a reason"]}}, ["pod-0 is not ready: a reason"]),
+        ({"workers": {"elector": {"connected": False}}}, ["pod-0: elector cannot be heard"]),
+        ({"leader": {"role": "observer"}}, ["pod-0 forges, and its elector does not lead"]),
+    ],
+)
+def test_a_pool_is_at_rest_when_one_forges_all_are_ready_and_each_worker_lives(
+    change: dict[str, Any], why: list[str]
+) -> None:
+    class Pod:
+        name = "pod-0"
+
+        def status(self) -> dict[str, Any]:
+            return WELL | change
+
+    class Pods:
+        pods = (Pod(),)
+
+        def forgers(self) -> tuple[Pod, ...]:
+            return self.pods
+
+    arena = object.__new__(campaign_arenas.ClusterArena)
+    arena.pods = Pods()  # type: ignore[assignment]
+    assert arena.unrest() == why
 
 
 def test_a_region_whose_way_home_takes_long_is_waited_for_no_longer_and_the_next_round_knows_it(
