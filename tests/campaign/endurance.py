@@ -49,7 +49,7 @@ from campaign_arenas import REFUSALS, ClusterArena, Pulse  # noqa: E402
 from campaign_breaks import BREAKS, CLUSTER, MissedError, Stroke  # noqa: E402
 from campaign_judge import MEASURING_S, quantile  # noqa: E402
 from campaign_logs import Reader  # noqa: E402
-from campaign_parts import STALL_S  # noqa: E402
+from campaign_parts import ROTATION, STALL_S  # noqa: E402
 from endurance_trends import SPAN, Sample, Trend, contents, look, trends, unjudged  # noqa: E402
 from hands import lease  # noqa: E402
 
@@ -69,7 +69,6 @@ LONG: Final = 3 * SPAN
 """Hand-overs from which on the first pod's life is long enough to be judged, whatever came between."""
 LEASE: Final = "API Lease"
 
-ROTATION: Final = "the credentials are rotated"
 INCIDENTS: Final = (
     *(f"SIGKILL of the {worker}" for worker in WORKERS),
     ROTATION,

@@ -439,6 +439,14 @@ def one(kind: Kind, days: int, hours: float, seed: int) -> int:
     return 0 if held_all else 1
 
 
+def side_by_side(program: str, pools: Iterable[Kind], arguments: list[str]) -> int:
+    """A process of this program for each pool; exit code."""
+    running = [subprocess.Popen([sys.executable, program, "--pool", kind.name, *arguments]) for kind in pools]
+    with contextlib.suppress(KeyboardInterrupt):
+        return max(process.wait() for process in running)
+    return 130
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(
         prog="make days", description=__doc__, formatter_class=argparse.RawTextHelpFormatter
@@ -451,10 +459,7 @@ def main() -> int:
     if chosen.pool is not None:
         return one(next(kind for kind in POOLS if kind.name == chosen.pool), chosen.days, chosen.hours, chosen.seed)
     common = ["--days", str(chosen.days), "--hours", str(chosen.hours), "--seed", str(chosen.seed)]
-    running = [subprocess.Popen([sys.executable, __file__, "--pool", kind.name, *common]) for kind in POOLS]
-    with contextlib.suppress(KeyboardInterrupt):
-        return max(process.wait() for process in running)
-    return 130
+    return side_by_side(__file__, POOLS, common)
 
 
 if __name__ == "__main__":

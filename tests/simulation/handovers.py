@@ -16,11 +16,9 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import contextlib
 import logging
 import random
 import statistics
-import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -29,7 +27,7 @@ from typing import Any, Final
 
 sys.path.insert(0, str(Path(__file__).parents[2]))  # the product that it stands in
 
-from days import LINES, Holding, forgetting, grown, look
+from days import LINES, Holding, ended, forgetting, grown, look, side_by_side
 from sim import Stage
 from whole_pod import simulated
 from world import Kind
@@ -73,7 +71,7 @@ class HandOvers:
             return
         early, late = seen[0], seen[-1]
         self.wrong += grown(early, late, lived=False)  # a leader holds more than a standby, whoever it is
-        self.wrong += [f"{name} is another process" for name, pid in late.lives.items() if early.lives[name] != pid]
+        self.wrong += ended(early, late)
 
     async def _hand_over(self, number: int) -> None:
         world = self._world
@@ -146,10 +144,7 @@ def main() -> int:
     if chosen.pool is not None:
         return one(next(kind for kind in POOLS if kind.name == chosen.pool), chosen.transitions, chosen.seed)
     common = ["--transitions", str(chosen.transitions), "--seed", str(chosen.seed)]
-    running = [subprocess.Popen([sys.executable, __file__, "--pool", kind.name, *common]) for kind in POOLS]
-    with contextlib.suppress(KeyboardInterrupt):
-        return max(process.wait() for process in running)
-    return 130
+    return side_by_side(__file__, POOLS, common)
 
 
 if __name__ == "__main__":
